@@ -1,0 +1,64 @@
+//! The plain features of a face: transient, and unable to leave.
+
+use ndarray::{Array1, ArrayView1};
+use zeroize::Zeroize;
+
+use crate::error::{OperatorError, Result};
+
+/// Most values an embedder may put out.
+pub const EMBEDDING_DIM_MAX: usize = 2048;
+
+/// The features of one face as the embedder made them: a unit vector, `[dim]` values of f32.
+///
+/// There is no `Clone`, no `Debug` and no way to write one out: an embedding is made by the
+/// embedder, consumed by the protector or by one comparison, and wiped when it goes.
+///
+/// ```compile_fail
+/// fn copy(e: &likeness_engine::Embedding) -> likeness_engine::Embedding { e.clone() }
+/// ```
+/// ```compile_fail
+/// fn show(e: &likeness_engine::Embedding) { println!("{e:?}"); }
+/// ```
+pub struct Embedding(Array1<f32>);
+
+impl Embedding {
+    /// Normalises raw network output to unit length.
+    ///
+    /// # Errors
+    /// An operator error when the output is not finite or has no length: the model is broken.
+    pub(crate) fn from_raw(mut values: Array1<f32>, model: &str) -> Result<Self> {
+        let norm = values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>().sqrt();
+        if !norm.is_finite() || norm < 1e-6 || values.is_empty() || values.len() > EMBEDDING_DIM_MAX {
+            wipe(&mut values);
+            return Err(OperatorError::Inference {
+                model: model.to_owned(),
+                detail: format!("the output has no usable length ({norm})"),
+            }
+            .into());
+        }
+        values.mapv_inplace(|v| (f64::from(v) / norm) as f32);
+        Ok(Self(values))
+    }
+
+    /// The cosine between two faces, -1 to 1; both embeddings end here.
+    pub fn cosine(self, other: Self) -> f32 {
+        self.0.dot(&other.0)
+    }
+
+    /// The values, for the protector and the evaluation alone.
+    pub(crate) fn values(&self) -> ArrayView1<'_, f32> {
+        self.0.view()
+    }
+}
+
+impl Drop for Embedding {
+    fn drop(&mut self) {
+        wipe(&mut self.0);
+    }
+}
+
+fn wipe(values: &mut Array1<f32>) {
+    if let Some(slice) = values.as_slice_memory_order_mut() {
+        slice.zeroize();
+    }
+}

@@ -1,0 +1,194 @@
+//! What can go wrong, grouped by who can act on it.
+//!
+//! The enums are deliberately exhaustive: the server maps every variant to a status without a
+//! catch-all arm, so a new error does not compile until someone has chosen its code.
+//! No message ever holds a PersonID, a pixel, a feature, a template bit or a key.
+
+use std::path::PathBuf;
+
+/// The engine's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything the engine can answer instead of a result.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another photograph may succeed.
+    #[error(transparent)]
+    Photo(#[from] Rejection),
+    /// Another request may succeed.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The caller's time is up, or the caller has gone: the same request may succeed later.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// The operator has to act; the details belong in the log, not in a reply.
+    #[error(transparent)]
+    Operator(#[from] OperatorError),
+}
+
+/// Why a photograph, or a face in it, was not accepted.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Rejection {
+    /// The photograph shows no face that the detector is sure of.
+    #[error("no face was found")]
+    NoFace,
+    /// One face is required and the photograph shows several; none is chosen silently.
+    #[error("one face is required and {found} were found")]
+    SeveralFaces { found: usize },
+    /// The face is smaller than the limit.
+    #[error("the face is {side_px} px on its short side; at least {side_px_min} px are required")]
+    FaceTooSmall { side_px: u32, side_px_min: u32 },
+    /// The detector saw something like a face but was not sure.
+    #[error("the best face has a detection score of {score:.2}; at least {score_min:.2} is required")]
+    LowConfidence { score: f32, score_min: f32 },
+    /// More faces than the limit.
+    #[error("{found} faces were found; at most {faces_max} are allowed")]
+    TooManyFaces { found: usize, faces_max: usize },
+    /// The bytes are no JPEG, PNG, WebP or BMP.
+    #[error("the bytes are not a JPEG, PNG, WebP or BMP photograph")]
+    UnsupportedFormat,
+    /// The format is known but this kind of it is not taken (animated, exotic colour model, ...).
+    #[error("this kind of {format} is not supported: {what}")]
+    UnsupportedKind { format: &'static str, what: &'static str },
+    /// The file ends before the picture does.
+    #[error("the {format} data end before the picture is complete")]
+    Truncated { format: &'static str },
+    /// The file is damaged.
+    #[error("the {format} data are damaged and cannot be decoded")]
+    Undecodable { format: &'static str },
+    /// The file is larger than the limit.
+    #[error("the photograph has {bytes} bytes; at most {bytes_max} are allowed")]
+    TooManyBytes { bytes: u64, bytes_max: u64 },
+    /// The picture has more pixels than the limit; nothing was allocated for it.
+    #[error("the photograph is {width} x {height} px; at most {pixels_max} pixels are allowed")]
+    TooManyPixels { width: u32, height: u32, pixels_max: u64 },
+    /// A side is shorter than the limit.
+    #[error("the photograph is {width} x {height} px; each side must have at least {side_px_min} px")]
+    SideTooShort { width: u32, height: u32, side_px_min: u32 },
+    /// A side is longer than the limit.
+    #[error("the photograph is {width} x {height} px; each side may have at most {side_px_max} px")]
+    SideTooLong { width: u32, height: u32, side_px_max: u32 },
+}
+
+/// Why a request was refused as it stands.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum RequestError {
+    /// A field does not have the form it must have.
+    #[error("{field}: expected {expected}, received {received}")]
+    Invalid {
+        field: &'static str,
+        expected: String,
+        received: String,
+    },
+    /// No collection of that name in this account.
+    #[error("the collection does not exist")]
+    NoCollection,
+    /// A collection of that name exists.
+    #[error("a collection of that name exists already")]
+    CollectionExists,
+    /// No person under that PersonID in this collection.
+    #[error("no person is enrolled under this PersonID")]
+    NoPerson,
+    /// A person is enrolled under that PersonID.
+    #[error("a person is enrolled under this PersonID already; add faces to it, or delete it first")]
+    PersonExists,
+    /// No face of that id with this person.
+    #[error("the person has no face of this id")]
+    NoFaceOfThatId,
+    /// Deleting these faces would leave a person without a face.
+    #[error("a person keeps at least one face; delete the person instead")]
+    LastFace,
+    /// The person would have more faces than the collection allows.
+    #[error("the person would have {faces} faces; the collection allows {faces_max}")]
+    FacesPerPerson { faces: usize, faces_max: usize },
+    /// The stored templates come from other models, another alignment, size or key.
+    #[error("the stored templates have another scheme ({stored}) than this engine makes ({current}); they are never compared")]
+    SchemeMismatch { stored: String, current: String },
+    /// The person's record cannot be read; every other person is unaffected.
+    #[error("the person's record is damaged; it can be deleted, and enrolled again")]
+    Damaged,
+    /// A limit of the deployment.
+    #[error("{what}: {received} is over the limit of {max}")]
+    OverLimit {
+        what: &'static str,
+        received: u64,
+        max: u64,
+    },
+}
+
+/// Why the work was stopped before its next stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Stopped {
+    /// The deadline passed.
+    #[error("the deadline passed before the stage '{before}'")]
+    Deadline { before: &'static str },
+    /// The caller went away.
+    #[error("the caller went away before the stage '{before}'")]
+    Cancelled { before: &'static str },
+}
+
+/// What only the operator can mend. Each names what was expected and what was found.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// A model, the runtime or the manifest does not fit. Nothing was served.
+    #[error("model '{model}': {what}: expected {expected}, found {found}")]
+    ModelMismatch {
+        model: String,
+        what: &'static str,
+        expected: String,
+        found: String,
+    },
+    /// The inference runtime failed.
+    #[error("inference failed in '{model}': {detail}")]
+    Inference { model: String, detail: String },
+    /// A file of the deployment could not be read or written.
+    #[error("{doing} {path}: {source}")]
+    File {
+        doing: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    /// A key file or the keyring does not fit. The next start refuses too.
+    #[error("key store: {what}: expected {expected}, found {found}")]
+    Keys {
+        what: &'static str,
+        expected: String,
+        found: String,
+    },
+    /// The data directory was written by another format. The next start refuses too.
+    #[error("data directory: {what}: expected {expected}, found {found}")]
+    Format {
+        what: &'static str,
+        expected: String,
+        found: String,
+    },
+    /// The store failed. What was acknowledged before is kept; the next start reads the truth from disk.
+    #[error("the store failed while {doing}: {detail}")]
+    Store { doing: &'static str, detail: String },
+    /// A write or sync failed earlier, so no later write is trusted; restart to read the truth from disk.
+    #[error("an earlier write failed; the store refuses writes until it is opened again")]
+    Poisoned,
+}
+
+impl RequestError {
+    /// A malformed field. `received` must be a description (a length, a kind), never the value of
+    /// anything personal.
+    pub fn invalid(field: &'static str, expected: impl Into<String>, received: impl Into<String>) -> Self {
+        Self::Invalid {
+            field,
+            expected: expected.into(),
+            received: received.into(),
+        }
+    }
+}
+
+impl OperatorError {
+    /// An i/o error with what was being done, as in "reading".
+    pub fn file(doing: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Self::File {
+            doing,
+            path: path.into(),
+            source,
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Likeness, the engine: photographs in, irreversible templates kept, people found and erased.
+
+mod call;
+mod config;
+mod embedding;
+mod error;
+
+pub use call::{Call, Cancel, Step};
+pub use config::Limits;
+pub use embedding::{EMBEDDING_DIM_MAX, Embedding};
+pub use error::{Error, OperatorError, Rejection, RequestError, Result, Stopped};
