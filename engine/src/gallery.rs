@@ -1,0 +1,496 @@
+//! The people of every collection: store and index in step.
+//!
+//! The store is the truth; the index is a projection that is rebuilt at every start. Every change
+//! passes the [`writer`], every read of a record the [`vault`].
+
+pub(crate) mod codec;
+pub(crate) mod collection;
+pub(crate) mod index;
+mod load;
+pub(crate) mod records;
+pub(crate) mod vault;
+mod writer;
+
+mod flat;
+mod scan;
+mod top;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use crate::error::{RequestError, Result};
+use crate::gallery::codec::{Binding, Digest, Header};
+use crate::gallery::collection::{Collection, CollectionInfo, CollectionSettings};
+use crate::gallery::records::{Family, Scan};
+use crate::gallery::vault::{Found, NewRecord, Plan, Vault};
+use crate::gallery::writer::{Current, Edit, Writer};
+use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId};
+use crate::person::{NewFace, Person, Profile, StoredFace, Timestamp};
+use crate::scheme::{Scheme, SchemeId};
+use crate::template::Probe;
+
+pub use crate::gallery::load::LoadReport;
+
+/// A face to look for, as one scheme sees it.
+pub struct Query {
+    pub(crate) probe: Probe,
+    pub(crate) scheme: SchemeId,
+}
+
+/// A person found.
+pub struct Match {
+    /// Who.
+    pub person: Person,
+    /// The similarity of the person's best face, -1 to 1 (an estimate of the cosine).
+    pub similarity: f32,
+}
+
+/// A page of a listing by cursor.
+pub struct Page<T> {
+    /// What is on the page.
+    pub items: Vec<T>,
+    /// Records that could not be read and are therefore missing above.
+    pub damaged: usize,
+    /// Where the next page begins; none after the last.
+    pub next: Option<String>,
+}
+
+/// What of a profile changes; `None` leaves it.
+#[derive(Default)]
+pub struct ProfileChange {
+    /// Another name.
+    pub name: Option<String>,
+    /// Other tags.
+    pub tags: Option<Vec<String>>,
+}
+
+/// All collections of a deployment.
+pub(crate) struct Gallery {
+    vault: Arc<Vault>,
+    writer: Writer,
+    collections: RwLock<BTreeMap<(Account, CollectionName), Arc<Collection>>>,
+}
+
+impl Gallery {
+    /// Rebuilds everything in memory from the vault, and finishes what a crash left unfinished.
+    pub fn open(vault: Vault) -> Result<(Self, LoadReport)> {
+        let vault = Arc::new(vault);
+        let (collections, report) = load::load(&vault)?;
+        let gallery = Self {
+            writer: Writer::start(Arc::clone(&vault))?,
+            vault,
+            collections: RwLock::new(collections),
+        };
+        Ok((gallery, report))
+    }
+
+    /// The collection of that name, for the calls below.
+    pub fn collection(&self, account: &Account, name: &CollectionName) -> Result<Arc<Collection>> {
+        let collections = self.collections.read();
+        let found = collections.get(&(account.clone(), name.clone()));
+        found.cloned().ok_or_else(|| RequestError::NoCollection.into())
+    }
+
+    /// The collections of an account after `after`, by name.
+    pub fn list_collections(
+        &self,
+        account: &Account,
+        after: Option<&CollectionName>,
+        items_max: usize,
+    ) -> Page<CollectionInfo> {
+        let collections = self.collections.read();
+        let own = collections.values().filter(|c| c.account == *account);
+        let mut later = own.filter(|c| after.is_none_or(|after| c.name > *after));
+        let items: Vec<_> = later.by_ref().take(items_max).map(|c| c.info()).collect();
+        let more = later.next().is_some();
+        Page {
+            next: items.last().filter(|_| more).map(|c| c.name.as_str().to_owned()),
+            items,
+            damaged: 0,
+        }
+    }
+
+    pub fn create_collection(
+        &self,
+        account: &Account,
+        name: &CollectionName,
+        scheme: Scheme,
+        settings: CollectionSettings,
+    ) -> Result<Arc<Collection>> {
+        let digest = Digest::of_collection(self.vault.ring.digest(), account, name);
+        let collection = Arc::new(Collection::new(account.clone(), name.clone(), digest, scheme, settings));
+        let new = Arc::clone(&collection);
+        self.writer.alone(move |vault| {
+            if !collection_records(vault, digest)?.is_empty() {
+                return Err(RequestError::CollectionExists.into());
+            }
+            let settings = new.settings.read().clone();
+            put_collection(vault, &new, &settings, None)
+        })?;
+        let key = (account.clone(), name.clone());
+        self.collections.write().insert(key, Arc::clone(&collection));
+        Ok(collection)
+    }
+
+    /// Changes the settings that may change.
+    pub fn update_collection(
+        &self,
+        collection: &Arc<Collection>,
+        change: impl FnOnce(CollectionSettings) -> Result<CollectionSettings> + Send + 'static,
+    ) -> Result<()> {
+        let collection = Arc::clone(collection);
+        self.writer.alone(move |vault| {
+            if collection.is_deleted() {
+                return Err(RequestError::NoCollection.into());
+            }
+            let settings = change(collection.settings.read().clone())?;
+            let record = collection_records(vault, collection.digest)?.pop();
+            let header = record.and_then(|(_, record)| Header::parse(&record).ok());
+            put_collection(vault, &collection, &settings, header.as_ref())?;
+            *collection.settings.write() = settings;
+            Ok(())
+        })
+    }
+
+    /// Erases a collection and everyone in it; answers how many people were.
+    pub fn delete_collection(&self, account: &Account, name: &CollectionName) -> Result<usize> {
+        let digest = Digest::of_collection(self.vault.ring.digest(), account, name);
+        let live = self.collection(account, name).ok();
+        let known = live.clone();
+        let erased = self.writer.alone(move |vault| {
+            let records = collection_records(vault, digest)?;
+            if records.is_empty() {
+                return Err(RequestError::NoCollection.into());
+            }
+            if let Some(collection) = &known {
+                collection.set_deleted();
+            }
+            erase_collections(vault, records)
+        })?;
+        self.collections.write().remove(&(account.clone(), name.clone()));
+        Ok(erased)
+    }
+
+    fn digest(&self, collection: &Collection, id: &PersonId) -> Digest {
+        Digest::of_person(self.vault.ring.digest(), &collection.account, collection.id, id)
+    }
+
+    /// Enrols a person who is not yet in the collection.
+    pub fn enroll(
+        &self,
+        collection: &Arc<Collection>,
+        id: &PersonId,
+        profile: Profile,
+        faces: Vec<NewFace>,
+    ) -> Result<Person> {
+        let faces_max = collection.settings.read().faces_per_person_max as usize;
+        let (scheme, person_id) = (collection.scheme.clone(), id.clone());
+        self.change(collection, id, move |current| {
+            match current {
+                Current::Absent => {}
+                Current::Present(_) => return Err(RequestError::PersonExists.into()),
+                Current::Damaged => return Err(RequestError::Damaged.into()),
+            }
+            let now = Timestamp::now();
+            let mut person = Person {
+                id: person_id,
+                profile,
+                enrolled: now,
+                updated: now,
+                faces: Vec::new(),
+            };
+            add_faces(&mut person, faces, &scheme, faces_max)?;
+            Ok(Edit::Keep(person))
+        })
+    }
+
+    /// Adds faces to a person.
+    pub fn add_faces(&self, collection: &Arc<Collection>, id: &PersonId, faces: Vec<NewFace>) -> Result<Person> {
+        let faces_max = collection.settings.read().faces_per_person_max as usize;
+        let scheme = collection.scheme.clone();
+        self.change(collection, id, move |current| {
+            let mut person = present(current)?;
+            add_faces(&mut person, faces, &scheme, faces_max)?;
+            Ok(Edit::Keep(person))
+        })
+    }
+
+    /// Changes a person's name or tags.
+    pub fn update(&self, collection: &Arc<Collection>, id: &PersonId, change: ProfileChange) -> Result<Person> {
+        self.change(collection, id, move |current| {
+            let mut person = present(current)?;
+            if let Some(name) = change.name {
+                person.profile.name = name;
+            }
+            if let Some(tags) = change.tags {
+                person.profile.tags = tags;
+            }
+            person.profile = person.profile.checked()?;
+            person.updated = Timestamp::now();
+            // What was replaced is removed: it must not stay readable.
+            Ok(Edit::Reduce(person))
+        })
+    }
+
+    /// Deletes faces of a person, but never the last.
+    pub fn delete_faces(&self, collection: &Arc<Collection>, id: &PersonId, faces: Vec<FaceId>) -> Result<Person> {
+        self.change(collection, id, move |current| {
+            let mut person = present(current)?;
+            if !faces.iter().all(|id| person.faces.iter().any(|face| face.id == *id)) {
+                return Err(RequestError::NoFaceOfThatId.into());
+            }
+            person.faces.retain(|face| !faces.contains(&face.id));
+            if person.faces.is_empty() {
+                return Err(RequestError::LastFace.into());
+            }
+            person.updated = Timestamp::now();
+            Ok(Edit::Reduce(person))
+        })
+    }
+
+    fn change(
+        &self,
+        collection: &Arc<Collection>,
+        id: &PersonId,
+        edit: impl FnOnce(Current) -> Result<Edit> + Send + 'static,
+    ) -> Result<Person> {
+        let person = self.writer.change(collection, self.digest(collection, id), edit)?;
+        person.ok_or_else(|| RequestError::NoPerson.into())
+    }
+
+    /// Erases a person: the data key is overwritten and synced, the bits in the index are
+    /// overwritten, the record is deleted. Answers how many faces went (0 for a damaged record).
+    pub fn delete(&self, collection: &Arc<Collection>, id: &PersonId) -> Result<usize> {
+        let (count, faces) = std::sync::mpsc::sync_channel(1);
+        self.writer.change(collection, self.digest(collection, id), move |current| {
+            let faces = match current {
+                Current::Absent => return Err(RequestError::NoPerson.into()),
+                Current::Present(person) => person.faces.len(),
+                Current::Damaged => 0,
+            };
+            // Room for the one number was made above.
+            drop(count.send(faces));
+            Ok(Edit::Erase)
+        })?;
+        Ok(faces.recv().unwrap_or(0))
+    }
+
+    /// One person.
+    pub fn person(&self, collection: &Collection, id: &PersonId) -> Result<Person> {
+        let person = self.read_person(collection, self.digest(collection, id))?;
+        person.ok_or_else(|| RequestError::NoPerson.into())
+    }
+
+    fn read_person(&self, collection: &Collection, digest: Digest) -> Result<Option<Person>> {
+        if collection.is_deleted() {
+            return Err(RequestError::NoCollection.into());
+        }
+        let key = codec::person_key(collection.id, digest);
+        let binding = collection.person_binding(self.vault.ring.deployment, digest);
+        match self.vault.read(Family::Persons, &key, &binding)? {
+            Found::Nothing => Ok(None),
+            Found::Damaged(_) => Err(RequestError::Damaged.into()),
+            Found::Open { contents, .. } => match codec::person_from_contents(&contents) {
+                Ok(person) => Ok(Some(person)),
+                Err(codec::Unreadable) => Err(RequestError::Damaged.into()),
+            },
+        }
+    }
+
+    /// The people of a collection, in an order of the store's own.
+    pub fn list(&self, collection: &Collection, cursor: Option<&str>, items_max: usize) -> Result<Page<Person>> {
+        let after = match cursor {
+            None => Vec::new(),
+            Some(text) => {
+                let id = RandomId::parse(text).ok_or_else(|| {
+                    RequestError::invalid("cursor", "a cursor from an earlier page", format!("{} bytes", text.len()))
+                })?;
+                codec::person_key(collection.id, Digest(id.0))
+            }
+        };
+        let mut digests = Vec::new();
+        self.vault.scan(Family::Persons, &collection.id.0, &after, &mut |key, _| {
+            digests.extend(key[16..].try_into().ok().map(Digest));
+            if digests.len() > items_max { Scan::Stop } else { Scan::Continue }
+        })?;
+        let more = digests.len() > items_max;
+        digests.truncate(items_max);
+        let mut page = Page {
+            items: Vec::with_capacity(digests.len()),
+            damaged: 0,
+            next: digests.last().filter(|_| more).map(|d| RandomId(d.0).to_string()),
+        };
+        for digest in digests {
+            match self.read_person(collection, digest) {
+                Ok(person) => page.items.extend(person),
+                Err(crate::Error::Request(RequestError::Damaged)) => page.damaged += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(page)
+    }
+
+    /// The nearest people at and above a similarity, best first.
+    pub fn search(&self, collection: &Arc<Collection>, query: &Query, k: usize, similarity_min: f32) -> Result<Vec<Match>> {
+        same_scheme(query.scheme, collection)?;
+        let hits: Vec<(Digest, f32)> = {
+            let people = collection.people.read();
+            let hits = people.index.top(&query.probe, k, similarity_min);
+            hits.iter().map(|hit| (people.digest(hit.person), hit.similarity)).collect()
+        };
+        let mut matches = Vec::with_capacity(hits.len());
+        for (digest, similarity) in hits {
+            match self.read_person(collection, digest) {
+                // Deleted since the scan: never named again.
+                Ok(None) => {}
+                Ok(Some(person)) => matches.push(Match { person, similarity }),
+                Err(crate::Error::Request(RequestError::Damaged)) => self.note_damage(collection, digest),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(matches)
+    }
+
+    /// Lets the writer look at a record that could not be read; it marks the person damaged unless
+    /// the record was replaced meanwhile.
+    fn note_damage(&self, collection: &Arc<Collection>, digest: Digest) {
+        tracing::warn!(collection = collection.name.as_str(), "a record cannot be read");
+        // The answer is known; what matters is that the writer has looked.
+        drop(self.writer.change(collection, digest, |_| Err(RequestError::Damaged.into())));
+    }
+
+    /// The similarity of a person's best face.
+    pub fn verify(&self, collection: &Collection, id: &PersonId, query: &Query) -> Result<Match> {
+        same_scheme(query.scheme, collection)?;
+        let person = self.person(collection, id)?;
+        let comparable = person.faces.iter().filter(|face| face.scheme == query.scheme);
+        let best = comparable.map(|face| query.probe.score(&face.template)).max();
+        let score = best.ok_or_else(|| RequestError::SchemeMismatch {
+            stored: "only faces of earlier schemes".to_owned(),
+            current: collection.scheme.to_string(),
+        })?;
+        Ok(Match {
+            similarity: query.probe.similarity(score),
+            person,
+        })
+    }
+}
+
+fn present(current: Current) -> Result<Person> {
+    match current {
+        Current::Present(person) => Ok(person),
+        Current::Absent => Err(RequestError::NoPerson.into()),
+        Current::Damaged => Err(RequestError::Damaged.into()),
+    }
+}
+
+fn add_faces(person: &mut Person, faces: Vec<NewFace>, scheme: &Scheme, faces_max: usize) -> Result<()> {
+    let count = person.faces.len() + faces.len();
+    if count > faces_max {
+        return Err(RequestError::FacesPerPerson { faces: count, faces_max }.into());
+    }
+    if let Some(face) = faces.iter().find(|face| face.scheme != scheme.id()) {
+        return Err(RequestError::SchemeMismatch {
+            stored: scheme.to_string(),
+            current: face.scheme.to_string(),
+        }
+        .into());
+    }
+    let now = Timestamp::now();
+    person.updated = now;
+    person.faces.extend(faces.into_iter().map(|face| StoredFace::new(face, now)));
+    Ok(())
+}
+
+fn same_scheme(scheme: SchemeId, collection: &Collection) -> Result<()> {
+    if scheme == collection.scheme.id() {
+        return Ok(());
+    }
+    Err(RequestError::SchemeMismatch {
+        stored: collection.scheme.to_string(),
+        current: scheme.to_string(),
+    }
+    .into())
+}
+
+/// What a collection's record is bound to; the digest stands for account and name.
+fn collection_binding(deployment: RandomId, digest: Digest, id: RandomId) -> Binding<'static> {
+    Binding {
+        kind: "collection",
+        deployment,
+        account: "",
+        collection: id,
+        digest,
+    }
+}
+
+/// The records under a collection's digest: at most one, unless the disk is damaged.
+fn collection_records(vault: &Vault, digest: Digest) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut records = Vec::new();
+    vault.scan(Family::Collections, &digest.0, &[], &mut |key, record| {
+        records.push((key.to_vec(), record.to_vec()));
+        Scan::Continue
+    })?;
+    Ok(records)
+}
+
+fn put_collection(
+    vault: &Vault,
+    collection: &Collection,
+    settings: &CollectionSettings,
+    previous: Option<&Header>,
+) -> Result<()> {
+    let contents = collection.to_contents(settings);
+    let record = NewRecord {
+        family: Family::Collections,
+        key: [collection.digest.0, collection.id.0].concat(),
+        binding: collection_binding(vault.ring.deployment, collection.digest, collection.id),
+        scheme: collection.scheme.id(),
+        contents: &contents,
+    };
+    let mut plan = Plan::default();
+    vault.plan_put(&mut plan, &record, previous)?;
+    vault.commit(plan)
+}
+
+/// Records erased together when a collection goes.
+const ERASE_GROUP: usize = 4096;
+
+/// Erases collections by their records, then everyone in them.
+fn erase_collections(vault: &Vault, records: Vec<(Vec<u8>, Vec<u8>)>) -> Result<usize> {
+    let ids: Vec<Vec<u8>> = records.iter().map(|(key, _)| key[16..].to_vec()).collect();
+    // ORDER: the collection before its people. A crash between leaves people of no collection, whom
+    // the next start erases; the other order could leave half a collection serving.
+    let mut plan = Plan::default();
+    for (key, record) in records {
+        vault.plan_erase(&mut plan, Family::Collections, key, Header::parse(&record).ok().as_ref());
+    }
+    vault.commit(plan)?;
+    let mut erased = 0;
+    for id in ids {
+        erased += erase_people_of(vault, &id)?;
+    }
+    Ok(erased)
+}
+
+/// Erases every person whose key begins with a collection's id.
+fn erase_people_of(vault: &Vault, collection: &[u8]) -> Result<usize> {
+    let mut erased = 0;
+    loop {
+        let mut plan = Plan::default();
+        let mut count = 0;
+        vault.scan(Family::Persons, collection, &[], &mut |key, record| {
+            let header = Header::parse(record).ok();
+            vault.plan_erase(&mut plan, Family::Persons, key.to_vec(), header.as_ref());
+            count += 1;
+            if count < ERASE_GROUP { Scan::Continue } else { Scan::Stop }
+        })?;
+        if plan.is_empty() {
+            return Ok(erased);
+        }
+        vault.commit(plan)?;
+        erased += count;
+    }
+}

@@ -1,0 +1,279 @@
+//! Bytes on disk: record keys, and sealed records.
+//!
+//! ```text
+//! person key      collection id 16 | digest of the PersonID 16
+//! collection key  digest of the account and the collection's name 16
+//! record          format u8 | slot u32 | data-key id 16 | generation u64 | scheme 16 | nonce 24 | sealed
+//! sealed          length u32 | contents | zeros up to a multiple of 512
+//! ```
+//!
+//! The seal binds everything a record could be mistaken in: format, kind, deployment, account,
+//! collection, digest, data key, generation and scheme. The wrapping key is named in the slot only,
+//! so that rotating it never touches a record.
+
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::crypto::{self, NONCE_BYTES, Secret};
+use crate::error::OperatorError;
+use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId};
+use crate::person::{Consent, Person, Profile, StoredFace, Timestamp};
+use crate::scheme::SchemeId;
+use crate::slots::DataKey;
+use crate::template::Template;
+
+/// Counts up when any byte below changes its meaning.
+pub(crate) const FORMAT: u8 = 1;
+const HEADER_BYTES: usize = 1 + 4 + 16 + 8 + 16 + NONCE_BYTES;
+const PAD_BYTES: usize = 512;
+
+/// The keyed digest that stands for a name on disk.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Digest(pub [u8; 16]);
+
+impl Digest {
+    pub fn of_person(key: &Secret, account: &Account, collection: RandomId, person: &PersonId) -> Self {
+        let parts: [&[u8]; 3] = [account.as_str().as_bytes(), &collection.0, person.as_str().as_bytes()];
+        Self(crypto::keyed_digest(key, "likeness v1 person digest", &parts))
+    }
+
+    pub fn of_collection(key: &Secret, account: &Account, name: &CollectionName) -> Self {
+        let parts = [account.as_str().as_bytes(), name.as_str().as_bytes()];
+        Self(crypto::keyed_digest(key, "likeness v1 collection digest", &parts))
+    }
+}
+
+pub(crate) fn person_key(collection: RandomId, digest: Digest) -> Vec<u8> {
+    [collection.0, digest.0].concat()
+}
+
+/// What a record is, and to whom it belongs: bound by its seal.
+pub(crate) struct Binding<'a> {
+    pub kind: &'static str,
+    pub deployment: RandomId,
+    /// Empty for a collection, whose digest stands for its account and name.
+    pub account: &'a str,
+    pub collection: RandomId,
+    pub digest: Digest,
+}
+
+/// The clear part of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub slot: u32,
+    pub data_key: RandomId,
+    pub generation: u64,
+    pub scheme: SchemeId,
+}
+
+/// A record cannot be read; it says nothing about any other record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unreadable;
+
+impl Header {
+    /// Reads the clear part alone.
+    pub fn parse(record: &[u8]) -> Result<Self, Unreadable> {
+        Self::split(record).map(|(header, _, _)| header)
+    }
+
+    fn split(record: &[u8]) -> Result<(Self, [u8; NONCE_BYTES], &[u8]), Unreadable> {
+        let (head, sealed) = record.split_first_chunk::<HEADER_BYTES>().ok_or(Unreadable)?;
+        if head[0] != FORMAT {
+            return Err(Unreadable);
+        }
+        let header = Self {
+            slot: u32::from_le_bytes(head[1..5].try_into().expect("four bytes")),
+            data_key: RandomId(head[5..21].try_into().expect("16 bytes")),
+            generation: u64::from_le_bytes(head[21..29].try_into().expect("8 bytes")),
+            scheme: SchemeId(head[29..45].try_into().expect("16 bytes")),
+        };
+        Ok((header, head[45..].try_into().expect("24 bytes"), sealed))
+    }
+
+    fn bound(&self, binding: &Binding<'_>) -> Vec<u8> {
+        crypto::length_prefixed(&[
+            &[FORMAT],
+            binding.kind.as_bytes(),
+            &binding.deployment.0,
+            binding.account.as_bytes(),
+            &binding.collection.0,
+            &binding.digest.0,
+            &self.data_key.0,
+            &self.generation.to_le_bytes(),
+            &self.scheme.0,
+        ])
+    }
+}
+
+/// Seals contents into a record.
+pub(crate) fn seal(header: Header, key: &DataKey, binding: &Binding<'_>, contents: &[u8]) -> Vec<u8> {
+    debug_assert_eq!(header.data_key, key.id, "a record names the key that seals it");
+    let length = u32::try_from(contents.len()).expect("a record's limits keep it far below 4 GiB");
+    let padded_bytes = (4 + contents.len()).next_multiple_of(PAD_BYTES);
+    let mut padded = Zeroizing::new(Vec::with_capacity(padded_bytes));
+    padded.extend_from_slice(&length.to_le_bytes());
+    padded.extend_from_slice(contents);
+    padded.resize(padded_bytes, 0);
+
+    let nonce: [u8; NONCE_BYTES] = crypto::random();
+    let sealed = crypto::seal(&key.secret, &nonce, &padded, &header.bound(binding));
+    let mut record = Vec::with_capacity(HEADER_BYTES + sealed.len());
+    record.push(FORMAT);
+    record.extend_from_slice(&header.slot.to_le_bytes());
+    record.extend_from_slice(&header.data_key.0);
+    record.extend_from_slice(&header.generation.to_le_bytes());
+    record.extend_from_slice(&header.scheme.0);
+    record.extend_from_slice(&nonce);
+    record.extend_from_slice(&sealed);
+    record
+}
+
+/// Opens what [`seal`] made.
+pub(crate) fn open(
+    record: &[u8],
+    key: &DataKey,
+    binding: &Binding<'_>,
+) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
+    let (header, nonce, sealed) = Header::split(record)?;
+    let mut padded = crypto::open(&key.secret, &nonce, sealed, &header.bound(binding)).ok_or(Unreadable)?;
+    let length = padded.first_chunk::<4>().copied().map(u32::from_le_bytes).ok_or(Unreadable)?;
+    let length = usize::try_from(length).map_err(|_| Unreadable)?;
+    if padded.len() < 4 + length {
+        return Err(Unreadable);
+    }
+    padded.copy_within(4..4 + length, 0);
+    padded.truncate(length);
+    Ok(padded)
+}
+
+#[derive(Serialize, Deserialize)]
+struct PersonContents<'a> {
+    id: &'a str,
+    name: &'a str,
+    tags: Vec<&'a str>,
+    consent: Option<ConsentContents<'a>>,
+    enrolled_ms: u64,
+    updated_ms: u64,
+    faces: Vec<FaceContents>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ConsentContents<'a> {
+    purpose: &'a str,
+    given_ms: u64,
+    of_age_or_parental: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct FaceContents {
+    id: [u8; 16],
+    enrolled_ms: u64,
+    detection_score: f32,
+    scheme: [u8; 16],
+    template: Vec<u8>,
+}
+
+impl Drop for FaceContents {
+    fn drop(&mut self) {
+        self.template.zeroize();
+    }
+}
+
+/// A person, ready to be sealed.
+pub(crate) fn person_to_contents(person: &Person) -> Zeroizing<Vec<u8>> {
+    let contents = PersonContents {
+        id: person.id.as_str(),
+        name: &person.profile.name,
+        tags: person.profile.tags.iter().map(String::as_str).collect(),
+        consent: person.profile.consent.as_ref().map(|c| ConsentContents {
+            purpose: &c.purpose,
+            given_ms: c.given.0,
+            of_age_or_parental: c.of_age_or_parental,
+        }),
+        enrolled_ms: person.enrolled.0,
+        updated_ms: person.updated.0,
+        faces: person
+            .faces
+            .iter()
+            .map(|face| FaceContents {
+                id: face.id.0.0,
+                enrolled_ms: face.enrolled.0,
+                detection_score: face.detection_score,
+                scheme: face.scheme.0,
+                template: face.template.to_bytes().to_vec(),
+            })
+            .collect(),
+    };
+    to_contents(&contents)
+}
+
+/// The person that [`person_to_contents`] wrote.
+pub(crate) fn person_from_contents(contents: &[u8]) -> Result<Person, Unreadable> {
+    let contents: PersonContents<'_> = postcard::from_bytes(contents).map_err(|_| Unreadable)?;
+    let mut faces = Vec::with_capacity(contents.faces.len());
+    for face in &contents.faces {
+        faces.push(StoredFace {
+            id: FaceId(RandomId(face.id)),
+            enrolled: Timestamp(face.enrolled_ms),
+            detection_score: face.detection_score,
+            scheme: SchemeId(face.scheme),
+            template: Template::from_bytes(&face.template).ok_or(Unreadable)?,
+        });
+    }
+    Ok(Person {
+        id: PersonId::parse(contents.id).map_err(|_| Unreadable)?,
+        profile: Profile {
+            name: contents.name.to_owned(),
+            tags: contents.tags.iter().map(|t| (*t).to_owned()).collect(),
+            consent: contents.consent.map(|c| Consent {
+                purpose: c.purpose.to_owned(),
+                given: Timestamp(c.given_ms),
+                of_age_or_parental: c.of_age_or_parental,
+            }),
+        },
+        enrolled: Timestamp(contents.enrolled_ms),
+        updated: Timestamp(contents.updated_ms),
+        faces,
+    })
+}
+
+/// Plain values to bytes.
+pub(crate) fn to_contents(value: &impl Serialize) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(postcard::to_stdvec(value).expect("plain values serialise"))
+}
+
+/// Bytes to plain values.
+pub(crate) fn from_contents<'a, T: Deserialize<'a>>(contents: &'a [u8]) -> Result<T, Unreadable> {
+    postcard::from_bytes(contents).map_err(|_| Unreadable)
+}
+
+/// The text of the data directory's format file.
+pub(crate) fn format_text(deployment: RandomId) -> String {
+    format!("likeness data, format {FORMAT}\ndeployment {deployment}\n")
+}
+
+/// Refuses a data directory of another format or deployment.
+pub(crate) fn check_format_text(text: &str, deployment: RandomId) -> Result<(), OperatorError> {
+    if text == format_text(deployment) {
+        return Ok(());
+    }
+    let mut lines = text.lines();
+    let format = lines.next().and_then(|l| l.strip_prefix("likeness data, format "));
+    let theirs = lines.next().and_then(|l| l.strip_prefix("deployment "));
+    let (expected, found) = match (format, theirs) {
+        (Some(format), _) if format != FORMAT.to_string() => {
+            let format = format.chars().take(16).collect::<String>();
+            (format!("format {FORMAT}"), format!("format {format}"))
+        }
+        (Some(_), Some(theirs)) if RandomId::parse(theirs).is_some() => (
+            format!("deployment {deployment}, to which the key store belongs"),
+            format!("deployment {theirs}"),
+        ),
+        _ => (format!("a format file of format {FORMAT}"), "a file of another form".to_owned()),
+    };
+    Err(OperatorError::Format {
+        what: "format",
+        expected,
+        found,
+    })
+}

@@ -1,0 +1,250 @@
+//! One collection in memory: its settings, and the people who can be found in it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{RequestError, Result};
+use crate::gallery::codec::{self, Binding, Digest, Unreadable};
+use crate::gallery::index::{Index, Row};
+use crate::names::{Account, CollectionName, RandomId};
+use crate::person::{Person, Timestamp};
+use crate::scheme::Scheme;
+use crate::template::Bits;
+
+/// Most faces a collection may allow a person.
+pub const FACES_PER_PERSON_MAX: u32 = 20;
+
+/// What a collection is made with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CollectionSettings {
+    /// Template size; cannot be changed later.
+    pub bits: Bits,
+    /// Similarity (0 to 1, a cosine) at and above which two faces count as one person's, where a call
+    /// names none.
+    pub threshold: f32,
+    /// Faces a person may have, 1 to [`FACES_PER_PERSON_MAX`].
+    pub faces_per_person_max: u32,
+}
+
+impl CollectionSettings {
+    pub(crate) fn checked(self) -> Result<Self> {
+        if !(0.0..=1.0).contains(&self.threshold) {
+            let received = self.threshold.to_string();
+            return Err(RequestError::invalid("threshold", "a similarity from 0 to 1", received).into());
+        }
+        if !(1..=FACES_PER_PERSON_MAX).contains(&self.faces_per_person_max) {
+            let expected = format!("1 to {FACES_PER_PERSON_MAX}");
+            let received = self.faces_per_person_max.to_string();
+            return Err(RequestError::invalid("faces_per_person_max", expected, received).into());
+        }
+        Ok(self)
+    }
+}
+
+/// A collection as a client sees it.
+#[derive(Debug, Clone)]
+pub struct CollectionInfo {
+    /// Its name.
+    pub name: CollectionName,
+    /// Its settings.
+    pub settings: CollectionSettings,
+    /// When it was made.
+    pub created: Timestamp,
+    /// What its templates depend on.
+    pub scheme: String,
+    /// People in it, damaged ones included.
+    pub persons: usize,
+    /// Faces that can be found.
+    pub faces: usize,
+    /// People whose records cannot be read.
+    pub damaged: usize,
+}
+
+/// One collection.
+pub(crate) struct Collection {
+    pub account: Account,
+    pub name: CollectionName,
+    pub digest: Digest,
+    pub id: RandomId,
+    pub scheme: Scheme,
+    pub created: Timestamp,
+    pub settings: RwLock<CollectionSettings>,
+    pub people: RwLock<People>,
+    /// Set by the writer when the collection goes; whoever still holds it then finds it gone.
+    deleted: AtomicBool,
+}
+
+impl Collection {
+    pub fn new(account: Account, name: CollectionName, digest: Digest, scheme: Scheme, settings: CollectionSettings) -> Self {
+        let bits = settings.bits;
+        Self {
+            account,
+            name,
+            digest,
+            id: RandomId::new(),
+            scheme,
+            created: Timestamp::now(),
+            settings: RwLock::new(settings),
+            people: RwLock::new(People::new(bits)),
+            deleted: AtomicBool::new(false),
+        }
+    }
+
+    pub fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    /// Overwrites every face in memory, and lets nobody in any more.
+    pub fn set_deleted(&self) {
+        self.deleted.store(true, Ordering::Release);
+        *self.people.write() = People::new(self.scheme.bits);
+    }
+
+    pub fn info(&self) -> CollectionInfo {
+        let people = self.people.read();
+        CollectionInfo {
+            name: self.name.clone(),
+            settings: self.settings.read().clone(),
+            created: self.created,
+            scheme: self.scheme.to_string(),
+            persons: people.numbers.len() + people.damaged.len(),
+            faces: people.index.len(),
+            damaged: people.damaged.len(),
+        }
+    }
+
+    /// What a person's record of this collection is bound to.
+    pub fn person_binding(&self, deployment: RandomId, digest: Digest) -> Binding<'_> {
+        Binding {
+            kind: "person",
+            deployment,
+            account: self.account.as_str(),
+            collection: self.id,
+            digest,
+        }
+    }
+}
+
+/// The people of a collection who can be found, and where the index has their faces.
+pub(crate) struct People {
+    numbers: HashMap<Digest, u32>,
+    /// By number; a freed number keeps its last digest until it is given out again.
+    entries: Vec<Entry>,
+    free: Vec<u32>,
+    damaged: HashSet<Digest>,
+    pub index: Index,
+}
+
+struct Entry {
+    digest: Digest,
+    rows: Vec<Row>,
+}
+
+impl People {
+    pub fn new(bits: Bits) -> Self {
+        Self {
+            numbers: HashMap::new(),
+            entries: Vec::new(),
+            free: Vec::new(),
+            damaged: HashSet::new(),
+            index: Index::new(bits),
+        }
+    }
+
+    /// Makes exactly this person's faces findable under `digest`, whatever was there before.
+    pub fn set(&mut self, digest: Digest, person: &Person, scheme: &Scheme) {
+        self.remove(digest);
+        let number = self.free.pop().unwrap_or_else(|| {
+            let number = u32::try_from(self.entries.len()).expect("a collection has fewer than 2^32 people");
+            self.entries.push(Entry { digest, rows: Vec::new() });
+            number
+        });
+        let current = scheme.id();
+        let comparable = person.faces.iter().filter(|face| face.scheme == current);
+        let rows = comparable.map(|face| self.index.insert(number, &face.template)).collect();
+        self.entries[number as usize] = Entry { digest, rows };
+        self.numbers.insert(digest, number);
+    }
+
+    /// Overwrites the person's bits in the index and forgets the person.
+    pub fn remove(&mut self, digest: Digest) {
+        self.damaged.remove(&digest);
+        let Some(number) = self.numbers.remove(&digest) else {
+            return;
+        };
+        for row in std::mem::take(&mut self.entries[number as usize].rows) {
+            self.index.remove(row);
+        }
+        self.free.push(number);
+    }
+
+    pub fn set_damaged(&mut self, digest: Digest) {
+        self.remove(digest);
+        self.damaged.insert(digest);
+    }
+
+    pub fn digest(&self, number: u32) -> Digest {
+        self.entries[number as usize].digest
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Contents<'a> {
+    account: &'a str,
+    name: &'a str,
+    id: [u8; 16],
+    created_ms: u64,
+    bits: u32,
+    threshold: f32,
+    faces_per_person_max: u32,
+    models: [u8; 32],
+    models_name: &'a str,
+    projection: [u8; 16],
+}
+
+impl Collection {
+    /// The collection with these settings, ready to be sealed.
+    pub fn to_contents(&self, settings: &CollectionSettings) -> zeroize::Zeroizing<Vec<u8>> {
+        codec::to_contents(&Contents {
+            account: self.account.as_str(),
+            name: self.name.as_str(),
+            id: self.id.0,
+            created_ms: self.created.0,
+            bits: u32::try_from(settings.bits.get()).expect("at most 2048"),
+            threshold: settings.threshold,
+            faces_per_person_max: settings.faces_per_person_max,
+            models: self.scheme.models,
+            models_name: &self.scheme.models_name,
+            projection: self.scheme.projection.0,
+        })
+    }
+
+    /// The collection that [`Self::to_contents`] wrote, without its people.
+    pub fn from_contents(digest: Digest, contents: &[u8]) -> Result<Self, Unreadable> {
+        let contents: Contents<'_> = codec::from_contents(contents)?;
+        let bits = Bits::parse(contents.bits).map_err(|_| Unreadable)?;
+        Ok(Self {
+            account: Account::parse(contents.account).map_err(|_| Unreadable)?,
+            name: CollectionName::parse(contents.name).map_err(|_| Unreadable)?,
+            digest,
+            id: RandomId(contents.id),
+            scheme: Scheme {
+                models: contents.models,
+                models_name: contents.models_name.to_owned(),
+                bits,
+                projection: RandomId(contents.projection),
+            },
+            created: Timestamp(contents.created_ms),
+            settings: RwLock::new(CollectionSettings {
+                bits,
+                threshold: contents.threshold,
+                faces_per_person_max: contents.faces_per_person_max,
+            }),
+            people: RwLock::new(People::new(bits)),
+            deleted: AtomicBool::new(false),
+        })
+    }
+}

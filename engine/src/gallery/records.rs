@@ -1,0 +1,199 @@
+//! Sealed records on disk: the only file that names RocksDB.
+//!
+//! Keys are keyed digests and values are sealed, so that nothing here can tell who is in it.
+
+use std::path::Path;
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, Direction, IteratorMode, LogLevel,
+    Options, ReadOptions, WriteBatch, WriteOptions,
+};
+
+use crate::error::{OperatorError, Result};
+
+/// What kind of record a key names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Family {
+    Collections,
+    Persons,
+}
+
+impl Family {
+    const ALL: [Self; 2] = [Self::Collections, Self::Persons];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Collections => "collections",
+            Self::Persons => "persons",
+        }
+    }
+}
+
+/// One change of a batch; `None` deletes.
+pub(crate) struct Write {
+    pub family: Family,
+    pub key: Vec<u8>,
+    pub value: Option<Vec<u8>>,
+}
+
+/// Whether a scan goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scan {
+    Continue,
+    Stop,
+}
+
+/// The disk below the records. The second implementation drops unsynced writes, in the crash tests.
+pub(crate) trait Records: Send + Sync {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>>;
+
+    /// Applies all or nothing, and returns only when it would survive a power cut.
+    fn write(&self, batch: Vec<Write>) -> Result<()>;
+
+    /// Visits, in key order, the records whose keys begin with `prefix` and come after `after`.
+    fn scan(
+        &self,
+        family: Family,
+        prefix: &[u8],
+        after: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Scan,
+    ) -> Result<()>;
+}
+
+/// Small files keep a purge small; nothing is compressed because sealed bytes do not compress.
+const FILE_BYTES: u64 = 4 << 20;
+const WRITE_BUFFER_BYTES: usize = 16 << 20;
+const BLOCK_CACHE_BYTES: usize = 64 << 20;
+const OPEN_FILES_MAX: i32 = 512;
+
+/// Records in RocksDB.
+pub(crate) struct RocksRecords(DB);
+
+impl RocksRecords {
+    pub fn open(path: &Path) -> Result<Self> {
+        let mut options = family_options();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        options.set_paranoid_checks(true);
+        options.set_max_open_files(OPEN_FILES_MAX);
+        // The info log names keys: one file, warnings only.
+        options.set_keep_log_file_num(1);
+        options.set_log_level(LogLevel::Warn);
+        // A recycled log file would keep erased bytes past its end.
+        options.set_recycle_log_file_num(0);
+        let families = Family::ALL.map(|f| ColumnFamilyDescriptor::new(f.name(), family_options()));
+        let db = DB::open_cf_descriptors(&options, path, families).map_err(|e| failed("opening the records", e))?;
+        Ok(Self(db))
+    }
+
+    fn handle(&self, family: Family) -> &rocksdb::ColumnFamily {
+        self.0.cf_handle(family.name()).expect("every family was opened")
+    }
+}
+
+fn family_options() -> Options {
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(&Cache::new_lru_cache(BLOCK_CACHE_BYTES));
+    blocks.set_bloom_filter(10.0, false);
+    let mut options = Options::default();
+    options.set_block_based_table_factory(&blocks);
+    options.set_compression_type(DBCompressionType::None);
+    options.set_target_file_size_base(FILE_BYTES);
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
+    options
+}
+
+impl Records for RocksRecords {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.0
+            .get_cf(self.handle(family), key)
+            .map_err(|e| failed("reading a record", e))
+    }
+
+    fn write(&self, batch: Vec<Write>) -> Result<()> {
+        let mut writes = WriteBatch::default();
+        for Write { family, key, value } in batch {
+            match value {
+                Some(value) => writes.put_cf(self.handle(family), key, value),
+                None => writes.delete_cf(self.handle(family), key),
+            }
+        }
+        let mut synced = WriteOptions::default();
+        synced.set_sync(true);
+        self.0
+            .write_opt(writes, &synced)
+            .map_err(|e| failed("writing records", e))
+    }
+
+    fn scan(
+        &self,
+        family: Family,
+        prefix: &[u8],
+        after: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Scan,
+    ) -> Result<()> {
+        let mut reading = ReadOptions::default();
+        if let Some(end) = successor(prefix) {
+            reading.set_iterate_upper_bound(end);
+        }
+        let from = if after > prefix { after } else { prefix };
+        let mode = IteratorMode::From(from, Direction::Forward);
+        for entry in self.0.iterator_cf_opt(self.handle(family), reading, mode) {
+            let (key, value) = entry.map_err(|e| failed("scanning records", e))?;
+            if *key > *after && visit(&key, &value) == Scan::Stop {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The first key after all keys with this prefix, if there is one.
+fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end)
+}
+
+fn failed(doing: &'static str, error: rocksdb::Error) -> crate::Error {
+    OperatorError::Store {
+        doing,
+        detail: error.to_string(),
+    }
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scan_sees_its_prefix_in_order_and_nothing_else() {
+        let home = tempfile::tempdir().expect("temporary directory");
+        let records = RocksRecords::open(home.path()).expect("a fresh place");
+        let put = |key: &[u8]| Write {
+            family: Family::Persons,
+            key: key.to_vec(),
+            value: Some(b"v".to_vec()),
+        };
+        let keys: [&[u8]; 6] = [b"a1", b"b1", b"b2", b"b3", b"c1", b"\xff\xff1"];
+        records.write(keys.map(put).into()).expect("written");
+        let seen = |prefix: &[u8], after: &[u8], most: usize| {
+            let mut seen = Vec::new();
+            records
+                .scan(Family::Persons, prefix, after, &mut |key, _| {
+                    seen.push(key.to_vec());
+                    if seen.len() == most { Scan::Stop } else { Scan::Continue }
+                })
+                .expect("scanned");
+            seen
+        };
+        assert_eq!(seen(b"b", b"", 9), [b"b1", b"b2", b"b3"]);
+        assert_eq!(seen(b"b", b"b1", 9), [b"b2", b"b3"]);
+        assert_eq!(seen(b"b", b"", 1), [b"b1"]);
+        assert_eq!(seen(b"\xff\xff", b"", 9), [b"\xff\xff1"]);
+        assert_eq!(seen(b"", b"", 9).len(), 6);
+        assert!(seen(b"d", b"", 9).is_empty());
+    }
+}

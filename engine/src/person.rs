@@ -1,0 +1,169 @@
+//! A person as the gallery keeps them: sealed on disk, and never printed.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::error::{RequestError, Result};
+use crate::names::{FaceId, PersonId};
+use crate::scheme::SchemeId;
+use crate::template::Template;
+
+/// Longest display name and consent purpose, in bytes.
+pub const TEXT_BYTES_MAX: usize = 256;
+/// Most tags of a person.
+pub const TAGS_MAX: usize = 32;
+/// Longest tag, in bytes.
+pub const TAG_BYTES_MAX: usize = 64;
+
+/// A moment, in milliseconds since 1970 (UTC).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// The clock's time.
+    pub fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// What the client asserts about the person's consent.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Consent {
+    /// What the person agreed to.
+    pub purpose: String,
+    /// When.
+    pub given: Timestamp,
+    /// The person has the minimum age, or a parent agreed.
+    pub of_age_or_parental: bool,
+}
+
+/// What a client keeps with a person beside the faces.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// A name to show; may be empty.
+    pub name: String,
+    /// Labels to sort people by; sorted, without repeats.
+    pub tags: Vec<String>,
+    /// The consent asserted at enrolment, if any.
+    pub consent: Option<Consent>,
+}
+
+impl Profile {
+    /// Sorts the tags and checks every limit.
+    ///
+    /// # Errors
+    /// A text or a list over its limit, or an empty tag.
+    pub fn checked(mut self) -> Result<Self> {
+        limit("name", self.name.len(), TEXT_BYTES_MAX)?;
+        if let Some(consent) = &self.consent {
+            limit("consent.purpose", consent.purpose.len(), TEXT_BYTES_MAX)?;
+            if consent.purpose.is_empty() {
+                return Err(RequestError::invalid("consent.purpose", "a purpose", "an empty text").into());
+            }
+        }
+        self.tags.sort();
+        self.tags.dedup();
+        if self.tags.len() > TAGS_MAX {
+            let received = format!("{} tags", self.tags.len());
+            return Err(RequestError::invalid("tags", format!("at most {TAGS_MAX} tags"), received).into());
+        }
+        for tag in &self.tags {
+            limit("tags", tag.len(), TAG_BYTES_MAX)?;
+            if tag.is_empty() {
+                return Err(RequestError::invalid("tags", "tags of at least 1 byte", "an empty tag").into());
+            }
+        }
+        Ok(self)
+    }
+}
+
+fn limit(field: &'static str, bytes: usize, bytes_max: usize) -> Result<()> {
+    if bytes > bytes_max {
+        let expected = format!("at most {bytes_max} bytes");
+        return Err(RequestError::invalid(field, expected, format!("{bytes} bytes")).into());
+    }
+    Ok(())
+}
+
+/// A face ready to be kept: its template and what was measured on the way.
+pub struct NewFace {
+    pub(crate) template: Template,
+    pub(crate) scheme: SchemeId,
+    pub(crate) detection_score: f32,
+}
+
+/// One kept face.
+pub struct StoredFace {
+    /// Its name.
+    pub id: FaceId,
+    /// When it was enrolled.
+    pub enrolled: Timestamp,
+    /// How sure the detector was, 0 to 1.
+    pub detection_score: f32,
+    /// What its template can be compared with.
+    pub scheme: SchemeId,
+    pub(crate) template: Template,
+}
+
+impl StoredFace {
+    pub(crate) fn new(face: NewFace, enrolled: Timestamp) -> Self {
+        Self {
+            id: FaceId::new(),
+            enrolled,
+            detection_score: face.detection_score,
+            scheme: face.scheme,
+            template: face.template,
+        }
+    }
+}
+
+/// One person of a collection.
+pub struct Person {
+    /// The client's name for the person.
+    pub id: PersonId,
+    /// What the client keeps with the person.
+    pub profile: Profile,
+    /// When the person was first enrolled.
+    pub enrolled: Timestamp,
+    /// When the record last changed.
+    pub updated: Timestamp,
+    /// At least one.
+    pub faces: Vec<StoredFace>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_tags(tags: &[&str]) -> Result<Profile> {
+        Profile {
+            tags: tags.iter().map(|t| (*t).to_owned()).collect(),
+            ..Profile::default()
+        }
+        .checked()
+    }
+
+    #[test]
+    fn tags_are_sorted_without_repeats_and_limited() {
+        let profile = with_tags(&["b", "a", "b"]).expect("allowed");
+        assert_eq!(profile.tags, ["a", "b"]);
+        assert!(with_tags(&[""]).is_err());
+        assert!(with_tags(&[&"t".repeat(65)]).is_err());
+        let many: Vec<String> = (0..33).map(|n| n.to_string()).collect();
+        assert!(with_tags(&many.iter().map(String::as_str).collect::<Vec<_>>()).is_err());
+    }
+
+    #[test]
+    fn a_consent_without_a_purpose_is_refused() {
+        let consent = Consent {
+            purpose: String::new(),
+            given: Timestamp(0),
+            of_age_or_parental: true,
+        };
+        let profile = Profile {
+            consent: Some(consent),
+            ..Profile::default()
+        };
+        assert!(profile.checked().is_err());
+    }
+}

@@ -1,0 +1,329 @@
+//! The slot file: one 128-byte place per data key, overwritten in place when the key must die.
+//!
+//! A delete in an LSM tree is a note that something was deleted; the bytes stay for as long as files
+//! do. A record is therefore readable only through a random data key of its own, and that key lies
+//! here, wrapped, in a place that can be overwritten and synced. What this cannot reach: copies of
+//! the file, and storage that does not overwrite in place (flash, copy-on-write, snapshots).
+//!
+//! ```text
+//! slot 0     "likeness-slots" | format u32 | deployment 16 | zeros | checksum 4
+//! slot n     format u32 | wrapping-key id 16 | data-key id 16 | nonce 24 | wrapped key 48
+//!            | commitment 16 | checksum 4                        all zeros: empty
+//! ```
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::crypto::{self, NONCE_BYTES, Secret, TAG_BYTES};
+use crate::error::{OperatorError, Result};
+use crate::keys::{KeyRing, Purpose};
+use crate::names::RandomId;
+
+/// Bytes of a slot; a divisor of every sector size, so that a slot is never torn by a crash.
+pub(crate) const SLOT_BYTES: usize = 128;
+/// The file grows by this many slots at a time (512 KiB).
+const GROW_SLOTS: u32 = 4096;
+const FORMAT: u32 = 1;
+const MAGIC: &[u8; 14] = b"likeness-slots";
+const WRAPPED_BYTES: usize = 32 + TAG_BYTES;
+const COMMITMENT_BYTES: usize = 16;
+const CHECKED_BYTES: usize = SLOT_BYTES - 4;
+
+pub(crate) type SlotImage = [u8; SLOT_BYTES];
+/// What an overwritten slot holds.
+pub(crate) const EMPTY: SlotImage = [0; SLOT_BYTES];
+
+/// The key that seals one record, and nothing else.
+pub(crate) struct DataKey {
+    pub id: RandomId,
+    pub secret: Secret,
+}
+
+impl DataKey {
+    pub fn new() -> Self {
+        Self {
+            id: RandomId::new(),
+            secret: Secret::random(),
+        }
+    }
+}
+
+/// Why a slot gave no data key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SlotError {
+    /// Overwritten, never used, or used by another record since: what pointed here is erased.
+    Erased,
+    /// The bytes are damaged.
+    Damaged,
+    /// Whole, but wrapped under a key that is not in the ring.
+    UnknownWrappingKey,
+}
+
+/// The disk below the slots. The second implementation drops unsynced writes, in the crash tests.
+pub(crate) trait SlotBytes: Send + Sync {
+    fn len(&self) -> io::Result<u64>;
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()>;
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Returns only when every earlier write would survive a power cut.
+    fn sync(&self) -> io::Result<()>;
+}
+
+impl SlotBytes for File {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.read_exact_at(bytes, offset)
+    }
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_all_at(bytes, offset)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+/// Opens or makes the slot file itself, private to its owner.
+pub(crate) fn open_file(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|e| OperatorError::file("opening the slot file", path, e).into())
+}
+
+/// All slots of a deployment.
+pub(crate) struct Slots {
+    bytes: Box<dyn SlotBytes>,
+    ring: Arc<KeyRing>,
+    /// Empty slots, lowest last. Only the writer takes from it.
+    free: Mutex<Vec<u32>>,
+}
+
+impl Slots {
+    /// Opens the slots, making the header of a new file.
+    ///
+    /// # Errors
+    /// Another format version, another deployment's file, or i/o.
+    pub fn open(bytes: Box<dyn SlotBytes>, ring: Arc<KeyRing>) -> Result<Self> {
+        let slots = Self {
+            bytes,
+            ring,
+            free: Mutex::new(Vec::new()),
+        };
+        let header = slots.header();
+        // A file shorter than its header is a first start that was cut short: nothing was kept yet.
+        if slots.file_length()? < SLOT_BYTES as u64 {
+            slots.write(&[(0, header)])?;
+        } else {
+            slots.check_header(&header)?;
+        }
+        Ok(slots)
+    }
+
+    fn header(&self) -> SlotImage {
+        let mut image = EMPTY;
+        image[..14].copy_from_slice(MAGIC);
+        image[14..18].copy_from_slice(&FORMAT.to_le_bytes());
+        image[18..34].copy_from_slice(&self.ring.deployment.0);
+        with_checksum(image)
+    }
+
+    fn check_header(&self, expected: &SlotImage) -> Result<()> {
+        let found = self.read(0)?;
+        if found == *expected {
+            return Ok(());
+        }
+        let (what, expected, found) = if found[..14] != *MAGIC || found != with_checksum(found) {
+            ("slot file", "a slot file".to_owned(), "a damaged header, or another file".to_owned())
+        } else if found[14..18] != FORMAT.to_le_bytes() {
+            let version = u32::from_le_bytes(found[14..18].try_into().expect("four bytes"));
+            ("slot file", format!("format {FORMAT}"), format!("format {version}"))
+        } else {
+            let theirs = crypto::hex(&found[18..34]);
+            ("slot file", format!("deployment {}", self.ring.deployment), format!("deployment {theirs}"))
+        };
+        Err(OperatorError::Format { what, expected, found }.into())
+    }
+
+    /// How many slots the file has, the header included.
+    pub fn count(&self) -> Result<u32> {
+        let count = self.file_length()? / SLOT_BYTES as u64;
+        u32::try_from(count).map_err(|_| {
+            OperatorError::Format {
+                what: "slot file",
+                expected: "at most 2^32 slots".to_owned(),
+                found: format!("{count} slots"),
+            }
+            .into()
+        })
+    }
+
+    fn file_length(&self) -> Result<u64> {
+        self.bytes.len().map_err(|e| failed("measuring the slot file", e))
+    }
+
+    fn read(&self, slot: u32) -> Result<SlotImage> {
+        let mut image = EMPTY;
+        self.bytes
+            .read_at(offset(slot), &mut image)
+            .map_err(|e| failed("reading a slot", e))?;
+        Ok(image)
+    }
+
+    /// Visits every slot after the header that is not empty.
+    pub fn each_used(&self, mut visit: impl FnMut(u32)) -> Result<()> {
+        let count = self.count()?;
+        let mut buffer = vec![0; GROW_SLOTS as usize * SLOT_BYTES];
+        let mut first = 0;
+        while first < count {
+            let here = (count - first).min(GROW_SLOTS);
+            let chunk = &mut buffer[..here as usize * SLOT_BYTES];
+            self.bytes
+                .read_at(offset(first), chunk)
+                .map_err(|e| failed("reading the slot file", e))?;
+            for (slot, image) in (first..).zip(chunk.chunks_exact(SLOT_BYTES)) {
+                if slot != 0 && image != EMPTY {
+                    visit(slot);
+                }
+            }
+            first += here;
+        }
+        Ok(())
+    }
+
+    /// Declares which slots may be given out; called once, after the records were read.
+    pub fn set_free(&self, used: &dyn Fn(u32) -> bool) -> Result<()> {
+        let free = (1..self.count()?).rev().filter(|slot| !used(*slot)).collect();
+        *self.free.lock() = free;
+        Ok(())
+    }
+
+    /// An empty slot, growing the file when none is left.
+    pub fn allocate(&self) -> Result<u32> {
+        let mut free = self.free.lock();
+        if free.is_empty() {
+            let count = self.count()?;
+            let end = count.checked_add(GROW_SLOTS).ok_or_else(|| {
+                failed("growing the slot file", io::Error::other("2^32 slots are in use"))
+            })?;
+            let zeros = vec![0; GROW_SLOTS as usize * SLOT_BYTES];
+            self.bytes
+                .write_at(offset(count), &zeros)
+                .map_err(|e| failed("growing the slot file", e))?;
+            free.extend((count..end).rev());
+        }
+        Ok(free.pop().expect("just filled"))
+    }
+
+    /// Gives back slots that are empty on disk.
+    pub fn release(&self, slots: impl IntoIterator<Item = u32>) {
+        self.free.lock().extend(slots);
+    }
+
+    /// Writes all images, then syncs once.
+    pub fn write(&self, images: &[(u32, SlotImage)]) -> Result<()> {
+        for (slot, image) in images {
+            self.bytes
+                .write_at(offset(*slot), image)
+                .map_err(|e| failed("writing a slot", e))?;
+        }
+        self.bytes.sync().map_err(|e| failed("syncing the slot file", e))
+    }
+
+    /// What a slot holds when it holds this data key.
+    pub fn wrap(&self, slot: u32, key: &DataKey) -> SlotImage {
+        let wrapping = self.ring.wrapping();
+        let nonce: [u8; NONCE_BYTES] = crypto::random();
+        let bound = self.bound(slot, key.id);
+        let wrapped = crypto::seal(&wrapping.secret, &nonce, key.secret.expose(), &bound);
+        let mut image = EMPTY;
+        image[..4].copy_from_slice(&FORMAT.to_le_bytes());
+        image[4..20].copy_from_slice(&wrapping.id.0);
+        image[20..36].copy_from_slice(&key.id.0);
+        image[36..60].copy_from_slice(&nonce);
+        image[60..108].copy_from_slice(&wrapped);
+        image[108..124].copy_from_slice(&crypto::commitment::<COMMITMENT_BYTES>(&key.secret));
+        with_checksum(image)
+    }
+
+    /// The data key `id`, which a record says lies in `slot`.
+    pub fn data_key(&self, slot: u32, id: RandomId) -> Result<Result<DataKey, SlotError>> {
+        if slot == 0 || slot >= self.count()? {
+            return Ok(Err(SlotError::Erased));
+        }
+        Ok(self.unwrap_image(slot, &self.read(slot)?, id))
+    }
+
+    fn unwrap_image(&self, slot: u32, image: &SlotImage, id: RandomId) -> Result<DataKey, SlotError> {
+        if *image == EMPTY {
+            return Err(SlotError::Erased);
+        }
+        if *image != with_checksum(*image) || image[..4] != FORMAT.to_le_bytes() {
+            return Err(SlotError::Damaged);
+        }
+        if image[20..36] != id.0 {
+            return Err(SlotError::Erased);
+        }
+        let wrapping_id = RandomId(image[4..20].try_into().expect("16 bytes"));
+        let wrapping = self
+            .ring
+            .by_id(Purpose::Wrapping, wrapping_id)
+            .ok_or(SlotError::UnknownWrappingKey)?;
+        let nonce = image[36..60].try_into().expect("24 bytes");
+        let wrapped = &image[60..60 + WRAPPED_BYTES];
+        let plain = crypto::open(&wrapping.secret, nonce, wrapped, &self.bound(slot, id));
+        let plain = plain.ok_or(SlotError::Damaged)?;
+        let mut bytes: [u8; 32] = plain.as_slice().try_into().map_err(|_| SlotError::Damaged)?;
+        let key = DataKey {
+            id,
+            secret: Secret::take(&mut bytes),
+        };
+        if image[108..124] != crypto::commitment::<COMMITMENT_BYTES>(&key.secret) {
+            return Err(SlotError::Damaged);
+        }
+        Ok(key)
+    }
+
+    /// A wrapped key opens only in its own deployment, slot and under its own id.
+    fn bound(&self, slot: u32, id: RandomId) -> Vec<u8> {
+        crypto::length_prefixed(&[
+            b"likeness slot",
+            &FORMAT.to_le_bytes(),
+            &self.ring.deployment.0,
+            &slot.to_le_bytes(),
+            &id.0,
+        ])
+    }
+}
+
+fn offset(slot: u32) -> u64 {
+    u64::from(slot) * SLOT_BYTES as u64
+}
+
+fn with_checksum(mut image: SlotImage) -> SlotImage {
+    let digest = blake3::hash(&image[..CHECKED_BYTES]);
+    image[CHECKED_BYTES..].copy_from_slice(&digest.as_bytes()[..4]);
+    image
+}
+
+fn failed(doing: &'static str, error: io::Error) -> crate::Error {
+    OperatorError::Store {
+        doing,
+        detail: error.to_string(),
+    }
+    .into()
+}
+
+/// The slot file of a data directory.
+pub(crate) fn path_in(data: &Path) -> PathBuf {
+    data.join("slots")
+}
