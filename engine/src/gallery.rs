@@ -1,0 +1,6 @@
+//! The people of a collection.
+
+mod flat;
+pub(crate) mod index;
+mod scan;
+mod top;

@@ -1,0 +1,109 @@
+//! The inner loop of the flat index: one probe against many rows, as fast as the processor allows.
+//!
+//! One kernel in plain Rust, compiled once for every instruction set worth having and chosen at
+//! run time. All compute the same integers; `Portable` is the oracle of the others.
+
+use crate::template::{PLANE_WEIGHTS, PLANES, Probe};
+
+/// Rows side by side in one [`Lanes`].
+pub(super) const LANES: usize = 8;
+
+/// The same word of eight rows: one AVX-512 register, one cache line. A lane is a row from
+/// beginning to end, so the sums never have to be gathered across a register.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub(super) struct Lanes(pub(super) [u64; LANES]);
+
+/// The scores of all rows, `[rows]`, against `lanes`, `[rows / 8][bits / 64]`.
+pub(super) fn scores(probe: &Probe, lanes: &[Lanes], scores: &mut [i32]) {
+    assert_eq!(
+        lanes.len() * LANES,
+        scores.len() * probe.planes().len(),
+        "one score for each row"
+    );
+    Kernel::best().run(probe, lanes, scores);
+}
+
+/// The instruction sets that the kernel is compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kernel {
+    /// What every processor of the architecture has.
+    Portable,
+    /// POPCNT and 256-bit registers.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// VPOPCNTQ on 512-bit registers.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Kernel {
+    /// The fastest that this processor runs; the answer is cached by the standard library.
+    fn best() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vpopcntdq") {
+                return Self::Avx512;
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt") {
+                return Self::Avx2;
+            }
+        }
+        Self::Portable
+    }
+
+    #[allow(unsafe_code)] // calling a function compiled for instructions not every processor has
+    fn run(self, probe: &Probe, lanes: &[Lanes], scores: &mut [i32]) {
+        match self {
+            Self::Portable => kernel(probe, lanes, scores),
+            // SAFETY: `best`, the only maker of these two, has seen that the processor has the features.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => unsafe { avx2(probe, lanes, scores) },
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => unsafe { avx512(probe, lanes, scores) },
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,popcnt")]
+fn avx2(probe: &Probe, lanes: &[Lanes], scores: &mut [i32]) {
+    kernel(probe, lanes, scores);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vpopcntdq")]
+fn avx512(probe: &Probe, lanes: &[Lanes], scores: &mut [i32]) {
+    kernel(probe, lanes, scores);
+}
+
+/// Scores eight rows at a time: a few AND, popcount and add for each word and plane.
+///
+/// Wrapping arithmetic, because overflow checks would keep it out of the vector registers: a
+/// count is at most 2048 and a score at most 2048 * 127.
+#[inline(always)]
+fn kernel(probe: &Probe, lanes: &[Lanes], scores: &mut [i32]) {
+    let planes = probe.planes();
+    for (rows, scores) in lanes
+        .chunks_exact(planes.len())
+        .zip(scores.as_chunks_mut::<LANES>().0)
+    {
+        let mut counts = [[0u64; LANES]; PLANES];
+        for (words, planes) in rows.iter().zip(planes) {
+            for (counts, plane) in counts.iter_mut().zip(planes) {
+                for (count, word) in counts.iter_mut().zip(&words.0) {
+                    *count = count.wrapping_add(u64::from((word & plane).count_ones()));
+                }
+            }
+        }
+        for (lane, score) in scores.iter_mut().enumerate() {
+            let ones = counts
+                .iter()
+                .zip(PLANE_WEIGHTS)
+                .fold(0i32, |ones, (counts, weight)| {
+                    ones.wrapping_add((counts[lane] as i32).wrapping_mul(weight))
+                });
+            *score = ones.wrapping_mul(2).wrapping_sub(probe.sum());
+        }
+    }
+}

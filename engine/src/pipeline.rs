@@ -1,0 +1,3 @@
+//! From a photograph to a template: the stages in order.
+
+pub(crate) mod protect;
