@@ -261,3 +261,112 @@ fn pack(bits: impl Iterator<Item = bool>) -> u64 {
     bits.enumerate()
         .fold(0, |word, (i, bit)| word | u64::from(bit) << i)
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The definition of the score, word for word: the oracle of every faster way.
+    pub(crate) fn score_by_definition(values: &[i8], template: &Template) -> i32 {
+        let bit = |i: usize| template.words()[i / WORD] >> (i % WORD) & 1 == 1;
+        values
+            .iter()
+            .enumerate()
+            .map(|(i, q)| if bit(i) { i32::from(*q) } else { -i32::from(*q) })
+            .sum()
+    }
+
+    /// As many values of a probe as `bits`.
+    pub(crate) fn probe_values(bits: Bits) -> impl Strategy<Value = Vec<i8>> {
+        prop::collection::vec(-127..=127i8, bits.get())
+    }
+
+    /// A template of `bits`.
+    pub(crate) fn template(bits: Bits) -> impl Strategy<Value = Template> {
+        prop::collection::vec(any::<u64>(), bits.words())
+            .prop_map(|words| Template::from_words(words.into_iter()))
+    }
+
+    fn any_bits() -> impl Strategy<Value = Bits> {
+        prop::sample::select(Bits::ALL.to_vec())
+    }
+
+    proptest! {
+        #[test]
+        fn bit_planes_give_the_score_of_the_definition(
+            (values, template) in any_bits().prop_flat_map(|bits| (probe_values(bits), template(bits)))
+        ) {
+            let probe = Probe::from_values(&values);
+            let score = probe.score(&template);
+            prop_assert_eq!(score, score_by_definition(&values, &template));
+            prop_assert!((-1.0..=1.0).contains(&probe.similarity(score)));
+        }
+
+        #[test]
+        fn a_template_survives_its_bytes(template in any_bits().prop_flat_map(template)) {
+            let bytes = template.to_bytes();
+            prop_assert_eq!(bytes.len() * 8, template.bits().get());
+            prop_assert_eq!(Template::from_bytes(&bytes), Some(template));
+        }
+
+        #[test]
+        fn a_similarity_and_its_score_agree(values in probe_values(Bits::B256), similarity in -1.0f32..=1.0) {
+            let probe = Probe::from_values(&values);
+            let least = probe.score_at(similarity);
+            prop_assert!(probe.similarity(least) >= similarity);
+            prop_assert!(probe.similarity(least - 1) < similarity);
+            // A similarity that was reported is reached by its own score, and by none below.
+            prop_assert_eq!(probe.score_at(probe.similarity(least)), least);
+        }
+    }
+
+    #[test]
+    fn the_extremes_of_the_score_are_the_extremes_of_the_similarity() {
+        let values: Vec<i8> = (0..256).map(|i| if i % 3 == 0 { -127 } else { 127 }).collect();
+        let probe = Probe::from_values(&values);
+        let signs: Vec<i32> = values.iter().map(|q| i32::from(*q)).collect();
+        let opposite: Vec<i32> = signs.iter().map(|v| -v).collect();
+        assert_eq!(probe.similarity(probe.score(&Template::from_signs(&signs))), 1.0);
+        assert_eq!(
+            probe.similarity(probe.score(&Template::from_signs(&opposite))),
+            -1.0
+        );
+        assert_eq!(probe.score_at(-7.0), probe.score_at(-1.0));
+        for out_of_reach in [1.1, f32::INFINITY, f32::NAN] {
+            assert!(probe.score_at(out_of_reach) > probe.score_at(1.0));
+        }
+    }
+
+    #[test]
+    fn a_probe_of_zeros_resembles_nothing() {
+        let probe = Probe::from_values(&[0; 256]);
+        assert_eq!(
+            probe.similarity(probe.score(&Template::from_signs(&[1; 256]))),
+            0.0
+        );
+        assert!(probe.score_at(0.1) > 0);
+    }
+
+    #[test]
+    fn bytes_of_no_known_length_are_no_template() {
+        for len in [0, 8, 31, 33, 100, 136, 512] {
+            assert!(Template::from_bytes(&vec![0; len]).is_none(), "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn a_printed_template_shows_its_size_alone() {
+        assert_eq!(
+            format!("{:?}", Template::from_signs(&[1; 1024])),
+            "Template(1024 bits)"
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "never compared")]
+    fn lengths_are_never_mixed() {
+        Probe::from_values(&[1; 512]).score(&Template::from_signs(&[1; 256]));
+    }
+}

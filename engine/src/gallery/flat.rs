@@ -175,3 +175,187 @@ fn hit(probe: &Probe, c: Candidate) -> Hit {
         similarity: probe.similarity(c.score),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cmp::Reverse;
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::template::tests::{probe_values, score_by_definition, template};
+
+    const BITS: Bits = Bits::B256;
+
+    /// A template with ones at the first `ones` places.
+    fn with_ones(ones: usize) -> Template {
+        Template::from_signs(&std::array::from_fn::<i32, 256, _>(
+            |i| if i < ones { 1 } else { -1 },
+        ))
+    }
+
+    /// Scores 2 * ones - 256 against `with_ones`.
+    fn counting_probe() -> Probe {
+        Probe::from_values(&[1; 256])
+    }
+
+    fn persons(hits: &[Hit]) -> Vec<Person> {
+        hits.iter().map(|hit| hit.person).collect()
+    }
+
+    /// What `top` must answer, computed plainly from all faces.
+    fn naive_top(
+        faces: &BTreeMap<Row, (Person, Vec<u8>)>,
+        values: &[i8],
+        k: usize,
+        min: f32,
+    ) -> Vec<(Person, Row, i32)> {
+        let probe = Probe::from_values(values);
+        let mut all: Vec<_> = faces
+            .iter()
+            .map(|(row, (person, bytes))| {
+                let template = Template::from_bytes(bytes).expect("made by to_bytes");
+                (*person, *row, score_by_definition(values, &template))
+            })
+            .filter(|(_, _, score)| probe.similarity(*score) >= min)
+            .collect();
+        all.sort_by_key(|(person, row, score)| (Reverse(*score), *person, *row));
+        let mut seen = Vec::new();
+        all.retain(|(person, ..)| {
+            !seen.contains(person) && {
+                seen.push(*person);
+                true
+            }
+        });
+        all.truncate(k);
+        all
+    }
+
+    #[derive(Debug)]
+    enum Change {
+        Insert(Person, Template),
+        Remove(prop::sample::Index),
+    }
+
+    fn change() -> impl Strategy<Value = Change> {
+        prop_oneof![
+            3 => (0..12u32, template(BITS)).prop_map(|(person, template)| Change::Insert(person, template)),
+            // Few distinct templates, for equal scores.
+            3 => (0..12u32, 0..4usize).prop_map(|(person, ones)| Change::Insert(person, with_ones(ones * 64))),
+            2 => any::<prop::sample::Index>().prop_map(Change::Remove),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn top_equals_a_plain_sort_after_any_changes(
+            changes in prop::collection::vec(change(), 0..80),
+            values in probe_values(BITS),
+            k in 0..20usize,
+            min in prop_oneof![Just(-1.0f32), -0.3f32..0.3],
+        ) {
+            let mut flat = Flat::new(BITS);
+            let mut faces = BTreeMap::new();
+            for change in changes {
+                match change {
+                    Change::Insert(person, template) => {
+                        let bytes = template.to_bytes().to_vec();
+                        let clash = faces.insert(flat.insert(person, &template), (person, bytes));
+                        prop_assert!(clash.is_none());
+                    }
+                    Change::Remove(at) if !faces.is_empty() => {
+                        let row = *at.get(&faces.keys().collect::<Vec<_>>()).to_owned();
+                        flat.remove(row);
+                        faces.remove(&row);
+                    }
+                    Change::Remove(_) => {}
+                }
+            }
+            prop_assert_eq!(flat.len(), faces.len());
+            let probe = Probe::from_values(&values);
+            let hits = flat.top(&probe, k, min);
+            let found: Vec<_> = hits.iter().map(|hit| (hit.person, hit.row, hit.score)).collect();
+            prop_assert_eq!(found, naive_top(&faces, &values, k, min));
+            for hit in hits {
+                prop_assert_eq!(flat.best_of(&probe, &[hit.row]), Some(hit));
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_index_and_no_places_give_no_hits() {
+        let mut flat = Flat::new(BITS);
+        assert!(flat.top(&counting_probe(), 5, -1.0).is_empty());
+        assert!(flat.best_of(&counting_probe(), &[]).is_none());
+        flat.insert(1, &with_ones(9));
+        assert!(flat.top(&counting_probe(), 0, -1.0).is_empty());
+        assert_eq!(flat.top(&counting_probe(), usize::MAX, -1.0).len(), 1);
+    }
+
+    #[test]
+    fn a_person_with_many_faces_takes_one_place() {
+        let mut flat = Flat::new(BITS);
+        for ones in 200..220 {
+            flat.insert(7, &with_ones(ones));
+        }
+        flat.insert(8, &with_ones(100));
+        flat.insert(9, &with_ones(90));
+        let hits = flat.top(&counting_probe(), 2, -1.0);
+        assert_eq!(persons(&hits), [7, 8]);
+        assert_eq!(hits[0].score, 2 * 219 - 256);
+    }
+
+    #[test]
+    fn equal_scores_come_by_person_number_across_chunks() {
+        let mut flat = Flat::new(BITS);
+        let persons_in_all = 3 * CHUNK_ROWS as u32;
+        for person in (0..persons_in_all).rev() {
+            flat.insert(person, &with_ones(128));
+        }
+        let hits = flat.top(&counting_probe(), 100, -1.0);
+        assert_eq!(persons(&hits), (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_threshold_is_reached_by_the_similarity_that_was_reported() {
+        let mut flat = Flat::new(BITS);
+        flat.insert(1, &with_ones(213));
+        let similarity = flat.top(&counting_probe(), 1, -1.0)[0].similarity;
+        assert_eq!(flat.top(&counting_probe(), 1, similarity).len(), 1);
+        assert!(flat.top(&counting_probe(), 1, similarity + 1e-6).is_empty());
+    }
+
+    #[test]
+    fn a_removed_face_is_overwritten_and_its_row_used_again() {
+        let mut flat = Flat::new(BITS);
+        let row = flat.insert(1, &with_ones(256));
+        flat.remove(row);
+        assert_eq!(flat.len(), 0);
+        assert!(flat.chunks[0].lanes.iter().all(|lanes| lanes.0 == [0; LANES]));
+        assert!(flat.top(&counting_probe(), 1, -1.0).is_empty());
+        assert_eq!(flat.insert(2, &with_ones(3)), row);
+        assert_eq!(persons(&flat.top(&counting_probe(), 1, -1.0)), [2]);
+    }
+
+    #[test]
+    #[should_panic(expected = "nobody's")]
+    fn a_row_is_not_removed_twice() {
+        let mut flat = Flat::new(BITS);
+        let row = flat.insert(1, &with_ones(1));
+        flat.remove(row);
+        flat.remove(row);
+    }
+
+    #[test]
+    fn memory_grows_by_chunks() {
+        let mut flat = Flat::new(Bits::B1024);
+        assert_eq!(flat.memory_bytes(), 0);
+        flat.insert(0, &Template::from_signs(&[1; 1024]));
+        let bytes = flat.memory_bytes();
+        assert!(
+            (CHUNK_ROWS * 128..CHUNK_ROWS * 160).contains(&bytes),
+            "{bytes} bytes"
+        );
+    }
+}

@@ -231,15 +231,166 @@ mod tests {
         embedding((0..dim).map(|i| ((i * 37 + 11) % 101) as f32 - 50.0))
     }
 
+    /// Computed by an independent implementation in Python (explicit Hadamard matrices).
     #[test]
-    fn the_same_key_and_embedding_give_the_pinned_bits_and_probe() {
-        let protector = Protector::new(&KEY, 512);
-        for bits in Bits::ALL {
-            let (template, _) = protector.protect_and_probe(formula(512), bits);
-            let bytes = template.to_bytes();
-            println!("{bits} {} {:02x?}", blake3::hash(&bytes).to_hex(), &bytes[..16]);
-            let q = quantise(&protector.project(formula(512), bits));
-            println!("{:?}", &q[..8]);
+    fn key_and_embedding_give_the_pinned_bits_and_values() {
+        let pinned = [
+            (
+                512,
+                Bits::B256,
+                "09465d635ec6f13e",
+                "1570597e67a865c36b34792faf4e8060",
+                [2, -44, 72, -3, 65, -44, -48, -54],
+            ),
+            (
+                512,
+                Bits::B512,
+                "06640d90746fc5ee",
+                "1570597e67a865c36b34792faf4e8060",
+                [2, -44, 72, -3, 65, -44, -48, -54],
+            ),
+            (
+                512,
+                Bits::B1024,
+                "e17ab32a67a79fe6",
+                "1570597e67a865c36b34792faf4e8060",
+                [2, -44, 72, -3, 65, -44, -48, -54],
+            ),
+            (
+                512,
+                Bits::B2048,
+                "f4962457a9b012d5",
+                "1570597e67a865c36b34792faf4e8060",
+                [2, -41, 68, -3, 61, -41, -45, -50],
+            ),
+            (
+                128,
+                Bits::B1024,
+                "f0002a59eff67746",
+                "bc7023e9f623115a2b6676f6ab6abb33",
+                [-3, -5, 36, 24, 47, 32, -40, 10],
+            ),
+            (
+                1024,
+                Bits::B1024,
+                "87106286cbb6b358",
+                "d3864e150cdaed73b6b1110d328d8cd8",
+                [2, 43, -15, -26, 93, -64, 8, 30],
+            ),
+            (
+                2048,
+                Bits::B1024,
+                "e0ebb959b13f3bd4",
+                "32a1ad10de7e4e5c0c19e155d5e23552",
+                [-14, 30, -60, -16, 3, 25, -28, -17],
+            ),
+        ];
+        for (dim, bits, digest, first_bytes, first_values) in pinned {
+            let protector = Protector::new(&KEY, dim as usize);
+            let bytes = protector.protect(formula(dim), bits).to_bytes();
+            let hex: String = bytes[..16].iter().map(|b| format!("{b:02x}")).collect();
+            assert_eq!(hex, first_bytes, "{dim} values, {bits} bits");
+            assert_eq!(
+                &blake3::hash(&bytes).to_hex()[..16],
+                digest,
+                "{dim} values, {bits} bits"
+            );
+            let values = quantise(&protector.project(formula(dim), bits));
+            assert_eq!(values[..8], first_values, "{dim} values, {bits} bits");
         }
+    }
+
+    #[test]
+    fn a_shorter_template_is_the_beginning_of_a_longer_one() {
+        let protector = Protector::new(&KEY, 512);
+        let longest = protector.protect(formula(512), Bits::B2048).to_bytes();
+        for bits in Bits::ALL {
+            assert_eq!(
+                *protector.protect(formula(512), bits).to_bytes(),
+                longest[..bits.get() / 8]
+            );
+        }
+    }
+
+    #[test]
+    fn both_at_once_equal_each_alone() {
+        let protector = Protector::new(&KEY, 512);
+        let (template, probe) = protector.protect_and_probe(formula(512), Bits::B1024);
+        let (alone, asking) = (
+            protector.protect(formula(512), Bits::B1024),
+            protector.probe(formula(512), Bits::B1024),
+        );
+        assert_eq!(template, alone);
+        assert_eq!(probe.planes(), asking.planes());
+    }
+
+    #[test]
+    fn another_key_gives_unrelated_bits() {
+        let [ours, theirs] =
+            [KEY, [7; 32]].map(|key| Protector::new(&key, 512).protect(formula(512), Bits::B2048));
+        let differing: u32 = ours
+            .words()
+            .iter()
+            .zip(theirs.words())
+            .map(|(a, b)| (a ^ b).count_ones())
+            .sum();
+        assert!(
+            (900..1150).contains(&differing),
+            "{differing} of 2048 bits differ"
+        );
+    }
+
+    #[test]
+    fn the_rows_of_a_block_are_orthogonal() {
+        let block = Block::draw(&KEY, BLOCK_MIN, 1);
+        let columns: Vec<Vec<i64>> = [3, 4, 500]
+            .map(|at| {
+                let mut unit = [0; BLOCK_MIN];
+                unit[at] = 1;
+                let mut outputs = [0; BLOCK_MIN];
+                block.rotate(&unit, &mut outputs);
+                outputs.map(i64::from).to_vec()
+            })
+            .to_vec();
+        for (i, a) in columns.iter().enumerate() {
+            for (j, b) in columns.iter().enumerate() {
+                let dot: i64 = a.iter().zip(b).map(|(a, b)| a * b).sum();
+                assert_eq!(dot, if i == j { 512 * 512 * 512 } else { 0 });
+            }
+        }
+    }
+
+    /// The release profile checks for overflow, so a sum that does not fit fails this test.
+    #[test]
+    fn the_worst_embeddings_do_not_overflow() {
+        let dim = EMBEDDING_DIM_MAX;
+        let protector = Protector::new(&KEY, dim);
+        // The rotation undone from a single output: rotated, all of its length meets in that one.
+        let mut undone = vec![0; dim];
+        undone[usize::from(protector.blocks[0].order[5])] = 1;
+        for signs in protector.blocks[0].signs.iter().rev() {
+            walsh_hadamard(&mut undone);
+            undone
+                .iter_mut()
+                .zip(signs)
+                .for_each(|(value, sign)| *value *= sign);
+        }
+        for flip in [1.0, -1.0] {
+            let outputs = protector.project(embedding(undone.iter().map(|v| *v as f32 * flip)), Bits::B2048);
+            assert!(f64::from(outputs[5].abs()) > 0.999 * f64::from(UNIT) * 2048f64.powf(1.5));
+            assert_eq!(quantise(&outputs)[5], if flip > 0.0 { 127 } else { -127 });
+            protector.project(
+                embedding((0..dim).map(|i| if i == 9 { flip } else { 0.0 })),
+                Bits::B2048,
+            );
+            protector.project(embedding((0..dim).map(|_| flip)), Bits::B2048);
+        }
+    }
+
+    #[test]
+    fn values_are_rounded_half_away_from_zero() {
+        assert_eq!(*quantise(&[254, 1, -1, 2, 3, -3, 0]), [127, 1, -1, 1, 2, -2, 0]);
+        assert_eq!(*quantise(&[i32::MAX, i32::MIN]), [127, -127]);
+        assert_eq!(*quantise(&[0, 0]), [0, 0]);
     }
 }
