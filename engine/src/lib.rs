@@ -4,8 +4,14 @@ mod call;
 mod config;
 mod embedding;
 mod error;
+mod manifest;
+mod model;
+mod pipeline;
+mod tensor;
 
 pub use call::{Call, Cancel, Step};
 pub use config::Limits;
 pub use embedding::{EMBEDDING_DIM_MAX, Embedding};
 pub use error::{Error, OperatorError, Rejection, RequestError, Result, Stopped};
+pub use manifest::{Calibration, DEFAULT_MANIFEST, MANIFEST_FILE};
+pub use pipeline::{Bounds, Choose, Detection, Face, Pipeline, SchemeParts};
