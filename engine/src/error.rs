@@ -187,6 +187,27 @@ pub enum OperatorError {
     Poisoned,
 }
 
+impl Rejection {
+    /// The reason in one word, for counting.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::NoFace => "no-face",
+            Self::SeveralFaces { .. } => "several-faces",
+            Self::FaceTooSmall { .. } => "face-too-small",
+            Self::LowConfidence { .. } => "low-confidence",
+            Self::TooManyFaces { .. } => "too-many-faces",
+            Self::UnsupportedFormat => "unsupported-format",
+            Self::UnsupportedKind { .. } => "unsupported-kind",
+            Self::Truncated { .. } => "truncated",
+            Self::Undecodable { .. } => "undecodable",
+            Self::TooManyBytes { .. } => "too-many-bytes",
+            Self::TooManyPixels { .. } => "too-many-pixels",
+            Self::SideTooShort { .. } => "side-too-short",
+            Self::SideTooLong { .. } => "side-too-long",
+        }
+    }
+}
+
 impl RequestError {
     /// A malformed field. `received` must be a description (a length, a kind), never the value of
     /// anything personal.

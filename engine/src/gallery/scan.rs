@@ -55,11 +55,14 @@ impl Kernel {
         Self::Portable
     }
 
-    #[allow(unsafe_code)] // calling a function compiled for instructions not every processor has
+    #[allow(
+        unsafe_code,
+        reason = "calls functions compiled for instructions that not every processor has"
+    )]
     fn run(self, probe: &Probe, lanes: &[Lanes], scores: &mut [i32]) {
         match self {
             Self::Portable => kernel(probe, lanes, scores),
-            // SAFETY: `best`, the only maker of these two, has seen that the processor has the features.
+            // SAFETY: these two are made only where the processor was seen to have the features.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { avx2(probe, lanes, scores) },
             #[cfg(target_arch = "x86_64")]

@@ -67,16 +67,21 @@ impl Protector {
 
     /// The bits to keep.
     pub fn protect(&self, embedding: Embedding, bits: Bits) -> Template {
-        Template::from_signs(&self.project(embedding, bits))
+        Template::from_signs(&self.project(&embedding, bits))
     }
 
     /// The values to ask with.
     pub fn probe(&self, embedding: Embedding, bits: Bits) -> Probe {
-        Probe::from_values(&quantise(&self.project(embedding, bits)))
+        Probe::from_values(&quantise(&self.project(&embedding, bits)))
     }
 
     /// Both, for a face that is looked for and then kept.
     pub fn protect_and_probe(&self, embedding: Embedding, bits: Bits) -> (Template, Probe) {
+        self.sample(&embedding, bits)
+    }
+
+    /// Both, and the embedding lives on: for the evaluation alone, which tries several keys on one.
+    pub(crate) fn sample(&self, embedding: &Embedding, bits: Bits) -> (Template, Probe) {
         let outputs = self.project(embedding, bits);
         (
             Template::from_signs(&outputs),
@@ -85,7 +90,7 @@ impl Protector {
     }
 
     /// The rotated embedding, `[bits]`, times UNIT * n^1.5.
-    fn project(&self, embedding: Embedding, bits: Bits) -> Zeroizing<Vec<i32>> {
+    fn project(&self, embedding: &Embedding, bits: Bits) -> Zeroizing<Vec<i32>> {
         let values = embedding.values();
         assert_eq!(
             values.len(),
@@ -295,7 +300,7 @@ mod tests {
                 digest,
                 "{dim} values, {bits} bits"
             );
-            let values = quantise(&protector.project(formula(dim), bits));
+            let values = quantise(&protector.project(&formula(dim), bits));
             assert_eq!(values[..8], first_values, "{dim} values, {bits} bits");
         }
     }
@@ -376,14 +381,14 @@ mod tests {
                 .for_each(|(value, sign)| *value *= sign);
         }
         for flip in [1.0, -1.0] {
-            let outputs = protector.project(embedding(undone.iter().map(|v| *v as f32 * flip)), Bits::B2048);
+            let outputs = protector.project(&embedding(undone.iter().map(|v| *v as f32 * flip)), Bits::B2048);
             assert!(f64::from(outputs[5].abs()) > 0.999 * f64::from(UNIT) * 2048f64.powf(1.5));
             assert_eq!(quantise(&outputs)[5], if flip > 0.0 { 127 } else { -127 });
             protector.project(
-                embedding((0..dim).map(|i| if i == 9 { flip } else { 0.0 })),
+                &embedding((0..dim).map(|i| if i == 9 { flip } else { 0.0 })),
                 Bits::B2048,
             );
-            protector.project(embedding((0..dim).map(|_| flip)), Bits::B2048);
+            protector.project(&embedding((0..dim).map(|_| flip)), Bits::B2048);
         }
     }
 
