@@ -139,7 +139,10 @@ mod tests {
             Ok(())
         });
         assert!(!ran);
-        assert!(matches!(outcome, Err(Error::Stopped(Stopped::Deadline { before: "embed" }))));
+        assert!(matches!(
+            outcome,
+            Err(Error::Stopped(Stopped::Deadline { before: "embed" }))
+        ));
     }
 
     #[test]
@@ -149,7 +152,10 @@ mod tests {
         call.step(Step::Decode, || Ok(())).expect("not cancelled yet");
         cancel.cancel();
         let outcome = call.step(Step::Detect, || Ok(()));
-        assert!(matches!(outcome, Err(Error::Stopped(Stopped::Cancelled { before: "detect" }))));
+        assert!(matches!(
+            outcome,
+            Err(Error::Stopped(Stopped::Cancelled { before: "detect" }))
+        ));
         assert_eq!(call.steps().len(), 1);
     }
 

@@ -27,7 +27,11 @@ impl Embedding {
     /// # Errors
     /// An operator error when the output is not finite or has no length: the model is broken.
     pub(crate) fn from_raw(mut values: Array1<f32>, model: &str) -> Result<Self> {
-        let norm = values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>().sqrt();
+        let norm = values
+            .iter()
+            .map(|v| f64::from(*v) * f64::from(*v))
+            .sum::<f64>()
+            .sqrt();
         if !norm.is_finite() || norm < 1e-6 || values.is_empty() || values.len() > EMBEDDING_DIM_MAX {
             wipe(&mut values);
             return Err(OperatorError::Inference {

@@ -49,7 +49,10 @@ pub enum Rejection {
     UnsupportedFormat,
     /// The format is known but this kind of it is not taken (animated, exotic colour model, ...).
     #[error("this kind of {format} is not supported: {what}")]
-    UnsupportedKind { format: &'static str, what: &'static str },
+    UnsupportedKind {
+        format: &'static str,
+        what: &'static str,
+    },
     /// The file ends before the picture does.
     #[error("the {format} data end before the picture is complete")]
     Truncated { format: &'static str },
@@ -61,13 +64,25 @@ pub enum Rejection {
     TooManyBytes { bytes: u64, bytes_max: u64 },
     /// The picture has more pixels than the limit; nothing was allocated for it.
     #[error("the photograph is {width} x {height} px; at most {pixels_max} pixels are allowed")]
-    TooManyPixels { width: u32, height: u32, pixels_max: u64 },
+    TooManyPixels {
+        width: u32,
+        height: u32,
+        pixels_max: u64,
+    },
     /// A side is shorter than the limit.
     #[error("the photograph is {width} x {height} px; each side must have at least {side_px_min} px")]
-    SideTooShort { width: u32, height: u32, side_px_min: u32 },
+    SideTooShort {
+        width: u32,
+        height: u32,
+        side_px_min: u32,
+    },
     /// A side is longer than the limit.
     #[error("the photograph is {width} x {height} px; each side may have at most {side_px_max} px")]
-    SideTooLong { width: u32, height: u32, side_px_max: u32 },
+    SideTooLong {
+        width: u32,
+        height: u32,
+        side_px_max: u32,
+    },
 }
 
 /// Why a request was refused as it stands.
@@ -102,7 +117,9 @@ pub enum RequestError {
     #[error("the person would have {faces} faces; the collection allows {faces_max}")]
     FacesPerPerson { faces: usize, faces_max: usize },
     /// The stored templates come from other models, another alignment, size or key.
-    #[error("the stored templates have another scheme ({stored}) than this engine makes ({current}); they are never compared")]
+    #[error(
+        "the stored templates have another scheme ({stored}) than this engine makes ({current}); they are never compared"
+    )]
     SchemeMismatch { stored: String, current: String },
     /// The person's record cannot be read; every other person is unaffected.
     #[error("the person's record is damaged; it can be deleted, and enrolled again")]
@@ -168,6 +185,27 @@ pub enum OperatorError {
     /// A write or sync failed earlier, so no later write is trusted; restart to read the truth from disk.
     #[error("an earlier write failed; the store refuses writes until it is opened again")]
     Poisoned,
+}
+
+impl Rejection {
+    /// The reason in one word, for counting.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::NoFace => "no-face",
+            Self::SeveralFaces { .. } => "several-faces",
+            Self::FaceTooSmall { .. } => "face-too-small",
+            Self::LowConfidence { .. } => "low-confidence",
+            Self::TooManyFaces { .. } => "too-many-faces",
+            Self::UnsupportedFormat => "unsupported-format",
+            Self::UnsupportedKind { .. } => "unsupported-kind",
+            Self::Truncated { .. } => "truncated",
+            Self::Undecodable { .. } => "undecodable",
+            Self::TooManyBytes { .. } => "too-many-bytes",
+            Self::TooManyPixels { .. } => "too-many-pixels",
+            Self::SideTooShort { .. } => "side-too-short",
+            Self::SideTooLong { .. } => "side-too-long",
+        }
+    }
 }
 
 impl RequestError {

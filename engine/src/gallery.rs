@@ -5,6 +5,7 @@
 
 pub(crate) mod codec;
 pub(crate) mod collection;
+pub(crate) mod directory;
 pub(crate) mod index;
 mod load;
 pub(crate) mod records;

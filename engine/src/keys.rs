@@ -148,6 +148,11 @@ impl KeyRing {
         self.newest(Purpose::Projection, group)
     }
 
+    /// Every projection key of the ring.
+    pub fn projections(&self) -> impl Iterator<Item = &RingKey> {
+        self.keys.iter().filter(|k| k.purpose == Purpose::Projection)
+    }
+
     pub fn digest(&self) -> &Secret {
         &self.newest(Purpose::Digest, "").expect("checked when the ring was opened").secret
     }

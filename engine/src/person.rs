@@ -87,6 +87,8 @@ fn limit(field: &'static str, bytes: usize, bytes_max: usize) -> Result<()> {
 
 /// A face ready to be kept: its template and what was measured on the way.
 pub struct NewFace {
+    /// The name it will have.
+    pub id: FaceId,
     pub(crate) template: Template,
     pub(crate) scheme: SchemeId,
     pub(crate) detection_score: f32,
@@ -108,7 +110,7 @@ pub struct StoredFace {
 impl StoredFace {
     pub(crate) fn new(face: NewFace, enrolled: Timestamp) -> Self {
         Self {
-            id: FaceId::new(),
+            id: face.id,
             enrolled,
             detection_score: face.detection_score,
             scheme: face.scheme,

@@ -14,7 +14,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -257,8 +257,9 @@ impl Slots {
 
     /// The data key `id`, which a record says lies in `slot`.
     pub fn data_key(&self, slot: u32, id: RandomId) -> Result<Result<DataKey, SlotError>> {
+        // The file only grows, so a place past its end was lost with a part of the file.
         if slot == 0 || slot >= self.count()? {
-            return Ok(Err(SlotError::Erased));
+            return Ok(Err(SlotError::Damaged));
         }
         Ok(self.unwrap_image(slot, &self.read(slot)?, id))
     }
@@ -323,7 +324,3 @@ fn failed(doing: &'static str, error: io::Error) -> crate::Error {
     .into()
 }
 
-/// The slot file of a data directory.
-pub(crate) fn path_in(data: &Path) -> PathBuf {
-    data.join("slots")
-}

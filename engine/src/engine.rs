@@ -1,0 +1,433 @@
+//! The engine: the pipeline that makes templates, and the gallery that keeps them.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::call::{Call, Step};
+use crate::config::Limits;
+use crate::embedding::Embedding;
+use crate::error::{OperatorError, RequestError, Result};
+use crate::gallery::collection::{Collection, CollectionInfo, CollectionSettings};
+use crate::gallery::{Gallery, LoadReport, Match, Page, ProfileChange, Query, directory};
+use crate::keys::KeyRing;
+use crate::manifest::Calibration;
+use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId};
+use crate::person::{NewFace, Person, Profile};
+use crate::pipeline::protect::Protector;
+use crate::pipeline::{Choose, Detection, Face, Pipeline};
+use crate::scheme::Scheme;
+use crate::template::Bits;
+
+/// Most people one search returns.
+pub const TOP_K_MAX: usize = 100;
+/// Most items on a page of a listing.
+pub const PAGE_ITEMS_MAX: usize = 1000;
+
+/// Where everything lies, and how much of it there may be.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// The data directory.
+    pub data: PathBuf,
+    /// The key store, ideally on another device.
+    pub keys: PathBuf,
+    /// The models and, if they are not the default ones, their manifest.
+    pub models: PathBuf,
+    /// ONNX Runtime's shared library.
+    pub runtime: PathBuf,
+    /// Limits on photographs and faces.
+    pub limits: Limits,
+    /// Photographs in work at once.
+    pub workers: usize,
+}
+
+/// A collection that a call works on. It stays valid when the collection is deleted meanwhile: calls
+/// with it are then refused.
+#[derive(Clone)]
+pub struct CollectionRef(Arc<Collection>);
+
+impl CollectionRef {
+    /// What a client sees of it.
+    pub fn info(&self) -> CollectionInfo {
+        self.0.info()
+    }
+
+    /// The threshold for calls that name none.
+    pub fn threshold(&self) -> f32 {
+        self.0.settings.read().threshold
+    }
+
+    /// What its templates depend on, for people.
+    pub fn scheme(&self) -> String {
+        self.0.scheme.to_string()
+    }
+
+    /// Faces that a search compares with.
+    pub fn faces(&self) -> usize {
+        self.0.people.read().index.len()
+    }
+}
+
+/// Settings of a new collection; what is `None` takes the default.
+#[derive(Debug, Clone, Default)]
+pub struct NewCollection {
+    /// Default: 1024 bits.
+    pub bits: Option<Bits>,
+    /// Default: the embedder's similarity at a false accept rate of 1e-4.
+    pub threshold: Option<f32>,
+    /// Default: the most that is allowed.
+    pub faces_per_person_max: Option<u32>,
+}
+
+/// Everything a deployment holds.
+pub struct Engine {
+    pipeline: Pipeline,
+    gallery: Gallery,
+    ring: Arc<KeyRing>,
+    /// By the projection key's id.
+    protectors: HashMap<RandomId, Protector>,
+}
+
+impl Engine {
+    /// Opens keys, models and data, and rebuilds the indexes.
+    ///
+    /// # Errors
+    /// Only what the operator can mend; each names what was expected and what was found.
+    pub fn open(config: &EngineConfig) -> Result<(Self, LoadReport)> {
+        let ring = Arc::new(KeyRing::open(&config.keys)?);
+        let pipeline = Pipeline::load(&config.models, &config.runtime, config.limits.clone(), config.workers)?;
+        let (gallery, report) = Gallery::open(directory::open(&config.data, Arc::clone(&ring))?)?;
+        let protectors = ring
+            .projections()
+            .map(|key| (key.id, Protector::new(key.secret.expose(), pipeline.dim())))
+            .collect();
+        let engine = Self {
+            pipeline,
+            gallery,
+            ring,
+            protectors,
+        };
+        Ok((engine, report))
+    }
+
+    /// The embedder's thresholds.
+    pub fn calibration(&self) -> Calibration {
+        self.pipeline.calibration()
+    }
+
+    /// The embedder, where no collection is involved.
+    pub fn models_name(&self) -> &str {
+        &self.pipeline.scheme().name
+    }
+
+    // --- Collections
+
+    /// Makes an empty collection.
+    ///
+    /// # Errors
+    /// The name is taken, or a setting is out of its range.
+    pub fn create_collection(
+        &self,
+        account: &Account,
+        name: &CollectionName,
+        new: &NewCollection,
+        call: &mut Call,
+    ) -> Result<CollectionRef> {
+        let settings = CollectionSettings {
+            bits: new.bits.unwrap_or_default(),
+            threshold: new.threshold.unwrap_or(self.calibration().far_1e4),
+            faces_per_person_max: new
+                .faces_per_person_max
+                .unwrap_or(crate::gallery::collection::FACES_PER_PERSON_MAX),
+        }
+        .checked()?;
+        let group = account.as_str();
+        let projection = self.ring.projection(group).ok_or_else(|| OperatorError::Keys {
+            what: "projection key",
+            expected: "a key group for the account".to_owned(),
+            found: "none in the keyring".to_owned(),
+        })?;
+        let models = self.pipeline.scheme();
+        let scheme = Scheme {
+            models: models.digest,
+            models_name: models.name.clone(),
+            bits: settings.bits,
+            projection: projection.id,
+        };
+        call.step(Step::Store, || {
+            self.gallery
+                .create_collection(account, name, scheme, settings)
+                .map(CollectionRef)
+        })
+    }
+
+    /// The collection of that name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn collection(&self, account: &Account, name: &CollectionName) -> Result<CollectionRef> {
+        self.gallery.collection(account, name).map(CollectionRef)
+    }
+
+    /// The collections of an account by name, beginning after `after`.
+    pub fn list_collections(
+        &self,
+        account: &Account,
+        after: Option<&CollectionName>,
+        items_max: usize,
+    ) -> Page<CollectionInfo> {
+        self.gallery
+            .list_collections(account, after, items_max.clamp(1, PAGE_ITEMS_MAX))
+    }
+
+    /// Changes threshold or faces per person; `None` leaves them.
+    ///
+    /// # Errors
+    /// A setting is out of its range.
+    pub fn update_collection(
+        &self,
+        collection: &CollectionRef,
+        threshold: Option<f32>,
+        faces_per_person_max: Option<u32>,
+        call: &mut Call,
+    ) -> Result<()> {
+        call.step(Step::Store, || {
+            self.gallery.update_collection(&collection.0, move |settings| {
+                CollectionSettings {
+                    threshold: threshold.unwrap_or(settings.threshold),
+                    faces_per_person_max: faces_per_person_max.unwrap_or(settings.faces_per_person_max),
+                    ..settings
+                }
+                .checked()
+            })
+        })
+    }
+
+    /// Erases a collection and everyone in it; answers how many people were.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn delete_collection(&self, account: &Account, name: &CollectionName, call: &mut Call) -> Result<usize> {
+        call.step(Step::Store, || self.gallery.delete_collection(account, name))
+    }
+
+    // --- Photographs
+
+    /// All faces of a photograph; keeps nothing.
+    ///
+    /// # Errors
+    /// A rejection of the photograph.
+    pub fn detect(&self, photo: &[u8], call: &mut Call) -> Result<Detection> {
+        self.pipeline.detect(photo, call)
+    }
+
+    /// The cosine of two faces, -1 to 1; keeps nothing.
+    ///
+    /// # Errors
+    /// A rejection of either photograph.
+    pub fn compare(&self, first: &[u8], second: &[u8], choose: Choose, call: &mut Call) -> Result<(f32, Face, Face)> {
+        let (one, first) = self.pipeline.embedding(first, choose, call)?;
+        let (other, second) = self.pipeline.embedding(second, choose, call)?;
+        let cosine = call.step(Step::Match, || Ok(one.cosine(other)))?;
+        Ok((cosine, first, second))
+    }
+
+    /// A photograph to a face that can be enrolled in this collection.
+    ///
+    /// # Errors
+    /// A rejection of the photograph, or a collection of another scheme.
+    pub fn new_face(
+        &self,
+        collection: &CollectionRef,
+        photo: &[u8],
+        choose: Choose,
+        call: &mut Call,
+    ) -> Result<(NewFace, Face)> {
+        let protector = self.protector(collection)?;
+        let (embedding, face) = self.pipeline.embedding(photo, choose, call)?;
+        let new = call.step(Step::Protect, || Ok(protect(protector, embedding, collection, face.score)))?;
+        Ok((new, face))
+    }
+
+    /// A photograph to a face that can be looked for in this collection.
+    ///
+    /// # Errors
+    /// A rejection of the photograph, or a collection of another scheme.
+    pub fn query(
+        &self,
+        collection: &CollectionRef,
+        photo: &[u8],
+        choose: Choose,
+        call: &mut Call,
+    ) -> Result<(Query, Face)> {
+        let protector = self.protector(collection)?;
+        let (embedding, face) = self.pipeline.embedding(photo, choose, call)?;
+        let scheme = &collection.0.scheme;
+        let query = call.step(Step::Protect, || {
+            Ok(Query {
+                probe: protector.probe(embedding, scheme.bits),
+                scheme: scheme.id(),
+            })
+        })?;
+        Ok((query, face))
+    }
+
+    /// What protects features for this collection, if these models made the features in it.
+    fn protector(&self, collection: &CollectionRef) -> Result<&Protector> {
+        let scheme = &collection.0.scheme;
+        let models = self.pipeline.scheme();
+        if scheme.models != models.digest {
+            return Err(RequestError::SchemeMismatch {
+                stored: scheme.to_string(),
+                current: models.name.clone(),
+            }
+            .into());
+        }
+        self.protectors.get(&scheme.projection).ok_or_else(|| {
+            OperatorError::Keys {
+                what: "projection key",
+                expected: scheme.projection.to_string(),
+                found: "a keyring without it".to_owned(),
+            }
+            .into()
+        })
+    }
+
+    // --- Persons
+
+    /// Enrols a person; durable when it returns.
+    ///
+    /// # Errors
+    /// The PersonID is taken, or the collection allows fewer faces.
+    pub fn enroll(
+        &self,
+        collection: &CollectionRef,
+        id: &PersonId,
+        profile: Profile,
+        faces: Vec<NewFace>,
+        call: &mut Call,
+    ) -> Result<Person> {
+        let profile = profile.checked()?;
+        call.step(Step::Store, || self.gallery.enroll(&collection.0, id, profile, faces))
+    }
+
+    /// Adds faces to a person; durable when it returns.
+    ///
+    /// # Errors
+    /// Nobody has that PersonID, or the collection allows fewer faces.
+    pub fn add_faces(
+        &self,
+        collection: &CollectionRef,
+        id: &PersonId,
+        faces: Vec<NewFace>,
+        call: &mut Call,
+    ) -> Result<Person> {
+        call.step(Step::Store, || self.gallery.add_faces(&collection.0, id, faces))
+    }
+
+    /// One person.
+    ///
+    /// # Errors
+    /// Nobody has that PersonID, or the record is damaged.
+    pub fn person(&self, collection: &CollectionRef, id: &PersonId, call: &mut Call) -> Result<Person> {
+        call.step(Step::Store, || self.gallery.person(&collection.0, id))
+    }
+
+    /// The people of a collection, a page at a time.
+    ///
+    /// # Errors
+    /// A cursor that no page gave out.
+    pub fn list_persons(
+        &self,
+        collection: &CollectionRef,
+        cursor: Option<&str>,
+        items_max: usize,
+        call: &mut Call,
+    ) -> Result<Page<Person>> {
+        let items_max = items_max.clamp(1, PAGE_ITEMS_MAX);
+        call.step(Step::Store, || self.gallery.list(&collection.0, cursor, items_max))
+    }
+
+    /// Changes a person's name or tags; what was replaced is no longer readable when it returns.
+    ///
+    /// # Errors
+    /// Nobody has that PersonID, or a text is over its limit.
+    pub fn update_person(
+        &self,
+        collection: &CollectionRef,
+        id: &PersonId,
+        change: ProfileChange,
+        call: &mut Call,
+    ) -> Result<Person> {
+        call.step(Step::Store, || self.gallery.update(&collection.0, id, change))
+    }
+
+    /// Deletes faces, but never a person's last; they are no longer readable when it returns.
+    ///
+    /// # Errors
+    /// Nobody has that PersonID, a face does not exist, or none would be left.
+    pub fn delete_faces(
+        &self,
+        collection: &CollectionRef,
+        id: &PersonId,
+        faces: Vec<FaceId>,
+        call: &mut Call,
+    ) -> Result<Person> {
+        call.step(Step::Store, || self.gallery.delete_faces(&collection.0, id, faces))
+    }
+
+    /// Erases a person; answers how many faces went. When it returns, the key of the record is
+    /// overwritten and synced, the bits in memory are overwritten, and no later search finds the
+    /// person. Not reached: backups, snapshots, and storage that does not overwrite in place.
+    ///
+    /// # Errors
+    /// Nobody has that PersonID.
+    pub fn delete_person(&self, collection: &CollectionRef, id: &PersonId, call: &mut Call) -> Result<usize> {
+        call.step(Step::Store, || self.gallery.delete(&collection.0, id))
+    }
+
+    // --- Matching
+
+    /// The nearest people at and above a similarity, best first; exact.
+    ///
+    /// # Errors
+    /// A query of another scheme.
+    pub fn search(
+        &self,
+        collection: &CollectionRef,
+        query: &Query,
+        top_k: usize,
+        similarity_min: f32,
+        call: &mut Call,
+    ) -> Result<Vec<Match>> {
+        let top_k = top_k.clamp(1, TOP_K_MAX);
+        call.step(Step::Match, || {
+            self.gallery.search(&collection.0, query, top_k, similarity_min)
+        })
+    }
+
+    /// One person's similarity to a query: that of the best face.
+    ///
+    /// # Errors
+    /// Nobody has that PersonID, or a query of another scheme.
+    pub fn verify(
+        &self,
+        collection: &CollectionRef,
+        id: &PersonId,
+        query: &Query,
+        call: &mut Call,
+    ) -> Result<Match> {
+        call.step(Step::Match, || self.gallery.verify(&collection.0, id, query))
+    }
+}
+
+/// The plain features end here.
+fn protect(protector: &Protector, embedding: Embedding, collection: &CollectionRef, score: f32) -> NewFace {
+    let scheme = &collection.0.scheme;
+    NewFace {
+        id: FaceId::new(),
+        template: protector.protect(embedding, scheme.bits),
+        scheme: scheme.id(),
+        detection_score: score,
+    }
+}

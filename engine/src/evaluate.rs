@@ -1,0 +1,343 @@
+//! How well the pipeline tells people apart, measured on a folder of labelled photographs.
+//!
+//! Every photograph is compared with every other, by the plain cosine and by the protected
+//! template. The embeddings stay in here: figures come out, never a feature or a bit.
+
+mod curve;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::num::NonZeroU8;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use serde::Serialize;
+
+pub use self::curve::{Curve, DetPoint};
+use self::curve::{FARS, Tally};
+use crate::call::Call;
+use crate::embedding::Embedding;
+use crate::error::{Error, OperatorError, RequestError, Result};
+use crate::pipeline::protect::Protector;
+use crate::pipeline::{Choose, Pipeline};
+use crate::template::Bits;
+
+/// The projection keys of an evaluation: fixed, so that it can be repeated; nothing is kept under them.
+const KEYS_CONTEXT: &str = "likeness 2026-11-21 projection keys of evaluations v1";
+
+/// What to measure, and with what.
+pub struct Evaluator<'a> {
+    /// The pipeline that is measured.
+    pub pipeline: &'a Pipeline,
+    /// Length of the templates.
+    pub bits: Bits,
+    /// Projection keys to try; all people share each key, as in a real gallery.
+    pub keys: NonZeroU8,
+    /// Photographs done and photographs in all, told after each one, from several threads.
+    pub progress: &'a (dyn Fn(usize, usize) + Sync),
+}
+
+/// The outcome, as it is printed for scripts. Rates are fractions, 0 to 1.
+#[derive(Debug, Clone, Serialize)]
+pub struct Evaluation {
+    /// Photographs in the folder.
+    pub photographs: usize,
+    /// People in the folder, each with at least one photograph.
+    pub people: usize,
+    /// Photographs that gave no embedding; the figures below are about the others.
+    pub not_detected: usize,
+    /// Why not: how many photographs for each reason.
+    pub not_detected_reasons: BTreeMap<&'static str, usize>,
+    /// Balanced accuracy of the cosine at its best threshold.
+    pub accuracy: f64,
+    /// Two photographs by the cosine of their plain features; a pair is one trial.
+    pub cosine: Curve,
+    /// A probe against a stored template. A pair is two trials for each key, for either photograph
+    /// may be the stored one, and the two scores differ a little.
+    pub template: TemplateCurve,
+}
+
+/// The figures of the protected template.
+#[derive(Debug, Clone, Serialize)]
+pub struct TemplateCurve {
+    /// Length of the templates.
+    pub bits: usize,
+    /// Projection keys that were tried.
+    pub keys: u8,
+    /// The least and the greatest `tar` of a single key at its own thresholds.
+    pub tar_by_key: BTreeMap<&'static str, [f64; 2]>,
+    /// The trials of all keys together.
+    #[serde(flatten)]
+    pub curve: Curve,
+}
+
+/// A photograph and the number of the person it shows.
+struct Photograph {
+    path: PathBuf,
+    person: usize,
+}
+
+/// An embedding and the number of its person.
+struct Sample {
+    embedding: Embedding,
+    person: usize,
+}
+
+impl Evaluator<'_> {
+    /// Measures on `<dir>/<person>/<photograph>`; hidden files are passed over. In each photograph the
+    /// face nearest the centre is the person's: several show bystanders.
+    ///
+    /// # Errors
+    /// [`RequestError::Invalid`] without two people and two photographs of one; [`OperatorError`] when
+    /// the folder cannot be read or a model fails. A rejected photograph is no error but counted.
+    pub fn run(&self, dir: &Path) -> Result<Evaluation> {
+        let (photographs, people) = photographs(dir)?;
+        let (samples, not_detected_reasons) = self.samples(&photographs)?;
+        let cosine = every_pair(&samples, |tally, i, j| {
+            let (a, b) = (&samples[i], &samples[j]);
+            tally.add(
+                a.embedding.values().dot(&b.embedding.values()),
+                a.person == b.person,
+            );
+        });
+        if let (0, _) | (_, 0) = cosine.trials() {
+            return Err(RequestError::invalid(
+                "directory",
+                "<person>/<photograph> with two people at least, and two photographs of one of them",
+                format!("{people} people, {} photographs with a face", samples.len()),
+            )
+            .into());
+        }
+        let cosine = cosine.curve();
+        Ok(Evaluation {
+            photographs: photographs.len(),
+            people,
+            not_detected: photographs.len() - samples.len(),
+            not_detected_reasons,
+            accuracy: cosine.accuracy,
+            cosine,
+            template: self.template(&samples),
+        })
+    }
+
+    /// The embeddings of all photographs, and why there is none of the others.
+    fn samples(&self, photographs: &[Photograph]) -> Result<(Vec<Sample>, BTreeMap<&'static str, usize>)> {
+        let done = AtomicUsize::new(0);
+        let shares = on_all_cores(photographs.len(), Vec::new, |share, i| {
+            let outcome = self.sample(&photographs[i]);
+            (self.progress)(done.fetch_add(1, Ordering::Relaxed) + 1, photographs.len());
+            share.push((i, outcome));
+        });
+        let mut outcomes: Vec<_> = shares.into_iter().flatten().collect();
+        outcomes.sort_unstable_by_key(|(i, _)| *i);
+        let (mut samples, mut reasons) = (Vec::new(), BTreeMap::new());
+        for (_, outcome) in outcomes {
+            match outcome {
+                Ok(sample) => samples.push(sample),
+                Err(Error::Photo(rejection)) => *reasons.entry(rejection.name()).or_default() += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((samples, reasons))
+    }
+
+    fn sample(&self, photograph: &Photograph) -> Result<Sample> {
+        let path = &photograph.path;
+        let bytes = fs::read(path).map_err(|error| OperatorError::file("reading", path, error))?;
+        let mut call = Call::unbounded();
+        let (embedding, _) = self
+            .pipeline
+            .embedding(&bytes, Choose::NearestCentre, &mut call)?;
+        Ok(Sample {
+            embedding,
+            person: photograph.person,
+        })
+    }
+
+    fn template(&self, samples: &[Sample]) -> TemplateCurve {
+        let mut all = Tally::new();
+        let mut tar_by_key: BTreeMap<_, _> = FARS.map(|(name, _)| (name, [1.0f64, 0.0])).into();
+        for key in 0..self.keys.get() {
+            let tally = template_under(key, self.bits, samples);
+            for (name, tar) in tally.curve().tar {
+                let [least, greatest] = tar_by_key[name];
+                tar_by_key.insert(name, [least.min(tar), greatest.max(tar)]);
+            }
+            all.merge(&tally);
+        }
+        TemplateCurve {
+            bits: self.bits.get(),
+            keys: self.keys.get(),
+            tar_by_key,
+            curve: all.curve(),
+        }
+    }
+}
+
+/// The trials of the protected templates under one key.
+fn template_under(key: u8, bits: Bits, samples: &[Sample]) -> Tally {
+    let Some(first) = samples.first() else {
+        return Tally::new();
+    };
+    let key = blake3::derive_key(KEYS_CONTEXT, &[key]);
+    let protector = Protector::new(&key, first.embedding.values().len());
+    let protected: Vec<_> = samples
+        .iter()
+        .map(|s| protector.sample(&s.embedding, bits))
+        .collect();
+    every_pair(samples, |tally, i, j| {
+        let genuine = samples[i].person == samples[j].person;
+        for (stored, asking) in [(i, j), (j, i)] {
+            let ((template, _), (_, probe)) = (&protected[stored], &protected[asking]);
+            tally.add(probe.similarity(probe.score(template)), genuine);
+        }
+    })
+}
+
+/// The photographs of a folder in the order of their names, and the number of people.
+fn photographs(dir: &Path) -> Result<(Vec<Photograph>, usize)> {
+    let (mut photographs, mut people) = (Vec::new(), 0);
+    for person in visible(dir)?.into_iter().filter(|path| path.is_dir()) {
+        let before = photographs.len();
+        let files = visible(&person)?.into_iter().filter(|path| path.is_file());
+        photographs.extend(files.map(|path| Photograph { path, person: people }));
+        people += usize::from(photographs.len() > before);
+    }
+    Ok((photographs, people))
+}
+
+fn visible(dir: &Path) -> Result<Vec<PathBuf>> {
+    let read = || -> std::io::Result<Vec<PathBuf>> {
+        let entries = fs::read_dir(dir)?.collect::<std::io::Result<Vec<_>>>()?;
+        let mut visible: Vec<_> = entries
+            .into_iter()
+            .filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."))
+            .map(|entry| entry.path())
+            .collect();
+        visible.sort();
+        Ok(visible)
+    };
+    Ok(read().map_err(|error| OperatorError::file("listing", dir, error))?)
+}
+
+/// Counts the trials of every unordered pair of samples; `trial` is given two different indices.
+fn every_pair(samples: &[Sample], trial: impl Fn(&mut Tally, usize, usize) + Sync) -> Tally {
+    let tallies = on_all_cores(samples.len(), Tally::new, |tally, i| {
+        for j in i + 1..samples.len() {
+            trial(tally, i, j);
+        }
+    });
+    let mut all = Tally::new();
+    tallies.iter().for_each(|tally| all.merge(tally));
+    all
+}
+
+/// Does `work` for 0..count, each core taking the next number when it is free and adding to a share
+/// of its own.
+fn on_all_cores<S: Send>(
+    count: usize,
+    share: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, usize) + Sync,
+) -> Vec<S> {
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        let mut share = share();
+        loop {
+            match next.fetch_add(1, Ordering::Relaxed) {
+                i if i < count => work(&mut share, i),
+                _ => return share,
+            }
+        }
+    };
+    let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(worker)).collect();
+        let join = |worker: thread::ScopedJoinHandle<'_, S>| {
+            worker
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        workers.into_iter().map(join).collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array1;
+
+    use super::*;
+
+    /// Ten people with three photographs each: a direction of their own, and a little of another.
+    fn samples() -> Vec<Sample> {
+        let of = |person: usize, photo: usize| {
+            let mut values = Array1::zeros(512);
+            values[person] = 1.0;
+            values[100 + 3 * person + photo] = 0.3;
+            let embedding = Embedding::from_raw(values, "test").expect("it has a length");
+            Sample { embedding, person }
+        };
+        (0..30).map(|i| of(i / 3, i % 3)).collect()
+    }
+
+    #[test]
+    fn every_pair_is_tried_once_and_each_way_by_template() {
+        let samples = samples();
+        let pairs = every_pair(&samples, |tally, i, j| {
+            assert!(i != j);
+            tally.add(0.0, samples[i].person == samples[j].person);
+        });
+        assert_eq!(pairs.trials(), (10 * 3, 30 * 29 / 2 - 30));
+        assert_eq!(
+            template_under(0, Bits::B512, &samples).trials(),
+            (2 * 30, 2 * (435 - 30))
+        );
+    }
+
+    #[test]
+    fn people_apart_stay_apart_by_template() {
+        for key in 0..3 {
+            let curve = template_under(key, Bits::B1024, &samples()).curve();
+            assert_eq!((curve.accuracy, curve.tar["1e-4"]), (1.0, 1.0));
+        }
+    }
+
+    #[test]
+    fn every_number_is_worked_on_once() {
+        let shares = on_all_cores(1000, Vec::new, |share, i| share.push(i));
+        let mut all: Vec<usize> = shares.into_iter().flatten().collect();
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..1000));
+    }
+
+    #[test]
+    fn people_are_folders_and_photographs_the_files_in_them() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        for (person, files) in [
+            ("b", &["1.jpg", ".hidden"][..]),
+            ("a", &["2.jpg", "1.png"]),
+            ("empty", &[]),
+        ] {
+            let person = dir.path().join(person);
+            fs::create_dir(&person).expect("a new folder");
+            files
+                .iter()
+                .for_each(|file| fs::write(person.join(file), b"").expect("a new file"));
+        }
+        fs::write(dir.path().join("README"), b"").expect("a new file");
+        let (photographs, people) = photographs(dir.path()).expect("readable");
+        let found: Vec<_> = photographs
+            .iter()
+            .map(|p| (p.path.strip_prefix(dir.path()).expect("inside"), p.person))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                (Path::new("a/1.png"), 0),
+                (Path::new("a/2.jpg"), 0),
+                (Path::new("b/1.jpg"), 1)
+            ]
+        );
+        assert_eq!(people, 2);
+    }
+}

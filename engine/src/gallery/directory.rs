@@ -1,0 +1,91 @@
+//! The data directory: what must be there together, and what a first start makes.
+//!
+//! ```text
+//! FORMAT     format version and deployment
+//! slots      the slot file
+//! records/   RocksDB
+//! ```
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{OperatorError, Result};
+use crate::gallery::codec;
+use crate::gallery::records::RocksRecords;
+use crate::gallery::vault::Vault;
+use crate::keys::KeyRing;
+use crate::slots::{self, SLOT_BYTES, Slots};
+
+const FORMAT_FILE: &str = "FORMAT";
+const SLOTS_FILE: &str = "slots";
+const RECORDS_DIRECTORY: &str = "records";
+
+/// Opens the data directory of the key ring's deployment, or makes an empty one.
+///
+/// # Errors
+/// Another format or deployment, or parts missing: opening records without their slots would take
+/// everyone for erased.
+pub(crate) fn open(data: &Path, ring: Arc<KeyRing>) -> Result<Vault> {
+    let format = data.join(FORMAT_FILE);
+    match fs::read_to_string(&format) {
+        Ok(text) => codec::check_format_text(&text, ring.deployment)?,
+        Err(e) if e.kind() == ErrorKind::NotFound => make(data, &codec::format_text(ring.deployment))?,
+        Err(e) if e.kind() == ErrorKind::InvalidData => codec::check_format_text("", ring.deployment)?,
+        Err(e) => return Err(OperatorError::file("reading", format, e).into()),
+    }
+    let (slots_path, records_path) = (data.join(SLOTS_FILE), data.join(RECORDS_DIRECTORY));
+    let slots_bytes = fs::metadata(&slots_path).map_or(0, |m| m.len());
+    let records_exist = records_path.join("CURRENT").exists();
+    // ORDER: slots before records, here and at the first start, so that a crash between leaves
+    // nothing that looks like records whose slots were lost.
+    if records_exist && slots_bytes < SLOT_BYTES as u64 {
+        return Err(incomplete("the slot file that belongs to the records", "none, or an empty one"));
+    }
+    if !records_exist && slots_bytes > SLOT_BYTES as u64 {
+        return Err(incomplete("the records that belong to the slot file", "none"));
+    }
+    let slots = Slots::open(Box::new(slots::open_file(&slots_path)?), Arc::clone(&ring))?;
+    let records = RocksRecords::open(&records_path)?;
+    sync_directory(data)?;
+    Ok(Vault::new(Box::new(records), slots, ring))
+}
+
+fn make(data: &Path, format: &str) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data)
+        .map_err(|e| OperatorError::file("creating", data, e))?;
+    let mut entries = fs::read_dir(data).map_err(|e| OperatorError::file("listing", data, e))?;
+    let unfinished = data.join("FORMAT.new");
+    if let Some(Ok(entry)) = entries.find(|e| !e.as_ref().is_ok_and(|e| e.path() == unfinished)) {
+        let found = format!("{} and no {FORMAT_FILE} file", entry.file_name().display());
+        return Err(incomplete("a data directory, or an empty one to make one in", &found));
+    }
+    let write = || -> std::io::Result<()> {
+        let mut file = File::create(&unfinished)?;
+        file.write_all(format.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&unfinished, data.join(FORMAT_FILE))
+    };
+    write().map_err(|e| OperatorError::file("writing the format file in", data, e))?;
+    sync_directory(data)
+}
+
+fn sync_directory(data: &Path) -> Result<()> {
+    File::open(data)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|e| OperatorError::file("syncing", data, e).into())
+}
+
+fn incomplete(expected: &str, found: &str) -> crate::Error {
+    OperatorError::Format {
+        what: "data directory",
+        expected: expected.to_owned(),
+        found: found.to_owned(),
+    }
+    .into()
+}

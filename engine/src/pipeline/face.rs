@@ -1,0 +1,159 @@
+//! Faces in a photograph, and which of them is meant.
+
+use crate::config::Limits;
+use crate::error::{Rejection, Result};
+
+/// Detection score from which a box is mentioned at all (0 to 1). Between this and the limit
+/// [`Limits::face_score_min`] a face is reported as unsure; below, a photograph is full of "faces".
+pub(super) const CANDIDATE_SCORE_MIN: f32 = 0.3;
+
+/// A rectangle in pixels of the upright photograph, from its left and top edge. It may reach a little
+/// beyond the photograph where a face does.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bounds {
+    pub left: f32,
+    pub top: f32,
+    pub right: f32,
+    pub bottom: f32,
+}
+
+impl Bounds {
+    /// In pixels.
+    pub fn width(&self) -> f32 {
+        self.right - self.left
+    }
+
+    /// In pixels.
+    pub fn height(&self) -> f32 {
+        self.bottom - self.top
+    }
+
+    /// x and y.
+    pub fn centre(&self) -> [f32; 2] {
+        [(self.left + self.right) / 2.0, (self.top + self.bottom) / 2.0]
+    }
+
+    fn area(&self) -> f32 {
+        self.width() * self.height()
+    }
+
+    /// Intersection over union, 0 to 1.
+    pub(super) fn overlap(&self, other: &Self) -> f32 {
+        let width = self.right.min(other.right) - self.left.max(other.left);
+        let height = self.bottom.min(other.bottom) - self.top.max(other.top);
+        let shared = width.max(0.0) * height.max(0.0);
+        shared / (self.area() + other.area() - shared)
+    }
+}
+
+/// A face as the pipeline found it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Face {
+    /// Where it is.
+    pub bounds: Bounds,
+    /// Left eye, right eye (as seen in the photograph), tip of the nose, left and right corner of the
+    /// mouth: x and y in pixels of the upright photograph.
+    pub points: [[f32; 2]; 5],
+    /// The detector's certainty, 0 to 1.
+    pub score: f32,
+    /// Why this face is neither enrolled nor searched, if it is not.
+    pub rejection: Option<Rejection>,
+}
+
+/// What a photograph shows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Detection {
+    /// Of the photograph, upright, in pixels.
+    pub width: u32,
+    /// Of the photograph, upright, in pixels.
+    pub height: u32,
+    /// The surest first.
+    pub faces: Vec<Face>,
+}
+
+/// Which face is meant where there may be several.
+///
+/// Only acceptable faces count: sure enough and large enough. One that is too small to be enrolled is
+/// not the one that is meant, so a passer-by far away spoils no portrait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choose {
+    /// The only one; several are refused.
+    Only,
+    /// The one with the largest box.
+    Largest,
+    /// The one whose box centre is nearest the photograph's, for evaluation on collections whose
+    /// photographs are centred on the person they are named after.
+    NearestCentre,
+}
+
+/// A box that the detector found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Candidate {
+    pub bounds: Bounds,
+    pub score: f32,
+}
+
+impl Candidate {
+    /// Why this one is not acceptable, if it is not.
+    pub fn rejection(&self, limits: &Limits) -> Option<Rejection> {
+        let Limits {
+            face_score_min: score_min,
+            face_side_px_min: side_px_min,
+            ..
+        } = *limits;
+        if self.score < score_min {
+            return Some(Rejection::LowConfidence {
+                score: self.score,
+                score_min,
+            });
+        }
+        let side_px = self.bounds.width().min(self.bounds.height()) as u32;
+        (side_px < side_px_min).then_some(Rejection::FaceTooSmall { side_px, side_px_min })
+    }
+}
+
+impl Choose {
+    /// Chooses among candidates, the surest first, in a photograph of `size` (width and height).
+    ///
+    /// # Errors
+    /// A [`Rejection`]: several faces where one is required, or none. If none is acceptable the reason
+    /// is that of the surest one that is too small, else of the surest one, else that there is none.
+    pub(crate) fn among(
+        self,
+        candidates: &[Candidate],
+        size: [f32; 2],
+        limits: &Limits,
+    ) -> Result<Candidate> {
+        let acceptable: Vec<_> = candidates
+            .iter()
+            .filter(|one| one.rejection(limits).is_none())
+            .collect();
+        let from_centre = |one: &Candidate| {
+            let [x, y] = one.bounds.centre();
+            (x - size[0] / 2.0).hypot(y - size[1] / 2.0)
+        };
+        let chosen = match self {
+            Self::Only if acceptable.len() > 1 => {
+                return Err(Rejection::SeveralFaces {
+                    found: acceptable.len(),
+                }
+                .into());
+            }
+            Self::Only => acceptable.first().copied(),
+            Self::Largest => acceptable
+                .into_iter()
+                .max_by(|a, b| a.bounds.area().total_cmp(&b.bounds.area())),
+            Self::NearestCentre => acceptable
+                .into_iter()
+                .min_by(|a, b| from_centre(a).total_cmp(&from_centre(b))),
+        };
+        // The surest come first, so a face that is only too small is met before one that is unsure.
+        let reason = || {
+            candidates
+                .iter()
+                .find_map(|one| one.rejection(limits))
+                .unwrap_or(Rejection::NoFace)
+        };
+        chosen.copied().ok_or_else(|| reason().into())
+    }
+}

@@ -1,0 +1,223 @@
+//! Bytes to pixels: which photographs are acceptable, and why not.
+//!
+//! Taken: JPEG, PNG, WebP and BMP, told apart by their content; colour, grey, palette, alpha, 8 or 16
+//! bits; turned upright as EXIF says. Refused with a reason: everything over a limit, animations (which
+//! frame is meant would be a silent choice), CMYK (its colours depend on a printing profile), and files
+//! that are damaged or end early, because half a picture may hide the second face.
+//!
+//! What the decoders hold inside while they work (a few rows; for WebP the picture) is freed by them as
+//! it is. Everything in this file is wiped.
+
+mod jpeg;
+mod orient;
+
+use std::io::{Cursor, ErrorKind};
+
+use image::codecs::{bmp::BmpDecoder, png::PngDecoder, webp::WebPDecoder};
+use image::metadata::Orientation;
+use image::{ColorType, ImageDecoder, ImageError, ImageFormat};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::config::Limits;
+use crate::error::{Rejection, Result};
+
+/// What a PNG may unpack beside its pixels: profiles and texts, bombs among them.
+const PNG_EXTRAS_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// A photograph, upright: RGB, 8 bits, rows from the top, `[height, width, 3]`.
+///
+/// Wiped when it goes; no `Clone`, no `Debug`.
+pub struct Image {
+    width: usize,
+    height: usize,
+    rgb: Vec<u8>,
+}
+
+impl Image {
+    /// Decodes a photograph within the limits. Sizes are checked from the header, before any pixel is
+    /// allocated; the shortest and longest side hold for either orientation.
+    ///
+    /// # Errors
+    /// A [`Rejection`] that names the reason.
+    pub fn decode(photo: &[u8], limits: &Limits) -> Result<Self> {
+        let bytes = photo.len() as u64;
+        if bytes > limits.image_bytes_max {
+            return Err(Rejection::TooManyBytes {
+                bytes,
+                bytes_max: limits.image_bytes_max,
+            }
+            .into());
+        }
+        let format = image::guess_format(photo).map_err(|_| Rejection::UnsupportedFormat)?;
+        let reader = Cursor::new(photo);
+        match format {
+            ImageFormat::Jpeg => jpeg::decode(photo, limits),
+            ImageFormat::Png => {
+                let mut extras = image::Limits::no_limits();
+                extras.max_alloc = Some(PNG_EXTRAS_BYTES_MAX);
+                let decoder =
+                    PngDecoder::with_limits(reader, extras).map_err(|error| refusal("PNG", &error))?;
+                let animated = decoder.is_apng().map_err(|error| refusal("PNG", &error))?;
+                decode(decoder, "PNG", animated, limits)
+            }
+            ImageFormat::WebP => {
+                let decoder = WebPDecoder::new(reader).map_err(|error| refusal("WebP", &error))?;
+                let animated = decoder.has_animation();
+                decode(decoder, "WebP", animated, limits)
+            }
+            ImageFormat::Bmp => {
+                let decoder = BmpDecoder::new(reader).map_err(|error| refusal("BMP", &error))?;
+                decode(decoder, "BMP", false, limits)
+            }
+            _ => Err(Rejection::UnsupportedFormat.into()),
+        }
+    }
+
+    /// An image of these pixels, `rgb` being `[height, width, 3]` in row-major order.
+    pub(super) fn new(width: usize, height: usize, rgb: Vec<u8>) -> Self {
+        assert_eq!(rgb.len(), width * height * 3, "three bytes a pixel");
+        Self { width, height, rgb }
+    }
+
+    /// In pixels.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// In pixels.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// The row `y` from the top: `width` times red, green, blue.
+    pub fn row(&self, y: usize) -> &[u8] {
+        let length = self.width * 3;
+        &self.rgb[y * length..][..length]
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        self.rgb.zeroize();
+    }
+}
+
+fn decode(
+    mut decoder: impl ImageDecoder,
+    format: &'static str,
+    animated: bool,
+    limits: &Limits,
+) -> Result<Image> {
+    if animated {
+        return Err(Rejection::UnsupportedKind {
+            format,
+            what: "animated",
+        }
+        .into());
+    }
+    let (width, height) = decoder.dimensions();
+    check_size(width, height, limits)?;
+    // A damaged EXIF block is no reason to refuse a good picture: it counts as absent.
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let colour = decoder.color_type();
+    let mut raw = Zeroizing::new(vec![
+        0;
+        usize::try_from(decoder.total_bytes())
+            .expect("within the pixel limit")
+    ]);
+    decoder
+        .read_image(&mut raw)
+        .map_err(|error| refusal(format, &error))?;
+    let rgb = to_rgb8(raw, colour).ok_or(Rejection::UnsupportedKind {
+        format,
+        what: "its colour model",
+    })?;
+    Ok(orient::upright(
+        Image::new(width as usize, height as usize, rgb),
+        orientation,
+    ))
+}
+
+fn check_size(width: u32, height: u32, limits: &Limits) -> Result<(), Rejection> {
+    let Limits {
+        image_side_px_min: side_px_min,
+        image_side_px_max: side_px_max,
+        ..
+    } = *limits;
+    let pixels_max = limits.image_pixels_max;
+    if u64::from(width) * u64::from(height) > pixels_max {
+        return Err(Rejection::TooManyPixels {
+            width,
+            height,
+            pixels_max,
+        });
+    }
+    if width.max(height) > side_px_max {
+        return Err(Rejection::SideTooLong {
+            width,
+            height,
+            side_px_max,
+        });
+    }
+    if width.min(height) < side_px_min {
+        return Err(Rejection::SideTooShort {
+            width,
+            height,
+            side_px_min,
+        });
+    }
+    Ok(())
+}
+
+fn refusal(format: &'static str, error: &ImageError) -> Rejection {
+    match error {
+        ImageError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            Rejection::Truncated { format }
+        }
+        ImageError::Unsupported(_) => Rejection::UnsupportedKind {
+            format,
+            what: "an unusual variant",
+        },
+        ImageError::Limits(_) => Rejection::UnsupportedKind {
+            format,
+            what: "oversized metadata",
+        },
+        _ => Rejection::Undecodable { format },
+    }
+}
+
+/// Decoded samples to red, green, blue of 8 bits.
+///
+/// Transparency is laid on white, as where a person would look at it: with the alpha simply dropped,
+/// pixels that nobody sees could be the face that is enrolled. Sixteen bits keep their upper eight.
+fn to_rgb8(mut raw: Zeroizing<Vec<u8>>, colour: ColorType) -> Option<Vec<u8>> {
+    let on_white = |value: u8, alpha: u8| {
+        let (value, alpha) = (u16::from(value), u16::from(alpha));
+        ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8
+    };
+    // The upper byte of a 16-bit sample in memory order.
+    const UPPER: usize = if cfg!(target_endian = "little") { 1 } else { 0 };
+    Some(match colour {
+        ColorType::Rgb8 => std::mem::take(&mut *raw),
+        ColorType::L8 => each(&raw, |&[v]| [v; 3]),
+        ColorType::La8 => each(&raw, |&[v, a]| [on_white(v, a); 3]),
+        ColorType::Rgba8 => each(&raw, |&[r, g, b, a]| [r, g, b].map(|v| on_white(v, a))),
+        ColorType::L16 => each(&raw, |p: &[u8; 2]| [p[UPPER]; 3]),
+        ColorType::La16 => each(&raw, |p: &[u8; 4]| [on_white(p[UPPER], p[2 + UPPER]); 3]),
+        ColorType::Rgb16 => each(&raw, |p: &[u8; 6]| [0, 2, 4].map(|c| p[c + UPPER])),
+        ColorType::Rgba16 => each(&raw, |p: &[u8; 8]| {
+            [0, 2, 4].map(|c| on_white(p[c + UPPER], p[6 + UPPER]))
+        }),
+        _ => return None,
+    })
+}
+
+/// Converts pixel by pixel, into memory that never moves: a vector that grows leaves copies behind.
+fn each<const BYTES: usize>(raw: &[u8], pixel: impl Fn(&[u8; BYTES]) -> [u8; 3]) -> Vec<u8> {
+    let (pixels, _) = raw.as_chunks::<BYTES>();
+    let mut rgb = Vec::with_capacity(pixels.len() * 3);
+    for one in pixels {
+        rgb.extend_from_slice(&pixel(one));
+    }
+    rgb
+}

@@ -1,0 +1,93 @@
+//! JPEG, by its decoder directly: `image` wraps the same one, but tolerates half a picture and keeps a
+//! copy of the file that nobody wipes.
+
+use image::metadata::Orientation;
+use zeroize::Zeroizing;
+use zune_core::bytestream::ZCursor;
+use zune_core::colorspace::ColorSpace;
+use zune_core::options::DecoderOptions;
+use zune_jpeg::JpegDecoder;
+use zune_jpeg::errors::DecodeErrors;
+
+use super::{Image, check_size, orient};
+use crate::config::Limits;
+use crate::error::{Rejection, Result};
+
+const FORMAT: &str = "JPEG";
+
+pub(super) fn decode(photo: &[u8], limits: &Limits) -> Result<Image> {
+    let options = DecoderOptions::default()
+        .set_strict_mode(true)
+        .set_max_width(usize::MAX)
+        .set_max_height(usize::MAX)
+        .jpeg_set_out_colorspace(ColorSpace::RGB);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(photo), options);
+    decoder.decode_headers().map_err(|error| refusal(photo, &error))?;
+
+    let info = decoder.info().expect("the header was decoded");
+    check_size(u32::from(info.width), u32::from(info.height), limits)?;
+    if matches!(
+        decoder.input_colorspace(),
+        Some(ColorSpace::CMYK | ColorSpace::YCCK)
+    ) {
+        return Err(Rejection::UnsupportedKind {
+            format: FORMAT,
+            what: "CMYK",
+        }
+        .into());
+    }
+    if !is_complete(photo) {
+        return Err(Rejection::Truncated { format: FORMAT }.into());
+    }
+    // A damaged EXIF block is no reason to refuse a good picture: it counts as absent.
+    let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
+
+    let (width, height) = (usize::from(info.width), usize::from(info.height));
+    let mut rgb = Zeroizing::new(vec![0; width * height * 3]);
+    decoder
+        .decode_into(&mut rgb)
+        .map_err(|error| refusal(photo, &error))?;
+    let image = Image::new(width, height, std::mem::take(&mut *rgb));
+    Ok(orient::upright(
+        image,
+        orientation.unwrap_or(Orientation::NoTransforms),
+    ))
+}
+
+fn refusal(photo: &[u8], error: &DecodeErrors) -> Rejection {
+    match error {
+        DecodeErrors::Unsupported(_) => Rejection::UnsupportedKind {
+            format: FORMAT,
+            what: "an unusual coding",
+        },
+        _ if !is_complete(photo) => Rejection::Truncated { format: FORMAT },
+        _ => Rejection::Undecodable { format: FORMAT },
+    }
+}
+
+/// Whether the end-of-image marker is there. It is looked for segment by segment, because a thumbnail
+/// inside the header has one of its own, and bytes after it are common (second pictures, maker notes).
+fn is_complete(photo: &[u8]) -> bool {
+    const RESTARTS: std::ops::RangeInclusive<u8> = 0xD0..=0xD7;
+    let mut rest = photo;
+    while let Some(at) = rest.iter().position(|&byte| byte == 0xFF) {
+        rest = &rest[at + 1..];
+        match rest {
+            [0xD9, ..] => return true,
+            // Not a marker: an escaped byte of the picture, a restart, start of image, filling.
+            [0x00 | 0x01 | 0xD8 | 0xFF, ..] => {}
+            [marker, ..] if RESTARTS.contains(marker) => {}
+            // A segment. A start of scan is one too, followed by the picture's data, which the search
+            // for the next marker passes over.
+            [_, high, low, ..] => {
+                let length = usize::from(u16::from_be_bytes([*high, *low]));
+                match rest.get(1 + length.max(2)..) {
+                    Some(after) => rest = after,
+                    None => return false,
+                }
+            }
+            _ => return false,
+        }
+    }
+    false
+}

@@ -1,0 +1,39 @@
+//! Turning a photograph upright, as its EXIF orientation says.
+
+use image::metadata::Orientation;
+
+use super::Image;
+
+/// The image as a person would see it. The lying one is wiped.
+pub(super) fn upright(image: Image, orientation: Orientation) -> Image {
+    use Orientation::*;
+    if orientation == NoTransforms {
+        return image;
+    }
+    let (right, bottom) = (image.width - 1, image.height - 1);
+    let turned = matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH);
+    let (width, height) = if turned {
+        (image.height, image.width)
+    } else {
+        (image.width, image.height)
+    };
+    // Where the upright pixel (x, y) lies in the decoded picture.
+    let source = |x: usize, y: usize| match orientation {
+        NoTransforms => (x, y),
+        FlipHorizontal => (right - x, y),
+        FlipVertical => (x, bottom - y),
+        Rotate180 => (right - x, bottom - y),
+        Rotate90 => (y, bottom - x),
+        Rotate270 => (right - y, x),
+        Rotate90FlipH => (y, x),
+        Rotate270FlipH => (right - y, bottom - x),
+    };
+    let mut rgb = Vec::with_capacity(image.rgb.len());
+    for y in 0..height {
+        for x in 0..width {
+            let (from_x, from_y) = source(x, y);
+            rgb.extend_from_slice(&image.rgb[(from_y * image.width + from_x) * 3..][..3]);
+        }
+    }
+    Image::new(width, height, rgb)
+}

@@ -1,0 +1,126 @@
+//! A face box to five points: two passes of a network that finds 68.
+
+use super::face::Bounds;
+use super::image::Image;
+use super::resample::{Axis, Edge, put_row, resample};
+use crate::error::{OperatorError, Result};
+use crate::manifest::{Input, ModelSpec};
+use crate::model::Model;
+use crate::tensor::Tensor;
+
+/// The first crop's side in heights of the face box.
+const FIRST_SIDE: f32 = 0.9;
+/// How far below the box's centre the first crop's lies, in heights of the face box.
+const FIRST_DROP: f32 = 0.1;
+/// The second crop's side in larger sides of the 68 points' bounding box.
+const SECOND_SIDE: f32 = 1.1;
+/// A crop that shrinks by more than this is averaged over areas, not interpolated.
+const INTERPOLATED_STEP_MAX: f64 = 2.0;
+
+/// Which of the 68 points (counted from 0) are averaged to left eye, right eye, nose tip, left and right
+/// corner of the mouth.
+const FIVE_OF_68: [&[usize]; 5] = [&[37, 38, 40, 41], &[43, 44, 46, 47], &[30], &[48, 60], &[54, 64]];
+
+/// A landmark network and the shape of what it takes.
+pub(crate) struct Landmarks {
+    name: String,
+    input: Input,
+    model: Box<dyn Model>,
+}
+
+/// A square crop, in pixels of the photograph.
+#[derive(Clone, Copy)]
+struct Square {
+    centre: [f32; 2],
+    side: f32,
+}
+
+impl Landmarks {
+    pub fn new(spec: &ModelSpec, model: Box<dyn Model>) -> Self {
+        Self {
+            name: spec.file.clone(),
+            input: spec.input.clone(),
+            model,
+        }
+    }
+
+    /// The five points of the face in this box, x and y in pixels of the photograph.
+    pub fn five(&self, image: &Image, bounds: &Bounds) -> Result<[[f32; 2]; 5]> {
+        let [x, y] = bounds.centre();
+        let height = bounds.height();
+        let first = Square {
+            centre: [x, y + FIRST_DROP * height],
+            side: FIRST_SIDE * height,
+        };
+        let points = self.points(image, first)?;
+        // Once more around the points themselves: the result then hardly depends on the box.
+        let points = self.points(image, around(&points))?;
+        let mean =
+            |of: &[usize], axis: usize| of.iter().map(|&i| points[i][axis]).sum::<f32>() / of.len() as f32;
+        Ok(FIVE_OF_68.map(|of| [mean(of, 0), mean(of, 1)]))
+    }
+
+    /// 68 points in pixels of the photograph.
+    fn points(&self, image: &Image, square: Square) -> Result<Vec<[f32; 2]>> {
+        let Square { centre, side } = square;
+        // A network that puts points far outside its crop is broken, and must not size the next one.
+        let most = 4.0 * image.width().max(image.height()) as f32;
+        if !(side > 0.0 && side <= most && centre.iter().all(|c| c.abs() <= most)) {
+            return Err(self.failed(format!(
+                "expected a crop of 0 to {most} px, found {side} px at {centre:?}"
+            )));
+        }
+        let crop = self.crop(image, square);
+        let [points] = &self.model.run(&crop)?[..] else {
+            return Err(self.failed("expected one output".into()));
+        };
+        let place = |part: f32, axis: usize| centre[axis] + (part - 0.5) * side;
+        let (points, _) = points.values().as_chunks::<2>();
+        Ok(points.iter().map(|&[x, y]| [place(x, 0), place(y, 1)]).collect())
+    }
+
+    /// The crop as the network takes it: grey, black outside the photograph.
+    fn crop(&self, image: &Image, Square { centre, side }: Square) -> Tensor {
+        let outputs = self.input.width();
+        let step = f64::from(side) / outputs as f64;
+        let axis = |centre: f32, length: usize| {
+            let origin = f64::from(centre) - f64::from(side) / 2.0;
+            if step > INTERPOLATED_STEP_MAX {
+                Axis::area(origin, step, outputs, length)
+            } else {
+                Axis::linear(origin, step, outputs, length, Edge::Black)
+            }
+        };
+        let (across, down) = (axis(centre[0], image.width()), axis(centre[1], image.height()));
+        let mut tensor = Tensor::filled(&self.input.shape, 0.0);
+        resample(image, &across, &down, |y, row| {
+            put_row(&mut tensor, &self.input, 0, y, row)
+        });
+        tensor
+    }
+
+    fn failed(&self, detail: String) -> crate::Error {
+        OperatorError::Inference {
+            model: self.name.clone(),
+            detail,
+        }
+        .into()
+    }
+}
+
+/// The square around the points' bounding box.
+fn around(points: &[[f32; 2]]) -> Square {
+    let extent = |axis: usize| {
+        let values = points.iter().map(|point| point[axis]);
+        let (low, high) = (
+            values.clone().fold(f32::INFINITY, f32::min),
+            values.fold(f32::NEG_INFINITY, f32::max),
+        );
+        ((low + high) / 2.0, high - low)
+    };
+    let ((x, width), (y, height)) = (extent(0), extent(1));
+    Square {
+        centre: [x, y],
+        side: SECOND_SIDE * width.max(height),
+    }
+}
