@@ -116,6 +116,23 @@ pub fn verify<'a>(manifest: &'a Manifest, machine: &str, root: &Path) -> Result<
     Ok(files)
 }
 
+/// The manifest's models, each with the digest of its file in `directory`, if it is there: for a directory of an
+/// operator's own models, which no package supplies.
+///
+/// # Errors
+/// When a file cannot be read; a missing or changed file is no error.
+pub fn verify_models<'a>(
+    manifest: &'a Manifest,
+    directory: &Path,
+) -> Result<Vec<(&'a Model, Option<blake3::Hash>)>, AssetsError> {
+    let look = |model: &'a Model| {
+        let path = directory.join(&model.file);
+        let found = Pin::of_file(&path).map_err(AssetsError::file("reading", &path))?;
+        Ok((model, found.map(|pin| pin.blake3)))
+    };
+    manifest.models().iter().map(look).collect()
+}
+
 /// Brings `root` to what the manifest says for this machine.
 ///
 /// # Errors

@@ -89,7 +89,7 @@ pub enum AssetsError {
         file: String,
     },
     /// A verification ended with files missing or changed.
-    #[error("{wrong} of {files} files are missing or not as pinned; `likeness models fetch` obtains them")]
+    #[error("{wrong} of {files} files are missing or not as pinned")]
     NotAsPinned {
         /// How many are not right.
         wrong: usize,
