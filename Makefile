@@ -40,7 +40,8 @@ bench: assets ## Measure each stage, search and the calls over gRPC
 	cargo bench --workspace --locked --bench '*'
 
 unit: setup ## The Rust tests
-	cargo run $(CHECKED_ARGS) --quiet --bin likeness -- models fetch
+	cargo build $(CHECKED_ARGS) --bin likeness
+	$(BIN) models fetch
 	cargo test $(CHECKED_ARGS)
 
 setup: ## Install the system packages that are missing

@@ -92,8 +92,6 @@ impl Progress {
         }
     }
 
-    /// The command line's own voice, not a log.
-    #[allow(clippy::print_stderr)]
     fn say(&self, line: &str) {
         eprintln!("{line}");
     }
