@@ -42,7 +42,10 @@ pub enum AssetsError {
     },
     /// The client ran and failed: the network, the registry or the client's own settings.
     /// Running again continues after what was already obtained.
-    #[error("`{client}` did not fetch {package}: {how}; it said:\n{said}")]
+    #[error(
+        "`{client}` did not fetch {package}: {how}; it said:\n{said}\n\
+         Run again to go on from here, or bring the file yourself with `likeness models fetch --from DIR`"
+    )]
     ClientFailed {
         /// The program.
         client: String,

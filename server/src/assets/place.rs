@@ -131,7 +131,8 @@ fn sweep(root: &Path) -> Result<(), AssetsError> {
             .as_encoded_bytes()
             .starts_with(STAGING.as_bytes())
         {
-            fs::remove_dir_all(entry.path()).map_err(AssetsError::file("removing", entry.path()))?;
+            // A client that outlived its run may still be writing there: then a later run removes the rest.
+            let _ = fs::remove_dir_all(entry.path());
         }
     }
     Ok(())
