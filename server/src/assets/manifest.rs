@@ -408,6 +408,21 @@ mod tests {
     }
 
     #[test]
+    fn a_model_and_the_package_that_brings_it_are_pinned_alike() {
+        let manifest = Manifest::parse(super::super::DEFAULT_MANIFEST).unwrap();
+        let packages = manifest.packages_for("x86_64-linux").unwrap();
+        for model in manifest.models().iter().filter(|model| !model.blake3.is_empty()) {
+            let to = Path::new("models").join(&model.file);
+            let file = packages
+                .iter()
+                .flat_map(|package| &package.files)
+                .find(|file| file.to == to)
+                .unwrap();
+            assert_eq!(file.pin.blake3.to_hex().as_str(), model.blake3, "{}", model.role);
+        }
+    }
+
+    #[test]
     fn a_machine_without_a_package_is_told_which_ones_have_it() {
         let manifest = Manifest::parse(super::super::DEFAULT_MANIFEST).unwrap();
         let error = manifest.packages_for("riscv64-linux").unwrap_err().to_string();
