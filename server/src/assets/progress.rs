@@ -54,7 +54,7 @@ impl Progress {
             Event::Fetching { package } => self.begin(package),
             Event::Received { bytes } => {
                 if let Some(bar) = &self.bar {
-                    bar.set_position(*bytes);
+                    bar.set_position(bar.length().map_or(*bytes, |all| all.min(*bytes)));
                 }
             }
             Event::Placed { file } => {
