@@ -28,6 +28,7 @@ pub enum Error {
 
 /// Why a photograph, or a face in it, was not accepted.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[allow(missing_docs, reason = "the message above each variant names its fields")]
 pub enum Rejection {
     /// The photograph shows no face that the detector is sure of.
     #[error("no face was found")]
@@ -87,6 +88,7 @@ pub enum Rejection {
 
 /// Why a request was refused as it stands.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[allow(missing_docs, reason = "the message above each variant names its fields")]
 pub enum RequestError {
     /// A field does not have the form it must have.
     #[error("{field}: expected {expected}, received {received}")]
@@ -135,6 +137,7 @@ pub enum RequestError {
 
 /// Why the work was stopped before its next stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the message above each variant names its fields")]
 pub enum Stopped {
     /// The deadline passed.
     #[error("the deadline passed before the stage '{before}'")]
@@ -146,6 +149,7 @@ pub enum Stopped {
 
 /// What only the operator can mend. Each names what was expected and what was found.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the message above each variant names its fields")]
 pub enum OperatorError {
     /// A model, the runtime or the manifest does not fit. Nothing was served.
     #[error("model '{model}': {what}: expected {expected}, found {found}")]

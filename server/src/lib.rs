@@ -1,1 +1,3 @@
+//! Likeness, the service: gRPC and the command line around the engine.
 
+pub mod assets;

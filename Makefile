@@ -1,0 +1,76 @@
+# Two commands do everything, set-up included: `make demo` and `make test`.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# Targets share one build directory, and Cargo uses every core by itself.
+.NOTPARALLEL:
+
+# Downloads and build artefacts live outside the checkout: a second checkout reuses them.
+export LIKENESS_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/likeness
+export CARGO_TARGET_DIR := $(LIKENESS_CACHE)/target
+
+# Always the whole workspace: for `-p` Cargo unites the dependencies' features anew, and where they come out
+# otherwise it compiles RocksDB a second time.
+CARGO_ARGS := --release --workspace --locked
+# The same, with debug assertions in our own packages.
+CHECKED_ARGS := $(CARGO_ARGS) --config .config/checked.toml
+BIN := $(CARGO_TARGET_DIR)/release/likeness
+
+.PHONY: help demo test bench lint fmt clippy deny doc setup build assets unit
+
+help: ## Show this list
+	@echo "make demo   a guided tour on real photographs, from nothing"
+	@echo "make test   the whole suite, from nothing"
+	@echo
+	@echo "Each does all set-up by itself. The first build takes long: RocksDB compiles for ten minutes"
+	@echo "on two cores, once. Everything is cached in $(LIKENESS_CACHE)."
+	@echo
+	@echo "Parts of these:"
+	@sed -n 's/^\([a-z]*\):.* ## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | grep -v '^\(help\|demo\|test\) ' \
+	| while read -r target what; do printf '  make %-7s %s\n' "$$target" "$$what"; done
+
+demo: assets ## A guided tour on real photographs
+	@$(BIN) demo
+
+# The client in Python follows here, after the suite.
+test: setup lint doc unit ## The whole suite, as in CI
+
+bench: assets ## Measure each stage, search and the calls over gRPC
+	cargo bench --workspace --locked --bench '*'
+
+unit: setup ## The Rust tests
+	cargo build $(CHECKED_ARGS) --bin likeness
+	$(BIN) models fetch
+	cargo test $(CHECKED_ARGS)
+
+setup: ## Install the system packages that are missing
+	@scripts/setup.sh
+
+build: setup ## Build the program
+	cargo build $(CARGO_ARGS) --bin likeness
+
+assets: build ## Obtain models, runtime and sample photographs
+	@$(BIN) models fetch
+
+lint: fmt clippy deny ## Formatting, clippy, and dependencies where cargo-deny is installed
+
+# A toolchain without rustfmt or clippy can build and test; in CI nothing is skipped.
+define or_skip
+	@if cargo $(1) --version >/dev/null 2>&1; then echo "cargo $(2)"; cargo $(2); \
+	elif [ "$${CI:-}" = true ]; then echo "$(1) is missing: rustup component add $(3)" >&2; exit 1; \
+	else echo "skipped: cargo $(1) is not installed (rustup component add $(3))"; fi
+endef
+
+fmt:
+	$(call or_skip,fmt,fmt --all --check,rustfmt)
+
+clippy: setup
+	$(call or_skip,clippy,clippy $(CARGO_ARGS) --all-targets -- -D warnings,clippy)
+
+deny:
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; \
+	else echo "skipped: cargo-deny is not installed (cargo install cargo-deny)"; fi
+
+doc: setup ## The Rust documentation, with warnings as errors
+	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_ARGS) --no-deps
