@@ -1,1 +1,3 @@
+//! Likeness, the service.
 
+pub mod plot;
