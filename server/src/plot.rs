@@ -12,8 +12,8 @@ use plotters::style::{FontStyle, register_font};
 /// Width and height of the picture in pixels.
 const SIZE: (u32, u32) = (1200, 900);
 
-/// The family's generic name: the SVG leaves the choice to its viewer, and the PNG is drawn with the font that this
-/// program brings along, for a server may have none.
+/// The family's generic name: the SVG leaves the choice to its viewer, and the PNG is drawn with the
+/// font that this program brings along, for a server may have none.
 const FONT: &str = "sans-serif";
 
 const INK: RGBColor = RGBColor(45, 50, 60);
