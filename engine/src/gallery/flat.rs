@@ -242,7 +242,7 @@ mod tests {
         prop_oneof![
             3 => (0..12u32, template(BITS)).prop_map(|(person, template)| Change::Insert(person, template)),
             // Few distinct templates, for equal scores.
-            3 => (0..12u32, 0..4usize).prop_map(|(person, ones)| Change::Insert(person, with_ones(ones * 64))),
+            3 => (0..12u32, 0..4usize).prop_map(|(person, n)| Change::Insert(person, with_ones(n * 64))),
             2 => any::<prop::sample::Index>().prop_map(Change::Remove),
         ]
     }

@@ -1,7 +1,7 @@
 //! The index of one collection: rows of template bits, and whose they are.
 //!
-//! A closed enum, for there is one kind of index today and a graph will be the second. Whatever the kind, "exact"
-//! means the integer score of `template.rs`.
+//! A closed enum, for there is one kind of index today and a graph will be the second. Whatever the
+//! kind, "exact" means the integer score of `template.rs`.
 
 use crate::gallery::flat::Flat;
 use crate::template::{Bits, Probe, Template};

@@ -19,8 +19,8 @@ use crate::template::{Bits, Probe, Template};
 /// Separates this use of BLAKE3 from every other. Never to be changed: stored bits depend on it.
 const CONTEXT: &str = "likeness 2026-11-21 template projection v1";
 
-/// Rounds of signs and transform. One leaves structure of the embedding visible in the outputs; with three the
-/// outputs are as good as those of a random rotation.
+/// Rounds of signs and transform. One would leave structure of the embedding visible in the outputs;
+/// those of three are as good as a random rotation's.
 const ROUNDS: usize = 3;
 
 /// Least outputs of a block.
