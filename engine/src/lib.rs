@@ -8,6 +8,9 @@ mod manifest;
 mod model;
 mod pipeline;
 mod tensor;
+#[cfg(test)]
+mod testing;
+mod wipe;
 
 pub use call::{Call, Cancel, Step};
 pub use config::Limits;

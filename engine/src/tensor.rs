@@ -2,8 +2,8 @@
 
 use std::ops::{Deref, DerefMut};
 
+use crate::wipe::wipe;
 use ndarray::{ArrayD, IxDyn};
-use zeroize::Zeroize;
 
 /// An array of f32 in row-major order that is wiped when it goes: pixels, points or features.
 ///
@@ -19,23 +19,17 @@ impl Tensor {
     /// A tensor of this shape with these values, or `None` if their number does not fit it.
     pub fn from_slice(shape: &[usize], values: &[f32]) -> Option<Self> {
         // The one copy goes straight into the array that is wiped.
-        ArrayD::from_shape_vec(IxDyn(shape), values.to_vec())
-            .ok()
-            .map(Self)
+        ArrayD::from_shape_vec(IxDyn(shape), values.to_vec()).ok().map(Self)
     }
 
     /// The values in row-major order.
     pub fn values(&self) -> &[f32] {
-        self.0
-            .as_slice()
-            .expect("made in row-major order, and never reshaped")
+        self.0.as_slice().expect("made in row-major order, and never reshaped")
     }
 
     /// The values in row-major order, to be written.
     pub fn values_mut(&mut self) -> &mut [f32] {
-        self.0
-            .as_slice_mut()
-            .expect("made in row-major order, and never reshaped")
+        self.0.as_slice_mut().expect("made in row-major order, and never reshaped")
     }
 }
 
@@ -55,6 +49,6 @@ impl DerefMut for Tensor {
 
 impl Drop for Tensor {
     fn drop(&mut self) {
-        self.values_mut().zeroize();
+        wipe(self.values_mut());
     }
 }

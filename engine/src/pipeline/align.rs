@@ -32,11 +32,7 @@ impl Aligner {
     pub fn new(manifest: &Manifest) -> Self {
         let input = &manifest.embedder.input;
         let targets = manifest.align.map(|point| point.map(f64::from));
-        Self {
-            width: input.width(),
-            height: input.height(),
-            targets,
-        }
+        Self { width: input.width(), height: input.height(), targets }
     }
 
     /// The upright face with its points (x and y in pixels of the photograph) on the targets.
@@ -74,22 +70,11 @@ impl Aligner {
         let axis = |from: f64, to: f64, length: usize| {
             Axis::area(from / scale, 1.0 / scale, (to - from).max(1.0) as usize, length)
         };
-        let (across, down) = (
-            axis(left, right, image.width()),
-            axis(top, bottom, image.height()),
-        );
+        let (across, down) = (axis(left, right, image.width()), axis(top, bottom, image.height()));
         let (width, height) = (across.len(), down.len());
         let mut rgb = Vec::with_capacity(width * height * 3);
-        resample(image, &across, &down, |_, row| {
-            rgb.extend(row.iter().map(|&value| (value + 0.5) as u8))
-        });
-        (
-            Image::new(width, height, rgb),
-            Similarity {
-                a: [scale, 0.0],
-                b: [-left, -top],
-            },
-        )
+        resample(image, &across, &down, |_, row| rgb.extend(row.iter().map(|&value| (value + 0.5) as u8)));
+        (Image::new(width, height, rgb), Similarity { a: [scale, 0.0], b: [-left, -top] })
     }
 
     /// Bilinear interpolation, black outside.
@@ -106,25 +91,30 @@ impl Aligner {
     }
 }
 
-/// The colour between the centres of four pixels.
+/// The colour between the centres of four pixels, black outside. x and y count from the first pixel's
+/// centre.
 fn interpolate(image: &Image, x: f64, y: f64) -> [f32; 3] {
-    let (left, top) = (x.floor(), y.floor());
-    let (right_part, lower_part) = ((x - left) as f32, (y - top) as f32);
-    let mut colour = [0.0; 3];
-    for (row, row_weight) in [(top, 1.0 - lower_part), (top + 1.0, lower_part)] {
-        if !(0.0..image.height() as f64).contains(&row) {
-            continue;
-        }
-        let row = image.row(row as usize).as_chunks::<3>().0;
-        for (column, weight) in [(left, 1.0 - right_part), (left + 1.0, right_part)] {
-            if (0.0..image.width() as f64).contains(&column) {
-                for (sum, &value) in colour.iter_mut().zip(&row[column as usize]) {
-                    *sum += row_weight * weight * f32::from(value);
-                }
-            }
-        }
-    }
-    colour
+    let (left, right_part) = split(x);
+    let (top, lower_part) = split(y);
+    let row = |y: i32| blend(image.pair(left, y), right_part);
+    let (upper, lower) = (row(top), row(top + 1));
+    [0, 1, 2].map(|c| upper[c] + lower_part * (lower[c] - upper[c]))
+}
+
+/// The colour between two neighbours.
+fn blend([left, right]: [[u8; 3]; 2], right_part: f32) -> [f32; 3] {
+    [0, 1, 2].map(|c| {
+        let (left, right) = (f32::from(left[c]), f32::from(right[c]));
+        left + right_part * (right - left)
+    })
+}
+
+/// The whole number below, and the rest. `f64::floor` is a function call where the processor is not
+/// known to have an instruction for it, and took half the time of a warp.
+fn split(value: f64) -> (i32, f32) {
+    let towards_zero = value as i32;
+    let whole = towards_zero - i32::from(value < f64::from(towards_zero));
+    (whole, (value - f64::from(whole)) as f32)
 }
 
 impl Similarity {
@@ -144,10 +134,7 @@ impl Similarity {
         }
         let a = [a[0] / spread, a[1] / spread];
         let [x, y] = multiply(a, from_mean);
-        let fit = Self {
-            a,
-            b: [to_mean[0] - x, to_mean[1] - y],
-        };
+        let fit = Self { a, b: [to_mean[0] - x, to_mean[1] - y] };
         (fit.scale().is_normal() && fit.b.iter().all(|b| b.is_finite())).then_some(fit)
     }
 
@@ -163,18 +150,12 @@ impl Similarity {
     fn inverse(self) -> Self {
         let square = self.a[0] * self.a[0] + self.a[1] * self.a[1];
         let a = [self.a[0] / square, -self.a[1] / square];
-        Self {
-            a,
-            b: multiply(a, self.b).map(|value| -value),
-        }
+        Self { a, b: multiply(a, self.b).map(|value| -value) }
     }
 
     /// This one first, then the next.
     fn then(self, next: Self) -> Self {
-        Self {
-            a: multiply(next.a, self.a),
-            b: next.apply(self.b),
-        }
+        Self { a: multiply(next.a, self.a), b: next.apply(self.b) }
     }
 }
 

@@ -21,12 +21,7 @@ pub(crate) struct Embedder {
 impl Embedder {
     pub fn new(spec: &ModelSpec, model: Box<dyn Model>) -> Self {
         let dim = spec.outputs[0].shape[1];
-        Self {
-            name: spec.file.clone(),
-            input: spec.input.clone(),
-            dim,
-            model,
-        }
+        Self { name: spec.file.clone(), input: spec.input.clone(), dim, model }
     }
 
     /// Values of an embedding.
@@ -41,18 +36,14 @@ impl Embedder {
     }
 
     /// The network's own output, `[1, dim]`.
-    fn raw(&self, face: AlignedFace) -> Result<Tensor> {
+    pub(super) fn raw(&self, face: AlignedFace) -> Result<Tensor> {
         let mut tensor = Tensor::filled(&self.input.shape, 0.0);
         for (y, row) in face.0.values().chunks_exact(self.input.width() * 3).enumerate() {
             put_row(&mut tensor, &self.input, 0, y, row);
         }
         let mut outputs = self.model.run(&tensor)?;
         outputs.pop().ok_or_else(|| {
-            OperatorError::Inference {
-                model: self.name.clone(),
-                detail: "expected one output".into(),
-            }
-            .into()
+            OperatorError::Inference { model: self.name.clone(), detail: "expected one output".into() }.into()
         })
     }
 }

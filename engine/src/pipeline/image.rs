@@ -16,10 +16,10 @@ use std::io::{Cursor, ErrorKind};
 use image::codecs::{bmp::BmpDecoder, png::PngDecoder, webp::WebPDecoder};
 use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageError, ImageFormat};
-use zeroize::{Zeroize, Zeroizing};
 
 use crate::config::Limits;
 use crate::error::{Rejection, Result};
+use crate::wipe::{Wiped, wipe};
 
 /// What a PNG may unpack beside its pixels: profiles and texts, bombs among them.
 const PNG_EXTRAS_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -42,11 +42,7 @@ impl Image {
     pub fn decode(photo: &[u8], limits: &Limits) -> Result<Self> {
         let bytes = photo.len() as u64;
         if bytes > limits.image_bytes_max {
-            return Err(Rejection::TooManyBytes {
-                bytes,
-                bytes_max: limits.image_bytes_max,
-            }
-            .into());
+            return Err(Rejection::TooManyBytes { bytes, bytes_max: limits.image_bytes_max }.into());
         }
         let format = image::guess_format(photo).map_err(|_| Rejection::UnsupportedFormat)?;
         let reader = Cursor::new(photo);
@@ -94,11 +90,21 @@ impl Image {
         let length = self.width * 3;
         &self.rgb[y * length..][..length]
     }
+
+    /// The pixels (x, y) and (x + 1, y), black where there are none.
+    pub(super) fn pair(&self, x: i32, y: i32) -> [[u8; 3]; 2] {
+        let Some(y) = usize::try_from(y).ok().filter(|&y| y < self.height) else {
+            return [[0; 3]; 2];
+        };
+        let (row, _) = self.row(y).as_chunks::<3>();
+        let at = |x: i32| usize::try_from(x).ok().and_then(|x| row.get(x)).copied().unwrap_or_default();
+        [at(x), at(x + 1)]
+    }
 }
 
 impl Drop for Image {
     fn drop(&mut self) {
-        self.rgb.zeroize();
+        wipe(&mut self.rgb);
     }
 }
 
@@ -109,62 +115,31 @@ fn decode(
     limits: &Limits,
 ) -> Result<Image> {
     if animated {
-        return Err(Rejection::UnsupportedKind {
-            format,
-            what: "animated",
-        }
-        .into());
+        return Err(Rejection::UnsupportedKind { format, what: "animated" }.into());
     }
     let (width, height) = decoder.dimensions();
     check_size(width, height, limits)?;
     // A damaged EXIF block is no reason to refuse a good picture: it counts as absent.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let colour = decoder.color_type();
-    let mut raw = Zeroizing::new(vec![
-        0;
-        usize::try_from(decoder.total_bytes())
-            .expect("within the pixel limit")
-    ]);
-    decoder
-        .read_image(&mut raw)
-        .map_err(|error| refusal(format, &error))?;
-    let rgb = to_rgb8(raw, colour).ok_or(Rejection::UnsupportedKind {
-        format,
-        what: "its colour model",
-    })?;
-    Ok(orient::upright(
-        Image::new(width as usize, height as usize, rgb),
-        orientation,
-    ))
+    let length = usize::try_from(decoder.total_bytes()).expect("within the pixel limit");
+    let mut raw = Wiped::zeros(length);
+    decoder.read_image(&mut raw).map_err(|error| refusal(format, &error))?;
+    let rgb = to_rgb8(raw, colour).ok_or(Rejection::UnsupportedKind { format, what: "its colour model" })?;
+    Ok(orient::upright(Image::new(width as usize, height as usize, rgb), orientation))
 }
 
 fn check_size(width: u32, height: u32, limits: &Limits) -> Result<(), Rejection> {
-    let Limits {
-        image_side_px_min: side_px_min,
-        image_side_px_max: side_px_max,
-        ..
-    } = *limits;
+    let Limits { image_side_px_min: side_px_min, image_side_px_max: side_px_max, .. } = *limits;
     let pixels_max = limits.image_pixels_max;
     if u64::from(width) * u64::from(height) > pixels_max {
-        return Err(Rejection::TooManyPixels {
-            width,
-            height,
-            pixels_max,
-        });
+        return Err(Rejection::TooManyPixels { width, height, pixels_max });
     }
     if width.max(height) > side_px_max {
-        return Err(Rejection::SideTooLong {
-            width,
-            height,
-            side_px_max,
-        });
+        return Err(Rejection::SideTooLong { width, height, side_px_max });
     }
     if width.min(height) < side_px_min {
-        return Err(Rejection::SideTooShort {
-            width,
-            height,
-            side_px_min,
-        });
+        return Err(Rejection::SideTooShort { width, height, side_px_min });
     }
     Ok(())
 }
@@ -174,14 +149,8 @@ fn refusal(format: &'static str, error: &ImageError) -> Rejection {
         ImageError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
             Rejection::Truncated { format }
         }
-        ImageError::Unsupported(_) => Rejection::UnsupportedKind {
-            format,
-            what: "an unusual variant",
-        },
-        ImageError::Limits(_) => Rejection::UnsupportedKind {
-            format,
-            what: "oversized metadata",
-        },
+        ImageError::Unsupported(_) => Rejection::UnsupportedKind { format, what: "an unusual variant" },
+        ImageError::Limits(_) => Rejection::UnsupportedKind { format, what: "oversized metadata" },
         _ => Rejection::Undecodable { format },
     }
 }
@@ -190,7 +159,7 @@ fn refusal(format: &'static str, error: &ImageError) -> Rejection {
 ///
 /// Transparency is laid on white, as where a person would look at it: with the alpha simply dropped,
 /// pixels that nobody sees could be the face that is enrolled. Sixteen bits keep their upper eight.
-fn to_rgb8(mut raw: Zeroizing<Vec<u8>>, colour: ColorType) -> Option<Vec<u8>> {
+fn to_rgb8(raw: Wiped<u8>, colour: ColorType) -> Option<Vec<u8>> {
     let on_white = |value: u8, alpha: u8| {
         let (value, alpha) = (u16::from(value), u16::from(alpha));
         ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8
@@ -198,16 +167,16 @@ fn to_rgb8(mut raw: Zeroizing<Vec<u8>>, colour: ColorType) -> Option<Vec<u8>> {
     // The upper byte of a 16-bit sample in memory order.
     const UPPER: usize = if cfg!(target_endian = "little") { 1 } else { 0 };
     Some(match colour {
-        ColorType::Rgb8 => std::mem::take(&mut *raw),
+        ColorType::Rgb8 => raw.take(),
         ColorType::L8 => each(&raw, |&[v]| [v; 3]),
         ColorType::La8 => each(&raw, |&[v, a]| [on_white(v, a); 3]),
         ColorType::Rgba8 => each(&raw, |&[r, g, b, a]| [r, g, b].map(|v| on_white(v, a))),
         ColorType::L16 => each(&raw, |p: &[u8; 2]| [p[UPPER]; 3]),
         ColorType::La16 => each(&raw, |p: &[u8; 4]| [on_white(p[UPPER], p[2 + UPPER]); 3]),
         ColorType::Rgb16 => each(&raw, |p: &[u8; 6]| [0, 2, 4].map(|c| p[c + UPPER])),
-        ColorType::Rgba16 => each(&raw, |p: &[u8; 8]| {
-            [0, 2, 4].map(|c| on_white(p[c + UPPER], p[6 + UPPER]))
-        }),
+        ColorType::Rgba16 => {
+            each(&raw, |p: &[u8; 8]| [0, 2, 4].map(|c| on_white(p[c + UPPER], p[6 + UPPER])))
+        }
         _ => return None,
     })
 }
@@ -221,3 +190,6 @@ fn each<const BYTES: usize>(raw: &[u8], pixel: impl Fn(&[u8; BYTES]) -> [u8; 3])
     }
     rgb
 }
+
+#[cfg(test)]
+mod tests;

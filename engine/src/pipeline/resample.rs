@@ -3,11 +3,10 @@
 //! Coordinates count from the photograph's left and top edge, so that pixel `i` covers `i..i + 1` and
 //! its centre is at `i + 0.5`, everywhere in the pipeline.
 
-use zeroize::Zeroizing;
-
 use super::image::Image;
 use crate::manifest::{Colour, Input};
 use crate::tensor::Tensor;
+use crate::wipe::Wiped;
 
 /// What lies beyond the photograph.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -63,10 +62,7 @@ impl Axis {
 
     /// Weights of pixels outside the source, and of nothing, are left out.
     fn new(outputs: usize, length: usize, weigh: impl Fn(usize, &mut dyn FnMut(f64, f64))) -> Self {
-        let mut axis = Self {
-            taps: Vec::with_capacity(outputs),
-            weights: Vec::with_capacity(2 * outputs),
-        };
+        let mut axis = Self { taps: Vec::with_capacity(outputs), weights: Vec::with_capacity(2 * outputs) };
         for i in 0..outputs {
             let at = axis.weights.len();
             let mut first = 0;
@@ -78,11 +74,7 @@ impl Axis {
                     axis.weights.push(weight as f32);
                 }
             });
-            axis.taps.push(Tap {
-                first,
-                at,
-                count: axis.weights.len() - at,
-            });
+            axis.taps.push(Tap { first, at, count: axis.weights.len() - at });
         }
         axis
     }
@@ -108,8 +100,8 @@ impl Axis {
 /// Resamples the photograph and hands on each row: its number and its pixels, red, green, blue of 0 to 255.
 pub(super) fn resample(image: &Image, across: &Axis, down: &Axis, mut put: impl FnMut(usize, &[f32])) {
     let columns = across.needed();
-    let mut blended = Zeroizing::new(vec![0.0_f32; columns.len() * 3]);
-    let mut row = Zeroizing::new(vec![0.0_f32; across.taps.len() * 3]);
+    let mut blended = Wiped::zeros(columns.len() * 3);
+    let mut row = Wiped::zeros(across.len() * 3);
     for (y, &tap) in down.taps.iter().enumerate() {
         let source = |k: usize| &image.row(tap.first + k)[columns.start * 3..columns.end * 3];
         match *down.weights(tap) {
@@ -130,14 +122,14 @@ pub(super) fn resample(image: &Image, across: &Axis, down: &Axis, mut put: impl 
             }
         }
         for (pixel, &tap) in row.as_chunks_mut::<3>().0.iter_mut().zip(&across.taps) {
-            let start = tap.first.saturating_sub(columns.start) * 3;
-            let sources = blended[start..].as_chunks::<3>().0;
-            *pixel = [0.0; 3];
-            for (source, &weight) in sources.iter().zip(across.weights(tap)) {
-                for (sum, &value) in pixel.iter_mut().zip(source) {
-                    *sum += weight * value;
-                }
-            }
+            let start = tap.first.saturating_sub(columns.start);
+            *pixel = match (blended[start * 3..].as_chunks::<3>().0, across.weights(tap)) {
+                ([left, right, ..], &[a, b]) => [0, 1, 2].map(|c| a * left[c] + b * right[c]),
+                (pixels, weights) => pixels
+                    .iter()
+                    .zip(weights)
+                    .fold([0.0; 3], |sum, (pixel, weight)| [0, 1, 2].map(|c| sum[c] + weight * pixel[c])),
+            };
         }
         put(y, &row);
     }
@@ -158,16 +150,12 @@ pub(super) fn put_row(tensor: &mut Tensor, input: &Input, x: usize, y: usize, ro
         }
     };
     match input.colour {
-        Colour::Rgb => [0, 1, 2]
-            .into_iter()
-            .enumerate()
-            .for_each(|(number, c)| write(number, &|pixel| pixel[c])),
-        Colour::Bgr => [2, 1, 0]
-            .into_iter()
-            .enumerate()
-            .for_each(|(number, c)| write(number, &|pixel| pixel[c])),
-        Colour::Grey => write(0, &|&[red, green, blue]| {
-            0.299 * red + 0.587 * green + 0.114 * blue
-        }),
+        Colour::Rgb => {
+            [0, 1, 2].into_iter().enumerate().for_each(|(number, c)| write(number, &|pixel| pixel[c]))
+        }
+        Colour::Bgr => {
+            [2, 1, 0].into_iter().enumerate().for_each(|(number, c)| write(number, &|pixel| pixel[c]))
+        }
+        Colour::Grey => write(0, &|&[red, green, blue]| 0.299 * red + 0.587 * green + 0.114 * blue),
     }
 }
