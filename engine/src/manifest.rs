@@ -147,7 +147,9 @@ impl Manifest {
     /// # Errors
     /// [`OperatorError::ModelMismatch`] with what was expected and what was found.
     pub fn parse(text: &str) -> Result<Self> {
-        let Document { format, mut model, .. } = toml::from_str(text)
+        let Document {
+            format, mut model, ..
+        } = toml::from_str(text)
             .map_err(|error| mismatch(MANIFEST_FILE, "form", "a manifest of format 1", error))?;
         if format != 1 {
             return Err(mismatch(MANIFEST_FILE, "format", 1, format));
@@ -172,7 +174,12 @@ fn take(entries: &mut Vec<Entry>, role: Role) -> Result<Entry> {
     let number = found.len();
     match found.pop() {
         Some(entry) if number == 1 => Ok(entry),
-        _ => Err(mismatch(MANIFEST_FILE, "models of a role", format!("one {role:?}"), number)),
+        _ => Err(mismatch(
+            MANIFEST_FILE,
+            "models of a role",
+            format!("one {role:?}"),
+            number,
+        )),
     }
 }
 

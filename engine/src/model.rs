@@ -72,11 +72,17 @@ impl Runtime {
         // no place for a stranger's file, and the file may have changed by a second reading.
         let found = blake3::hash(&bytes);
         if found != spec.blake3 {
-            return Err(mismatch(&spec.file, "BLAKE3 digest", spec.blake3.to_hex(), found.to_hex()));
+            return Err(mismatch(
+                &spec.file,
+                "BLAKE3 digest",
+                spec.blake3.to_hex(),
+                found.to_hex(),
+            ));
         }
         let sessions: Vec<_> = (0..sessions.max(1))
             .map(|_| {
-                self.session(&bytes).map_err(|error| mismatch(&spec.file, "graph", "an ONNX model", error))
+                self.session(&bytes)
+                    .map_err(|error| mismatch(&spec.file, "graph", "an ONNX model", error))
             })
             .collect::<Result<_>>()?;
         check_graph(&sessions[0], spec)?;
@@ -93,7 +99,10 @@ impl Runtime {
     /// slow on a busy one). Arena and memory pattern are off because a copy of an embedding was seen to
     /// survive in the arena.
     fn session(&self, bytes: &[u8]) -> std::result::Result<Session, String> {
-        let cpu = ort::ep::CPU::default().with_arena_allocator(false).build().error_on_failure();
+        let cpu = ort::ep::CPU::default()
+            .with_arena_allocator(false)
+            .build()
+            .error_on_failure();
         let text = |error: &dyn std::error::Error| error.to_string();
         Session::builder(&self.0)
             .map_err(|error| text(&error))?
@@ -122,15 +131,23 @@ pub(crate) struct OnnxModel {
 impl Model for OnnxModel {
     fn run(&self, input: &Tensor) -> Result<Vec<Tensor>> {
         let mut session = self.session();
-        let session = session.0.as_mut().expect("a borrowed session is there until it is given back");
+        let session = session
+            .0
+            .as_mut()
+            .expect("a borrowed session is there until it is given back");
         let input = TensorRef::from_array_view(input.view()).map_err(|error| self.failed(&error))?;
-        let mut made = session.run(ort::inputs![input]).map_err(|error| self.failed(&error))?;
+        let mut made = session
+            .run(ort::inputs![input])
+            .map_err(|error| self.failed(&error))?;
         self.outputs
             .iter()
             .map(|port| {
-                let value = made.get_mut(&port.name).expect("the graph's outputs were compared at load");
-                let (_, values) =
-                    value.try_extract_tensor_mut::<f32>().map_err(|error| self.failed(&error))?;
+                let value = made
+                    .get_mut(&port.name)
+                    .expect("the graph's outputs were compared at load");
+                let (_, values) = value
+                    .try_extract_tensor_mut::<f32>()
+                    .map_err(|error| self.failed(&error))?;
                 let copy = Tensor::from_slice(&port.shape, values);
                 let found = values.len();
                 wipe(values); // the runtime frees its memory as it is
@@ -153,7 +170,11 @@ impl OnnxModel {
     }
 
     fn failed(&self, detail: &dyn std::fmt::Display) -> crate::Error {
-        OperatorError::Inference { model: self.name.clone(), detail: detail.to_string() }.into()
+        OperatorError::Inference {
+            model: self.name.clone(),
+            detail: detail.to_string(),
+        }
+        .into()
     }
 }
 
@@ -174,11 +195,16 @@ fn unpoisoned<G>(lock: std::result::Result<G, PoisonError<G>>) -> G {
 
 /// Compares the graph's own declaration with the manifest's.
 fn check_graph(session: &Session, spec: &ModelSpec) -> Result<()> {
-    let input = Port { name: spec.input.name.clone(), shape: spec.input.shape.to_vec() };
+    let input = Port {
+        name: spec.input.name.clone(),
+        shape: spec.input.shape.to_vec(),
+    };
     let [only] = session.inputs() else {
         return Err(mismatch(&spec.file, "inputs", 1, session.inputs().len()));
     };
-    check_outlet(&spec.file, "input", &input, Some(only), || describe(session.inputs()))?;
+    check_outlet(&spec.file, "input", &input, Some(only), || {
+        describe(session.inputs())
+    })?;
     for port in &spec.outputs {
         let outlet = session.outputs().iter().find(|outlet| outlet.name() == port.name);
         check_outlet(&spec.file, "output", port, outlet, || describe(session.outputs()))?;
@@ -203,7 +229,12 @@ fn check_outlet(
     if fits {
         return Ok(());
     }
-    Err(mismatch(file, what, format!("'{}' f32 {:?}", port.name, port.shape), found()))
+    Err(mismatch(
+        file,
+        what,
+        format!("'{}' f32 {:?}", port.name, port.shape),
+        found(),
+    ))
 }
 
 fn describe(outlets: &[Outlet]) -> String {

@@ -75,7 +75,11 @@ impl Pipeline {
         let model = |spec: &ModelSpec| -> Result<Box<dyn Model>> {
             Ok(Box::new(runtime.model(models_dir, spec, sessions)?))
         };
-        let models = [model(&manifest.detector)?, model(&manifest.landmarks)?, model(&manifest.embedder)?];
+        let models = [
+            model(&manifest.detector)?,
+            model(&manifest.landmarks)?,
+            model(&manifest.embedder)?,
+        ];
         Ok(Self::new(&manifest, models, limits))
     }
 
@@ -110,7 +114,11 @@ impl Pipeline {
                 .map(|found| Ok(self.face(found, self.landmarks.five(&image, &found.bounds)?)))
                 .collect()
         })?;
-        Ok(Detection { width: image.width() as u32, height: image.height() as u32, faces })
+        Ok(Detection {
+            width: image.width() as u32,
+            height: image.height() as u32,
+            faces,
+        })
     }
 
     /// The features of one face of a photograph, and where that face is.
@@ -160,13 +168,24 @@ impl Pipeline {
 
     fn face(&self, found: &Candidate, points: [[f32; 2]; 5]) -> Face {
         let Candidate { bounds, score } = *found;
-        Face { bounds, points, score, rejection: found.rejection(&self.limits) }
+        Face {
+            bounds,
+            points,
+            score,
+            rejection: found.rejection(&self.limits),
+        }
     }
 }
 
 impl SchemeParts {
     fn new(manifest: &Manifest) -> Self {
-        let Manifest { detector, landmarks, embedder, align, calibration: _ } = manifest;
+        let Manifest {
+            detector,
+            landmarks,
+            embedder,
+            align,
+            calibration: _,
+        } = manifest;
         let models = [detector, landmarks, embedder];
         let mut digest = blake3::Hasher::new_derive_key("likeness 2026 what makes embeddings comparable");
         let mut add = |part: &str| {
@@ -174,14 +193,26 @@ impl SchemeParts {
             digest.update(part.as_bytes());
         };
         add(&format!("recipe {RECIPE}"));
-        for ModelSpec { file: _, blake3, input, outputs: _ } in models {
-            add(&format!("{blake3} {:?} {:?} {:?} {:?}", input.shape, input.colour, input.mean, input.scale));
+        for ModelSpec {
+            file: _,
+            blake3,
+            input,
+            outputs: _,
+        } in models
+        {
+            add(&format!(
+                "{blake3} {:?} {:?} {:?} {:?}",
+                input.shape, input.colour, input.mean, input.scale
+            ));
         }
         add(&format!("{align:?}"));
         let stems = models.map(|model| model.file.trim_end_matches(".onnx"));
         let digest = *digest.finalize().as_bytes();
         let short = blake3::Hash::from_bytes(digest).to_hex();
-        Self { digest, name: format!("{}/recipe-{RECIPE}/{}", stems.join("+"), &short[..8]) }
+        Self {
+            digest,
+            name: format!("{}/recipe-{RECIPE}/{}", stems.join("+"), &short[..8]),
+        }
     }
 }
 

@@ -19,17 +19,23 @@ impl Tensor {
     /// A tensor of this shape with these values, or `None` if their number does not fit it.
     pub fn from_slice(shape: &[usize], values: &[f32]) -> Option<Self> {
         // The one copy goes straight into the array that is wiped.
-        ArrayD::from_shape_vec(IxDyn(shape), values.to_vec()).ok().map(Self)
+        ArrayD::from_shape_vec(IxDyn(shape), values.to_vec())
+            .ok()
+            .map(Self)
     }
 
     /// The values in row-major order.
     pub fn values(&self) -> &[f32] {
-        self.0.as_slice().expect("made in row-major order, and never reshaped")
+        self.0
+            .as_slice()
+            .expect("made in row-major order, and never reshaped")
     }
 
     /// The values in row-major order, to be written.
     pub fn values_mut(&mut self) -> &mut [f32] {
-        self.0.as_slice_mut().expect("made in row-major order, and never reshaped")
+        self.0
+            .as_slice_mut()
+            .expect("made in row-major order, and never reshaped")
     }
 }
 

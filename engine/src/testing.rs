@@ -10,7 +10,11 @@ use crate::tensor::Tensor;
 /// A file that `make assets` has fetched. A missing one fails the test: a suite that skips in silence
 /// proves nothing.
 pub fn asset(name: &str) -> PathBuf {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let variable = |name: &str| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     let cache = || variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
     let assets = variable("LIKENESS_ASSETS").or_else(|| Some(cache()?.join("likeness/assets")));
     let path = assets.expect("LIKENESS_ASSETS or HOME is set").join(name);
@@ -31,15 +35,26 @@ pub struct Fake {
 
 impl Fake {
     pub fn answering(answers: &[(&[usize], &[f32])]) -> Self {
-        let answers = answers.iter().map(|(shape, values)| (shape.to_vec(), values.to_vec())).collect();
-        Self { answers, asked: Default::default() }
+        let answers = answers
+            .iter()
+            .map(|(shape, values)| (shape.to_vec(), values.to_vec()))
+            .collect();
+        Self {
+            answers,
+            asked: Default::default(),
+        }
     }
 }
 
 impl Model for Fake {
     fn run(&self, input: &Tensor) -> Result<Vec<Tensor>> {
-        self.asked.lock().expect("no test panics here").push(input.values().to_vec());
-        let tensor = |(shape, values): &(Vec<usize>, Vec<f32>)| Tensor::from_slice(shape, values).expect("a shape that fits");
+        self.asked
+            .lock()
+            .expect("no test panics here")
+            .push(input.values().to_vec());
+        let tensor = |(shape, values): &(Vec<usize>, Vec<f32>)| {
+            Tensor::from_slice(shape, values).expect("a shape that fits")
+        };
         Ok(self.answers.iter().map(tensor).collect())
     }
 }
@@ -52,7 +67,9 @@ pub fn mean_colour_model(height: u64, width: u64, matrix: &[f32]) -> Vec<u8> {
     let dim = matrix.len() as u64 / 3;
     let node = |operator: &str, inputs: &[&str], output: &str| {
         let mut bytes = Vec::new();
-        inputs.iter().for_each(|input| field(&mut bytes, 1, input.as_bytes()));
+        inputs
+            .iter()
+            .for_each(|input| field(&mut bytes, 1, input.as_bytes()));
         field(&mut bytes, 2, output.as_bytes());
         field(&mut bytes, 4, operator.as_bytes());
         bytes
@@ -76,7 +93,14 @@ pub fn mean_colour_model(height: u64, width: u64, matrix: &[f32]) -> Vec<u8> {
     number(&mut weights, 1, dim);
     number(&mut weights, 2, FLOAT);
     field(&mut weights, 8, b"matrix");
-    field(&mut weights, 9, &matrix.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>());
+    field(
+        &mut weights,
+        9,
+        &matrix
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect::<Vec<_>>(),
+    );
 
     let mut graph = Vec::new();
     field(&mut graph, 1, &node("GlobalAveragePool", &["face"], "means"));

@@ -15,18 +15,39 @@ impl Entry {
         let plain = !self.file.is_empty() && !self.file.contains(['/', '\\']) && !self.file.starts_with('.');
         self.demand(plain, "file", "a file name beside the manifest", &self.file)?;
         let Ok(blake3) = blake3::Hash::from_hex(&self.blake3) else {
-            return Err(mismatch(&self.file, "blake3", "64 hexadecimal digits", &self.blake3));
+            return Err(mismatch(
+                &self.file,
+                "blake3",
+                "64 hexadecimal digits",
+                &self.blake3,
+            ));
         };
         let extras = self.align.is_some() || self.calibration.is_some();
         let allowed = self.role == Role::Embedder || !extras;
-        self.demand(allowed, "align and calibration", "only with the embedder", &self.role)?;
+        self.demand(
+            allowed,
+            "align and calibration",
+            "only with the embedder",
+            &self.role,
+        )?;
         self.check_input()?;
         self.check_output()?;
-        Ok(ModelSpec { file: self.file, blake3, input: self.input, outputs: self.output.ports() })
+        Ok(ModelSpec {
+            file: self.file,
+            blake3,
+            input: self.input,
+            outputs: self.output.ports(),
+        })
     }
 
     fn check_input(&self) -> Result<()> {
-        let Input { shape, colour, mean, scale, .. } = self.input;
+        let Input {
+            shape,
+            colour,
+            mean,
+            scale,
+            ..
+        } = self.input;
         let [batch, planes, height, width] = shape;
         let fits = match self.role {
             Role::Detector => planes == 3,
@@ -36,9 +57,19 @@ impl Entry {
         let sides = SIDES.contains(&height) && SIDES.contains(&width);
         let expected = "the shape of its role, of batch 1 and sides of 8 to 4096";
         self.demand(fits && sides && batch == 1, "input shape", expected, &shape)?;
-        self.demand(planes == colour.planes(), "colour", "as many planes as the shape has", &colour)?;
+        self.demand(
+            planes == colour.planes(),
+            "colour",
+            "as many planes as the shape has",
+            &colour,
+        )?;
         let usable = mean.is_finite() && scale.is_finite() && scale > 0.0;
-        self.demand(usable, "normalisation", "a finite mean and a positive scale", &(mean, scale))
+        self.demand(
+            usable,
+            "normalisation",
+            "a finite mean and a positive scale",
+            &(mean, scale),
+        )
     }
 
     fn check_output(&self) -> Result<()> {
@@ -64,15 +95,30 @@ impl Entry {
     /// The keys that an embedder has beside the common ones.
     pub(super) fn embedder_only(&self) -> Result<([[f32; 2]; 5], Calibration)> {
         let (Some(align), Some(calibration)) = (self.align, self.calibration) else {
-            return Err(mismatch(&self.file, "embedder", "align and calibration", "not both"));
+            return Err(mismatch(
+                &self.file,
+                "embedder",
+                "align and calibration",
+                "not both",
+            ));
         };
         let [_, _, height, width] = self.input.shape;
         let inside =
             |[x, y]: [f32; 2]| (0.0..=width as f32).contains(&x) && (0.0..=height as f32).contains(&y);
-        self.demand(align.into_iter().all(inside), "align", "five points inside the input", &align)?;
+        self.demand(
+            align.into_iter().all(inside),
+            "align",
+            "five points inside the input",
+            &align,
+        )?;
         let Calibration { far_1e3, far_1e4 } = calibration;
         let ordered = -1.0 < far_1e3 && far_1e3 <= far_1e4 && far_1e4 < 1.0;
-        self.demand(ordered, "calibration", "-1 < far_1e-3 <= far_1e-4 < 1", &calibration)?;
+        self.demand(
+            ordered,
+            "calibration",
+            "-1 < far_1e-3 <= far_1e-4 < 1",
+            &calibration,
+        )?;
         Ok((align, calibration))
     }
 

@@ -32,7 +32,11 @@ impl Aligner {
     pub fn new(manifest: &Manifest) -> Self {
         let input = &manifest.embedder.input;
         let targets = manifest.align.map(|point| point.map(f64::from));
-        Self { width: input.width(), height: input.height(), targets }
+        Self {
+            width: input.width(),
+            height: input.height(),
+            targets,
+        }
     }
 
     /// The upright face with its points (x and y in pixels of the photograph) on the targets.
@@ -70,11 +74,22 @@ impl Aligner {
         let axis = |from: f64, to: f64, length: usize| {
             Axis::area(from / scale, 1.0 / scale, (to - from).max(1.0) as usize, length)
         };
-        let (across, down) = (axis(left, right, image.width()), axis(top, bottom, image.height()));
+        let (across, down) = (
+            axis(left, right, image.width()),
+            axis(top, bottom, image.height()),
+        );
         let (width, height) = (across.len(), down.len());
         let mut rgb = Vec::with_capacity(width * height * 3);
-        resample(image, &across, &down, |_, row| rgb.extend(row.iter().map(|&value| (value + 0.5) as u8)));
-        (Image::new(width, height, rgb), Similarity { a: [scale, 0.0], b: [-left, -top] })
+        resample(image, &across, &down, |_, row| {
+            rgb.extend(row.iter().map(|&value| (value + 0.5) as u8))
+        });
+        (
+            Image::new(width, height, rgb),
+            Similarity {
+                a: [scale, 0.0],
+                b: [-left, -top],
+            },
+        )
     }
 
     /// Bilinear interpolation, black outside.
@@ -112,6 +127,7 @@ fn blend([left, right]: [[u8; 3]; 2], right_part: f32) -> [f32; 3] {
 /// The whole number below, and the rest. `f64::floor` is a function call where the processor is not
 /// known to have an instruction for it, and took half the time of a warp.
 fn split(value: f64) -> (i32, f32) {
+    let value = value.clamp(-2e9, 2e9); // as far outside as it was, with room for the next pixel
     let towards_zero = value as i32;
     let whole = towards_zero - i32::from(value < f64::from(towards_zero));
     (whole, (value - f64::from(whole)) as f32)
@@ -134,7 +150,10 @@ impl Similarity {
         }
         let a = [a[0] / spread, a[1] / spread];
         let [x, y] = multiply(a, from_mean);
-        let fit = Self { a, b: [to_mean[0] - x, to_mean[1] - y] };
+        let fit = Self {
+            a,
+            b: [to_mean[0] - x, to_mean[1] - y],
+        };
         (fit.scale().is_normal() && fit.b.iter().all(|b| b.is_finite())).then_some(fit)
     }
 
@@ -150,16 +169,74 @@ impl Similarity {
     fn inverse(self) -> Self {
         let square = self.a[0] * self.a[0] + self.a[1] * self.a[1];
         let a = [self.a[0] / square, -self.a[1] / square];
-        Self { a, b: multiply(a, self.b).map(|value| -value) }
+        Self {
+            a,
+            b: multiply(a, self.b).map(|value| -value),
+        }
     }
 
     /// This one first, then the next.
     fn then(self, next: Self) -> Self {
-        Self { a: multiply(next.a, self.a), b: next.apply(self.b) }
+        Self {
+            a: multiply(next.a, self.a),
+            b: next.apply(self.b),
+        }
     }
 }
 
 /// The product of two complex numbers.
 fn multiply(a: [f64; 2], b: [f64; 2]) -> [f64; 2] {
     [a[0] * b[0] - a[1] * b[1], a[0] * b[1] + a[1] * b[0]]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POINTS: [[f64; 2]; 5] = [
+        [10.0, 10.0],
+        [30.0, 12.0],
+        [20.0, 20.0],
+        [12.0, 30.0],
+        [28.0, 31.0],
+    ];
+
+    fn close(a: [f64; 2], b: [f64; 2]) -> bool {
+        (a[0] - b[0]).hypot(a[1] - b[1]) < 1e-9
+    }
+
+    #[test]
+    fn a_similarity_is_found_again() {
+        let exact = Similarity {
+            a: [0.3, -1.2],
+            b: [7.0, 40.0],
+        };
+        let found = Similarity::fit(&POINTS, &POINTS.map(|point| exact.apply(point))).expect("points apart");
+        assert!(close(found.a, exact.a) && close(found.b, exact.b), "{found:?}");
+        for point in POINTS {
+            assert!(close(found.inverse().apply(found.apply(point)), point));
+            assert!(close(
+                found.then(exact).apply(point),
+                exact.apply(found.apply(point))
+            ));
+        }
+    }
+
+    #[test]
+    fn points_in_one_place_have_no_similarity() {
+        assert_eq!(Similarity::fit(&[[5.0, 5.0]; 5], &POINTS), None);
+        assert_eq!(Similarity::fit(&[[f64::NAN; 2]; 5], &POINTS), None);
+        assert_eq!(Similarity::fit(&[[1e300, 0.0]; 5], &POINTS), None);
+    }
+
+    #[test]
+    fn interpolation_is_linear_between_centres_and_black_outside() {
+        let image = Image::new(2, 2, [0, 100, 200, 40].into_iter().flat_map(|v| [v; 3]).collect());
+        assert_eq!(interpolate(&image, 0.0, 0.0), [0.0; 3]);
+        assert_eq!(interpolate(&image, 1.0, 0.0), [100.0; 3]);
+        assert_eq!(interpolate(&image, 0.5, 0.5), [85.0; 3]);
+        assert_eq!(interpolate(&image, 1.5, 0.0), [50.0; 3]);
+        assert_eq!(interpolate(&image, -0.5, 1.0), [100.0; 3]);
+        assert_eq!(interpolate(&image, -1e12, 1e12), [0.0; 3]);
+    }
 }

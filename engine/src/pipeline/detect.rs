@@ -23,7 +23,11 @@ pub(crate) struct Detector {
 
 impl Detector {
     pub fn new(spec: &ModelSpec, model: Box<dyn Model>) -> Self {
-        Self { name: spec.file.clone(), input: spec.input.clone(), model }
+        Self {
+            name: spec.file.clone(),
+            input: spec.input.clone(),
+            model,
+        }
     }
 
     /// All boxes with at least `score_min`, the surest first, one a face.
@@ -65,7 +69,11 @@ impl Detector {
     }
 
     fn failed(&self, detail: &str) -> crate::Error {
-        OperatorError::Inference { model: self.name.clone(), detail: detail.to_owned() }.into()
+        OperatorError::Inference {
+            model: self.name.clone(),
+            detail: detail.to_owned(),
+        }
+        .into()
     }
 }
 
@@ -86,13 +94,19 @@ impl Fit {
         let scale =
             (input.width() as f64 / image.width() as f64).min(input.height() as f64 / image.height() as f64);
         let side = |length: usize, most: usize| ((length as f64 * scale).round() as usize).clamp(1, most);
-        let (width, height) = (side(image.width(), input.width()), side(image.height(), input.height()));
+        let (width, height) = (
+            side(image.width(), input.width()),
+            side(image.height(), input.height()),
+        );
         Self {
             left: (input.width() - width) / 2,
             top: (input.height() - height) / 2,
             width,
             height,
-            step: [image.width() as f32 / width as f32, image.height() as f32 / height as f32],
+            step: [
+                image.width() as f32 / width as f32,
+                image.height() as f32 / height as f32,
+            ],
             input: [input.width() as f32, input.height() as f32],
         }
     }
@@ -101,7 +115,12 @@ impl Fit {
     fn to_photo(&self, [left, top, right, bottom]: [f32; 4]) -> Bounds {
         let x = |x: f32| (x * self.input[0] - self.left as f32) * self.step[0];
         let y = |y: f32| (y * self.input[1] - self.top as f32) * self.step[1];
-        Bounds { left: x(left), top: y(top), right: x(right), bottom: y(bottom) }
+        Bounds {
+            left: x(left),
+            top: y(top),
+            right: x(right),
+            bottom: y(bottom),
+        }
     }
 }
 
@@ -110,7 +129,10 @@ fn one_a_face(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
     candidates.sort_by(|a, b| b.score.total_cmp(&a.score));
     let mut kept: Vec<Candidate> = Vec::new();
     for candidate in candidates {
-        if kept.iter().all(|sure| sure.bounds.overlap(&candidate.bounds) <= OVERLAP_MAX) {
+        if kept
+            .iter()
+            .all(|sure| sure.bounds.overlap(&candidate.bounds) <= OVERLAP_MAX)
+        {
             kept.push(candidate);
         }
     }

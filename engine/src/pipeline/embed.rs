@@ -21,7 +21,12 @@ pub(crate) struct Embedder {
 impl Embedder {
     pub fn new(spec: &ModelSpec, model: Box<dyn Model>) -> Self {
         let dim = spec.outputs[0].shape[1];
-        Self { name: spec.file.clone(), input: spec.input.clone(), dim, model }
+        Self {
+            name: spec.file.clone(),
+            input: spec.input.clone(),
+            dim,
+            model,
+        }
     }
 
     /// Values of an embedding.
@@ -43,7 +48,11 @@ impl Embedder {
         }
         let mut outputs = self.model.run(&tensor)?;
         outputs.pop().ok_or_else(|| {
-            OperatorError::Inference { model: self.name.clone(), detail: "expected one output".into() }.into()
+            OperatorError::Inference {
+                model: self.name.clone(),
+                detail: "expected one output".into(),
+            }
+            .into()
         })
     }
 }

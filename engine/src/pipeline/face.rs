@@ -96,9 +96,16 @@ pub(crate) struct Candidate {
 impl Candidate {
     /// Why this one is not acceptable, if it is not.
     pub fn rejection(&self, limits: &Limits) -> Option<Rejection> {
-        let Limits { face_score_min: score_min, face_side_px_min: side_px_min, .. } = *limits;
+        let Limits {
+            face_score_min: score_min,
+            face_side_px_min: side_px_min,
+            ..
+        } = *limits;
         if self.score < score_min {
-            return Some(Rejection::LowConfidence { score: self.score, score_min });
+            return Some(Rejection::LowConfidence {
+                score: self.score,
+                score_min,
+            });
         }
         let side_px = self.bounds.width().min(self.bounds.height()) as u32;
         (side_px < side_px_min).then_some(Rejection::FaceTooSmall { side_px, side_px_min })
@@ -117,25 +124,36 @@ impl Choose {
         size: [f32; 2],
         limits: &Limits,
     ) -> Result<Candidate> {
-        let acceptable: Vec<_> = candidates.iter().filter(|one| one.rejection(limits).is_none()).collect();
+        let acceptable: Vec<_> = candidates
+            .iter()
+            .filter(|one| one.rejection(limits).is_none())
+            .collect();
         let from_centre = |one: &Candidate| {
             let [x, y] = one.bounds.centre();
             (x - size[0] / 2.0).hypot(y - size[1] / 2.0)
         };
         let chosen = match self {
             Self::Only if acceptable.len() > 1 => {
-                return Err(Rejection::SeveralFaces { found: acceptable.len() }.into());
+                return Err(Rejection::SeveralFaces {
+                    found: acceptable.len(),
+                }
+                .into());
             }
             Self::Only => acceptable.first().copied(),
-            Self::Largest => {
-                acceptable.into_iter().max_by(|a, b| a.bounds.area().total_cmp(&b.bounds.area()))
-            }
-            Self::NearestCentre => {
-                acceptable.into_iter().min_by(|a, b| from_centre(a).total_cmp(&from_centre(b)))
-            }
+            Self::Largest => acceptable
+                .into_iter()
+                .max_by(|a, b| a.bounds.area().total_cmp(&b.bounds.area())),
+            Self::NearestCentre => acceptable
+                .into_iter()
+                .min_by(|a, b| from_centre(a).total_cmp(&from_centre(b))),
         };
         // The surest come first, so a face that is only too small is met before one that is unsure.
-        let reason = || candidates.iter().find_map(|one| one.rejection(limits)).unwrap_or(Rejection::NoFace);
+        let reason = || {
+            candidates
+                .iter()
+                .find_map(|one| one.rejection(limits))
+                .unwrap_or(Rejection::NoFace)
+        };
         chosen.copied().ok_or_else(|| reason().into())
     }
 }
@@ -148,7 +166,12 @@ mod tests {
     const SIZE: [f32; 2] = [400.0, 300.0];
 
     fn candidate(left: f32, top: f32, side: f32, score: f32) -> Candidate {
-        let bounds = Bounds { left, top, right: left + side, bottom: top + side };
+        let bounds = Bounds {
+            left,
+            top,
+            right: left + side,
+            bottom: top + side,
+        };
         Candidate { bounds, score }
     }
 
@@ -162,23 +185,38 @@ mod tests {
 
     #[test]
     fn several_faces_are_refused_where_one_is_required() {
-        let two = [candidate(10.0, 10.0, 100.0, 0.99), candidate(200.0, 10.0, 50.0, 0.9)];
-        assert_eq!(chosen(Choose::Only, &two), Err(Rejection::SeveralFaces { found: 2 }));
+        let two = [
+            candidate(10.0, 10.0, 100.0, 0.99),
+            candidate(200.0, 10.0, 50.0, 0.9),
+        ];
+        assert_eq!(
+            chosen(Choose::Only, &two),
+            Err(Rejection::SeveralFaces { found: 2 })
+        );
         assert_eq!(chosen(Choose::Only, &two[..1]), Ok(10.0));
     }
 
     #[test]
     fn the_largest_and_the_most_central_face_can_be_asked_for() {
-        let two = [candidate(180.0, 130.0, 40.0, 0.9), candidate(10.0, 10.0, 100.0, 0.8)];
+        let two = [
+            candidate(180.0, 130.0, 40.0, 0.9),
+            candidate(10.0, 10.0, 100.0, 0.8),
+        ];
         assert_eq!(chosen(Choose::Largest, &two), Ok(10.0));
         assert_eq!(chosen(Choose::NearestCentre, &two), Ok(180.0));
     }
 
     #[test]
     fn a_face_too_small_to_be_enrolled_is_not_the_one_that_is_meant() {
-        let passer_by = [candidate(10.0, 10.0, 20.0, 0.99), candidate(200.0, 10.0, 80.0, 0.9)];
+        let passer_by = [
+            candidate(10.0, 10.0, 20.0, 0.99),
+            candidate(200.0, 10.0, 80.0, 0.9),
+        ];
         assert_eq!(chosen(Choose::Only, &passer_by), Ok(200.0));
-        let alone = Rejection::FaceTooSmall { side_px: 20, side_px_min: 34 };
+        let alone = Rejection::FaceTooSmall {
+            side_px: 20,
+            side_px_min: 34,
+        };
         assert_eq!(chosen(Choose::Only, &passer_by[..1]), Err(alone.clone()));
         let and_unsure = [passer_by[0], candidate(200.0, 10.0, 80.0, 0.5)];
         assert_eq!(chosen(Choose::Largest, &and_unsure), Err(alone));
@@ -186,8 +224,14 @@ mod tests {
 
     #[test]
     fn an_unsure_face_and_no_face_are_different_reasons() {
-        let unsure = Rejection::LowConfidence { score: 0.5, score_min: 0.65 };
-        assert_eq!(chosen(Choose::Only, &[candidate(10.0, 10.0, 100.0, 0.5)]), Err(unsure));
+        let unsure = Rejection::LowConfidence {
+            score: 0.5,
+            score_min: 0.65,
+        };
+        assert_eq!(
+            chosen(Choose::Only, &[candidate(10.0, 10.0, 100.0, 0.5)]),
+            Err(unsure)
+        );
         assert_eq!(chosen(Choose::Only, &[]), Err(Rejection::NoFace));
     }
 }

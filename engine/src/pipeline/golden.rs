@@ -9,14 +9,14 @@ use super::align::AlignedFace;
 use super::*;
 use crate::testing::{asset, runtime};
 
-/// Of boxes, in pixels. Mostly the JPEG decoder's: the lossless photograph agrees to 0.01.
+/// Of boxes, in pixels; half of it is the difference of two JPEG decoders (lossless: 0.0005).
 const BOX_PX: f32 = 0.2;
 /// Of the five points, in pixels.
-const POINT_PX: f32 = 0.05;
+const POINT_PX: f32 = 0.02;
 /// Of the mean colour of the aligned face, of 255.
-const COLOUR: f32 = 0.1;
+const COLOUR: f32 = 0.03;
 /// Of the embedder's raw values, which have a norm of about 4.
-const VALUE: f32 = 0.012;
+const VALUE: f32 = 0.002;
 
 #[derive(Deserialize)]
 struct Golden {
@@ -39,12 +39,21 @@ impl Golden {
 
     fn image(&self) -> Image {
         let path = asset("photographs").join(&self.photograph);
-        Image::decode(&fs::read(path).expect("`make assets` fetched it"), &Limits::default()).expect("decodes")
+        Image::decode(
+            &fs::read(path).expect("`make assets` fetched it"),
+            &Limits::default(),
+        )
+        .expect("decodes")
     }
 
     fn bounds(&self) -> Bounds {
         let [left, top, right, bottom] = self.bounds;
-        Bounds { left, top, right, bottom }
+        Bounds {
+            left,
+            top,
+            right,
+            bottom,
+        }
     }
 }
 
@@ -53,9 +62,17 @@ fn pipeline(right: &str, wrong: &str) -> Pipeline {
     assert!(DEFAULT_MANIFEST.contains(right));
     let manifest = Manifest::parse(&DEFAULT_MANIFEST.replace(right, wrong)).expect("valid");
     let model = |spec: &ModelSpec| -> Box<dyn Model> {
-        Box::new(runtime().model(&asset("models"), spec, 1).expect("`make assets` fetched it"))
+        Box::new(
+            runtime()
+                .model(&asset("models"), spec, 1)
+                .expect("`make assets` fetched it"),
+        )
     };
-    let models = [model(&manifest.detector), model(&manifest.landmarks), model(&manifest.embedder)];
+    let models = [
+        model(&manifest.detector),
+        model(&manifest.landmarks),
+        model(&manifest.embedder),
+    ];
     Pipeline::new(&manifest, models, Limits::default())
 }
 
@@ -65,14 +82,27 @@ fn default() -> Pipeline {
 
 /// The largest difference.
 fn off<'a>(found: impl IntoIterator<Item = &'a f32>, expected: impl IntoIterator<Item = &'a f32>) -> f32 {
-    found.into_iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    found
+        .into_iter()
+        .zip(expected)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max)
 }
 
 fn box_off(pipeline: &Pipeline, golden: &Golden) -> f32 {
     let found = pipeline.detector.find(&golden.image(), 0.65).expect("runs");
     assert_eq!(found.len(), 1, "{}", golden.photograph);
-    let Bounds { left, top, right, bottom } = found[0].bounds;
-    assert!((found[0].score - golden.score).abs() < 1e-3, "{}", golden.photograph);
+    let Bounds {
+        left,
+        top,
+        right,
+        bottom,
+    } = found[0].bounds;
+    assert!(
+        (found[0].score - golden.score).abs() < 1e-3,
+        "{}",
+        golden.photograph
+    );
     off(&[left, top, right, bottom], &golden.bounds)
 }
 
@@ -82,7 +112,10 @@ fn embedding_off(pipeline: &Pipeline, golden: &Golden, shift: [f32; 2]) -> (f32,
     let face = pipeline.aligner.align(&golden.image(), &points).expect("aligns");
     let raw = pipeline.embedder.raw(face).expect("runs");
     let norm = raw.values().iter().map(|value| value * value).sum::<f32>().sqrt();
-    (off(&raw.values()[..8], &golden.embedding_first_8), (norm - golden.embedding_norm).abs())
+    (
+        off(&raw.values()[..8], &golden.embedding_first_8),
+        (norm - golden.embedding_norm).abs(),
+    )
 }
 
 fn mean_colour(AlignedFace(face): &AlignedFace) -> [f32; 3] {
@@ -105,7 +138,10 @@ fn detection_agrees_with_the_recipe() {
 fn the_five_points_agree_with_the_recipe() {
     let pipeline = default();
     for golden in Golden::all() {
-        let points = pipeline.landmarks.five(&golden.image(), &golden.bounds()).expect("runs");
+        let points = pipeline
+            .landmarks
+            .five(&golden.image(), &golden.bounds())
+            .expect("runs");
         let off = off(points.as_flattened(), golden.points.as_flattened());
         assert!(off < POINT_PX, "{}: {off} px", golden.photograph);
     }
@@ -115,7 +151,10 @@ fn the_five_points_agree_with_the_recipe() {
 fn the_aligned_face_agrees_with_the_recipe() {
     let pipeline = default();
     for golden in Golden::all() {
-        let face = pipeline.aligner.align(&golden.image(), &golden.points).expect("aligns");
+        let face = pipeline
+            .aligner
+            .align(&golden.image(), &golden.points)
+            .expect("aligns");
         let off = off(&mean_colour(&face), &golden.face_mean_rgb);
         assert!(off < COLOUR, "{}: {off}", golden.photograph);
     }
@@ -126,7 +165,11 @@ fn the_embedding_agrees_with_the_recipe() {
     let pipeline = default();
     for golden in Golden::all() {
         let (values, norm) = embedding_off(&pipeline, &golden, [0.0; 2]);
-        assert!(values < VALUE && norm < VALUE, "{}: {values} and {norm}", golden.photograph);
+        assert!(
+            values < VALUE && norm < VALUE,
+            "{}: {values} and {norm}",
+            golden.photograph
+        );
     }
 }
 
@@ -135,7 +178,7 @@ fn swapped_colours_in_the_detector_would_be_noticed() {
     let swapped = pipeline("colour = \"rgb\"", "colour = \"bgr\"");
     for golden in Golden::all() {
         let off = box_off(&swapped, &golden);
-        assert!(off > 2.0 * BOX_PX, "{}: {off} px", golden.photograph);
+        assert!(off > 4.0 * BOX_PX, "{}: {off} px", golden.photograph);
     }
 }
 
@@ -144,7 +187,7 @@ fn swapped_colours_in_the_embedder_would_be_noticed() {
     let swapped = pipeline("colour = \"bgr\"", "colour = \"rgb\"");
     for golden in Golden::all() {
         let (off, _) = embedding_off(&swapped, &golden, [0.0; 2]);
-        assert!(off > 2.0 * VALUE, "{}: {off}", golden.photograph);
+        assert!(off > 10.0 * VALUE, "{}: {off}", golden.photograph);
     }
 }
 
@@ -157,7 +200,7 @@ fn a_crop_shifted_by_one_pixel_would_be_noticed() {
         let pixel = eyes / 35.2;
         for shift in [[pixel, 0.0], [0.0, pixel]] {
             let (off, _) = embedding_off(&pipeline, &golden, shift);
-            assert!(off > 2.0 * VALUE, "{}: {off} by {shift:?}", golden.photograph);
+            assert!(off > 10.0 * VALUE, "{}: {off} by {shift:?}", golden.photograph);
         }
     }
 }

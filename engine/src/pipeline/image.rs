@@ -42,7 +42,11 @@ impl Image {
     pub fn decode(photo: &[u8], limits: &Limits) -> Result<Self> {
         let bytes = photo.len() as u64;
         if bytes > limits.image_bytes_max {
-            return Err(Rejection::TooManyBytes { bytes, bytes_max: limits.image_bytes_max }.into());
+            return Err(Rejection::TooManyBytes {
+                bytes,
+                bytes_max: limits.image_bytes_max,
+            }
+            .into());
         }
         let format = image::guess_format(photo).map_err(|_| Rejection::UnsupportedFormat)?;
         let reader = Cursor::new(photo);
@@ -57,6 +61,11 @@ impl Image {
                 decode(decoder, "PNG", animated, limits)
             }
             ImageFormat::WebP => {
+                // The decoder reports a missing end as damage, so the container's own length is asked.
+                let declared = photo.get(4..8).and_then(|length| length.first_chunk()).copied();
+                if declared.is_some_and(|length| u64::from(u32::from_le_bytes(length)) + 8 > bytes) {
+                    return Err(Rejection::Truncated { format: "WebP" }.into());
+                }
                 let decoder = WebPDecoder::new(reader).map_err(|error| refusal("WebP", &error))?;
                 let animated = decoder.has_animation();
                 decode(decoder, "WebP", animated, limits)
@@ -97,7 +106,13 @@ impl Image {
             return [[0; 3]; 2];
         };
         let (row, _) = self.row(y).as_chunks::<3>();
-        let at = |x: i32| usize::try_from(x).ok().and_then(|x| row.get(x)).copied().unwrap_or_default();
+        let at = |x: i32| {
+            usize::try_from(x)
+                .ok()
+                .and_then(|x| row.get(x))
+                .copied()
+                .unwrap_or_default()
+        };
         [at(x), at(x + 1)]
     }
 }
@@ -115,7 +130,11 @@ fn decode(
     limits: &Limits,
 ) -> Result<Image> {
     if animated {
-        return Err(Rejection::UnsupportedKind { format, what: "animated" }.into());
+        return Err(Rejection::UnsupportedKind {
+            format,
+            what: "animated",
+        }
+        .into());
     }
     let (width, height) = decoder.dimensions();
     check_size(width, height, limits)?;
@@ -124,22 +143,46 @@ fn decode(
     let colour = decoder.color_type();
     let length = usize::try_from(decoder.total_bytes()).expect("within the pixel limit");
     let mut raw = Wiped::zeros(length);
-    decoder.read_image(&mut raw).map_err(|error| refusal(format, &error))?;
-    let rgb = to_rgb8(raw, colour).ok_or(Rejection::UnsupportedKind { format, what: "its colour model" })?;
-    Ok(orient::upright(Image::new(width as usize, height as usize, rgb), orientation))
+    decoder
+        .read_image(&mut raw)
+        .map_err(|error| refusal(format, &error))?;
+    let rgb = to_rgb8(raw, colour).ok_or(Rejection::UnsupportedKind {
+        format,
+        what: "its colour model",
+    })?;
+    Ok(orient::upright(
+        Image::new(width as usize, height as usize, rgb),
+        orientation,
+    ))
 }
 
 fn check_size(width: u32, height: u32, limits: &Limits) -> Result<(), Rejection> {
-    let Limits { image_side_px_min: side_px_min, image_side_px_max: side_px_max, .. } = *limits;
+    let Limits {
+        image_side_px_min: side_px_min,
+        image_side_px_max: side_px_max,
+        ..
+    } = *limits;
     let pixels_max = limits.image_pixels_max;
     if u64::from(width) * u64::from(height) > pixels_max {
-        return Err(Rejection::TooManyPixels { width, height, pixels_max });
+        return Err(Rejection::TooManyPixels {
+            width,
+            height,
+            pixels_max,
+        });
     }
     if width.max(height) > side_px_max {
-        return Err(Rejection::SideTooLong { width, height, side_px_max });
+        return Err(Rejection::SideTooLong {
+            width,
+            height,
+            side_px_max,
+        });
     }
     if width.min(height) < side_px_min {
-        return Err(Rejection::SideTooShort { width, height, side_px_min });
+        return Err(Rejection::SideTooShort {
+            width,
+            height,
+            side_px_min,
+        });
     }
     Ok(())
 }
@@ -149,8 +192,14 @@ fn refusal(format: &'static str, error: &ImageError) -> Rejection {
         ImageError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
             Rejection::Truncated { format }
         }
-        ImageError::Unsupported(_) => Rejection::UnsupportedKind { format, what: "an unusual variant" },
-        ImageError::Limits(_) => Rejection::UnsupportedKind { format, what: "oversized metadata" },
+        ImageError::Unsupported(_) => Rejection::UnsupportedKind {
+            format,
+            what: "an unusual variant",
+        },
+        ImageError::Limits(_) => Rejection::UnsupportedKind {
+            format,
+            what: "oversized metadata",
+        },
         _ => Rejection::Undecodable { format },
     }
 }
@@ -174,9 +223,9 @@ fn to_rgb8(raw: Wiped<u8>, colour: ColorType) -> Option<Vec<u8>> {
         ColorType::L16 => each(&raw, |p: &[u8; 2]| [p[UPPER]; 3]),
         ColorType::La16 => each(&raw, |p: &[u8; 4]| [on_white(p[UPPER], p[2 + UPPER]); 3]),
         ColorType::Rgb16 => each(&raw, |p: &[u8; 6]| [0, 2, 4].map(|c| p[c + UPPER])),
-        ColorType::Rgba16 => {
-            each(&raw, |p: &[u8; 8]| [0, 2, 4].map(|c| on_white(p[c + UPPER], p[6 + UPPER])))
-        }
+        ColorType::Rgba16 => each(&raw, |p: &[u8; 8]| {
+            [0, 2, 4].map(|c| on_white(p[c + UPPER], p[6 + UPPER]))
+        }),
         _ => return None,
     })
 }

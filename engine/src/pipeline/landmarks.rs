@@ -37,14 +37,21 @@ struct Square {
 
 impl Landmarks {
     pub fn new(spec: &ModelSpec, model: Box<dyn Model>) -> Self {
-        Self { name: spec.file.clone(), input: spec.input.clone(), model }
+        Self {
+            name: spec.file.clone(),
+            input: spec.input.clone(),
+            model,
+        }
     }
 
     /// The five points of the face in this box, x and y in pixels of the photograph.
     pub fn five(&self, image: &Image, bounds: &Bounds) -> Result<[[f32; 2]; 5]> {
         let [x, y] = bounds.centre();
         let height = bounds.height();
-        let first = Square { centre: [x, y + FIRST_DROP * height], side: FIRST_SIDE * height };
+        let first = Square {
+            centre: [x, y + FIRST_DROP * height],
+            side: FIRST_SIDE * height,
+        };
         let points = self.points(image, first)?;
         // Once more around the points themselves: the result then hardly depends on the box.
         let points = self.points(image, around(&points))?;
@@ -59,9 +66,9 @@ impl Landmarks {
         // A network that puts points far outside its crop is broken, and must not size the next one.
         let most = 4.0 * image.width().max(image.height()) as f32;
         if !(side > 0.0 && side <= most && centre.iter().all(|c| c.abs() <= most)) {
-            return Err(
-                self.failed(format!("expected a crop of 0 to {most} px, found {side} px at {centre:?}"))
-            );
+            return Err(self.failed(format!(
+                "expected a crop of 0 to {most} px, found {side} px at {centre:?}"
+            )));
         }
         let crop = self.crop(image, square);
         let [points] = &self.model.run(&crop)?[..] else {
@@ -73,7 +80,9 @@ impl Landmarks {
         if points.as_flattened().iter().all(|value| value.abs() <= most) {
             return Ok(points);
         }
-        Err(self.failed(format!("expected points within {most} px of the photograph, found others")))
+        Err(self.failed(format!(
+            "expected points within {most} px of the photograph, found others"
+        )))
     }
 
     /// The crop as the network takes it: grey, black outside the photograph.
@@ -90,12 +99,18 @@ impl Landmarks {
         };
         let (across, down) = (axis(centre[0], image.width()), axis(centre[1], image.height()));
         let mut tensor = Tensor::filled(&self.input.shape, 0.0);
-        resample(image, &across, &down, |y, row| put_row(&mut tensor, &self.input, 0, y, row));
+        resample(image, &across, &down, |y, row| {
+            put_row(&mut tensor, &self.input, 0, y, row)
+        });
         tensor
     }
 
     fn failed(&self, detail: String) -> crate::Error {
-        OperatorError::Inference { model: self.name.clone(), detail }.into()
+        OperatorError::Inference {
+            model: self.name.clone(),
+            detail,
+        }
+        .into()
     }
 }
 
@@ -103,10 +118,15 @@ impl Landmarks {
 fn around(points: &[[f32; 2]]) -> Square {
     let extent = |axis: usize| {
         let values = points.iter().map(|point| point[axis]);
-        let (low, high) =
-            (values.clone().fold(f32::INFINITY, f32::min), values.fold(f32::NEG_INFINITY, f32::max));
+        let (low, high) = (
+            values.clone().fold(f32::INFINITY, f32::min),
+            values.fold(f32::NEG_INFINITY, f32::max),
+        );
         ((low + high) / 2.0, high - low)
     };
     let ((x, width), (y, height)) = (extent(0), extent(1));
-    Square { centre: [x, y], side: SECOND_SIDE * width.max(height) }
+    Square {
+        centre: [x, y],
+        side: SECOND_SIDE * width.max(height),
+    }
 }

@@ -62,7 +62,10 @@ impl Axis {
 
     /// Weights of pixels outside the source, and of nothing, are left out.
     fn new(outputs: usize, length: usize, weigh: impl Fn(usize, &mut dyn FnMut(f64, f64))) -> Self {
-        let mut axis = Self { taps: Vec::with_capacity(outputs), weights: Vec::with_capacity(2 * outputs) };
+        let mut axis = Self {
+            taps: Vec::with_capacity(outputs),
+            weights: Vec::with_capacity(2 * outputs),
+        };
         for i in 0..outputs {
             let at = axis.weights.len();
             let mut first = 0;
@@ -74,7 +77,11 @@ impl Axis {
                     axis.weights.push(weight as f32);
                 }
             });
-            axis.taps.push(Tap { first, at, count: axis.weights.len() - at });
+            axis.taps.push(Tap {
+                first,
+                at,
+                count: axis.weights.len() - at,
+            });
         }
         axis
     }
@@ -125,10 +132,9 @@ pub(super) fn resample(image: &Image, across: &Axis, down: &Axis, mut put: impl 
             let start = tap.first.saturating_sub(columns.start);
             *pixel = match (blended[start * 3..].as_chunks::<3>().0, across.weights(tap)) {
                 ([left, right, ..], &[a, b]) => [0, 1, 2].map(|c| a * left[c] + b * right[c]),
-                (pixels, weights) => pixels
-                    .iter()
-                    .zip(weights)
-                    .fold([0.0; 3], |sum, (pixel, weight)| [0, 1, 2].map(|c| sum[c] + weight * pixel[c])),
+                (pixels, weights) => pixels.iter().zip(weights).fold([0.0; 3], |sum, (pixel, weight)| {
+                    [0, 1, 2].map(|c| sum[c] + weight * pixel[c])
+                }),
             };
         }
         put(y, &row);
@@ -150,12 +156,87 @@ pub(super) fn put_row(tensor: &mut Tensor, input: &Input, x: usize, y: usize, ro
         }
     };
     match input.colour {
-        Colour::Rgb => {
-            [0, 1, 2].into_iter().enumerate().for_each(|(number, c)| write(number, &|pixel| pixel[c]))
-        }
-        Colour::Bgr => {
-            [2, 1, 0].into_iter().enumerate().for_each(|(number, c)| write(number, &|pixel| pixel[c]))
-        }
-        Colour::Grey => write(0, &|&[red, green, blue]| 0.299 * red + 0.587 * green + 0.114 * blue),
+        Colour::Rgb => [0, 1, 2]
+            .into_iter()
+            .enumerate()
+            .for_each(|(number, c)| write(number, &|pixel| pixel[c])),
+        Colour::Bgr => [2, 1, 0]
+            .into_iter()
+            .enumerate()
+            .for_each(|(number, c)| write(number, &|pixel| pixel[c])),
+        Colour::Grey => write(0, &|&[red, green, blue]| {
+            0.299 * red + 0.587 * green + 0.114 * blue
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resampled(image: &Image, across: &Axis, down: &Axis) -> Vec<f32> {
+        let mut red = Vec::new();
+        resample(image, across, down, |_, row| red.extend(row.iter().step_by(3)));
+        red
+    }
+
+    fn image(width: usize, height: usize, values: &[u8]) -> Image {
+        Image::new(
+            width,
+            height,
+            values.iter().flat_map(|&value| [value; 3]).collect(),
+        )
+    }
+
+    #[test]
+    fn the_same_size_is_the_same_picture() {
+        let image = image(3, 2, &[1, 2, 3, 40, 50, 60]);
+        let axis = |length| Axis::linear(0.0, 1.0, length, length, Edge::Repeat);
+        assert_eq!(
+            resampled(&image, &axis(3), &axis(2)),
+            [1.0, 2.0, 3.0, 40.0, 50.0, 60.0]
+        );
+    }
+
+    #[test]
+    fn half_the_size_is_the_mean_of_four() {
+        let image = image(4, 2, &[0, 10, 100, 110, 20, 30, 120, 130]);
+        let linear = |outputs, length| Axis::linear(0.0, 2.0, outputs, length, Edge::Repeat);
+        let area = |outputs, length| Axis::area(0.0, 2.0, outputs, length);
+        assert_eq!(resampled(&image, &linear(2, 4), &linear(1, 2)), [15.0, 115.0]);
+        assert_eq!(resampled(&image, &area(2, 4), &area(1, 2)), [15.0, 115.0]);
+    }
+
+    #[test]
+    fn twice_the_size_repeats_the_edge_or_fades_to_black() {
+        let image = image(2, 1, &[0, 100]);
+        let one = || Axis::linear(0.0, 1.0, 1, 1, Edge::Repeat);
+        let across = |edge| Axis::linear(0.0, 0.5, 4, 2, edge);
+        assert_eq!(
+            resampled(&image, &across(Edge::Repeat), &one()),
+            [0.0, 25.0, 75.0, 100.0]
+        );
+        assert_eq!(
+            resampled(&image, &across(Edge::Black), &one()),
+            [0.0, 25.0, 75.0, 75.0]
+        );
+    }
+
+    #[test]
+    fn parts_of_pixels_count_in_part_and_the_outside_is_black() {
+        let image = image(3, 1, &[30, 60, 90]);
+        let one = || Axis::area(0.0, 1.0, 1, 1);
+        assert_eq!(
+            resampled(&image, &Axis::area(0.0, 1.5, 2, 3), &one()),
+            [40.0, 80.0]
+        );
+        assert_eq!(
+            resampled(&image, &Axis::area(-3.0, 3.0, 3, 3), &one()),
+            [0.0, 60.0, 0.0]
+        );
+        assert_eq!(
+            resampled(&image, &Axis::linear(50.0, 1.0, 2, 3, Edge::Black), &one()),
+            [0.0, 0.0]
+        );
     }
 }

@@ -26,8 +26,15 @@ pub(super) fn decode(photo: &[u8], limits: &Limits) -> Result<Image> {
 
     let info = decoder.info().expect("the header was decoded");
     check_size(u32::from(info.width), u32::from(info.height), limits)?;
-    if matches!(decoder.input_colorspace(), Some(ColorSpace::CMYK | ColorSpace::YCCK)) {
-        return Err(Rejection::UnsupportedKind { format: FORMAT, what: "CMYK" }.into());
+    if matches!(
+        decoder.input_colorspace(),
+        Some(ColorSpace::CMYK | ColorSpace::YCCK)
+    ) {
+        return Err(Rejection::UnsupportedKind {
+            format: FORMAT,
+            what: "CMYK",
+        }
+        .into());
     }
     if !is_complete(photo) {
         return Err(Rejection::Truncated { format: FORMAT }.into());
@@ -37,16 +44,22 @@ pub(super) fn decode(photo: &[u8], limits: &Limits) -> Result<Image> {
 
     let (width, height) = (usize::from(info.width), usize::from(info.height));
     let mut rgb = Wiped::zeros(width * height * 3);
-    decoder.decode_into(&mut rgb).map_err(|error| refusal(photo, &error))?;
+    decoder
+        .decode_into(&mut rgb)
+        .map_err(|error| refusal(photo, &error))?;
     let image = Image::new(width, height, rgb.take());
-    Ok(orient::upright(image, orientation.unwrap_or(Orientation::NoTransforms)))
+    Ok(orient::upright(
+        image,
+        orientation.unwrap_or(Orientation::NoTransforms),
+    ))
 }
 
 fn refusal(photo: &[u8], error: &DecodeErrors) -> Rejection {
     match error {
-        DecodeErrors::Unsupported(_) => {
-            Rejection::UnsupportedKind { format: FORMAT, what: "an unusual coding" }
-        }
+        DecodeErrors::Unsupported(_) => Rejection::UnsupportedKind {
+            format: FORMAT,
+            what: "an unusual coding",
+        },
         _ if !is_complete(photo) => Rejection::Truncated { format: FORMAT },
         _ => Rejection::Undecodable { format: FORMAT },
     }

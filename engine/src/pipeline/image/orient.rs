@@ -12,7 +12,11 @@ pub(super) fn upright(image: Image, orientation: Orientation) -> Image {
     }
     let (right, bottom) = (image.width - 1, image.height - 1);
     let turned = matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH);
-    let (width, height) = if turned { (image.height, image.width) } else { (image.width, image.height) };
+    let (width, height) = if turned {
+        (image.height, image.width)
+    } else {
+        (image.width, image.height)
+    };
     // Where the upright pixel (x, y) lies in the decoded picture.
     let source = |x: usize, y: usize| match orientation {
         NoTransforms => (x, y),
