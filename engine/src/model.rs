@@ -11,7 +11,7 @@ use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 use crate::error::{OperatorError, Result};
 use crate::manifest::{ModelSpec, Port, mismatch};
 use crate::tensor::Tensor;
-use crate::wipe::wipe;
+use crate::wipe::{overwrite_what_is_freed, wipe};
 
 /// Something that makes tensors of a tensor: ONNX Runtime, or a fake that is computed by hand.
 pub(crate) trait Model: Send + Sync {
@@ -57,6 +57,7 @@ impl Runtime {
             .with_telemetry(false)
             .build()
             .map_err(|error| broken(error.to_string()))?;
+        overwrite_what_is_freed();
         *loaded = Some((library, environment.clone()));
         Ok(Self(environment))
     }

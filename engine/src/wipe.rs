@@ -45,3 +45,25 @@ impl<T: Copy + Default> Drop for Wiped<T> {
         wipe(&mut self.0);
     }
 }
+
+/// From now on memory is overwritten as it is freed, by whoever frees it in this process.
+///
+/// What this file wipes is ours; decoders and the inference runtime free theirs as it is. After an
+/// embedding all 512 raw values were found in the heap, contiguous, in a buffer that the runtime had
+/// freed (its last reordering of the layout), with arena and memory pattern off. With this setting none
+/// were, nor pixels, and a call took as long as before (9.1 ms). Freed large blocks go back to the kernel.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub(crate) fn overwrite_what_is_freed() {
+    // SAFETY: `mallopt` takes two numbers and touches nothing of ours; glibc locks its own state. It is
+    // unsafe only as every foreign function is. The byte is any but zero, which would switch it off.
+    let accepted = unsafe { libc::mallopt(libc::M_PERTURB, 0x55) };
+    if accepted == 0 {
+        tracing::warn!("the allocator does not overwrite freed memory");
+    }
+}
+
+/// Other allocators have no such setting.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub(crate) fn overwrite_what_is_freed() {
+    tracing::warn!("the allocator does not overwrite freed memory");
+}

@@ -5,8 +5,8 @@
 //! frame is meant would be a silent choice), CMYK (its colours depend on a printing profile), and files
 //! that are damaged or end early, because half a picture may hide the second face.
 //!
-//! What the decoders hold inside while they work (a few rows; for WebP the picture) is freed by them as
-//! it is. Everything in this file is wiped.
+//! Pixels are wiped here; what the decoders hold inside while they work (a few rows; for WebP the
+//! picture) is overwritten by the allocator, see `wipe.rs`.
 
 mod jpeg;
 mod orient;
