@@ -18,6 +18,9 @@ mod scheme;
 mod slots;
 mod template;
 mod tensor;
+#[cfg(test)]
+mod testing;
+mod wipe;
 
 pub use call::{Call, Cancel, Step};
 pub use config::Limits;

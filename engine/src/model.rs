@@ -7,11 +7,11 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use ort::environment::Environment;
 use ort::session::Session;
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
-use zeroize::Zeroize;
 
 use crate::error::{OperatorError, Result};
 use crate::manifest::{ModelSpec, Port, mismatch};
 use crate::tensor::Tensor;
+use crate::wipe::{overwrite_what_is_freed, wipe};
 
 /// Something that makes tensors of a tensor: ONNX Runtime, or a fake that is computed by hand.
 pub(crate) trait Model: Send + Sync {
@@ -57,6 +57,7 @@ impl Runtime {
             .with_telemetry(false)
             .build()
             .map_err(|error| broken(error.to_string()))?;
+        overwrite_what_is_freed();
         *loaded = Some((library, environment.clone()));
         Ok(Self(environment))
     }
@@ -150,7 +151,7 @@ impl Model for OnnxModel {
                     .map_err(|error| self.failed(&error))?;
                 let copy = Tensor::from_slice(&port.shape, values);
                 let found = values.len();
-                values.zeroize(); // the runtime frees its memory as it is
+                wipe(values); // the runtime frees its memory as it is
                 copy.ok_or_else(|| {
                     self.failed(&format!(
                         "expected {:?} in '{}', found {found} values",
@@ -244,3 +245,6 @@ fn describe(outlets: &[Outlet]) -> String {
     };
     outlets.iter().map(one).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests;

@@ -216,3 +216,10 @@ impl SchemeParts {
         }
     }
 }
+
+#[cfg(test)]
+mod golden;
+#[cfg(all(test, target_os = "linux", target_env = "gnu"))]
+mod residue;
+#[cfg(test)]
+mod tests;

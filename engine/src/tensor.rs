@@ -2,8 +2,8 @@
 
 use std::ops::{Deref, DerefMut};
 
+use crate::wipe::wipe;
 use ndarray::{ArrayD, IxDyn};
-use zeroize::Zeroize;
 
 /// An array of f32 in row-major order that is wiped when it goes: pixels, points or features.
 ///
@@ -55,6 +55,6 @@ impl DerefMut for Tensor {
 
 impl Drop for Tensor {
     fn drop(&mut self) {
-        self.values_mut().zeroize();
+        wipe(self.values_mut());
     }
 }

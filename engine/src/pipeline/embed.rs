@@ -41,7 +41,7 @@ impl Embedder {
     }
 
     /// The network's own output, `[1, dim]`.
-    fn raw(&self, face: AlignedFace) -> Result<Tensor> {
+    pub(super) fn raw(&self, face: AlignedFace) -> Result<Tensor> {
         let mut tensor = Tensor::filled(&self.input.shape, 0.0);
         for (y, row) in face.0.values().chunks_exact(self.input.width() * 3).enumerate() {
             put_row(&mut tensor, &self.input, 0, y, row);

@@ -157,3 +157,81 @@ impl Choose {
         chosen.copied().ok_or_else(|| reason().into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    const SIZE: [f32; 2] = [400.0, 300.0];
+
+    fn candidate(left: f32, top: f32, side: f32, score: f32) -> Candidate {
+        let bounds = Bounds {
+            left,
+            top,
+            right: left + side,
+            bottom: top + side,
+        };
+        Candidate { bounds, score }
+    }
+
+    fn chosen(choose: Choose, candidates: &[Candidate]) -> Result<f32, Rejection> {
+        match choose.among(candidates, SIZE, &Limits::default()) {
+            Ok(found) => Ok(found.bounds.left),
+            Err(Error::Photo(rejection)) => Err(rejection),
+            Err(other) => panic!("expected a rejection, found {other}"),
+        }
+    }
+
+    #[test]
+    fn several_faces_are_refused_where_one_is_required() {
+        let two = [
+            candidate(10.0, 10.0, 100.0, 0.99),
+            candidate(200.0, 10.0, 50.0, 0.9),
+        ];
+        assert_eq!(
+            chosen(Choose::Only, &two),
+            Err(Rejection::SeveralFaces { found: 2 })
+        );
+        assert_eq!(chosen(Choose::Only, &two[..1]), Ok(10.0));
+    }
+
+    #[test]
+    fn the_largest_and_the_most_central_face_can_be_asked_for() {
+        let two = [
+            candidate(180.0, 130.0, 40.0, 0.9),
+            candidate(10.0, 10.0, 100.0, 0.8),
+        ];
+        assert_eq!(chosen(Choose::Largest, &two), Ok(10.0));
+        assert_eq!(chosen(Choose::NearestCentre, &two), Ok(180.0));
+    }
+
+    #[test]
+    fn a_face_too_small_to_be_enrolled_is_not_the_one_that_is_meant() {
+        let passer_by = [
+            candidate(10.0, 10.0, 20.0, 0.99),
+            candidate(200.0, 10.0, 80.0, 0.9),
+        ];
+        assert_eq!(chosen(Choose::Only, &passer_by), Ok(200.0));
+        let alone = Rejection::FaceTooSmall {
+            side_px: 20,
+            side_px_min: 34,
+        };
+        assert_eq!(chosen(Choose::Only, &passer_by[..1]), Err(alone.clone()));
+        let and_unsure = [passer_by[0], candidate(200.0, 10.0, 80.0, 0.5)];
+        assert_eq!(chosen(Choose::Largest, &and_unsure), Err(alone));
+    }
+
+    #[test]
+    fn an_unsure_face_and_no_face_are_different_reasons() {
+        let unsure = Rejection::LowConfidence {
+            score: 0.5,
+            score_min: 0.65,
+        };
+        assert_eq!(
+            chosen(Choose::Only, &[candidate(10.0, 10.0, 100.0, 0.5)]),
+            Err(unsure)
+        );
+        assert_eq!(chosen(Choose::Only, &[]), Err(Rejection::NoFace));
+    }
+}

@@ -5,8 +5,8 @@
 //! frame is meant would be a silent choice), CMYK (its colours depend on a printing profile), and files
 //! that are damaged or end early, because half a picture may hide the second face.
 //!
-//! What the decoders hold inside while they work (a few rows; for WebP the picture) is freed by them as
-//! it is. Everything in this file is wiped.
+//! Pixels are wiped here; what the decoders hold inside while they work (a few rows; for WebP the
+//! picture) is overwritten by the allocator, see `wipe.rs`.
 
 mod jpeg;
 mod orient;
@@ -16,10 +16,10 @@ use std::io::{Cursor, ErrorKind};
 use image::codecs::{bmp::BmpDecoder, png::PngDecoder, webp::WebPDecoder};
 use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageError, ImageFormat};
-use zeroize::{Zeroize, Zeroizing};
 
 use crate::config::Limits;
 use crate::error::{Rejection, Result};
+use crate::wipe::{Wiped, wipe};
 
 /// What a PNG may unpack beside its pixels: profiles and texts, bombs among them.
 const PNG_EXTRAS_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -61,6 +61,11 @@ impl Image {
                 decode(decoder, "PNG", animated, limits)
             }
             ImageFormat::WebP => {
+                // The decoder reports a missing end as damage, so the container's own length is asked.
+                let declared = photo.get(4..8).and_then(|length| length.first_chunk()).copied();
+                if declared.is_some_and(|length| u64::from(u32::from_le_bytes(length)) + 8 > bytes) {
+                    return Err(Rejection::Truncated { format: "WebP" }.into());
+                }
                 let decoder = WebPDecoder::new(reader).map_err(|error| refusal("WebP", &error))?;
                 let animated = decoder.has_animation();
                 decode(decoder, "WebP", animated, limits)
@@ -94,11 +99,27 @@ impl Image {
         let length = self.width * 3;
         &self.rgb[y * length..][..length]
     }
+
+    /// The pixels (x, y) and (x + 1, y), black where there are none.
+    pub(super) fn pair(&self, x: i32, y: i32) -> [[u8; 3]; 2] {
+        let Some(y) = usize::try_from(y).ok().filter(|&y| y < self.height) else {
+            return [[0; 3]; 2];
+        };
+        let (row, _) = self.row(y).as_chunks::<3>();
+        let at = |x: i32| {
+            usize::try_from(x)
+                .ok()
+                .and_then(|x| row.get(x))
+                .copied()
+                .unwrap_or_default()
+        };
+        [at(x), at(x + 1)]
+    }
 }
 
 impl Drop for Image {
     fn drop(&mut self) {
-        self.rgb.zeroize();
+        wipe(&mut self.rgb);
     }
 }
 
@@ -120,11 +141,8 @@ fn decode(
     // A damaged EXIF block is no reason to refuse a good picture: it counts as absent.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let colour = decoder.color_type();
-    let mut raw = Zeroizing::new(vec![
-        0;
-        usize::try_from(decoder.total_bytes())
-            .expect("within the pixel limit")
-    ]);
+    let length = usize::try_from(decoder.total_bytes()).expect("within the pixel limit");
+    let mut raw = Wiped::zeros(length);
     decoder
         .read_image(&mut raw)
         .map_err(|error| refusal(format, &error))?;
@@ -190,7 +208,7 @@ fn refusal(format: &'static str, error: &ImageError) -> Rejection {
 ///
 /// Transparency is laid on white, as where a person would look at it: with the alpha simply dropped,
 /// pixels that nobody sees could be the face that is enrolled. Sixteen bits keep their upper eight.
-fn to_rgb8(mut raw: Zeroizing<Vec<u8>>, colour: ColorType) -> Option<Vec<u8>> {
+fn to_rgb8(raw: Wiped<u8>, colour: ColorType) -> Option<Vec<u8>> {
     let on_white = |value: u8, alpha: u8| {
         let (value, alpha) = (u16::from(value), u16::from(alpha));
         ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8
@@ -198,7 +216,7 @@ fn to_rgb8(mut raw: Zeroizing<Vec<u8>>, colour: ColorType) -> Option<Vec<u8>> {
     // The upper byte of a 16-bit sample in memory order.
     const UPPER: usize = if cfg!(target_endian = "little") { 1 } else { 0 };
     Some(match colour {
-        ColorType::Rgb8 => std::mem::take(&mut *raw),
+        ColorType::Rgb8 => raw.take(),
         ColorType::L8 => each(&raw, |&[v]| [v; 3]),
         ColorType::La8 => each(&raw, |&[v, a]| [on_white(v, a); 3]),
         ColorType::Rgba8 => each(&raw, |&[r, g, b, a]| [r, g, b].map(|v| on_white(v, a))),
@@ -221,3 +239,6 @@ fn each<const BYTES: usize>(raw: &[u8], pixel: impl Fn(&[u8; BYTES]) -> [u8; 3])
     }
     rgb
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,7 +76,13 @@ impl Landmarks {
         };
         let place = |part: f32, axis: usize| centre[axis] + (part - 0.5) * side;
         let (points, _) = points.values().as_chunks::<2>();
-        Ok(points.iter().map(|&[x, y]| [place(x, 0), place(y, 1)]).collect())
+        let points: Vec<_> = points.iter().map(|&[x, y]| [place(x, 0), place(y, 1)]).collect();
+        if points.as_flattened().iter().all(|value| value.abs() <= most) {
+            return Ok(points);
+        }
+        Err(self.failed(format!(
+            "expected points within {most} px of the photograph, found others"
+        )))
     }
 
     /// The crop as the network takes it: grey, black outside the photograph.

@@ -3,11 +3,10 @@
 //! Coordinates count from the photograph's left and top edge, so that pixel `i` covers `i..i + 1` and
 //! its centre is at `i + 0.5`, everywhere in the pipeline.
 
-use zeroize::Zeroizing;
-
 use super::image::Image;
 use crate::manifest::{Colour, Input};
 use crate::tensor::Tensor;
+use crate::wipe::Wiped;
 
 /// What lies beyond the photograph.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -108,8 +107,8 @@ impl Axis {
 /// Resamples the photograph and hands on each row: its number and its pixels, red, green, blue of 0 to 255.
 pub(super) fn resample(image: &Image, across: &Axis, down: &Axis, mut put: impl FnMut(usize, &[f32])) {
     let columns = across.needed();
-    let mut blended = Zeroizing::new(vec![0.0_f32; columns.len() * 3]);
-    let mut row = Zeroizing::new(vec![0.0_f32; across.taps.len() * 3]);
+    let mut blended = Wiped::zeros(columns.len() * 3);
+    let mut row = Wiped::zeros(across.len() * 3);
     for (y, &tap) in down.taps.iter().enumerate() {
         let source = |k: usize| &image.row(tap.first + k)[columns.start * 3..columns.end * 3];
         match *down.weights(tap) {
@@ -130,14 +129,13 @@ pub(super) fn resample(image: &Image, across: &Axis, down: &Axis, mut put: impl 
             }
         }
         for (pixel, &tap) in row.as_chunks_mut::<3>().0.iter_mut().zip(&across.taps) {
-            let start = tap.first.saturating_sub(columns.start) * 3;
-            let sources = blended[start..].as_chunks::<3>().0;
-            *pixel = [0.0; 3];
-            for (source, &weight) in sources.iter().zip(across.weights(tap)) {
-                for (sum, &value) in pixel.iter_mut().zip(source) {
-                    *sum += weight * value;
-                }
-            }
+            let start = tap.first.saturating_sub(columns.start);
+            *pixel = match (blended[start * 3..].as_chunks::<3>().0, across.weights(tap)) {
+                ([left, right, ..], &[a, b]) => [0, 1, 2].map(|c| a * left[c] + b * right[c]),
+                (pixels, weights) => pixels.iter().zip(weights).fold([0.0; 3], |sum, (pixel, weight)| {
+                    [0, 1, 2].map(|c| sum[c] + weight * pixel[c])
+                }),
+            };
         }
         put(y, &row);
     }
@@ -169,5 +167,76 @@ pub(super) fn put_row(tensor: &mut Tensor, input: &Input, x: usize, y: usize, ro
         Colour::Grey => write(0, &|&[red, green, blue]| {
             0.299 * red + 0.587 * green + 0.114 * blue
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resampled(image: &Image, across: &Axis, down: &Axis) -> Vec<f32> {
+        let mut red = Vec::new();
+        resample(image, across, down, |_, row| red.extend(row.iter().step_by(3)));
+        red
+    }
+
+    fn image(width: usize, height: usize, values: &[u8]) -> Image {
+        Image::new(
+            width,
+            height,
+            values.iter().flat_map(|&value| [value; 3]).collect(),
+        )
+    }
+
+    #[test]
+    fn the_same_size_is_the_same_picture() {
+        let image = image(3, 2, &[1, 2, 3, 40, 50, 60]);
+        let axis = |length| Axis::linear(0.0, 1.0, length, length, Edge::Repeat);
+        assert_eq!(
+            resampled(&image, &axis(3), &axis(2)),
+            [1.0, 2.0, 3.0, 40.0, 50.0, 60.0]
+        );
+    }
+
+    #[test]
+    fn half_the_size_is_the_mean_of_four() {
+        let image = image(4, 2, &[0, 10, 100, 110, 20, 30, 120, 130]);
+        let linear = |outputs, length| Axis::linear(0.0, 2.0, outputs, length, Edge::Repeat);
+        let area = |outputs, length| Axis::area(0.0, 2.0, outputs, length);
+        assert_eq!(resampled(&image, &linear(2, 4), &linear(1, 2)), [15.0, 115.0]);
+        assert_eq!(resampled(&image, &area(2, 4), &area(1, 2)), [15.0, 115.0]);
+    }
+
+    #[test]
+    fn twice_the_size_repeats_the_edge_or_fades_to_black() {
+        let image = image(2, 1, &[0, 100]);
+        let one = || Axis::linear(0.0, 1.0, 1, 1, Edge::Repeat);
+        let across = |edge| Axis::linear(0.0, 0.5, 4, 2, edge);
+        assert_eq!(
+            resampled(&image, &across(Edge::Repeat), &one()),
+            [0.0, 25.0, 75.0, 100.0]
+        );
+        assert_eq!(
+            resampled(&image, &across(Edge::Black), &one()),
+            [0.0, 25.0, 75.0, 75.0]
+        );
+    }
+
+    #[test]
+    fn parts_of_pixels_count_in_part_and_the_outside_is_black() {
+        let image = image(3, 1, &[30, 60, 90]);
+        let one = || Axis::area(0.0, 1.0, 1, 1);
+        assert_eq!(
+            resampled(&image, &Axis::area(0.0, 1.5, 2, 3), &one()),
+            [40.0, 80.0]
+        );
+        assert_eq!(
+            resampled(&image, &Axis::area(-3.0, 3.0, 3, 3), &one()),
+            [0.0, 60.0, 0.0]
+        );
+        assert_eq!(
+            resampled(&image, &Axis::linear(50.0, 1.0, 2, 3, Edge::Black), &one()),
+            [0.0, 0.0]
+        );
     }
 }

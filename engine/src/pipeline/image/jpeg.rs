@@ -2,7 +2,6 @@
 //! copy of the file that nobody wipes.
 
 use image::metadata::Orientation;
-use zeroize::Zeroizing;
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
@@ -12,6 +11,7 @@ use zune_jpeg::errors::DecodeErrors;
 use super::{Image, check_size, orient};
 use crate::config::Limits;
 use crate::error::{Rejection, Result};
+use crate::wipe::Wiped;
 
 const FORMAT: &str = "JPEG";
 
@@ -43,11 +43,11 @@ pub(super) fn decode(photo: &[u8], limits: &Limits) -> Result<Image> {
     let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
 
     let (width, height) = (usize::from(info.width), usize::from(info.height));
-    let mut rgb = Zeroizing::new(vec![0; width * height * 3]);
+    let mut rgb = Wiped::zeros(width * height * 3);
     decoder
         .decode_into(&mut rgb)
         .map_err(|error| refusal(photo, &error))?;
-    let image = Image::new(width, height, std::mem::take(&mut *rgb));
+    let image = Image::new(width, height, rgb.take());
     Ok(orient::upright(
         image,
         orientation.unwrap_or(Orientation::NoTransforms),
