@@ -56,7 +56,13 @@ fn fill_random(bytes: &mut [u8]) {
 /// Seals `plain` under `key`; the result is `TAG_BYTES` longer.
 pub(crate) fn seal(key: &Secret, nonce: &[u8; NONCE_BYTES], plain: &[u8], bound: &[u8]) -> Vec<u8> {
     cipher(key)
-        .encrypt(&XNonce::from(*nonce), Payload { msg: plain, aad: bound })
+        .encrypt(
+            &XNonce::from(*nonce),
+            Payload {
+                msg: plain,
+                aad: bound,
+            },
+        )
         .expect("a message in memory is far below the cipher's limit of 256 GiB")
 }
 
@@ -68,7 +74,13 @@ pub(crate) fn open(
     bound: &[u8],
 ) -> Option<Zeroizing<Vec<u8>>> {
     cipher(key)
-        .decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: bound })
+        .decrypt(
+            &XNonce::from(*nonce),
+            Payload {
+                msg: sealed,
+                aad: bound,
+            },
+        )
         .ok()
         .map(Zeroizing::new)
 }
@@ -113,10 +125,12 @@ pub(crate) fn commitment<const N: usize>(key: &Secret) -> [u8; N] {
 /// Lower-case hex, for identifiers.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a String cannot fail");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("writing to a String cannot fail");
+            text
+        })
 }
 
 /// The bytes of exactly `2 * N` hex digits.

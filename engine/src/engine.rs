@@ -95,7 +95,12 @@ impl Engine {
     /// Only what the operator can mend; each names what was expected and what was found.
     pub fn open(config: &EngineConfig) -> Result<(Self, LoadReport)> {
         let ring = Arc::new(KeyRing::open(&config.keys)?);
-        let pipeline = Pipeline::load(&config.models, &config.runtime, config.limits.clone(), config.workers)?;
+        let pipeline = Pipeline::load(
+            &config.models,
+            &config.runtime,
+            config.limits.clone(),
+            config.workers,
+        )?;
         let (gallery, report) = Gallery::open(directory::open(&config.data, Arc::clone(&ring))?)?;
         let protectors = ring
             .projections()
@@ -117,7 +122,7 @@ impl Engine {
 
     /// The embedder, where no collection is involved.
     pub fn models_name(&self) -> &str {
-        &self.pipeline.scheme().name
+        &self.pipeline.scheme_parts().name
     }
 
     // --- Collections
@@ -147,7 +152,7 @@ impl Engine {
             expected: "a key group for the account".to_owned(),
             found: "none in the keyring".to_owned(),
         })?;
-        let models = self.pipeline.scheme();
+        let models = self.pipeline.scheme_parts();
         let scheme = Scheme {
             models: models.digest,
             models_name: models.name.clone(),
@@ -207,7 +212,12 @@ impl Engine {
     ///
     /// # Errors
     /// There is none of that name.
-    pub fn delete_collection(&self, account: &Account, name: &CollectionName, call: &mut Call) -> Result<usize> {
+    pub fn delete_collection(
+        &self,
+        account: &Account,
+        name: &CollectionName,
+        call: &mut Call,
+    ) -> Result<usize> {
         call.step(Step::Store, || self.gallery.delete_collection(account, name))
     }
 
@@ -225,7 +235,13 @@ impl Engine {
     ///
     /// # Errors
     /// A rejection of either photograph.
-    pub fn compare(&self, first: &[u8], second: &[u8], choose: Choose, call: &mut Call) -> Result<(f32, Face, Face)> {
+    pub fn compare(
+        &self,
+        first: &[u8],
+        second: &[u8],
+        choose: Choose,
+        call: &mut Call,
+    ) -> Result<(f32, Face, Face)> {
         let (one, first) = self.pipeline.embedding(first, choose, call)?;
         let (other, second) = self.pipeline.embedding(second, choose, call)?;
         let cosine = call.step(Step::Match, || Ok(one.cosine(other)))?;
@@ -245,7 +261,9 @@ impl Engine {
     ) -> Result<(NewFace, Face)> {
         let protector = self.protector(collection)?;
         let (embedding, face) = self.pipeline.embedding(photo, choose, call)?;
-        let new = call.step(Step::Protect, || Ok(protect(protector, embedding, collection, face.score)))?;
+        let new = call.step(Step::Protect, || {
+            Ok(protect(protector, embedding, collection, face.score))
+        })?;
         Ok((new, face))
     }
 
@@ -275,7 +293,7 @@ impl Engine {
     /// What protects features for this collection, if these models made the features in it.
     fn protector(&self, collection: &CollectionRef) -> Result<&Protector> {
         let scheme = &collection.0.scheme;
-        let models = self.pipeline.scheme();
+        let models = self.pipeline.scheme_parts();
         if scheme.models != models.digest {
             return Err(RequestError::SchemeMismatch {
                 stored: scheme.to_string(),
@@ -308,7 +326,9 @@ impl Engine {
         call: &mut Call,
     ) -> Result<Person> {
         let profile = profile.checked()?;
-        call.step(Step::Store, || self.gallery.enroll(&collection.0, id, profile, faces))
+        call.step(Step::Store, || {
+            self.gallery.enroll(&collection.0, id, profile, faces)
+        })
     }
 
     /// Adds faces to a person; durable when it returns.
@@ -345,7 +365,9 @@ impl Engine {
         call: &mut Call,
     ) -> Result<Page<Person>> {
         let items_max = items_max.clamp(1, PAGE_ITEMS_MAX);
-        call.step(Step::Store, || self.gallery.list(&collection.0, cursor, items_max))
+        call.step(Step::Store, || {
+            self.gallery.list(&collection.0, cursor, items_max)
+        })
     }
 
     /// Changes a person's name or tags; what was replaced is no longer readable when it returns.
@@ -373,7 +395,9 @@ impl Engine {
         faces: Vec<FaceId>,
         call: &mut Call,
     ) -> Result<Person> {
-        call.step(Step::Store, || self.gallery.delete_faces(&collection.0, id, faces))
+        call.step(Step::Store, || {
+            self.gallery.delete_faces(&collection.0, id, faces)
+        })
     }
 
     /// Erases a person; answers how many faces went. When it returns, the key of the record is

@@ -121,7 +121,13 @@ impl Gallery {
         settings: CollectionSettings,
     ) -> Result<Arc<Collection>> {
         let digest = Digest::of_collection(self.vault.ring.digest(), account, name);
-        let collection = Arc::new(Collection::new(account.clone(), name.clone(), digest, scheme, settings));
+        let collection = Arc::new(Collection::new(
+            account.clone(),
+            name.clone(),
+            digest,
+            scheme,
+            settings,
+        ));
         let new = Arc::clone(&collection);
         self.writer.alone(move |vault| {
             if !collection_records(vault, digest)?.is_empty() {
@@ -208,7 +214,12 @@ impl Gallery {
     }
 
     /// Adds faces to a person.
-    pub fn add_faces(&self, collection: &Arc<Collection>, id: &PersonId, faces: Vec<NewFace>) -> Result<Person> {
+    pub fn add_faces(
+        &self,
+        collection: &Arc<Collection>,
+        id: &PersonId,
+        faces: Vec<NewFace>,
+    ) -> Result<Person> {
         let faces_max = collection.settings.read().faces_per_person_max as usize;
         let scheme = collection.scheme.clone();
         self.change(collection, id, move |current| {
@@ -219,7 +230,12 @@ impl Gallery {
     }
 
     /// Changes a person's name or tags.
-    pub fn update(&self, collection: &Arc<Collection>, id: &PersonId, change: ProfileChange) -> Result<Person> {
+    pub fn update(
+        &self,
+        collection: &Arc<Collection>,
+        id: &PersonId,
+        change: ProfileChange,
+    ) -> Result<Person> {
         self.change(collection, id, move |current| {
             let mut person = present(current)?;
             if let Some(name) = change.name {
@@ -236,10 +252,18 @@ impl Gallery {
     }
 
     /// Deletes faces of a person, but never the last.
-    pub fn delete_faces(&self, collection: &Arc<Collection>, id: &PersonId, faces: Vec<FaceId>) -> Result<Person> {
+    pub fn delete_faces(
+        &self,
+        collection: &Arc<Collection>,
+        id: &PersonId,
+        faces: Vec<FaceId>,
+    ) -> Result<Person> {
         self.change(collection, id, move |current| {
             let mut person = present(current)?;
-            if !faces.iter().all(|id| person.faces.iter().any(|face| face.id == *id)) {
+            if !faces
+                .iter()
+                .all(|id| person.faces.iter().any(|face| face.id == *id))
+            {
                 return Err(RequestError::NoFaceOfThatId.into());
             }
             person.faces.retain(|face| !faces.contains(&face.id));
@@ -257,7 +281,9 @@ impl Gallery {
         id: &PersonId,
         edit: impl FnOnce(Current) -> Result<Edit> + Send + 'static,
     ) -> Result<Person> {
-        let person = self.writer.change(collection, self.digest(collection, id), edit)?;
+        let person = self
+            .writer
+            .change(collection, self.digest(collection, id), edit)?;
         person.ok_or_else(|| RequestError::NoPerson.into())
     }
 
@@ -265,16 +291,17 @@ impl Gallery {
     /// overwritten, the record is deleted. Answers how many faces went (0 for a damaged record).
     pub fn delete(&self, collection: &Arc<Collection>, id: &PersonId) -> Result<usize> {
         let (count, faces) = std::sync::mpsc::sync_channel(1);
-        self.writer.change(collection, self.digest(collection, id), move |current| {
-            let faces = match current {
-                Current::Absent => return Err(RequestError::NoPerson.into()),
-                Current::Present(person) => person.faces.len(),
-                Current::Damaged => 0,
-            };
-            // Room for the one number was made above.
-            drop(count.send(faces));
-            Ok(Edit::Erase)
-        })?;
+        self.writer
+            .change(collection, self.digest(collection, id), move |current| {
+                let faces = match current {
+                    Current::Absent => return Err(RequestError::NoPerson.into()),
+                    Current::Present(person) => person.faces.len(),
+                    Current::Damaged => 0,
+                };
+                // Room for the one number was made above.
+                let _ = count.send(faces);
+                Ok(Edit::Erase)
+            })?;
         Ok(faces.recv().unwrap_or(0))
     }
 
@@ -301,21 +328,35 @@ impl Gallery {
     }
 
     /// The people of a collection, in an order of the store's own.
-    pub fn list(&self, collection: &Collection, cursor: Option<&str>, items_max: usize) -> Result<Page<Person>> {
+    pub fn list(
+        &self,
+        collection: &Collection,
+        cursor: Option<&str>,
+        items_max: usize,
+    ) -> Result<Page<Person>> {
         let after = match cursor {
             None => Vec::new(),
             Some(text) => {
                 let id = RandomId::parse(text).ok_or_else(|| {
-                    RequestError::invalid("cursor", "a cursor from an earlier page", format!("{} bytes", text.len()))
+                    RequestError::invalid(
+                        "cursor",
+                        "a cursor from an earlier page",
+                        format!("{} bytes", text.len()),
+                    )
                 })?;
                 codec::person_key(collection.id, Digest(id.0))
             }
         };
         let mut digests = Vec::new();
-        self.vault.scan(Family::Persons, &collection.id.0, &after, &mut |key, _| {
-            digests.extend(key[16..].try_into().ok().map(Digest));
-            if digests.len() > items_max { Scan::Stop } else { Scan::Continue }
-        })?;
+        self.vault
+            .scan(Family::Persons, &collection.id.0, &after, &mut |key, _| {
+                digests.extend(key[16..].try_into().ok().map(Digest));
+                if digests.len() > items_max {
+                    Scan::Stop
+                } else {
+                    Scan::Continue
+                }
+            })?;
         let more = digests.len() > items_max;
         digests.truncate(items_max);
         let mut page = Page {
@@ -334,12 +375,20 @@ impl Gallery {
     }
 
     /// The nearest people at and above a similarity, best first.
-    pub fn search(&self, collection: &Arc<Collection>, query: &Query, k: usize, similarity_min: f32) -> Result<Vec<Match>> {
+    pub fn search(
+        &self,
+        collection: &Arc<Collection>,
+        query: &Query,
+        k: usize,
+        similarity_min: f32,
+    ) -> Result<Vec<Match>> {
         same_scheme(query.scheme, collection)?;
         let hits: Vec<(Digest, f32)> = {
             let people = collection.people.read();
             let hits = people.index.top(&query.probe, k, similarity_min);
-            hits.iter().map(|hit| (people.digest(hit.person), hit.similarity)).collect()
+            hits.iter()
+                .map(|hit| (people.digest(hit.person), hit.similarity))
+                .collect()
         };
         let mut matches = Vec::with_capacity(hits.len());
         for (digest, similarity) in hits {
@@ -359,7 +408,10 @@ impl Gallery {
     fn note_damage(&self, collection: &Arc<Collection>, digest: Digest) {
         tracing::warn!(collection = collection.name.as_str(), "a record cannot be read");
         // The answer is known; what matters is that the writer has looked.
-        drop(self.writer.change(collection, digest, |_| Err(RequestError::Damaged.into())));
+        drop(
+            self.writer
+                .change(collection, digest, |_| Err(RequestError::Damaged.into())),
+        );
     }
 
     /// The similarity of a person's best face.
@@ -390,7 +442,11 @@ fn present(current: Current) -> Result<Person> {
 fn add_faces(person: &mut Person, faces: Vec<NewFace>, scheme: &Scheme, faces_max: usize) -> Result<()> {
     let count = person.faces.len() + faces.len();
     if count > faces_max {
-        return Err(RequestError::FacesPerPerson { faces: count, faces_max }.into());
+        return Err(RequestError::FacesPerPerson {
+            faces: count,
+            faces_max,
+        }
+        .into());
     }
     if let Some(face) = faces.iter().find(|face| face.scheme != scheme.id()) {
         return Err(RequestError::SchemeMismatch {
@@ -401,7 +457,9 @@ fn add_faces(person: &mut Person, faces: Vec<NewFace>, scheme: &Scheme, faces_ma
     }
     let now = Timestamp::now();
     person.updated = now;
-    person.faces.extend(faces.into_iter().map(|face| StoredFace::new(face, now)));
+    person
+        .faces
+        .extend(faces.into_iter().map(|face| StoredFace::new(face, now)));
     Ok(())
 }
 
@@ -466,7 +524,12 @@ fn erase_collections(vault: &Vault, records: Vec<(Vec<u8>, Vec<u8>)>) -> Result<
     // the next start erases; the other order could leave half a collection serving.
     let mut plan = Plan::default();
     for (key, record) in records {
-        vault.plan_erase(&mut plan, Family::Collections, key, Header::parse(&record).ok().as_ref());
+        vault.plan_erase(
+            &mut plan,
+            Family::Collections,
+            key,
+            Header::parse(&record).ok().as_ref(),
+        );
     }
     vault.commit(plan)?;
     let mut erased = 0;
@@ -486,7 +549,11 @@ fn erase_people_of(vault: &Vault, collection: &[u8]) -> Result<usize> {
             let header = Header::parse(record).ok();
             vault.plan_erase(&mut plan, Family::Persons, key.to_vec(), header.as_ref());
             count += 1;
-            if count < ERASE_GROUP { Scan::Continue } else { Scan::Stop }
+            if count < ERASE_GROUP {
+                Scan::Continue
+            } else {
+                Scan::Stop
+            }
         })?;
         if plan.is_empty() {
             return Ok(erased);

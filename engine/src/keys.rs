@@ -104,8 +104,15 @@ fn refuse_if_data_exist(data: &Path) -> Result<()> {
     if entries == 0 {
         return Ok(());
     }
-    let found = format!("files in {}; restore the key store that belongs to them", data.display());
-    Err(mismatch("initialising", "an empty or absent data directory", found))
+    let found = format!(
+        "files in {}; restore the key store that belongs to them",
+        data.display()
+    );
+    Err(mismatch(
+        "initialising",
+        "an empty or absent data directory",
+        found,
+    ))
 }
 
 impl KeyRing {
@@ -154,16 +161,23 @@ impl KeyRing {
     }
 
     pub fn digest(&self) -> &Secret {
-        &self.newest(Purpose::Digest, "").expect("checked when the ring was opened").secret
+        &self
+            .newest(Purpose::Digest, "")
+            .expect("checked when the ring was opened")
+            .secret
     }
 
     pub fn wrapping(&self) -> &RingKey {
-        self.newest(Purpose::Wrapping, "").expect("checked when the ring was opened")
+        self.newest(Purpose::Wrapping, "")
+            .expect("checked when the ring was opened")
     }
 
     /// Later entries supersede earlier ones; earlier ones stay to read what they sealed.
     fn newest(&self, purpose: Purpose, group: &str) -> Option<&RingKey> {
-        self.keys.iter().rev().find(|k| k.purpose == purpose && k.group == group)
+        self.keys
+            .iter()
+            .rev()
+            .find(|k| k.purpose == purpose && k.group == group)
     }
 
     /// `magic 20 | deployment 16 | nonce 24 | sealed`, with everything before the nonce bound.
@@ -193,8 +207,12 @@ impl KeyRing {
         let body = file
             .strip_prefix(KEYRING_MAGIC)
             .ok_or_else(|| damaged("another format, or a damaged file"))?;
-        let (deployment, body) = body.split_first_chunk::<16>().ok_or_else(|| damaged("a short file"))?;
-        let (nonce, sealed) = body.split_first_chunk::<NONCE_BYTES>().ok_or_else(|| damaged("a short file"))?;
+        let (deployment, body) = body
+            .split_first_chunk::<16>()
+            .ok_or_else(|| damaged("a short file"))?;
+        let (nonce, sealed) = body
+            .split_first_chunk::<NONCE_BYTES>()
+            .ok_or_else(|| damaged("a short file"))?;
         let bound = &file[..KEYRING_MAGIC.len() + 16];
         let plain = crypto::open(&keyring_key(root), nonce, sealed, bound).ok_or_else(|| {
             mismatch(
@@ -237,7 +255,10 @@ fn read_root(path: &Path) -> Result<Secret> {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            let found = format!("nothing at {}; make one with `likeness key init`, or restore it", path.display());
+            let found = format!(
+                "nothing at {}; make one with `likeness key init`, or restore it",
+                path.display()
+            );
             return Err(mismatch("root key", "a root key file", found));
         }
         Err(e) => return Err(OperatorError::file("reading the root key", path, e).into()),
@@ -245,12 +266,22 @@ fn read_root(path: &Path) -> Result<Secret> {
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         let found = format!("mode {mode:04o} on {}", path.display());
-        return Err(mismatch("root key", "a file that only its owner may read (mode 0600)", found));
+        return Err(mismatch(
+            "root key",
+            "a file that only its owner may read (mode 0600)",
+            found,
+        ));
     }
     let text = fs::read(path).map_err(|e| OperatorError::file("reading the root key", path, e))?;
     let text = Zeroizing::new(text);
     let expected = "the line `likeness-root-key-1:` and 64 hex digits";
-    let wrong = || mismatch("root key", expected, format!("{} bytes of another form", text.len()));
+    let wrong = || {
+        mismatch(
+            "root key",
+            expected,
+            format!("{} bytes of another form", text.len()),
+        )
+    };
     let digits = std::str::from_utf8(&text)
         .ok()
         .and_then(|t| t.trim_end().strip_prefix(ROOT_PREFIX))
@@ -309,7 +340,10 @@ mod tests {
         assert!(ring.projection("default").is_some());
         assert!(ring.projection("another").is_none());
         for file in [ROOT_FILE, KEYRING_FILE] {
-            let mode = fs::metadata(keys.join(file)).expect("exists").permissions().mode();
+            let mode = fs::metadata(keys.join(file))
+                .expect("exists")
+                .permissions()
+                .mode();
             assert_eq!(mode & 0o777, 0o600, "{file}");
         }
     }

@@ -82,14 +82,26 @@ mod tests {
             projection: RandomId([2; 16]),
         };
         let changed = [
-            Scheme { models: [3; 32], ..scheme.clone() },
-            Scheme { bits: Bits::B512, ..scheme.clone() },
-            Scheme { projection: RandomId([4; 16]), ..scheme.clone() },
+            Scheme {
+                models: [3; 32],
+                ..scheme.clone()
+            },
+            Scheme {
+                bits: Bits::B512,
+                ..scheme.clone()
+            },
+            Scheme {
+                projection: RandomId([4; 16]),
+                ..scheme.clone()
+            },
         ];
         for other in changed {
             assert_ne!(scheme.id(), other.id(), "{other}");
         }
-        let renamed = Scheme { models_name: "other words".to_owned(), ..scheme.clone() };
+        let renamed = Scheme {
+            models_name: "other words".to_owned(),
+            ..scheme.clone()
+        };
         assert_eq!(scheme.id(), renamed.id());
     }
 }

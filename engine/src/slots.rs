@@ -143,15 +143,32 @@ impl Slots {
             return Ok(());
         }
         let (what, expected, found) = if found[..14] != *MAGIC || found != with_checksum(found) {
-            ("slot file", "a slot file".to_owned(), "a damaged header, or another file".to_owned())
+            (
+                "slot file",
+                "a slot file".to_owned(),
+                "a damaged header, or another file".to_owned(),
+            )
         } else if found[14..18] != FORMAT.to_le_bytes() {
             let version = u32::from_le_bytes(found[14..18].try_into().expect("four bytes"));
-            ("slot file", format!("format {FORMAT}"), format!("format {version}"))
+            (
+                "slot file",
+                format!("format {FORMAT}"),
+                format!("format {version}"),
+            )
         } else {
             let theirs = crypto::hex(&found[18..34]);
-            ("slot file", format!("deployment {}", self.ring.deployment), format!("deployment {theirs}"))
+            (
+                "slot file",
+                format!("deployment {}", self.ring.deployment),
+                format!("deployment {theirs}"),
+            )
         };
-        Err(OperatorError::Format { what, expected, found }.into())
+        Err(OperatorError::Format {
+            what,
+            expected,
+            found,
+        }
+        .into())
     }
 
     /// How many slots the file has, the header included.
@@ -212,9 +229,9 @@ impl Slots {
         let mut free = self.free.lock();
         if free.is_empty() {
             let count = self.count()?;
-            let end = count.checked_add(GROW_SLOTS).ok_or_else(|| {
-                failed("growing the slot file", io::Error::other("2^32 slots are in use"))
-            })?;
+            let end = count
+                .checked_add(GROW_SLOTS)
+                .ok_or_else(|| failed("growing the slot file", io::Error::other("2^32 slots are in use")))?;
             let zeros = vec![0; GROW_SLOTS as usize * SLOT_BYTES];
             self.bytes
                 .write_at(offset(count), &zeros)
@@ -323,4 +340,3 @@ fn failed(doing: &'static str, error: io::Error) -> crate::Error {
     }
     .into()
 }
-

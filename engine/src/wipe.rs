@@ -53,6 +53,10 @@ impl<T: Copy + Default> Drop for Wiped<T> {
 /// freed (its last reordering of the layout), with arena and memory pattern off. With this setting none
 /// were, nor pixels, and a call took as long as before (9.1 ms). Freed large blocks go back to the kernel.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[allow(
+    unsafe_code,
+    reason = "glibc's setting has no safe wrapper; the need is measured above"
+)]
 pub(crate) fn overwrite_what_is_freed() {
     // SAFETY: `mallopt` takes two numbers and touches nothing of ours; glibc locks its own state. It is
     // unsafe only as every foreign function is. The byte is any but zero, which would switch it off.

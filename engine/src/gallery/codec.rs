@@ -33,7 +33,11 @@ pub(crate) struct Digest(pub [u8; 16]);
 
 impl Digest {
     pub fn of_person(key: &Secret, account: &Account, collection: RandomId, person: &PersonId) -> Self {
-        let parts: [&[u8]; 3] = [account.as_str().as_bytes(), &collection.0, person.as_str().as_bytes()];
+        let parts: [&[u8]; 3] = [
+            account.as_str().as_bytes(),
+            &collection.0,
+            person.as_str().as_bytes(),
+        ];
         Self(crypto::keyed_digest(key, "likeness v1 person digest", &parts))
     }
 
@@ -136,7 +140,11 @@ pub(crate) fn open(
 ) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
     let (header, nonce, sealed) = Header::split(record)?;
     let mut padded = crypto::open(&key.secret, &nonce, sealed, &header.bound(binding)).ok_or(Unreadable)?;
-    let length = padded.first_chunk::<4>().copied().map(u32::from_le_bytes).ok_or(Unreadable)?;
+    let length = padded
+        .first_chunk::<4>()
+        .copied()
+        .map(u32::from_le_bytes)
+        .ok_or(Unreadable)?;
     let length = usize::try_from(length).map_err(|_| Unreadable)?;
     if padded.len() < 4 + length {
         return Err(Unreadable);
@@ -258,7 +266,9 @@ pub(crate) fn check_format_text(text: &str, deployment: RandomId) -> Result<(), 
         return Ok(());
     }
     let mut lines = text.lines();
-    let format = lines.next().and_then(|l| l.strip_prefix("likeness data, format "));
+    let format = lines
+        .next()
+        .and_then(|l| l.strip_prefix("likeness data, format "));
     let theirs = lines.next().and_then(|l| l.strip_prefix("deployment "));
     let (expected, found) = match (format, theirs) {
         (Some(format), _) if format != FORMAT.to_string() => {
@@ -269,7 +279,10 @@ pub(crate) fn check_format_text(text: &str, deployment: RandomId) -> Result<(), 
             format!("deployment {deployment}, to which the key store belongs"),
             format!("deployment {theirs}"),
         ),
-        _ => (format!("a format file of format {FORMAT}"), "a file of another form".to_owned()),
+        _ => (
+            format!("a format file of format {FORMAT}"),
+            "a file of another form".to_owned(),
+        ),
     };
     Err(OperatorError::Format {
         what: "format",

@@ -78,7 +78,13 @@ pub(crate) struct Collection {
 }
 
 impl Collection {
-    pub fn new(account: Account, name: CollectionName, digest: Digest, scheme: Scheme, settings: CollectionSettings) -> Self {
+    pub fn new(
+        account: Account,
+        name: CollectionName,
+        digest: Digest,
+        scheme: Scheme,
+        settings: CollectionSettings,
+    ) -> Self {
         let bits = settings.bits;
         Self {
             account,
@@ -159,12 +165,17 @@ impl People {
         self.remove(digest);
         let number = self.free.pop().unwrap_or_else(|| {
             let number = u32::try_from(self.entries.len()).expect("a collection has fewer than 2^32 people");
-            self.entries.push(Entry { digest, rows: Vec::new() });
+            self.entries.push(Entry {
+                digest,
+                rows: Vec::new(),
+            });
             number
         });
         let current = scheme.id();
         let comparable = person.faces.iter().filter(|face| face.scheme == current);
-        let rows = comparable.map(|face| self.index.insert(number, &face.template)).collect();
+        let rows = comparable
+            .map(|face| self.index.insert(number, &face.template))
+            .collect();
         self.entries[number as usize] = Entry { digest, rows };
         self.numbers.insert(digest, number);
     }

@@ -42,7 +42,10 @@ pub(crate) fn open(data: &Path, ring: Arc<KeyRing>) -> Result<Vault> {
     // ORDER: slots before records, here and at the first start, so that a crash between leaves
     // nothing that looks like records whose slots were lost.
     if records_exist && slots_bytes < SLOT_BYTES as u64 {
-        return Err(incomplete("the slot file that belongs to the records", "none, or an empty one"));
+        return Err(incomplete(
+            "the slot file that belongs to the records",
+            "none, or an empty one",
+        ));
     }
     if !records_exist && slots_bytes > SLOT_BYTES as u64 {
         return Err(incomplete("the records that belong to the slot file", "none"));
@@ -63,7 +66,10 @@ fn make(data: &Path, format: &str) -> Result<()> {
     let unfinished = data.join("FORMAT.new");
     if let Some(Ok(entry)) = entries.find(|e| !e.as_ref().is_ok_and(|e| e.path() == unfinished)) {
         let found = format!("{} and no {FORMAT_FILE} file", entry.file_name().display());
-        return Err(incomplete("a data directory, or an empty one to make one in", &found));
+        return Err(incomplete(
+            "a data directory, or an empty one to make one in",
+            &found,
+        ));
     }
     let write = || -> std::io::Result<()> {
         let mut file = File::create(&unfinished)?;

@@ -77,7 +77,11 @@ impl Loader<'_> {
         let mut outcome = Ok(());
         vault.scan(family, &[], &[], &mut |key, record| {
             outcome = read(self, key.to_vec(), record);
-            if outcome.is_ok() { Scan::Continue } else { Scan::Stop }
+            if outcome.is_ok() {
+                Scan::Continue
+            } else {
+                Scan::Stop
+            }
         })?;
         outcome?;
         self.finish_erasures()
@@ -148,16 +152,25 @@ impl Loader<'_> {
     }
 
     fn erase(&mut self, family: Family, key: Vec<u8>, header: Option<Header>) -> Result<()> {
-        self.vault.plan_erase(&mut self.erase, family, key, header.as_ref());
+        self.vault
+            .plan_erase(&mut self.erase, family, key, header.as_ref());
         self.erasing += 1;
         self.report.erasures_finished += 1;
-        if self.erasing >= ERASE_GROUP { self.finish_erasures() } else { Ok(()) }
+        if self.erasing >= ERASE_GROUP {
+            self.finish_erasures()
+        } else {
+            Ok(())
+        }
     }
 
     fn finish_erasures(&mut self) -> Result<()> {
         self.erasing = 0;
         let plan = std::mem::take(&mut self.erase);
-        if plan.is_empty() { Ok(()) } else { self.vault.commit(plan) }
+        if plan.is_empty() {
+            Ok(())
+        } else {
+            self.vault.commit(plan)
+        }
     }
 }
 

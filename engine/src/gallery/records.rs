@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, Direction, IteratorMode, LogLevel,
-    Options, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, Direction, IteratorMode,
+    LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use crate::error::{OperatorError, Result};
@@ -82,7 +82,8 @@ impl RocksRecords {
         // A recycled log file would keep erased bytes past its end.
         options.set_recycle_log_file_num(0);
         let families = Family::ALL.map(|f| ColumnFamilyDescriptor::new(f.name(), family_options()));
-        let db = DB::open_cf_descriptors(&options, path, families).map_err(|e| failed("opening the records", e))?;
+        let db = DB::open_cf_descriptors(&options, path, families)
+            .map_err(|e| failed("opening the records", e))?;
         Ok(Self(db))
     }
 
@@ -184,7 +185,11 @@ mod tests {
             records
                 .scan(Family::Persons, prefix, after, &mut |key, _| {
                     seen.push(key.to_vec());
-                    if seen.len() == most { Scan::Stop } else { Scan::Continue }
+                    if seen.len() == most {
+                        Scan::Stop
+                    } else {
+                        Scan::Continue
+                    }
                 })
                 .expect("scanned");
             seen

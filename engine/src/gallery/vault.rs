@@ -99,7 +99,9 @@ impl Vault {
         let key = match self.slots.data_key(header.slot, header.data_key)? {
             Ok(key) => key,
             Err(SlotError::Erased) => return Ok(Found::Nothing),
-            Err(SlotError::Damaged | SlotError::UnknownWrappingKey) => return Ok(Found::Damaged(Some(header))),
+            Err(SlotError::Damaged | SlotError::UnknownWrappingKey) => {
+                return Ok(Found::Damaged(Some(header)));
+            }
         };
         Ok(match codec::open(record, &key, binding) {
             Ok(contents) => Found::Open { header, contents },
@@ -119,7 +121,12 @@ impl Vault {
     }
 
     /// Plans a record that is new, or that keeps all it had (`previous`): the data key stays.
-    pub fn plan_put(&self, plan: &mut Plan, record: &NewRecord<'_>, previous: Option<&Header>) -> Result<Header> {
+    pub fn plan_put(
+        &self,
+        plan: &mut Plan,
+        record: &NewRecord<'_>,
+        previous: Option<&Header>,
+    ) -> Result<Header> {
         if let Some(previous) = previous {
             let found = self.slots.data_key(previous.slot, previous.data_key)?;
             let key = found.map_err(|e| OperatorError::Store {
@@ -145,7 +152,12 @@ impl Vault {
         Ok(header)
     }
 
-    fn plan_put_under_new_key(&self, plan: &mut Plan, record: &NewRecord<'_>, generation: u64) -> Result<Header> {
+    fn plan_put_under_new_key(
+        &self,
+        plan: &mut Plan,
+        record: &NewRecord<'_>,
+        generation: u64,
+    ) -> Result<Header> {
         let key = DataKey::new();
         let header = Header {
             slot: self.slots.allocate()?,
@@ -153,7 +165,8 @@ impl Vault {
             generation,
             scheme: record.scheme,
         };
-        plan.new_slots.push((header.slot, self.slots.wrap(header.slot, &key)));
+        plan.new_slots
+            .push((header.slot, self.slots.wrap(header.slot, &key)));
         plan.put(header, &key, record);
         Ok(header)
     }
@@ -200,7 +213,8 @@ impl Vault {
             let images: Vec<_> = plan.superseded_slots.iter().map(|slot| (*slot, EMPTY)).collect();
             self.slots.write(&images)?;
         }
-        self.slots.release(plan.erased_slots.into_iter().chain(plan.superseded_slots));
+        self.slots
+            .release(plan.erased_slots.into_iter().chain(plan.superseded_slots));
         Ok(())
     }
 
@@ -214,7 +228,11 @@ impl Vault {
             }
         })?;
         if !all_named {
-            let kept: HashSet<u32> = orphans.iter().map(|(slot, _)| *slot).chain(named.iter().copied()).collect();
+            let kept: HashSet<u32> = orphans
+                .iter()
+                .map(|(slot, _)| *slot)
+                .chain(named.iter().copied())
+                .collect();
             self.slots.set_free(&|slot| kept.contains(&slot))?;
             return Ok(0);
         }

@@ -99,7 +99,10 @@ impl Writer {
     }
 
     /// Runs something while no change runs.
-    pub fn alone<T: Send + 'static>(&self, work: impl FnOnce(&Vault) -> Result<T> + Send + 'static) -> Result<T> {
+    pub fn alone<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Vault) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let (reply, outcome) = sync_channel(1);
         // The caller may have gone; what was done stays.
         self.send(Job::Alone(Box::new(move |vault| drop(reply.send(work(vault))))))?;

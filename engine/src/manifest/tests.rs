@@ -53,8 +53,8 @@ fn every_mistake_names_what_was_expected_and_what_was_found() {
             "expected a file name beside",
         ),
         (
-            "blake3 = \"cf3d",
-            "blake3 = \"xy3d",
+            "\nblake3 = \"cf3d",
+            "\nblake3 = \"xy3d",
             "expected 64 hexadecimal digits, found xy3d",
         ),
         (
