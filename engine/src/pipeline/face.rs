@@ -11,9 +11,13 @@ pub(super) const CANDIDATE_SCORE_MIN: f32 = 0.3;
 /// beyond the photograph where a face does.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bounds {
+    /// The left edge.
     pub left: f32,
+    /// The upper edge.
     pub top: f32,
+    /// The right edge.
     pub right: f32,
+    /// The lower edge.
     pub bottom: f32,
 }
 
