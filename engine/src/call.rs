@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::{Result, Stopped};
+use crate::names::RandomId;
 
 /// A stage of a call, in the order in which a reader meets them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,15 +71,17 @@ impl Cancel {
 /// ```
 #[derive(Default)]
 pub struct Call {
+    request: RandomId,
     cancel: Cancel,
     steps: Vec<(Step, Duration)>,
 }
 
 impl Call {
-    /// A call that stops before the first stage after `cancel` was raised. [`Call::default`] never
-    /// stops (tools and tests).
-    pub fn new(cancel: Cancel) -> Self {
+    /// A call named `request` that stops before the first stage after `cancel` was raised.
+    /// [`Call::default`] has no name and never stops (tools and tests).
+    pub fn new(request: RandomId, cancel: Cancel) -> Self {
         Self {
+            request,
             cancel,
             steps: Vec::with_capacity(8),
         }
@@ -104,6 +107,11 @@ impl Call {
         }
     }
 
+    /// The call's name, as receipts record it.
+    pub fn request(&self) -> RandomId {
+        self.request
+    }
+
     /// The stages that ran, in order, with the time each took in all.
     pub fn steps(&self) -> &[(Step, Duration)] {
         &self.steps
@@ -125,7 +133,7 @@ mod tests {
     #[test]
     fn a_cancelled_call_stops_before_its_next_stage() {
         let cancel = Cancel::default();
-        let mut call = Call::new(cancel.clone());
+        let mut call = Call::new(RandomId::default(), cancel.clone());
         call.step(Step::Decode, || Ok(())).expect("not cancelled yet");
         cancel.cancel();
         let mut ran = false;

@@ -9,7 +9,11 @@ use crate::config::Limits;
 use crate::embedding::Embedding;
 use crate::error::{OperatorError, RequestError, Result};
 use crate::gallery::collection::{Collection, CollectionInfo, CollectionSettings};
-use crate::gallery::{Footprint, Gallery, LoadReport, Match, Page, ProfileChange, Query, directory};
+use crate::gallery::erasures::Backlog;
+use crate::gallery::{
+    CollectionErasure, ErasureReceipt, Footprint, Gallery, LoadReport, Match, Page, PersonErasure,
+    ProfileChange, Query, directory,
+};
 use crate::keys::KeyRing;
 use crate::manifest::Calibration;
 use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId};
@@ -39,6 +43,8 @@ pub struct EngineConfig {
     pub limits: Limits,
     /// Photographs in work at once.
     pub workers: usize,
+    /// Start although the erasure log is shorter than its anchor; that is then written into the log.
+    pub accept_short_log: bool,
 }
 
 /// A collection that a call works on. It stays valid when the collection is deleted meanwhile: calls
@@ -103,7 +109,13 @@ impl Engine {
             config.limits.clone(),
             config.workers,
         )?;
-        let (gallery, report) = Gallery::open(directory::open(&config.data, Arc::clone(&ring))?)?;
+        let (vault, destroyed) = directory::open(
+            &config.data,
+            &config.keys,
+            Arc::clone(&ring),
+            config.accept_short_log,
+        )?;
+        let (gallery, report) = Gallery::open(vault, &destroyed)?;
         let protectors = ring
             .projections()
             .map(|key| (key.id, Protector::new(key.secret.expose(), pipeline.dim())))
@@ -219,8 +231,11 @@ impl Engine {
         account: &Account,
         name: &CollectionName,
         call: &mut Call,
-    ) -> Result<usize> {
-        call.step(Step::Store, || self.gallery.delete_collection(account, name))
+    ) -> Result<CollectionErasure> {
+        let request = call.request();
+        call.step(Step::Store, || {
+            self.gallery.delete_collection(account, name, request)
+        })
     }
 
     // --- Photographs
@@ -391,7 +406,10 @@ impl Engine {
         change: ProfileChange,
         call: &mut Call,
     ) -> Result<Person> {
-        call.step(Step::Store, || self.gallery.update(&collection.0, id, change))
+        let request = call.request();
+        call.step(Step::Store, || {
+            self.gallery.update(&collection.0, id, change, request)
+        })
     }
 
     /// Deletes faces, but never a person's last; they are no longer readable when it returns.
@@ -404,9 +422,10 @@ impl Engine {
         id: &PersonId,
         faces: Vec<FaceId>,
         call: &mut Call,
-    ) -> Result<Person> {
+    ) -> Result<(Person, ErasureReceipt)> {
+        let request = call.request();
         call.step(Step::Store, || {
-            self.gallery.delete_faces(&collection.0, id, faces)
+            self.gallery.delete_faces(&collection.0, id, faces, request)
         })
     }
 
@@ -416,8 +435,58 @@ impl Engine {
     ///
     /// # Errors
     /// Nobody has that PersonID.
-    pub fn delete_person(&self, collection: &CollectionRef, id: &PersonId, call: &mut Call) -> Result<usize> {
-        call.step(Step::Store, || self.gallery.delete(&collection.0, id))
+    pub fn delete_person(
+        &self,
+        collection: &CollectionRef,
+        id: &PersonId,
+        call: &mut Call,
+    ) -> Result<PersonErasure> {
+        let request = call.request();
+        call.step(Step::Store, || self.gallery.delete(&collection.0, id, request))
+    }
+
+    /// Erases everyone of this PersonID in every collection of an account; nobody is no error.
+    ///
+    /// # Errors
+    /// The store failed; what is in no receipt was not erased.
+    pub fn erase_everywhere(
+        &self,
+        account: &Account,
+        id: &PersonId,
+        call: &mut Call,
+    ) -> Result<Vec<(CollectionName, PersonErasure)>> {
+        let request = call.request();
+        call.step(Step::Store, || {
+            self.gallery.erase_everywhere(account, id, request)
+        })
+    }
+
+    // --- Receipts
+
+    /// What is erased and not yet purged.
+    pub fn backlog(&self) -> Backlog {
+        self.gallery.backlog()
+    }
+
+    /// Receipts in the erasure log.
+    pub fn receipts(&self) -> u64 {
+        self.gallery.receipts()
+    }
+
+    /// The bytes of one receipt, as [`crate::receipts::Receipt`] reads them.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn receipt(&self, sequence: u64) -> Result<Option<Vec<u8>>> {
+        self.gallery.receipt(sequence)
+    }
+
+    /// The latest signed checkpoint of the erasure log.
+    ///
+    /// # Errors
+    /// The anchor cannot be read.
+    pub fn checkpoint(&self) -> Result<Option<Vec<u8>>> {
+        self.gallery.checkpoint()
     }
 
     // --- Matching

@@ -112,6 +112,9 @@ pub enum RequestError {
     /// No face of that id with this person.
     #[error("the person has no face of this id")]
     NoFaceOfThatId,
+    /// No receipt of that number in the erasure log.
+    #[error("the erasure log has no receipt of this sequence number")]
+    NoReceipt,
     /// Deleting these faces would leave a person without a face.
     #[error("a person keeps at least one face; delete the person instead")]
     LastFace,
@@ -179,6 +182,12 @@ pub enum OperatorError {
         expected: String,
         found: String,
     },
+    /// The erasure log lacks receipts that it once had. The next start refuses too, unless the operator
+    /// accepts it, which is then written into the log.
+    #[error(
+        "erasure log: expected at least {expected} receipts, as its anchor in the key store says, found {found}"
+    )]
+    ErasureLogShort { expected: u64, found: u64 },
     /// The store failed. What was acknowledged before is kept; the next start reads the truth from disk.
     #[error("the store failed while {doing}: {detail}")]
     Store { doing: &'static str, detail: String },

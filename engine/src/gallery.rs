@@ -6,8 +6,10 @@
 pub(crate) mod codec;
 pub(crate) mod collection;
 pub(crate) mod directory;
+pub(crate) mod erasures;
 pub(crate) mod index;
 mod load;
+mod purge;
 pub(crate) mod records;
 pub(crate) mod vault;
 mod writer;
@@ -19,19 +21,23 @@ mod top;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::error::{RequestError, Result};
+use crate::crypto;
+use crate::error::{OperatorError, RequestError, Result};
 use crate::gallery::codec::{Binding, Digest, Header};
 use crate::gallery::collection::{Collection, CollectionInfo, CollectionSettings};
+use crate::gallery::erasures::{Backlog, Issued};
+use crate::gallery::purge::Purger;
 use crate::gallery::records::{Family, Scan};
-use crate::gallery::vault::{Found, NewRecord, Plan, Vault};
-use crate::gallery::writer::{Current, Edit, Writer};
+use crate::gallery::vault::{Asked, Found, NewRecord, Plan, Vault};
+use crate::gallery::writer::{Changed, Current, Edit, Writer};
 use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId};
 use crate::person::{NewFace, Person, Profile, StoredFace, Timestamp};
+use crate::receipts::{self, KEYS_PER_RECEIPT_MAX};
 use crate::scheme::{Scheme, SchemeId};
 use crate::template::Probe;
 
@@ -70,6 +76,62 @@ pub struct ProfileChange {
     pub tags: Option<Vec<String>>,
 }
 
+/// A receipt of an erasure, and what alone can tell whom it is about.
+#[derive(Debug, Clone)]
+pub struct ErasureReceipt {
+    /// Its place in the log.
+    pub sequence: u64,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// The receipt's subject is BLAKE3, keyed with this, of the length-prefixed account, collection and
+    /// PersonID. It is not kept: a digest that could be recomputed would itself name the person for ever.
+    pub nonce: [u8; 32],
+}
+
+/// A person erased.
+#[derive(Debug, Clone)]
+pub struct PersonErasure {
+    /// Faces that went; 0 for a damaged record.
+    pub faces: usize,
+    /// The proof.
+    pub receipt: ErasureReceipt,
+}
+
+/// A collection erased.
+#[derive(Debug, Clone)]
+pub struct CollectionErasure {
+    /// People that went with it.
+    pub persons: usize,
+    /// One receipt for the collection, then one for every 4,096 people.
+    pub receipts: Vec<Issued>,
+    /// As of [`ErasureReceipt::nonce`], for the account and the collection.
+    pub nonce: [u8; 32],
+}
+
+struct Nonce([u8; 32]);
+
+impl Nonce {
+    fn new() -> Self {
+        Self(crypto::random())
+    }
+
+    fn subject(&self, account: &Account, collection: &CollectionName, id: Option<&PersonId>) -> [u8; 32] {
+        receipts::subject(&self.0, account, collection, id)
+    }
+
+    fn receipt(&self, issued: Option<Issued>) -> Result<ErasureReceipt> {
+        let issued = issued.ok_or_else(|| OperatorError::Store {
+            doing: "reading the receipt of an erasure",
+            detail: "the erasure was carried out without one".to_owned(),
+        })?;
+        Ok(ErasureReceipt {
+            sequence: issued.sequence,
+            bytes: issued.bytes,
+            nonce: self.0,
+        })
+    }
+}
+
 /// What is kept of one person, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footprint {
@@ -85,6 +147,7 @@ pub struct Footprint {
 pub(crate) struct Gallery {
     vault: Arc<Vault>,
     writer: Writer,
+    purger: Purger,
     /// Changed by the writer alone, so that disk and memory never disagree on who exists.
     collections: Arc<RwLock<Collections>>,
 }
@@ -93,10 +156,14 @@ type Collections = BTreeMap<(Account, CollectionName), Arc<Collection>>;
 
 impl Gallery {
     /// Rebuilds everything in memory from the vault, and finishes what a crash left unfinished.
-    pub fn open(vault: Vault) -> Result<(Self, LoadReport)> {
+    ///
+    /// `destroyed` are the keys that the erasure log says are gone.
+    pub fn open(vault: Vault, destroyed: &HashSet<RandomId>) -> Result<(Self, LoadReport)> {
         let vault = Arc::new(vault);
-        let (collections, report) = load::load(&vault)?;
+        let (collections, report) = load::load(&vault, destroyed)?;
+        vault.advance_anchor()?;
         let gallery = Self {
+            purger: Purger::start(Arc::clone(&vault), report.erasures_finished > 0)?,
             writer: Writer::start(Arc::clone(&vault))?,
             vault,
             collections: Arc::new(RwLock::new(collections)),
@@ -177,11 +244,22 @@ impl Gallery {
     }
 
     /// Erases a collection and everyone in it; answers how many people were.
-    pub fn delete_collection(&self, account: &Account, name: &CollectionName) -> Result<usize> {
+    pub fn delete_collection(
+        &self,
+        account: &Account,
+        name: &CollectionName,
+        request: RandomId,
+    ) -> Result<CollectionErasure> {
+        let nonce = Nonce::new();
+        let asked = Asked {
+            request,
+            subject: nonce.subject(account, name, None),
+            ..Asked::default()
+        };
         let digest = Digest::of_collection(self.vault.ring.digest(), account, name);
         let key = (account.clone(), name.clone());
         let collections = Arc::clone(&self.collections);
-        self.writer.alone(move |vault| {
+        let (persons, receipts) = self.writer.alone(move |vault| {
             let records = collection_records(vault, digest)?;
             if records.is_empty() {
                 return Err(RequestError::NoCollection.into());
@@ -189,14 +267,70 @@ impl Gallery {
             let ids: Vec<Vec<u8>> = records.iter().map(|(key, _)| key[16..].to_vec()).collect();
             // ORDER: the collection before its people. A crash between leaves people of no collection,
             // whom the next start erases; the other order could leave half a collection serving.
-            erase_collections(vault, records)?;
+            let mut receipts = vec![erase_collections(vault, records, asked)?];
             // ORDER: store before memory: a refused deletion leaves the collection as it was.
             if let Some(collection) = collections.write().remove(&key) {
                 collection.set_deleted();
             }
-            ids.iter()
-                .try_fold(0, |erased, id| Ok(erased + erase_people_of(vault, id)?))
+            let mut persons = 0;
+            for id in ids {
+                persons += erase_people_of(vault, &id, asked, &mut receipts)?;
+            }
+            vault.advance_anchor()?;
+            Ok((persons, receipts))
+        })?;
+        self.purger.wake();
+        Ok(CollectionErasure {
+            persons,
+            receipts,
+            nonce: nonce.0,
         })
+    }
+
+    /// Erases everyone of this PersonID in every collection of an account.
+    pub fn erase_everywhere(
+        &self,
+        account: &Account,
+        id: &PersonId,
+        request: RandomId,
+    ) -> Result<Vec<(CollectionName, PersonErasure)>> {
+        let own: Vec<_> = {
+            let collections = self.collections.read();
+            collections
+                .values()
+                .filter(|c| c.account == *account)
+                .cloned()
+                .collect()
+        };
+        let mut erased = Vec::new();
+        for collection in own {
+            match self.delete(&collection, id, request) {
+                Ok(erasure) => erased.push((collection.name.clone(), erasure)),
+                Err(crate::Error::Request(RequestError::NoPerson | RequestError::NoCollection)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(erased)
+    }
+
+    /// What is erased and not yet purged.
+    pub fn backlog(&self) -> Backlog {
+        self.vault.log.backlog()
+    }
+
+    /// Receipts in the log.
+    pub fn receipts(&self) -> u64 {
+        self.vault.log.size()
+    }
+
+    /// The bytes of one receipt.
+    pub fn receipt(&self, sequence: u64) -> Result<Option<Vec<u8>>> {
+        self.vault.log.receipt(sequence)
+    }
+
+    /// The latest signed checkpoint.
+    pub fn checkpoint(&self) -> Result<Option<Vec<u8>>> {
+        self.vault.log.anchor()
     }
 
     fn digest(&self, collection: &Collection, id: &PersonId) -> Digest {
@@ -229,6 +363,7 @@ impl Gallery {
             add_faces(&mut person, faces, &own)?;
             Ok(Edit::Keep(person))
         })
+        .map(|(person, _)| person)
     }
 
     /// Adds faces to a person.
@@ -244,6 +379,7 @@ impl Gallery {
             add_faces(&mut person, faces, &own)?;
             Ok(Edit::Keep(person))
         })
+        .map(|(person, _)| person)
     }
 
     /// Changes a person's name or tags.
@@ -252,7 +388,9 @@ impl Gallery {
         collection: &Arc<Collection>,
         id: &PersonId,
         change: ProfileChange,
+        request: RandomId,
     ) -> Result<Person> {
+        let asked = self.asked(collection, id, request).0;
         self.change(collection, id, move |current| {
             let mut person = present(current)?;
             if let Some(name) = change.name {
@@ -264,8 +402,9 @@ impl Gallery {
             person.profile = person.profile.checked()?;
             person.updated = Timestamp::now();
             // What was replaced is removed: it must not stay readable.
-            Ok(Edit::Reduce(person))
+            Ok(Edit::Reduce(person, asked))
         })
+        .map(|(person, _)| person)
     }
 
     /// Deletes faces of a person, but never the last.
@@ -274,8 +413,10 @@ impl Gallery {
         collection: &Arc<Collection>,
         id: &PersonId,
         faces: Vec<FaceId>,
-    ) -> Result<Person> {
-        self.change(collection, id, move |current| {
+        request: RandomId,
+    ) -> Result<(Person, ErasureReceipt)> {
+        let (mut asked, nonce) = self.asked(collection, id, request);
+        let (person, receipt) = self.change(collection, id, move |current| {
             if faces.is_empty() {
                 return Err(RequestError::invalid("face_ids", "at least one face", "none").into());
             }
@@ -290,9 +431,11 @@ impl Gallery {
             if person.faces.is_empty() {
                 return Err(RequestError::LastFace.into());
             }
+            asked.faces = u32::try_from(faces.len()).unwrap_or(u32::MAX);
             person.updated = Timestamp::now();
-            Ok(Edit::Reduce(person))
-        })
+            Ok(Edit::Reduce(person, asked))
+        })?;
+        Ok((person, nonce.receipt(receipt)?))
     }
 
     fn change(
@@ -300,29 +443,55 @@ impl Gallery {
         collection: &Arc<Collection>,
         id: &PersonId,
         edit: impl FnOnce(Current) -> Result<Edit> + Send + 'static,
-    ) -> Result<Person> {
-        let person = self
-            .writer
-            .change(collection, self.digest(collection, id), edit)?;
-        person.ok_or_else(|| RequestError::NoPerson.into())
+    ) -> Result<(Person, Option<Issued>)> {
+        let Changed { person, receipt } =
+            self.writer
+                .change(collection, self.digest(collection, id), edit)?;
+        if receipt.is_some() {
+            self.purger.wake();
+        }
+        Ok((person.ok_or(RequestError::NoPerson)?, receipt))
     }
 
-    /// Erases a person: the data key is overwritten and synced, the bits in the index are
-    /// overwritten, the record is deleted. Answers how many faces went (0 for a damaged record).
-    pub fn delete(&self, collection: &Arc<Collection>, id: &PersonId) -> Result<usize> {
+    /// Who asks for an erasure of whom, and the nonce that alone can tell whom a receipt is about.
+    fn asked(&self, collection: &Collection, id: &PersonId, request: RandomId) -> (Asked, Nonce) {
+        let nonce = Nonce::new();
+        let asked = Asked {
+            request,
+            subject: nonce.subject(&collection.account, &collection.name, Some(id)),
+            ..Asked::default()
+        };
+        (asked, nonce)
+    }
+
+    /// Erases a person: the erasure is logged, the data key is overwritten and synced, the record is
+    /// deleted, the bits in the index are overwritten; then the purge follows.
+    pub fn delete(
+        &self,
+        collection: &Arc<Collection>,
+        id: &PersonId,
+        request: RandomId,
+    ) -> Result<PersonErasure> {
+        let (mut asked, nonce) = self.asked(collection, id, request);
         let (count, faces) = std::sync::mpsc::sync_channel(1);
-        self.writer
+        let changed = self
+            .writer
             .change(collection, self.digest(collection, id), move |current| {
                 let faces = match current {
                     Current::Absent => return Err(RequestError::NoPerson.into()),
                     Current::Present(person) => person.faces.len(),
                     Current::Damaged => 0,
                 };
+                asked.faces = u32::try_from(faces).unwrap_or(u32::MAX);
                 // Room for the one number was made above.
                 let _ = count.send(faces);
-                Ok(Edit::Erase)
+                Ok(Edit::Erase(asked))
             })?;
-        Ok(faces.recv().unwrap_or(0))
+        self.purger.wake();
+        Ok(PersonErasure {
+            faces: faces.recv().unwrap_or(0),
+            receipt: nonce.receipt(changed.receipt)?,
+        })
     }
 
     /// One person.
@@ -567,19 +736,26 @@ fn put_collection(
 }
 
 /// Records erased together when a collection goes.
-const ERASE_GROUP: usize = 4096;
+const ERASE_GROUP: usize = KEYS_PER_RECEIPT_MAX;
 
-fn erase_collections(vault: &Vault, records: Vec<(Vec<u8>, Vec<u8>)>) -> Result<()> {
+fn erase_collections(vault: &Vault, records: Vec<(Vec<u8>, Vec<u8>)>, asked: Asked) -> Result<Issued> {
     let mut plan = Plan::default();
+    let ticket = plan.begin_erasure(asked);
     for (key, record) in records {
         let header = Header::parse(&record).ok();
         vault.plan_erase(&mut plan, Family::Collections, key, header.as_ref())?;
     }
-    vault.commit(plan)
+    vault.commit(plan)?;
+    Ok(ticket.get().cloned().expect("a commit issues its receipts"))
 }
 
 /// Erases every person whose key begins with a collection's id.
-fn erase_people_of(vault: &Vault, collection: &[u8]) -> Result<usize> {
+fn erase_people_of(
+    vault: &Vault,
+    collection: &[u8],
+    asked: Asked,
+    receipts: &mut Vec<Issued>,
+) -> Result<usize> {
     let mut erased = 0;
     loop {
         let mut group = Vec::new();
@@ -596,9 +772,11 @@ fn erase_people_of(vault: &Vault, collection: &[u8]) -> Result<usize> {
         }
         erased += group.len();
         let mut plan = Plan::default();
+        let ticket = plan.begin_erasure(asked);
         for (key, header) in group {
             vault.plan_erase(&mut plan, Family::Persons, key, header.as_ref())?;
         }
         vault.commit(plan)?;
+        receipts.extend(ticket.get().cloned());
     }
 }

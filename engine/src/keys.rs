@@ -169,6 +169,13 @@ impl KeyRing {
             .secret
     }
 
+    pub fn signing(&self) -> &Secret {
+        &self
+            .newest(Purpose::Signing, "")
+            .expect("checked when the ring was opened")
+            .secret
+    }
+
     pub fn wrapping(&self) -> &RingKey {
         self.newest(Purpose::Wrapping, "")
             .expect("checked when the ring was opened")
@@ -302,7 +309,7 @@ fn sync_parent(directory: &Path) -> Result<()> {
 }
 
 /// Writes a private file so that after a crash it is whole or absent.
-fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let temporary: PathBuf = path.with_extension("new");
     let write = || -> std::io::Result<()> {

@@ -96,7 +96,7 @@ impl Default for Account {
 }
 
 /// A random 128-bit name given by the engine: of a collection, a data key, a key, a deployment.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RandomId(pub(crate) [u8; 16]);
 
 impl RandomId {

@@ -198,8 +198,8 @@ impl Slots {
         Ok(image)
     }
 
-    /// Visits every slot after the header that is not empty.
-    pub fn each_used(&self, mut visit: impl FnMut(u32)) -> Result<()> {
+    /// Visits every slot after the header that is not empty, with the id of the data key it should hold.
+    pub fn each_used(&self, mut visit: impl FnMut(u32, RandomId)) -> Result<()> {
         let count = self.count()?;
         let mut buffer = vec![0; GROW_SLOTS as usize * SLOT_BYTES];
         let mut first = 0;
@@ -211,7 +211,7 @@ impl Slots {
                 .map_err(|e| failed("reading the slot file", e))?;
             for (slot, image) in (first..).zip(chunk.chunks_exact(SLOT_BYTES)) {
                 if slot != 0 && image != EMPTY {
-                    visit(slot);
+                    visit(slot, RandomId(image[20..36].try_into().expect("16 bytes")));
                 }
             }
             first += here;
@@ -295,6 +295,18 @@ impl Slots {
         }
         let image = self.read(slot)?;
         Ok(image != EMPTY && (image[20..36] == id.0 || image != with_checksum(image)))
+    }
+
+    /// What a slot says its key is committed to.
+    pub fn commitment(&self, slot: u32) -> Result<[u8; COMMITMENT_BYTES]> {
+        let image = self.read(slot)?;
+        Ok(image[108..124].try_into().expect("16 bytes"))
+    }
+
+    /// Slots that hold something, while nothing is being written.
+    pub fn live(&self) -> Result<u64> {
+        let free = self.free.lock().len() as u64;
+        Ok(u64::from(self.count()?) - 1 - free)
     }
 
     /// Marks those of the slots that were lost with the end of the file: once it grows again they

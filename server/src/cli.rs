@@ -9,6 +9,7 @@ pub mod key;
 pub mod matching;
 pub mod models;
 pub mod person;
+pub mod receipt;
 pub mod serve;
 
 use std::io::Write as _;
@@ -60,6 +61,7 @@ enum Command {
     Detect(matching::DetectCommand),
     Person(person::PersonCommand),
     Delete(person::DeleteCommand),
+    Receipt(receipt::ReceiptCommand),
     Key(key::KeyCommand),
     Models(models::ModelsCommand),
     Eval(eval::EvalCommand),
@@ -127,6 +129,7 @@ impl Cli {
             Command::Detect(command) => asking(client::block_on(command.run(server))),
             Command::Person(command) => asking(client::block_on(command.run(server))),
             Command::Delete(command) => asking(client::block_on(command.run(server))),
+            Command::Receipt(command) => asking(client::block_on(command.run(server))),
             Command::Key(command) => asking(command.run()),
             Command::Models(command) => Ok(command.run(self.json).map(|()| None)?),
             Command::Eval(command) => asking(command.run()),

@@ -54,6 +54,11 @@ pub struct ServeConfig {
     )]
     pub drain_seconds: u64,
 
+    /// Start although the erasure log is shorter than its anchor says: erasures may be undone. It is
+    /// written into the log that this was accepted
+    #[arg(long)]
+    pub accept_short_erasure_log: bool,
+
     /// Listen on an address other than loopback although nothing is encrypted and nobody is asked who
     /// they are: only behind something that does both
     #[arg(long)]
@@ -112,6 +117,7 @@ impl ServeConfig {
             runtime,
             limits: Limits::default(),
             workers: self.workers(),
+            accept_short_log: self.accept_short_erasure_log,
         })
     }
 

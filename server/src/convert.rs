@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use likeness_engine::{
-    Bits, Bounds, Choose, CollectionInfo, CollectionName, Consent, FaceId, Match, PAGE_ITEMS_MAX, Person,
-    PersonId, Profile, RequestError, Result, StoredFace, TOP_K_MAX, Timestamp,
+    Bits, Bounds, Choose, CollectionErasure, CollectionInfo, CollectionName, Consent, ErasureReceipt, FaceId,
+    Match, PAGE_ITEMS_MAX, Person, PersonId, Profile, RequestError, Result, StoredFace, TOP_K_MAX, Timestamp,
 };
 use likeness_proto::v1;
 
@@ -121,7 +121,8 @@ fn time_from_wire(time: prost_types::Timestamp) -> Result<Timestamp> {
         .ok_or_else(|| RequestError::invalid("consent.given", "a time since 1970", "another").into())
 }
 
-fn time(time: Timestamp) -> Option<prost_types::Timestamp> {
+/// A moment, on the wire.
+pub fn time(time: Timestamp) -> Option<prost_types::Timestamp> {
     Some(prost_types::Timestamp::from(
         SystemTime::UNIX_EPOCH + Duration::from_millis(time.0),
     ))
@@ -164,6 +165,30 @@ fn stored_face(face: &StoredFace) -> v1::StoredFace {
         enrolled: time(face.enrolled),
         detection_score: face.detection_score,
     }
+}
+
+/// A number of things that has its limit elsewhere.
+pub fn count(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// A receipt of erasure, on the wire.
+pub fn receipt(receipt: ErasureReceipt) -> v1::ErasureReceipt {
+    v1::ErasureReceipt {
+        sequence: receipt.sequence,
+        receipt: receipt.bytes,
+        nonce: receipt.nonce.to_vec(),
+    }
+}
+
+/// The receipts of a collection's erasure, on the wire.
+pub fn collection_receipts(erased: CollectionErasure) -> Vec<v1::ErasureReceipt> {
+    let receipts = erased.receipts.into_iter().map(|issued| v1::ErasureReceipt {
+        sequence: issued.sequence,
+        receipt: issued.bytes,
+        nonce: erased.nonce.to_vec(),
+    });
+    receipts.collect()
 }
 
 /// A person found, on the wire.

@@ -14,6 +14,7 @@ use std::time::Duration;
 use likeness_engine::{Engine, LoadReport};
 use likeness_proto::v1;
 use likeness_proto::v1::collection_service_server::CollectionServiceServer;
+use likeness_proto::v1::erasure_service_server::ErasureServiceServer;
 use likeness_proto::v1::matching_service_server::MatchingServiceServer;
 use likeness_proto::v1::person_service_server::PersonServiceServer;
 use tokio::net::TcpListener;
@@ -75,6 +76,7 @@ pub async fn serve(
     reporter.set_serving::<CollectionServiceServer<Service>>().await;
     reporter.set_serving::<PersonServiceServer<Service>>().await;
     reporter.set_serving::<MatchingServiceServer<Service>>().await;
+    reporter.set_serving::<ErasureServiceServer<Service>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -96,6 +98,7 @@ pub async fn serve(
             CollectionServiceServer::new(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
         )
         .add_service(PersonServiceServer::new(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(ErasureServiceServer::new(service.clone()))
         .add_service(MatchingServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .serve_with_incoming_shutdown(incoming, async move {
             shutdown.await;
@@ -105,6 +108,7 @@ pub async fn serve(
                 .await;
             reporter.set_not_serving::<PersonServiceServer<Service>>().await;
             reporter.set_not_serving::<MatchingServiceServer<Service>>().await;
+            reporter.set_not_serving::<ErasureServiceServer<Service>>().await;
             let _ = begun.send(());
         });
     let deadline = async {

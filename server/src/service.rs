@@ -1,13 +1,14 @@
 //! The RPCs: each checks its request, passes a gate to the engine, and answers.
 
 mod collections;
+mod erasure;
 mod matching;
 mod persons;
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use likeness_engine::{Account, Call, Cancel, CollectionName, CollectionRef, Engine, Result};
+use likeness_engine::{Account, Call, Cancel, CollectionName, CollectionRef, Engine, RandomId, Result};
 use likeness_proto::v1;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Response, Status};
@@ -46,12 +47,13 @@ impl Service {
 
     fn begin(&self, interface: &'static str) -> Ongoing {
         let cancel = Cancel::default();
+        let request = RandomId::random();
         Ongoing {
             service: Arc::clone(&self.0),
             interface,
-            request_id: request_id(),
+            request_id: request.to_string(),
             began: Instant::now(),
-            call: Call::new(cancel.clone()),
+            call: Call::new(request, cancel.clone()),
             scheme: String::new(),
             guard: CancelOnDrop(cancel),
         }
@@ -123,6 +125,10 @@ answers!(
     CompareFacesResponse,
     VerifyPersonResponse,
     SearchPersonsResponse,
+    EraseEverywhereResponse,
+    GetErasureReceiptResponse,
+    ListErasureReceiptsResponse,
+    GetErasureStatusResponse,
 );
 
 impl Ongoing {
@@ -215,9 +221,4 @@ impl Ongoing {
 fn insert_id(metadata: &mut tonic::metadata::MetadataMap, request_id: &str) {
     let value: MetadataValue<_> = request_id.parse().expect("hex digits are a metadata value");
     metadata.insert(REQUEST_ID, value);
-}
-
-/// 128 random bits: names a call in log and reply, and says nothing about it.
-fn request_id() -> String {
-    likeness_engine::RandomId::random().to_string()
 }

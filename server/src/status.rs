@@ -164,6 +164,7 @@ fn request_saying(error: &RequestError) -> Saying {
         RequestError::NoPerson => (Code::NotFound, "PERSON_NOT_FOUND"),
         RequestError::PersonExists => (Code::AlreadyExists, "PERSON_EXISTS"),
         RequestError::NoFaceOfThatId => (Code::NotFound, "FACE_NOT_FOUND"),
+        RequestError::NoReceipt => (Code::NotFound, "RECEIPT_NOT_FOUND"),
         RequestError::LastFace => (Code::FailedPrecondition, "LAST_FACE"),
         RequestError::FacesPerPerson { .. } => (Code::FailedPrecondition, "TOO_MANY_FACES_FOR_PERSON"),
         RequestError::SchemeMismatch { .. } => (Code::FailedPrecondition, "SCHEME_MISMATCH"),
@@ -179,9 +180,10 @@ fn operator_saying(error: &OperatorError) -> Saying {
         OperatorError::ModelMismatch { .. } | OperatorError::Inference { .. } => {
             Saying::new(Code::Unavailable, "MODEL_FAILED", message)
         }
-        OperatorError::Keys { .. } | OperatorError::Format { .. } | OperatorError::File { .. } => {
-            Saying::new(Code::Unavailable, "MISCONFIGURED", message)
-        }
+        OperatorError::Keys { .. }
+        | OperatorError::Format { .. }
+        | OperatorError::File { .. }
+        | OperatorError::ErasureLogShort { .. } => Saying::new(Code::Unavailable, "MISCONFIGURED", message),
         OperatorError::Store { .. } | OperatorError::Poisoned => {
             Saying::new(Code::Unavailable, "STORE_FAILED", message).retry()
         }

@@ -1,7 +1,7 @@
 //! One collection in memory: its settings, and the people who can be found in it.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
@@ -75,9 +75,16 @@ pub(crate) struct Collection {
     pub people: RwLock<People>,
     /// Set by the writer when the collection goes; whoever still holds it then finds it gone.
     deleted: AtomicBool,
+    /// Counts the changes of the index since the start.
+    generation: AtomicU64,
 }
 
 impl Collection {
+    /// The number of the next change of the index.
+    pub fn next_generation(&self) -> u64 {
+        self.generation.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
     pub fn new(
         account: Account,
         name: CollectionName,
@@ -96,6 +103,7 @@ impl Collection {
             settings: RwLock::new(settings),
             people: RwLock::new(People::new(bits)),
             deleted: AtomicBool::new(false),
+            generation: AtomicU64::new(0),
         }
     }
 
@@ -256,6 +264,7 @@ impl Collection {
             }),
             people: RwLock::new(People::new(bits)),
             deleted: AtomicBool::new(false),
+            generation: AtomicU64::new(0),
         })
     }
 }

@@ -4,8 +4,10 @@
 //! FORMAT     format version and deployment
 //! slots      the slot file
 //! records/   RocksDB
+//! erasures   the erasure log; its copy, and its anchor, lie in the key store
 //! ```
 
+use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -14,21 +16,31 @@ use std::sync::Arc;
 
 use crate::error::{OperatorError, Result};
 use crate::gallery::codec;
+use crate::gallery::erasures::{self, ErasureFiles, ErasureLog};
 use crate::gallery::records::RocksRecords;
 use crate::gallery::vault::Vault;
 use crate::keys::KeyRing;
+use crate::names::RandomId;
 use crate::slots::{self, SLOT_BYTES, Slots};
 
 const FORMAT_FILE: &str = "FORMAT";
 const SLOTS_FILE: &str = "slots";
 const RECORDS_DIRECTORY: &str = "records";
+/// In the data directory, and its copy in the key store.
+const ERASURES_FILE: &str = "erasures";
+const ANCHOR_FILE: &str = "anchor";
 
 /// Opens the data directory of the key ring's deployment, or makes an empty one.
 ///
 /// # Errors
 /// Another format or deployment, or parts missing: opening records without their slots would take
 /// everyone for erased.
-pub(crate) fn open(data: &Path, ring: Arc<KeyRing>) -> Result<Vault> {
+pub(crate) fn open(
+    data: &Path,
+    keys: &Path,
+    ring: Arc<KeyRing>,
+    accept_short_log: bool,
+) -> Result<(Vault, HashSet<RandomId>)> {
     let format = data.join(FORMAT_FILE);
     match fs::read_to_string(&format) {
         Ok(text) => codec::check_format_text(&text, ring.deployment)?,
@@ -54,7 +66,15 @@ pub(crate) fn open(data: &Path, ring: Arc<KeyRing>) -> Result<Vault> {
     sync_directory(data)?;
     let records = RocksRecords::open(&records_path)?;
     sync_directory(data)?;
-    Ok(Vault::new(Box::new(records), slots, ring))
+    let files = ErasureFiles {
+        local: Box::new(erasures::open_file(&data.join(ERASURES_FILE))?),
+        copy: Box::new(erasures::open_file(&keys.join(ERASURES_FILE))?),
+        anchor: Box::new(keys.join(ANCHOR_FILE)),
+    };
+    sync_directory(data)?;
+    sync_directory(keys)?;
+    let (log, destroyed) = ErasureLog::open(files, &ring, accept_short_log)?;
+    Ok((Vault::new(Box::new(records), slots, log, ring), destroyed))
 }
 
 fn make(data: &Path, format: &str) -> Result<()> {

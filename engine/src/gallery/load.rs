@@ -12,7 +12,7 @@ use crate::error::{OperatorError, Result};
 use crate::gallery::codec::{self, Digest, Header};
 use crate::gallery::collection::Collection;
 use crate::gallery::records::{Family, Scan};
-use crate::gallery::vault::{Found, Named, Plan, Vault};
+use crate::gallery::vault::{Asked, Found, Named, Plan, Vault};
 use crate::gallery::{Collections, ERASE_GROUP, collection_binding};
 use crate::names::RandomId;
 
@@ -27,6 +27,9 @@ pub struct LoadReport {
     pub persons: usize,
     /// People whose records cannot be read.
     pub damaged_persons: usize,
+    /// Keys that the erasure log says are destroyed and that an older copy of the data, or a crash, had
+    /// left: overwritten now.
+    pub erasures_repeated: usize,
     /// Erasures that a crash had interrupted, finished now.
     pub erasures_finished: usize,
     /// Keys without records, overwritten now.
@@ -36,25 +39,33 @@ pub struct LoadReport {
 struct Loader<'a> {
     vault: &'a Vault,
     report: LoadReport,
+    destroyed: &'a HashSet<RandomId>,
     by_id: HashMap<RandomId, Arc<Collection>>,
     damaged: HashSet<RandomId>,
     named: Named,
     /// Records to be erased, and the key that each still has.
     erasures: Vec<(Family, Vec<u8>, Option<Header>)>,
+    /// Records whose keys are gone although the log does not say so.
+    lost: usize,
 }
 
 /// Keys without records, and records without keys, that crashes may leave: more than the largest
 /// group of either. Beyond it, records and slots are not of one piece.
 const LEFT_BEHIND_MAX: usize = 2 * ERASE_GROUP;
 
-pub(super) fn load(vault: &Vault) -> Result<(Collections, LoadReport)> {
+pub(super) fn load(vault: &Vault, destroyed: &HashSet<RandomId>) -> Result<(Collections, LoadReport)> {
     let mut loader = Loader {
         vault,
-        report: LoadReport::default(),
+        report: LoadReport {
+            erasures_repeated: vault.empty_destroyed(destroyed)?,
+            ..LoadReport::default()
+        },
+        destroyed,
         by_id: HashMap::new(),
         damaged: HashSet::new(),
         named: Named::default(),
         erasures: Vec::new(),
+        lost: 0,
     };
     loader.each_record(Family::Collections, Loader::collection)?;
     loader.each_record(Family::Persons, Loader::person)?;
@@ -96,7 +107,7 @@ impl Loader<'_> {
         };
         let binding = collection_binding(self.vault.ring.deployment, digest, id);
         match self.vault.open(record, &binding)? {
-            Found::Nothing => self.erase(Family::Collections, key, None),
+            Found::Nothing => self.forget(Family::Collections, key, record),
             Found::Damaged(header) => {
                 self.named.note(header.as_ref());
                 self.damaged.insert(id);
@@ -124,14 +135,15 @@ impl Loader<'_> {
             } else {
                 // Named, so that its key goes with the record and does not count as left behind.
                 header.iter().for_each(|header| self.named.note(Some(header)));
-                self.erase(Family::Persons, key, header);
+                let live = header.filter(|header| !self.destroyed.contains(&header.data_key));
+                self.erase(Family::Persons, key, live);
             }
             return Ok(());
         };
         let binding = collection.person_binding(self.vault.ring.deployment, digest);
         let person = match self.vault.open(record, &binding)? {
             Found::Nothing => {
-                self.erase(Family::Persons, key, None);
+                self.forget(Family::Persons, key, record);
                 return Ok(());
             }
             Found::Damaged(_) => None,
@@ -152,12 +164,19 @@ impl Loader<'_> {
         Ok(())
     }
 
+    /// A record whose key is gone.
+    fn forget(&mut self, family: Family, key: Vec<u8>, record: &[u8]) {
+        let logged = Header::parse(record).is_ok_and(|header| self.destroyed.contains(&header.data_key));
+        self.lost += usize::from(!logged);
+        self.erase(family, key, None);
+    }
+
     fn erase(&mut self, family: Family, key: Vec<u8>, header: Option<Header>) {
         self.erasures.push((family, key, header));
     }
 
     fn refuse_lost_keys(&self) -> Result<()> {
-        let lost = self.erasures.iter().filter(|(_, _, key)| key.is_none()).count();
+        let lost = self.lost;
         if lost <= LEFT_BEHIND_MAX {
             return Ok(());
         }
@@ -175,6 +194,9 @@ impl Loader<'_> {
         self.report.erasures_finished = self.erasures.len();
         for group in self.erasures.chunks(ERASE_GROUP) {
             let mut plan = Plan::default();
+            if group.iter().any(|(_, _, header)| header.is_some()) {
+                plan.begin_erasure(Asked::default());
+            }
             for (family, key, header) in group {
                 match header {
                     Some(header) => self

@@ -4,9 +4,11 @@
 
 use std::path::Path;
 
+use parking_lot::RwLock;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Direction,
-    IteratorMode, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamilyDescriptor, CompactOptions, DB,
+    DBCompressionType, DBRecoveryMode, DEFAULT_COLUMN_FAMILY_NAME, Direction, FlushOptions, IteratorMode,
+    LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use crate::error::{OperatorError, Result};
@@ -50,6 +52,10 @@ pub(crate) trait Records: Send + Sync {
     /// Applies all or nothing, and returns only when it would survive a power cut.
     fn write(&self, batch: Vec<Write>) -> Result<()>;
 
+    /// Rewrites the data files around these keys (`None`: all of them) until no byte of a deleted record
+    /// is left in any file.
+    fn purge(&self, places: Option<&[(Family, Vec<u8>)]>) -> Result<()>;
+
     /// Visits, in key order, the records whose keys begin with `prefix` and come after `after`.
     fn scan(
         &self,
@@ -66,8 +72,15 @@ const WRITE_BUFFER_BYTES: usize = 16 << 20;
 const BLOCK_CACHE_BYTES: usize = 64 << 20;
 const OPEN_FILES_MAX: i32 = 512;
 
+/// The manifest names the first and last key of every file; past this size it is written anew.
+const MANIFEST_BYTES_MAX: usize = 1;
+
 /// Records in RocksDB.
-pub(crate) struct RocksRecords(DB);
+pub(crate) struct RocksRecords {
+    db: DB,
+    /// Held by every scan: an open iterator keeps the files it reads, whatever was purged from them.
+    scanning: RwLock<()>,
+}
 
 impl RocksRecords {
     pub fn open(path: &Path) -> Result<Self> {
@@ -84,14 +97,32 @@ impl RocksRecords {
         options.set_log_level(LogLevel::Warn);
         // A recycled log file would keep erased bytes past its end.
         options.set_recycle_log_file_num(0);
-        let families = Family::ALL.map(|f| ColumnFamilyDescriptor::new(f.name(), family_options()));
+        options.set_max_manifest_file_size(MANIFEST_BYTES_MAX);
+        let families = Family::ALL
+            .map(Family::name)
+            .into_iter()
+            .chain([DEFAULT_COLUMN_FAMILY_NAME])
+            .map(|name| ColumnFamilyDescriptor::new(name, family_options()));
         let db = DB::open_cf_descriptors(&options, path, families)
             .map_err(|e| failed("opening the records", e))?;
-        Ok(Self(db))
+        Ok(Self {
+            db,
+            scanning: RwLock::new(()),
+        })
+    }
+
+    fn flush(&self) -> Result<()> {
+        let mut waiting = FlushOptions::default();
+        waiting.set_wait(true);
+        let mut families: Vec<_> = Family::ALL.iter().map(|family| self.handle(*family)).collect();
+        families.extend(self.db.cf_handle(DEFAULT_COLUMN_FAMILY_NAME));
+        self.db
+            .flush_cfs_opt(&families, &waiting)
+            .map_err(|e| failed("flushing records", e))
     }
 
     fn handle(&self, family: Family) -> &rocksdb::ColumnFamily {
-        self.0.cf_handle(family.name()).expect("every family was opened")
+        self.db.cf_handle(family.name()).expect("every family was opened")
     }
 }
 
@@ -109,7 +140,7 @@ fn family_options() -> Options {
 
 impl Records for RocksRecords {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.0
+        self.db
             .get_cf(self.handle(family), key)
             .map_err(|e| failed("reading a record", e))
     }
@@ -124,9 +155,40 @@ impl Records for RocksRecords {
         }
         let mut synced = WriteOptions::default();
         synced.set_sync(true);
-        self.0
+        self.db
             .write_opt(writes, &synced)
             .map_err(|e| failed("writing records", e))
+    }
+
+    fn purge(&self, places: Option<&[(Family, Vec<u8>)]>) -> Result<()> {
+        // ORDER: every family that shares the write-ahead log is flushed, for a log file goes only when
+        // nothing in it is needed any more.
+        self.flush()?;
+        let mut forced = CompactOptions::default();
+        forced.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        match places {
+            None => {
+                for family in Family::ALL {
+                    self.db
+                        .compact_range_cf_opt(self.handle(family), None::<&[u8]>, None::<&[u8]>, &forced);
+                }
+            }
+            Some(places) => {
+                for (family, key) in places {
+                    let end = [key.as_slice(), &[0]].concat();
+                    self.db
+                        .compact_range_cf_opt(self.handle(*family), Some(key), Some(&end), &forced);
+                }
+            }
+        }
+        // A scan that began before holds the old files open; they go with it.
+        drop(self.scanning.write());
+        // The manifest still names the keys where the old files began and ended. It is past its size, so
+        // the next change of the files writes it anew: a note of no content makes one.
+        self.db
+            .put(b"purged", [])
+            .map_err(|e| failed("purging records", e))?;
+        self.flush()
     }
 
     fn scan(
@@ -142,7 +204,8 @@ impl Records for RocksRecords {
         }
         let from = if after > prefix { after } else { prefix };
         let mode = IteratorMode::From(from, Direction::Forward);
-        for entry in self.0.iterator_cf_opt(self.handle(family), reading, mode) {
+        let _scanning = self.scanning.read();
+        for entry in self.db.iterator_cf_opt(self.handle(family), reading, mode) {
             let (key, value) = entry.map_err(|e| failed("scanning records", e))?;
             if *key > *after && visit(&key, &value) == Scan::Stop {
                 break;

@@ -1,15 +1,18 @@
 //! Sealed records and their keys, always together: what can be read, and in which order disks change.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use zeroize::Zeroizing;
 
 use crate::error::{OperatorError, Result};
 use crate::gallery::codec::{self, Binding, Header};
+use crate::gallery::erasures::{Erasure, ErasureLog, Issued};
 use crate::gallery::records::{Family, Records, Scan, Write};
 use crate::keys::KeyRing;
+use crate::names::RandomId;
+use crate::receipts::{DestroyedKey, KEYS_PER_RECEIPT_MAX, ReceiptKind};
 use crate::scheme::SchemeId;
 use crate::slots::{DataKey, EMPTY, SlotError, SlotImage, Slots};
 
@@ -30,6 +33,7 @@ pub(crate) enum Found {
 pub(crate) struct Vault {
     records: Box<dyn Records>,
     slots: Slots,
+    pub log: ErasureLog,
     pub ring: Arc<KeyRing>,
     poisoned: AtomicBool,
 }
@@ -39,6 +43,10 @@ pub(crate) struct Vault {
 pub(crate) struct Plan {
     writes: Vec<Write>,
     new_slots: Vec<(u32, SlotImage)>,
+    /// Logged before anything is erased.
+    erasures: Vec<Erasure>,
+    /// Logged once the records sealed anew are durable.
+    reductions: Vec<Erasure>,
     /// Slots whose records are erased: emptied before anything is written.
     erased_slots: Vec<u32>,
     /// Slots whose records were sealed anew elsewhere: emptied once the new ones are durable.
@@ -64,9 +72,44 @@ impl Named {
     }
 }
 
+/// Where a receipt will be, once it is durable.
+pub(crate) type Ticket = Arc<OnceLock<Issued>>;
+
+/// Who asked for an erasure, and of whom and what.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Asked {
+    pub request: RandomId,
+    pub subject: [u8; 32],
+    pub generation: u64,
+    pub faces: u32,
+}
+
+impl Asked {
+    fn erasure(self, kind: ReceiptKind) -> Erasure {
+        Erasure {
+            kind,
+            request: self.request,
+            subject: self.subject,
+            generation: self.generation,
+            faces: self.faces,
+            keys: Vec::new(),
+            touched: Vec::new(),
+            issued: Ticket::default(),
+        }
+    }
+}
+
 impl Plan {
     pub fn is_empty(&self) -> bool {
         self.writes.is_empty()
+    }
+
+    /// Begins an erasure: the records erased from here on are in one receipt.
+    pub fn begin_erasure(&mut self, asked: Asked) -> Ticket {
+        let erasure = asked.erasure(ReceiptKind::Erased);
+        let ticket = Arc::clone(&erasure.issued);
+        self.erasures.push(erasure);
+        ticket
     }
 }
 
@@ -80,10 +123,11 @@ pub(crate) struct NewRecord<'a> {
 }
 
 impl Vault {
-    pub fn new(records: Box<dyn Records>, slots: Slots, ring: Arc<KeyRing>) -> Self {
+    pub fn new(records: Box<dyn Records>, slots: Slots, log: ErasureLog, ring: Arc<KeyRing>) -> Self {
         Self {
             records,
             slots,
+            log,
             ring,
             poisoned: AtomicBool::new(false),
         }
@@ -170,10 +214,25 @@ impl Vault {
 
     /// Plans a record that loses something it had: sealed under a new data key, so that what was
     /// removed dies with the old one.
-    pub fn plan_reseal(&self, plan: &mut Plan, record: &NewRecord<'_>, previous: &Header) -> Result<Header> {
-        let header = self.plan_put_under_new_key(plan, record, previous.generation + 1)?;
+    pub fn plan_reseal(
+        &self,
+        plan: &mut Plan,
+        record: &NewRecord<'_>,
+        previous: &Header,
+        asked: Asked,
+    ) -> Result<Ticket> {
+        let commitment = self.slots.commitment(previous.slot)?;
+        self.plan_put_under_new_key(plan, record, previous.generation + 1)?;
         plan.superseded_slots.push(previous.slot);
-        Ok(header)
+        let mut reduction = asked.erasure(ReceiptKind::Reduced);
+        reduction.keys.push(DestroyedKey {
+            id: previous.data_key,
+            commitment,
+        });
+        reduction.touched.push((record.family, record.key.clone()));
+        let ticket = Arc::clone(&reduction.issued);
+        plan.reductions.push(reduction);
+        Ok(ticket)
     }
 
     fn plan_put_under_new_key(
@@ -197,7 +256,8 @@ impl Vault {
         Ok(header)
     }
 
-    /// Plans the end of a record and of its data key; `header` is none where it cannot be read.
+    /// Plans the end of a record and of its data key, as part of the erasure that was begun; `header` is
+    /// none where it cannot be read.
     pub fn plan_erase(
         &self,
         plan: &mut Plan,
@@ -205,8 +265,15 @@ impl Vault {
         key: Vec<u8>,
         header: Option<&Header>,
     ) -> Result<()> {
+        let erasure = plan.erasures.last_mut().expect("an erasure was begun");
+        debug_assert!(erasure.keys.len() < KEYS_PER_RECEIPT_MAX, "whoever plans splits");
+        erasure.touched.push((family, key.clone()));
         match header {
             Some(header) if self.slots.holds(header.slot, header.data_key)? => {
+                erasure.keys.push(DestroyedKey {
+                    id: header.data_key,
+                    commitment: self.slots.commitment(header.slot)?,
+                });
                 plan.erased_slots.push(header.slot);
             }
             Some(_) => {}
@@ -246,6 +313,11 @@ impl Vault {
     }
 
     fn commit_in_order(&self, plan: Plan) -> Result<()> {
+        // ORDER: the log before anything else: from here on the erasure has happened, and every later
+        // start, also with an older copy of the data, carries it out again.
+        if !plan.erasures.is_empty() {
+            self.log.erase(plan.erasures)?;
+        }
         let erased = plan.erased_slots.iter().map(|slot| (*slot, EMPTY));
         let first: Vec<_> = plan.new_slots.into_iter().chain(erased).collect();
         // ORDER: new keys before their records: a crash between leaves keys without records, which
@@ -258,6 +330,11 @@ impl Vault {
         self.records.write(plan.writes)?;
         // ORDER: superseded keys after the records sealed anew: a crash between leaves old keys that
         // no record names, which the next start empties; the other order could lose the person.
+        // ORDER: logged between the two, for the log destroys what it names at every start: before the new
+        // records are durable it would destroy the person.
+        if !plan.reductions.is_empty() {
+            self.log.erase(plan.reductions)?;
+        }
         if !plan.superseded_slots.is_empty() {
             let images: Vec<_> = plan.superseded_slots.iter().map(|slot| (*slot, EMPTY)).collect();
             self.slots.write(&images)?;
@@ -268,6 +345,35 @@ impl Vault {
             self.overwrite_unnamed_keys()?;
         }
         Ok(())
+    }
+
+    /// Advances the anchor to where the log is now.
+    pub fn advance_anchor(&self) -> Result<()> {
+        let outcome = self.slots.live().and_then(|live| self.log.checkpoint(live));
+        if outcome.is_err() {
+            self.poisoned.store(true, Ordering::Release);
+        }
+        outcome.map(drop)
+    }
+
+    /// Removes the bytes of deleted records from the data files; `None` goes through all of them.
+    pub fn purge_records(&self, places: Option<&[(Family, Vec<u8>)]>) -> Result<()> {
+        self.records.purge(places)
+    }
+
+    /// Carries out what the log says, wherever a crash or an older copy of the data left a key that it
+    /// names; answers how many.
+    pub fn empty_destroyed(&self, destroyed: &HashSet<RandomId>) -> Result<usize> {
+        let mut images = Vec::new();
+        self.slots.each_used(|slot, key| {
+            if destroyed.contains(&key) {
+                images.push((slot, EMPTY));
+            }
+        })?;
+        if !images.is_empty() {
+            self.slots.write(&images)?;
+        }
+        Ok(images.len())
     }
 
     /// Finds the key of a record that could not name it: the one that no record names.
@@ -290,7 +396,7 @@ impl Vault {
     pub fn settle_slots(&self, named: &Named, keys_max: usize) -> Result<usize> {
         self.slots.mark_lost(named.slots.iter().copied())?;
         let mut unnamed = Vec::new();
-        self.slots.each_used(|slot| {
+        self.slots.each_used(|slot, _| {
             if !named.slots.contains(&slot) {
                 unnamed.push(slot);
             }

@@ -9,8 +9,9 @@ use std::thread::JoinHandle;
 use crate::error::{Error, OperatorError, RequestError, Result};
 use crate::gallery::codec::{self, Digest, Header};
 use crate::gallery::collection::Collection;
+use crate::gallery::erasures::Issued;
 use crate::gallery::records::Family;
-use crate::gallery::vault::{Found, NewRecord, Plan, Vault};
+use crate::gallery::vault::{Asked, Found, NewRecord, Plan, Ticket, Vault};
 use crate::person::Person;
 
 /// Changes that may wait for the writer; more callers wait outside.
@@ -30,9 +31,17 @@ pub(crate) enum Edit {
     /// A person with everything that was there, and perhaps more.
     Keep(Person),
     /// A person without something that was there.
-    Reduce(Person),
+    Reduce(Person, Asked),
     /// No person.
-    Erase,
+    Erase(Asked),
+}
+
+/// What a change made.
+pub(crate) struct Changed {
+    /// Who is kept now.
+    pub person: Option<Person>,
+    /// For whatever was removed.
+    pub receipt: Option<Issued>,
 }
 
 type EditFn = Box<dyn FnOnce(Current) -> Result<Edit> + Send>;
@@ -47,14 +56,15 @@ struct Change {
     collection: Arc<Collection>,
     digest: Digest,
     edit: EditFn,
-    reply: SyncSender<Result<Option<Person>>>,
+    reply: SyncSender<Result<Changed>>,
 }
 
 /// A change that was planned and waits for the disk.
 struct Pending {
     change: (Arc<Collection>, Digest),
     person: Option<Person>,
-    reply: SyncSender<Result<Option<Person>>>,
+    ticket: Option<Ticket>,
+    reply: SyncSender<Result<Changed>>,
 }
 
 /// The writer's end for everyone else.
@@ -86,7 +96,7 @@ impl Writer {
         collection: &Arc<Collection>,
         digest: Digest,
         edit: impl FnOnce(Current) -> Result<Edit> + Send + 'static,
-    ) -> Result<Option<Person>> {
+    ) -> Result<Changed> {
         let (reply, outcome) = sync_channel(1);
         let change = Change {
             collection: Arc::clone(collection),
@@ -172,9 +182,10 @@ fn commit(vault: &Vault, group: Vec<Change>) {
     } in group
     {
         match plan_change(vault, &mut plan, &collection, digest, edit) {
-            Ok(person) => pending.push(Pending {
+            Ok((person, ticket)) => pending.push(Pending {
                 change: (collection, digest),
                 person,
+                ticket,
                 reply,
             }),
             // The caller may have gone; nothing was changed for it.
@@ -184,20 +195,31 @@ fn commit(vault: &Vault, group: Vec<Change>) {
     if plan.is_empty() {
         return;
     }
+    let removes = pending.iter().any(|change| change.ticket.is_some());
     // ORDER: store before index. A crash between loses nothing (the index is rebuilt); the other
     // order could match a person who was never saved.
-    let outcome = vault.commit(plan);
+    let mut outcome = vault.commit(plan);
+    if outcome.is_ok() {
+        for Pending { change, person, .. } in &pending {
+            show(&change.0, change.1, person.as_ref());
+        }
+        // ORDER: the anchor after the bits in memory are overwritten, and before anybody hears of it.
+        if removes {
+            outcome = vault.advance_anchor();
+        }
+    }
     for Pending {
-        change: (collection, digest),
         person,
+        ticket,
         reply,
+        ..
     } in pending
     {
         let answer = match &outcome {
-            Ok(()) => {
-                show(&collection, digest, person.as_ref());
-                Ok(person)
-            }
+            Ok(()) => Ok(Changed {
+                person,
+                receipt: ticket.and_then(|ticket| ticket.get().cloned()),
+            }),
             Err(error) => Err(same_for_everyone(error)),
         };
         // The caller may have gone; the change stays.
@@ -235,7 +257,7 @@ fn plan_change(
     collection: &Collection,
     digest: Digest,
     edit: EditFn,
-) -> Result<Option<Person>> {
+) -> Result<(Option<Person>, Option<Ticket>)> {
     if collection.is_deleted() {
         return Err(RequestError::NoCollection.into());
     }
@@ -246,12 +268,14 @@ fn plan_change(
         collection.people.write().set_damaged(digest);
     }
     let (person, reduced) = match edit(current)? {
-        Edit::Erase => {
+        Edit::Erase(mut asked) => {
+            asked.generation = collection.next_generation();
+            let ticket = plan.begin_erasure(asked);
             vault.plan_erase(plan, Family::Persons, key, header.as_ref())?;
-            return Ok(None);
+            return Ok((None, Some(ticket)));
         }
-        Edit::Keep(person) => (person, false),
-        Edit::Reduce(person) => (person, true),
+        Edit::Keep(person) => (person, None),
+        Edit::Reduce(person, asked) => (person, Some(asked)),
     };
     let contents = codec::person_to_contents(&person);
     let record = NewRecord {
@@ -261,11 +285,18 @@ fn plan_change(
         scheme: collection.scheme.id(),
         contents: &contents,
     };
-    match (header, reduced) {
-        (Some(header), true) => vault.plan_reseal(plan, &record, &header)?,
-        (header, _) => vault.plan_put(plan, &record, header.as_ref())?,
+    let generation = collection.next_generation();
+    let ticket = match (header, reduced) {
+        (Some(header), Some(asked)) => {
+            let asked = Asked { generation, ..asked };
+            Some(vault.plan_reseal(plan, &record, &header, asked)?)
+        }
+        (header, _) => {
+            vault.plan_put(plan, &record, header.as_ref())?;
+            None
+        }
     };
-    Ok(Some(person))
+    Ok((Some(person), ticket))
 }
 
 fn read_current(

@@ -71,6 +71,7 @@ impl DemoCommand {
             queue: 128,
             call_seconds: 60,
             drain_seconds: 10,
+            accept_short_erasure_log: false,
             plaintext_off_loopback: false,
         };
         let began = Instant::now();

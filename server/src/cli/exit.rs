@@ -46,6 +46,8 @@ pub enum Failure {
     },
     /// The command line asks for something that cannot be.
     Usage(String),
+    /// What came is not what it should be.
+    Verification(String),
     /// A step of the guided tour did not show what it should.
     Demo(String),
 }
@@ -67,6 +69,7 @@ impl Failure {
             Self::Engine(_) | Self::Assets(_) | Self::Serve(_) => CONFIGURATION,
             Self::File { .. } => NOT_FOUND,
             Self::Usage(_) => USAGE,
+            Self::Verification(_) => DATA,
             Self::Demo(_) => DEFECT,
         }
     }
@@ -93,7 +96,7 @@ impl fmt::Display for Failure {
             Self::Serve(error) => error.fmt(f),
             Self::Assets(error) => error.fmt(f),
             Self::File { doing, path, source } => write!(f, "{doing} {}: {source}", path.display()),
-            Self::Usage(what) | Self::Demo(what) => f.write_str(what),
+            Self::Usage(what) | Self::Verification(what) | Self::Demo(what) => f.write_str(what),
         }
     }
 }

@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use super::Outcome;
-use super::client::{Connection, FaceArgument, call_json, face_json, photograph, rejection_json, time_text};
+use super::client::{
+    Connection, FaceArgument, call_json, face_json, hex, photograph, rejection_json, time_text,
+};
 use super::exit::Failure;
 
 const ENROLL_EXAMPLES: &str = "\
@@ -242,12 +244,28 @@ impl DeleteCommand {
             person_id: self.person_id,
         };
         let reply = client.delete_person(request).await?.into_inner();
-        let json = json!({ "call": call_json(reply.call.as_ref()), "faces_erased": reply.faces_erased });
-        Ok(Outcome::done(
-            json,
-            format!("{text}: {} faces\n", reply.faces_erased),
-        ))
+        let receipt = reply.receipt.unwrap_or_default();
+        let json = json!({
+            "call": call_json(reply.call.as_ref()),
+            "faces_erased": reply.faces_erased,
+            "receipt": receipt_json(&receipt),
+        });
+        let text = format!(
+            "{text}: {} faces; receipt {}, nonce {}\n",
+            reply.faces_erased,
+            receipt.sequence,
+            hex(&receipt.nonce)
+        );
+        Ok(Outcome::done(json, text))
     }
+}
+
+fn receipt_json(receipt: &v1::ErasureReceipt) -> Value {
+    json!({
+        "sequence": receipt.sequence,
+        "receipt": hex(&receipt.receipt),
+        "nonce": hex(&receipt.nonce),
+    })
 }
 
 async fn list(

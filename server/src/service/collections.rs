@@ -145,6 +145,7 @@ async fn delete(
         .await?;
     Ok(DeleteCollectionResponse {
         call: None,
-        persons_erased: erased as u64,
+        persons_erased: erased.persons as u64,
+        receipts: convert::collection_receipts(erased),
     })
 }

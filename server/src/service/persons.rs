@@ -6,8 +6,9 @@ use likeness_engine::{
 use likeness_proto::v1::person_service_server::PersonService;
 use likeness_proto::v1::{
     self, AddFacesRequest, AddFacesResponse, DeleteFacesRequest, DeleteFacesResponse, DeletePersonRequest,
-    DeletePersonResponse, EnrollPersonRequest, EnrollPersonResponse, GetPersonRequest, GetPersonResponse,
-    ListPersonsRequest, ListPersonsResponse, PhotographOutcome, UpdatePersonRequest, UpdatePersonResponse,
+    DeletePersonResponse, EnrollPersonRequest, EnrollPersonResponse, EraseEverywhereRequest,
+    EraseEverywhereResponse, GetPersonRequest, GetPersonResponse, ListPersonsRequest, ListPersonsResponse,
+    PhotographOutcome, UpdatePersonRequest, UpdatePersonResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -77,6 +78,15 @@ impl PersonService for Service {
     ) -> Result<Response<DeletePersonResponse>, Status> {
         let mut call = self.begin("DeletePerson");
         let answer = delete(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+
+    async fn erase_everywhere(
+        &self,
+        request: Request<EraseEverywhereRequest>,
+    ) -> Result<Response<EraseEverywhereResponse>, Status> {
+        let mut call = self.begin("EraseEverywhere");
+        let answer = erase_everywhere(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
 }
@@ -258,28 +268,53 @@ async fn delete_faces(
     request: DeleteFacesRequest,
 ) -> Result<DeleteFacesResponse, Refusal> {
     let faces = convert::face_ids(&request.face_ids)?;
-    let person = on_person(
+    let reduced = on_person(
         call,
         &request.collection,
         &request.person_id,
         |work, collection, id, call| Ok(work.engine.delete_faces(collection, id, faces, call)?),
     );
+    let (person, receipt) = reduced.await?;
     Ok(DeleteFacesResponse {
         call: None,
-        person: Some(convert::person(person.await?)),
+        person: Some(convert::person(person)),
+        receipt: Some(convert::receipt(receipt)),
     })
 }
 
 async fn delete(call: &mut Ongoing, request: DeletePersonRequest) -> Result<DeletePersonResponse, Refusal> {
-    let faces = on_person(
+    let erased = on_person(
         call,
         &request.collection,
         &request.person_id,
         |work, collection, id, call| Ok(work.engine.delete_person(collection, id, call)?),
     );
+    let erased = erased.await?;
     Ok(DeletePersonResponse {
         call: None,
-        faces_erased: u32::try_from(faces.await?).unwrap_or(u32::MAX),
+        faces_erased: convert::count(erased.faces),
+        receipt: Some(convert::receipt(erased.receipt)),
+    })
+}
+
+async fn erase_everywhere(
+    call: &mut Ongoing,
+    request: EraseEverywhereRequest,
+) -> Result<EraseEverywhereResponse, Refusal> {
+    let person_id = PersonId::parse(&request.person_id)?;
+    let erased = call
+        .store(move |work, call| Ok(work.engine.erase_everywhere(&work.account, &person_id, call)?))
+        .await?;
+    let erasures = erased
+        .into_iter()
+        .map(|(collection, erased)| v1::CollectionErasure {
+            collection: collection.as_str().to_owned(),
+            faces_erased: convert::count(erased.faces),
+            receipt: Some(convert::receipt(erased.receipt)),
+        });
+    Ok(EraseEverywhereResponse {
+        call: None,
+        erasures: erasures.collect(),
     })
 }
 

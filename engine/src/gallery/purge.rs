@@ -1,0 +1,144 @@
+//! The purge: after the keys, the bytes. Sealed records of the erased leave the data files too.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::{OperatorError, Result};
+use crate::gallery::records::Family;
+use crate::gallery::vault::Vault;
+
+/// Erasures that come in this time are purged together.
+const GATHER: Duration = Duration::from_millis(250);
+/// After a failure.
+const RETRY: Duration = Duration::from_secs(2);
+/// Above this many places it is cheaper to rewrite everything.
+const PLACES_MAX: usize = 256;
+
+/// The thread that purges.
+pub(crate) struct Purger {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    vault: Arc<Vault>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    wanted: bool,
+    stopping: bool,
+    /// Something was removed at the start that no receipt is open for.
+    everything: bool,
+}
+
+impl Purger {
+    /// Starts with what earlier runs left; `everything` when the start itself removed records.
+    pub fn start(vault: Arc<Vault>, everything: bool) -> Result<Self> {
+        let state = State {
+            wanted: everything || vault.log.backlog().erasures > 0,
+            everything,
+            ..State::default()
+        };
+        let shared = Arc::new(Shared {
+            vault,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        });
+        let theirs = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("likeness-purge".to_owned())
+            .spawn(move || theirs.run())
+            .map_err(|e| OperatorError::Store {
+                doing: "starting the purge",
+                detail: e.to_string(),
+            })?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    /// Something was erased.
+    pub fn wake(&self) {
+        self.shared.state.lock().wanted = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Drop for Purger {
+    fn drop(&mut self) {
+        self.shared.state.lock().stopping = true;
+        self.shared.changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // What it had not purged is purged by the next start.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        loop {
+            let everything = {
+                let mut state = self.state.lock();
+                while !state.wanted && !state.stopping {
+                    self.changed.wait(&mut state);
+                }
+                if !state.stopping {
+                    self.gather(&mut state);
+                }
+                if state.stopping {
+                    return;
+                }
+                state.wanted = false;
+                std::mem::take(&mut state.everything)
+            };
+            if let Err(error) = purge(&self.vault, everything) {
+                tracing::error!(%error, "a purge failed and will be tried again");
+                let mut state = self.state.lock();
+                state.wanted = true;
+                state.everything |= everything;
+                if !state.stopping {
+                    self.changed.wait_for(&mut state, RETRY);
+                }
+            }
+        }
+    }
+
+    /// Lets more erasures come, for one purge serves them all.
+    fn gather(&self, state: &mut parking_lot::MutexGuard<'_, State>) {
+        let until = Instant::now() + GATHER;
+        while !state.stopping && !self.changed.wait_until(state, until).timed_out() {}
+    }
+}
+
+/// Purges everything that is erased, and says so in the log.
+pub(crate) fn purge(vault: &Vault, everything: bool) -> Result<()> {
+    let unpurged = vault.log.unpurged();
+    if unpurged.is_empty() && !everything {
+        return Ok(());
+    }
+    // What was erased before this start may lie anywhere.
+    let mut places: Option<Vec<(Family, Vec<u8>)>> = (!everything).then(Vec::new);
+    for erasure in unpurged.values() {
+        places = places.zip(erasure.touched.as_ref()).map(|(mut all, touched)| {
+            all.extend(touched.iter().cloned());
+            all
+        });
+    }
+    let places = places.filter(|places| places.len() <= PLACES_MAX);
+    vault.purge_records(places.as_deref())?;
+    // ORDER: the bytes before the receipt: PURGED is never said too early. A crash between purges again.
+    let sequences: Vec<u64> = unpurged.into_keys().collect();
+    if sequences.is_empty() {
+        return Ok(());
+    }
+    vault.log.purged(&sequences)?;
+    vault.advance_anchor()
+}

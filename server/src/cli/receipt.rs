@@ -1,0 +1,288 @@
+//! `likeness receipt`: proofs of erasure.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use likeness_engine::receipts::checkpoint::Checkpoint;
+use likeness_engine::receipts::{self, Receipt, chain};
+use likeness_engine::{Account, CollectionName, PersonId};
+use likeness_proto::v1;
+use likeness_proto::v1::erasure_service_client::ErasureServiceClient;
+use serde_json::{Value, json};
+
+use super::Outcome;
+use super::client::{Connection, call_json, hex, time_text, unhex};
+use super::exit::Failure;
+
+const EXAMPLES: &str = "\
+Examples:
+  likeness receipt status --checkpoint today.checkpoint      # keep it, or publish it
+  likeness receipt export receipts.log
+  likeness receipt verify receipts.log --checkpoint today.checkpoint --public-key HEX
+  likeness receipt get 7
+  likeness receipt subject staff ada NONCE                   # is it this person's?";
+
+/// Export and verify the proofs of erasure
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ReceiptCommand {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show how long the log is and what is not purged yet
+    Status {
+        /// Write the latest signed checkpoint to this file
+        #[arg(long, value_name = "FILE")]
+        checkpoint: Option<PathBuf>,
+    },
+    /// Show one receipt
+    Get {
+        /// Its place in the log, from 0
+        sequence: u64,
+    },
+    /// Write the whole log to a file
+    Export {
+        /// The file
+        file: PathBuf,
+    },
+    /// Verify an exported log, without a server; exit code 1 when it is not what it should be
+    Verify {
+        /// The log
+        file: PathBuf,
+        /// A checkpoint from an earlier time: without one a missing end cannot be noticed
+        #[arg(long, value_name = "FILE")]
+        checkpoint: Option<PathBuf>,
+        /// The public key that the log must begin with, 64 hex digits: without it anybody's log is as good
+        #[arg(long, value_name = "HEX")]
+        public_key: Option<String>,
+    },
+    /// Print whom a receipt is about, for the holder of its nonce: compare it with the receipt's subject
+    Subject {
+        /// The collection
+        collection: String,
+        /// The PersonID
+        person_id: String,
+        /// The nonce that came with the receipt, 64 hex digits
+        nonce: String,
+        /// The account
+        #[arg(long, default_value = "default")]
+        account: String,
+    },
+}
+
+impl ReceiptCommand {
+    /// Carries the command out.
+    pub async fn run(self, connection: &Connection) -> Result<Outcome, Failure> {
+        match self.command {
+            Command::Status { checkpoint } => status(connection, checkpoint.as_deref()).await,
+            Command::Get { sequence } => get(connection, sequence).await,
+            Command::Export { file } => export(connection, &file).await,
+            Command::Verify {
+                file,
+                checkpoint,
+                public_key,
+            } => verify(&file, checkpoint.as_deref(), public_key.as_deref()),
+            Command::Subject {
+                collection,
+                person_id,
+                nonce,
+                account,
+            } => {
+                let digest = receipts::subject(
+                    &key_argument("NONCE", &nonce)?,
+                    &Account::parse(&account)?,
+                    &CollectionName::parse(&collection)?,
+                    Some(&PersonId::parse(&person_id)?),
+                );
+                let digest = hex(&digest);
+                Ok(Outcome::done(json!({ "subject": digest }), format!("{digest}\n")))
+            }
+        }
+    }
+}
+
+async fn status(connection: &Connection, file: Option<&Path>) -> Result<Outcome, Failure> {
+    let mut client = ErasureServiceClient::new(connection.open().await?);
+    let reply = client
+        .get_erasure_status(v1::GetErasureStatusRequest {})
+        .await?
+        .into_inner();
+    let mut text = format!(
+        "{} receipts, {} erasures not purged yet\n",
+        reply.size, reply.unpurged
+    );
+    if let Some(oldest) = &reply.oldest_unpurged {
+        let _ = writeln!(text, "the oldest of them is of {}", time_text(Some(oldest)));
+    }
+    let mut json = json!({
+        "call": call_json(reply.call.as_ref()),
+        "size": reply.size,
+        "unpurged": reply.unpurged,
+        "oldest_unpurged": reply.oldest_unpurged.as_ref().map(|t| time_text(Some(t))),
+        "checkpoint": hex(&reply.checkpoint),
+    });
+    if let Ok(checkpoint) = Checkpoint::parse(&reply.checkpoint) {
+        let _ = writeln!(
+            text,
+            "checkpoint: {} receipts; {} keys created, {} destroyed, {} live",
+            checkpoint.size, checkpoint.created, checkpoint.destroyed, checkpoint.live
+        );
+        json["keys"] = json!({
+            "created": checkpoint.created, "destroyed": checkpoint.destroyed, "live": checkpoint.live,
+        });
+    }
+    if let Some(file) = file {
+        write(file, &reply.checkpoint)?;
+        let _ = writeln!(text, "wrote {}", file.display());
+    }
+    Ok(Outcome::done(json, text))
+}
+
+async fn get(connection: &Connection, sequence: u64) -> Result<Outcome, Failure> {
+    let mut client = ErasureServiceClient::new(connection.open().await?);
+    let request = v1::GetErasureReceiptRequest { sequence };
+    let reply = client.get_erasure_receipt(request).await?.into_inner();
+    let (receipt, _) = Receipt::parse(&reply.receipt)
+        .map_err(|e| Failure::Verification(format!("receipt {sequence}: {e}")))?;
+    let json = receipt_json(&receipt, &reply.receipt);
+    let mut text = format!("receipt {sequence}: {}\n", receipt.kind.name());
+    for field in ["time", "request", "subject", "about", "faces", "keys"] {
+        let _ = writeln!(text, "  {field}: {}", json[field]);
+    }
+    Ok(Outcome::done(json, text))
+}
+
+async fn export(connection: &Connection, file: &Path) -> Result<Outcome, Failure> {
+    let mut client = ErasureServiceClient::new(connection.open().await?);
+    let (mut log, mut count, mut first) = (Vec::new(), 0, 0);
+    loop {
+        let request = v1::ListErasureReceiptsRequest {
+            first,
+            page_size: 100,
+        };
+        let reply = client.list_erasure_receipts(request).await?.into_inner();
+        count += reply.receipts.len();
+        reply
+            .receipts
+            .iter()
+            .for_each(|receipt| log.extend_from_slice(receipt));
+        first = reply.next;
+        if first == 0 {
+            break;
+        }
+    }
+    write(file, &log)?;
+    let text = format!("wrote {count} receipts to {}\n", file.display());
+    Ok(Outcome::done(json!({ "file": file, "receipts": count }), text))
+}
+
+fn verify(file: &Path, checkpoint: Option<&Path>, public_key: Option<&str>) -> Result<Outcome, Failure> {
+    let log = read(file)?;
+    let checkpoint = checkpoint.map(read).transpose()?;
+    let trusted = public_key
+        .map(|text| key_argument("--public-key", text))
+        .transpose()?;
+    let summary = match chain::verify(&log, checkpoint.as_deref(), trusted.as_ref()) {
+        Ok(summary) => summary,
+        Err(error) => {
+            return Ok(Outcome {
+                json: json!({ "valid": false, "error": error.to_string() }),
+                text: format!("not valid: {error}\n"),
+                holds: false,
+            });
+        }
+    };
+    let keys: Vec<String> = summary.public_keys.iter().map(|key| hex(key)).collect();
+    let mut text = format!(
+        "valid: {} receipts of deployment {}: {} erasures, {} reductions, {} purged, {} keys destroyed\n",
+        summary.size,
+        summary.deployment,
+        summary.erased,
+        summary.reduced,
+        summary.purged,
+        summary.keys_destroyed
+    );
+    if summary.overrides > 0 {
+        let _ = writeln!(
+            text,
+            "{} times the operator accepted a log that had lost receipts",
+            summary.overrides
+        );
+    }
+    if trusted.is_none() {
+        let _ = writeln!(
+            text,
+            "signed with {}: make sure that it is the deployment's",
+            keys[0]
+        );
+    }
+    if checkpoint.is_none() {
+        let _ = writeln!(
+            text,
+            "without an earlier checkpoint a missing end cannot be noticed"
+        );
+    }
+    let json = json!({
+        "valid": true,
+        "deployment": summary.deployment.to_string(),
+        "size": summary.size,
+        "erased": summary.erased,
+        "reduced": summary.reduced,
+        "purged": summary.purged,
+        "keys_destroyed": summary.keys_destroyed,
+        "overrides": summary.overrides,
+        "public_keys": keys,
+    });
+    Ok(Outcome::done(json, text))
+}
+
+fn receipt_json(receipt: &Receipt, bytes: &[u8]) -> Value {
+    json!({
+        "kind": receipt.kind.name(),
+        "deployment": receipt.deployment.to_string(),
+        "sequence": receipt.sequence,
+        "previous": hex(&receipt.previous),
+        "time": receipt.time.0,
+        "signing_key": receipt.signing_key.to_string(),
+        "request": receipt.request.to_string(),
+        "subject": hex(&receipt.subject),
+        "generation": receipt.generation,
+        "about": receipt.about,
+        "faces": receipt.faces,
+        "keys": receipt.keys.iter().map(|key| json!({
+            "id": key.id.to_string(), "commitment": hex(&key.commitment),
+        })).collect::<Vec<_>>(),
+        "bytes": hex(bytes),
+    })
+}
+
+fn key_argument(what: &str, text: &str) -> Result<[u8; 32], Failure> {
+    unhex(text)
+        .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
+        .ok_or_else(|| {
+            Failure::Usage(format!(
+                "{what}: expected 64 hex digits, received {} bytes",
+                text.len()
+            ))
+        })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|source| Failure::File {
+        doing: "reading",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    std::fs::write(path, bytes).map_err(|source| Failure::File {
+        doing: "writing",
+        path: path.to_owned(),
+        source,
+    })
+}

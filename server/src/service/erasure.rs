@@ -1,0 +1,93 @@
+//! Receipts of erasure, one by one and as a log.
+
+use likeness_engine::RequestError;
+use likeness_proto::v1::erasure_service_server::ErasureService;
+use likeness_proto::v1::{
+    GetErasureReceiptRequest, GetErasureReceiptResponse, GetErasureStatusRequest, GetErasureStatusResponse,
+    ListErasureReceiptsRequest, ListErasureReceiptsResponse,
+};
+use tonic::{Request, Response, Status};
+
+use super::{Ongoing, Service};
+use crate::convert;
+use crate::status::Refusal;
+
+#[tonic::async_trait]
+impl ErasureService for Service {
+    async fn get_erasure_receipt(
+        &self,
+        request: Request<GetErasureReceiptRequest>,
+    ) -> Result<Response<GetErasureReceiptResponse>, Status> {
+        let mut call = self.begin("GetErasureReceipt");
+        let answer = get(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+
+    async fn list_erasure_receipts(
+        &self,
+        request: Request<ListErasureReceiptsRequest>,
+    ) -> Result<Response<ListErasureReceiptsResponse>, Status> {
+        let mut call = self.begin("ListErasureReceipts");
+        let answer = list(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+
+    async fn get_erasure_status(
+        &self,
+        _: Request<GetErasureStatusRequest>,
+    ) -> Result<Response<GetErasureStatusResponse>, Status> {
+        let mut call = self.begin("GetErasureStatus");
+        let answer = status(&mut call).await;
+        call.finish(answer)
+    }
+}
+
+async fn get(
+    call: &mut Ongoing,
+    request: GetErasureReceiptRequest,
+) -> Result<GetErasureReceiptResponse, Refusal> {
+    let receipt = call
+        .store(move |work, _| {
+            Ok(work
+                .engine
+                .receipt(request.sequence)?
+                .ok_or(RequestError::NoReceipt)?)
+        })
+        .await?;
+    Ok(GetErasureReceiptResponse { call: None, receipt })
+}
+
+async fn list(
+    call: &mut Ongoing,
+    request: ListErasureReceiptsRequest,
+) -> Result<ListErasureReceiptsResponse, Refusal> {
+    let items_max = convert::page_size(request.page_size)? as u64;
+    call.store(move |work, _| {
+        let size = work.engine.receipts();
+        let end = request.first.saturating_add(items_max).min(size);
+        let mut receipts = Vec::new();
+        for sequence in request.first..end {
+            receipts.extend(work.engine.receipt(sequence)?);
+        }
+        Ok(ListErasureReceiptsResponse {
+            call: None,
+            receipts,
+            next: if end < size { end } else { 0 },
+        })
+    })
+    .await
+}
+
+async fn status(call: &mut Ongoing) -> Result<GetErasureStatusResponse, Refusal> {
+    call.store(|work, _| {
+        let backlog = work.engine.backlog();
+        Ok(GetErasureStatusResponse {
+            call: None,
+            size: work.engine.receipts(),
+            checkpoint: work.engine.checkpoint()?.unwrap_or_default(),
+            unpurged: backlog.erasures as u64,
+            oldest_unpurged: backlog.oldest.and_then(convert::time),
+        })
+    })
+    .await
+}
