@@ -120,13 +120,13 @@ impl KeyRing {
     /// A new deployment's keys.
     pub fn new() -> Self {
         let key = |purpose, group: &str| RingKey {
-            id: RandomId::new(),
+            id: RandomId::random(),
             purpose,
             group: group.to_owned(),
             secret: Secret::random(),
         };
         Self {
-            deployment: RandomId::new(),
+            deployment: RandomId::random(),
             keys: vec![
                 key(Purpose::Projection, crate::names::Account::default().as_str()),
                 key(Purpose::Digest, ""),
