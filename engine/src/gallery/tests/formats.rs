@@ -167,6 +167,19 @@ fn the_keys_of_another_deployment_are_refused() {
     assert_serves(&home);
 }
 
+/// The keyring of a backup made before the wrapping key changed: the same deployment, not the same keys.
+#[test]
+fn a_keyring_without_the_wrapping_key_is_refused_and_nobody_is_taken_for_damaged_or_erased() {
+    let home = home();
+    let mut older = KeyRing::new();
+    older.deployment = home.ring.deployment;
+    let older = Arc::new(older);
+    let error = refused(open_at(&home.data, &older)).to_string();
+    let expected = format!("wrapping key: expected {}", home.ring.wrapping().id);
+    assert!(error.contains(&expected), "{error}");
+    assert_serves(&home);
+}
+
 #[test]
 fn a_data_directory_serves_one_process_at_a_time() {
     let home = home();
