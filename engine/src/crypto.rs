@@ -13,33 +13,63 @@ pub(crate) const NONCE_BYTES: usize = 24;
 pub(crate) const TAG_BYTES: usize = 16;
 
 /// A 256-bit key: cannot be cloned or printed, and is wiped when it goes.
-pub(crate) struct Secret(Box<[u8; 32]>);
+pub(crate) struct Secret(Place);
+
+/// Where a key lies in memory.
+enum Place {
+    Heap(Box<[u8; 32]>),
+    /// A page of its own that is never written to swap, for keys that live as long as the process.
+    Locked(
+        Box<Page>,
+        #[allow(dead_code, reason = "held for its lock")] Option<region::LockGuard>,
+    ),
+}
+
+/// Locking works by the page: a shared page would be unlocked with the first key in it that goes.
+#[repr(align(4096))]
+struct Page([u8; 4096]);
 
 impl Secret {
     /// A key drawn from the operating system.
     pub fn random() -> Self {
-        let mut secret = Self(Box::new([0; 32]));
-        fill_random(&mut *secret.0);
-        secret
+        let mut bytes = Box::new([0; 32]);
+        fill_random(&mut *bytes);
+        Self(Place::Heap(bytes))
     }
 
     /// Takes over a key read from somewhere; the source is wiped.
     pub fn take(bytes: &mut [u8; 32]) -> Self {
-        // Copied within the heap: a box made of the value would leave it on the stack.
-        let mut secret = Self(Box::new([0; 32]));
-        secret.0.copy_from_slice(bytes);
+        let secret = Self(Place::Heap(Box::new(*bytes)));
         bytes.zeroize();
         secret
     }
 
+    /// The same key on a page of its own that the system may not write to swap. Where the system's
+    /// limit on locked memory forbids it, the log says so, and the key serves all the same.
+    pub fn locked(self) -> Self {
+        let mut page = Box::new(Page([0; 4096]));
+        let guard = region::lock(page.0.as_ptr(), page.0.len());
+        if let Err(error) = &guard {
+            tracing::warn!(%error, "a key could not be kept out of swap: raise the limit on locked memory");
+        }
+        page.0[..32].copy_from_slice(self.expose());
+        Self(Place::Locked(page, guard.ok()))
+    }
+
     pub fn expose(&self) -> &[u8; 32] {
-        &self.0
+        match &self.0 {
+            Place::Heap(bytes) => bytes,
+            Place::Locked(page, _) => page.0.first_chunk().expect("a page is longer than a key"),
+        }
     }
 }
 
 impl Drop for Secret {
     fn drop(&mut self) {
-        self.0.zeroize();
+        match &mut self.0 {
+            Place::Heap(bytes) => bytes.zeroize(),
+            Place::Locked(page, _) => page.0[..32].zeroize(),
+        }
     }
 }
 

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use crate::call::{Call, Step};
 use crate::config::Limits;
 use crate::embedding::Embedding;
@@ -12,9 +14,10 @@ use crate::gallery::collection::{Collection, CollectionInfo, CollectionSettings}
 use crate::gallery::erasures::Backlog;
 use crate::gallery::{
     CollectionErasure, ErasureReceipt, Footprint, Gallery, LoadReport, Match, Page, PersonErasure,
-    ProfileChange, Query, directory,
+    ProfileChange, Query, Rotation, directory,
 };
-use crate::keys::KeyRing;
+use crate::keys::store::{KeyStore, KeyStoreLock};
+use crate::keys::{KeyRing, Purpose};
 use crate::manifest::Calibration;
 use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId};
 use crate::person::{NewFace, Person, Profile};
@@ -34,7 +37,7 @@ pub struct EngineConfig {
     /// The data directory.
     pub data: PathBuf,
     /// The key store, ideally on another device.
-    pub keys: PathBuf,
+    pub keys: KeyStore,
     /// The models and, if they are not the default ones, their manifest.
     pub models: PathBuf,
     /// ONNX Runtime's shared library.
@@ -90,6 +93,9 @@ pub struct Engine {
     pipeline: Pipeline,
     gallery: Gallery,
     ring: Arc<KeyRing>,
+    store: KeyStore,
+    rotating: Mutex<()>,
+    _lock: KeyStoreLock,
     /// By the projection key's id.
     protectors: HashMap<RandomId, Protector>,
 }
@@ -102,7 +108,8 @@ impl Engine {
     pub fn open(config: &EngineConfig) -> Result<(Self, LoadReport)> {
         // ORDER: before any key is read, so that what parsing them leaves behind is overwritten too.
         crate::wipe::overwrite_what_is_freed();
-        let ring = Arc::new(KeyRing::open(&config.keys)?);
+        let lock = config.keys.lock()?;
+        let ring = Arc::new(config.keys.open()?);
         let pipeline = Pipeline::load(
             &config.models,
             &config.runtime,
@@ -111,19 +118,23 @@ impl Engine {
         )?;
         let (vault, destroyed) = directory::open(
             &config.data,
-            &config.keys,
+            config.keys.directory(),
             Arc::clone(&ring),
             config.accept_short_log,
         )?;
         let (gallery, report) = Gallery::open(vault, &destroyed)?;
         let protectors = ring
-            .projections()
+            .all(Purpose::Projection)
+            .iter()
             .map(|key| (key.id, Protector::new(key.secret.expose(), pipeline.dim())))
             .collect();
         let engine = Self {
             pipeline,
             gallery,
             ring,
+            store: config.keys.clone(),
+            rotating: Mutex::new(()),
+            _lock: lock,
             protectors,
         };
         Ok((engine, report))
@@ -459,6 +470,45 @@ impl Engine {
         call.step(Step::Store, || {
             self.gallery.erase_everywhere(account, id, request)
         })
+    }
+
+    // --- Keys
+
+    /// Wraps every data key under a new wrapping key, online, and destroys the old one; goes on with a
+    /// rotation that was interrupted. `progress` is told how many slots are done, and how many there
+    /// are. Records are not touched.
+    ///
+    /// # Errors
+    /// The store or the key store failed; calling it again goes on.
+    pub fn rotate_wrapping(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<Rotation> {
+        let _one_at_a_time = self.rotating.lock();
+        self.gallery
+            .rotate_wrapping(|ring| self.store.save(ring), progress)
+    }
+
+    /// Whether a rotation was interrupted.
+    pub fn is_rotation_unfinished(&self) -> bool {
+        self.ring.all(Purpose::Wrapping).len() > 1
+    }
+
+    /// Erases every collection of an account, and destroys the key that its templates were made with.
+    /// Nobody can be enrolled under the account again.
+    ///
+    /// # Errors
+    /// The store or the key store failed; calling it again goes on.
+    pub fn destroy_key_group(&self, account: &Account, call: &mut Call) -> Result<Vec<CollectionErasure>> {
+        let _one_at_a_time = self.rotating.lock();
+        let request = call.request();
+        let erased = call.step(Step::Store, || {
+            self.gallery.delete_collections_of(account, request)
+        })?;
+        let without = self
+            .ring
+            .without(|key| key.purpose == Purpose::Projection && key.group == account.as_str());
+        // ORDER: the people before the key: a crash between leaves a key without people.
+        self.store.save(&without)?;
+        self.ring.replace_by(&without);
+        Ok(erased)
     }
 
     // --- Receipts

@@ -11,6 +11,7 @@ pub(crate) mod index;
 mod load;
 mod purge;
 pub(crate) mod records;
+mod rotate;
 pub(crate) mod vault;
 mod writer;
 
@@ -35,6 +36,7 @@ use crate::gallery::purge::Purger;
 use crate::gallery::records::{Family, Scan};
 use crate::gallery::vault::{Asked, Found, NewRecord, Plan, Vault};
 use crate::gallery::writer::{Changed, Current, Edit, Writer};
+use crate::keys::KeyRing;
 use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId};
 use crate::person::{NewFace, Person, Profile, StoredFace, Timestamp};
 use crate::receipts::{self, KEYS_PER_RECEIPT_MAX};
@@ -42,6 +44,7 @@ use crate::scheme::{Scheme, SchemeId};
 use crate::template::Probe;
 
 pub use crate::gallery::load::LoadReport;
+pub use crate::gallery::rotate::Rotation;
 
 /// A face to look for, as one scheme sees it.
 pub struct Query {
@@ -204,7 +207,7 @@ impl Gallery {
         scheme: Scheme,
         settings: CollectionSettings,
     ) -> Result<Arc<Collection>> {
-        let digest = Digest::of_collection(self.vault.ring.digest(), account, name);
+        let digest = Digest::of_collection(&self.vault.ring.digest().secret, account, name);
         let collection = Arc::new(Collection::new(
             account.clone(),
             name.clone(),
@@ -256,7 +259,7 @@ impl Gallery {
             subject: nonce.subject(account, name, None),
             ..Asked::default()
         };
-        let digest = Digest::of_collection(self.vault.ring.digest(), account, name);
+        let digest = Digest::of_collection(&self.vault.ring.digest().secret, account, name);
         let key = (account.clone(), name.clone());
         let collections = Arc::clone(&self.collections);
         let (persons, receipts) = self.writer.alone(move |vault| {
@@ -287,6 +290,28 @@ impl Gallery {
         })
     }
 
+    /// Erases every collection of an account.
+    pub fn delete_collections_of(
+        &self,
+        account: &Account,
+        request: RandomId,
+    ) -> Result<Vec<CollectionErasure>> {
+        let names: Vec<_> = {
+            let collections = self.collections.read();
+            let own = collections.keys().filter(|(owner, _)| owner == account);
+            own.map(|(_, name)| name.clone()).collect()
+        };
+        let mut erased = Vec::with_capacity(names.len());
+        for name in names {
+            match self.delete_collection(account, &name, request) {
+                Ok(erasure) => erased.push(erasure),
+                Err(crate::Error::Request(RequestError::NoCollection)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(erased)
+    }
+
     /// Erases everyone of this PersonID in every collection of an account.
     pub fn erase_everywhere(
         &self,
@@ -313,6 +338,15 @@ impl Gallery {
         Ok(erased)
     }
 
+    /// Wraps every data key under a new wrapping key and destroys the old one.
+    pub fn rotate_wrapping(
+        &self,
+        save: impl Fn(&KeyRing) -> Result<()>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Rotation> {
+        rotate::rotate_wrapping(&self.writer, &self.vault.ring, save, progress)
+    }
+
     /// What is erased and not yet purged.
     pub fn backlog(&self) -> Backlog {
         self.vault.log.backlog()
@@ -334,7 +368,12 @@ impl Gallery {
     }
 
     fn digest(&self, collection: &Collection, id: &PersonId) -> Digest {
-        Digest::of_person(self.vault.ring.digest(), &collection.account, collection.id, id)
+        Digest::of_person(
+            &self.vault.ring.digest().secret,
+            &collection.account,
+            collection.id,
+            id,
+        )
     }
 
     /// Enrols a person who is not yet in the collection.

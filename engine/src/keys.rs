@@ -1,28 +1,21 @@
-//! The key store: a directory apart from the data, without which the data are noise.
-//!
-//! ```text
-//! root.key   the root key, 0600; it wraps the keyring and nothing else
-//! keyring    random keys, sealed under the root key
-//! ```
+//! The keys of a deployment, unsealed and held for as long as it serves.
 //!
 //! Keys that will ever have to be destroyed are random, never derived: a derived key lives as long
-//! as what it was derived from.
+//! as what it was derived from. Where they lie is [`store`]'s story, and what seals them [`root`]'s.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+pub(crate) mod root;
+pub(crate) mod store;
 
+use std::sync::Arc;
+
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::crypto::{self, NONCE_BYTES, Secret};
 use crate::error::{OperatorError, Result};
-use crate::names::RandomId;
+use crate::names::{Account, RandomId};
 
-const ROOT_FILE: &str = "root.key";
-const ROOT_PREFIX: &str = "likeness-root-key-1:";
-const KEYRING_FILE: &str = "keyring";
 const KEYRING_MAGIC: &[u8; 20] = b"likeness-keyring-1\r\n";
 const KEYRING_CONTEXT: &str = "likeness v1 the root key seals the keyring";
 
@@ -48,10 +41,21 @@ pub(crate) struct RingKey {
     pub secret: Secret,
 }
 
-/// The keys of a deployment, unsealed and held for as long as it serves.
+impl RingKey {
+    pub fn random(purpose: Purpose, group: &str) -> Self {
+        Self {
+            id: RandomId::random(),
+            purpose,
+            group: group.to_owned(),
+            secret: Secret::random().locked(),
+        }
+    }
+}
+
+/// The ring itself. Only a rotation, or the end of a key group, changes it.
 pub(crate) struct KeyRing {
     pub deployment: RandomId,
-    keys: Vec<RingKey>,
+    keys: RwLock<Vec<Arc<RingKey>>>,
 }
 
 /// How a key is written inside the sealed keyring.
@@ -69,130 +73,90 @@ impl Drop for StoredKey {
     }
 }
 
-/// Makes the key store of a new deployment: a root key, and a keyring with one key for each purpose.
-///
-/// # Errors
-/// When `keys` holds a key store already, or `data` holds data: new keys beside old data would only
-/// hide that the old keys are missing.
-pub fn init(keys: &Path, data: &Path) -> Result<()> {
-    refuse_if_data_exist(data)?;
-    fs::create_dir_all(keys).map_err(|e| OperatorError::file("creating", keys, e))?;
-    fs::set_permissions(keys, fs::Permissions::from_mode(0o700))
-        .map_err(|e| OperatorError::file("restricting", keys, e))?;
-    sync_parent(keys)?;
-    for file in [ROOT_FILE, KEYRING_FILE] {
-        if keys.join(file).exists() {
-            let found = format!("{file} in {}", keys.display());
-            return Err(mismatch("initialising", "a directory without a key store", found));
-        }
-    }
-    let root = Secret::random();
-    let ring = KeyRing::new();
-    let text = Zeroizing::new(format!("{ROOT_PREFIX}{}\n", crypto::hex(root.expose())));
-    // ORDER: keyring before root key. A crash between leaves a keyring that nothing can open and no
-    // root key, which the next start refuses by name; the other order could pass for a lost keyring.
-    write_durably(&keys.join(KEYRING_FILE), &ring.seal(&root))?;
-    write_durably(&keys.join(ROOT_FILE), text.as_bytes())?;
-    Ok(())
-}
-
-fn refuse_if_data_exist(data: &Path) -> Result<()> {
-    let entries = match fs::read_dir(data) {
-        Ok(entries) => entries.count(),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => 0,
-        Err(e) => return Err(OperatorError::file("listing", data, e).into()),
-    };
-    if entries == 0 {
-        return Ok(());
-    }
-    let found = format!(
-        "files in {}; restore the key store that belongs to them",
-        data.display()
-    );
-    Err(mismatch(
-        "initialising",
-        "an empty or absent data directory",
-        found,
-    ))
-}
-
 impl KeyRing {
     /// A new deployment's keys.
     pub fn new() -> Self {
-        let key = |purpose, group: &str| RingKey {
-            id: RandomId::random(),
-            purpose,
-            group: group.to_owned(),
-            secret: Secret::random(),
-        };
+        let keys = [
+            RingKey::random(Purpose::Projection, Account::default().as_str()),
+            RingKey::random(Purpose::Digest, ""),
+            RingKey::random(Purpose::Wrapping, ""),
+            RingKey::random(Purpose::Signing, ""),
+        ];
         Self {
             deployment: RandomId::random(),
-            keys: vec![
-                key(Purpose::Projection, crate::names::Account::default().as_str()),
-                key(Purpose::Digest, ""),
-                key(Purpose::Wrapping, ""),
-                key(Purpose::Signing, ""),
-            ],
+            keys: RwLock::new(keys.into_iter().map(Arc::new).collect()),
         }
     }
 
-    /// Opens the key store in `keys`.
-    ///
-    /// # Errors
-    /// A missing, world-readable, short or wrong root key, or a damaged keyring: each by its name.
-    pub fn open(keys: &Path) -> Result<Self> {
-        let root = read_root(&keys.join(ROOT_FILE))?;
-        let path = keys.join(KEYRING_FILE);
-        let sealed = fs::read(&path).map_err(|e| OperatorError::file("reading the keyring", &path, e))?;
-        Self::unseal(&root, &sealed)
-    }
-
     /// The key with this id, if it has not been destroyed.
-    pub fn by_id(&self, purpose: Purpose, id: RandomId) -> Option<&RingKey> {
-        self.keys.iter().find(|k| k.purpose == purpose && k.id == id)
+    pub fn by_id(&self, purpose: Purpose, id: RandomId) -> Option<Arc<RingKey>> {
+        let keys = self.keys.read();
+        keys.iter().find(|k| k.purpose == purpose && k.id == id).cloned()
     }
 
     /// The projection key of a key group.
-    pub fn projection(&self, group: &str) -> Option<&RingKey> {
+    pub fn projection(&self, group: &str) -> Option<Arc<RingKey>> {
         self.newest(Purpose::Projection, group)
     }
 
-    /// Every projection key of the ring.
-    pub fn projections(&self) -> impl Iterator<Item = &RingKey> {
-        self.keys.iter().filter(|k| k.purpose == Purpose::Projection)
+    /// Every key of a purpose, oldest first.
+    pub fn all(&self, purpose: Purpose) -> Vec<Arc<RingKey>> {
+        let keys = self.keys.read();
+        keys.iter().filter(|k| k.purpose == purpose).cloned().collect()
     }
 
-    pub fn digest(&self) -> &Secret {
-        &self
-            .newest(Purpose::Digest, "")
+    pub fn digest(&self) -> Arc<RingKey> {
+        self.newest(Purpose::Digest, "")
             .expect("checked when the ring was opened")
-            .secret
     }
 
-    pub fn signing(&self) -> &Secret {
-        &self
-            .newest(Purpose::Signing, "")
+    pub fn signing(&self) -> Arc<RingKey> {
+        self.newest(Purpose::Signing, "")
             .expect("checked when the ring was opened")
-            .secret
     }
 
-    pub fn wrapping(&self) -> &RingKey {
+    pub fn wrapping(&self) -> Arc<RingKey> {
         self.newest(Purpose::Wrapping, "")
             .expect("checked when the ring was opened")
     }
 
     /// Later entries supersede earlier ones; earlier ones stay to read what they sealed.
-    fn newest(&self, purpose: Purpose, group: &str) -> Option<&RingKey> {
-        self.keys
-            .iter()
-            .rev()
+    fn newest(&self, purpose: Purpose, group: &str) -> Option<Arc<RingKey>> {
+        let keys = self.keys.read();
+        let mut newest_first = keys.iter().rev();
+        newest_first
             .find(|k| k.purpose == purpose && k.group == group)
+            .cloned()
+    }
+
+    /// The ring with one more key.
+    pub fn with(&self, key: RingKey) -> Self {
+        let mut keys = self.keys.read().clone();
+        keys.push(Arc::new(key));
+        Self {
+            deployment: self.deployment,
+            keys: RwLock::new(keys),
+        }
+    }
+
+    /// The ring without some of its keys.
+    pub fn without(&self, gone: impl Fn(&RingKey) -> bool) -> Self {
+        let keys = self.keys.read().iter().filter(|k| !gone(k)).cloned().collect();
+        Self {
+            deployment: self.deployment,
+            keys: RwLock::new(keys),
+        }
+    }
+
+    /// From now on this ring is that one.
+    pub fn replace_by(&self, other: &Self) {
+        *self.keys.write() = other.keys.read().clone();
     }
 
     /// `magic 20 | deployment 16 | nonce 24 | sealed`, with everything before the nonce bound.
     fn seal(&self, root: &Secret) -> Vec<u8> {
-        let stored: Vec<StoredKey> = self
-            .keys
+        let keys = self.keys.read();
+        let stored: Vec<StoredKey> = keys
             .iter()
             .map(|k| StoredKey {
                 id: k.id.0,
@@ -234,16 +198,18 @@ impl KeyRing {
             postcard::from_bytes(&plain).map_err(|_| damaged("contents this version cannot read"))?;
         let keys = stored
             .into_iter()
-            .map(|mut k| RingKey {
-                id: RandomId(k.id),
-                purpose: k.purpose,
-                group: std::mem::take(&mut k.group),
-                secret: Secret::take(&mut k.secret),
+            .map(|mut k| {
+                Arc::new(RingKey {
+                    id: RandomId(k.id),
+                    purpose: k.purpose,
+                    group: std::mem::take(&mut k.group),
+                    secret: Secret::take(&mut k.secret).locked(),
+                })
             })
             .collect();
         let ring = Self {
             deployment: RandomId(*deployment),
-            keys,
+            keys: RwLock::new(keys),
         };
         for purpose in [Purpose::Digest, Purpose::Wrapping, Purpose::Signing] {
             if ring.newest(purpose, "").is_none() {
@@ -260,73 +226,6 @@ fn keyring_key(root: &Secret) -> Secret {
     Secret::take(&mut key)
 }
 
-fn read_root(path: &Path) -> Result<Secret> {
-    let metadata = match fs::metadata(path) {
-        Ok(metadata) => metadata,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            let found = format!(
-                "nothing at {}; make one with `likeness key init`, or restore it",
-                path.display()
-            );
-            return Err(mismatch("root key", "a root key file", found));
-        }
-        Err(e) => return Err(OperatorError::file("reading the root key", path, e).into()),
-    };
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        let found = format!("mode {mode:04o} on {}", path.display());
-        return Err(mismatch(
-            "root key",
-            "a file that only its owner may read (mode 0600)",
-            found,
-        ));
-    }
-    let text = fs::read(path).map_err(|e| OperatorError::file("reading the root key", path, e))?;
-    let text = Zeroizing::new(text);
-    let expected = "the line `likeness-root-key-1:` and 64 hex digits";
-    let wrong = || {
-        mismatch(
-            "root key",
-            expected,
-            format!("{} bytes of another form", text.len()),
-        )
-    };
-    let digits = std::str::from_utf8(&text)
-        .ok()
-        .and_then(|t| t.trim_end().strip_prefix(ROOT_PREFIX))
-        .ok_or_else(wrong)?;
-    let mut bytes = crypto::unhex::<32>(digits).ok_or_else(wrong)?;
-    Ok(Secret::take(&mut bytes))
-}
-
-/// Makes the name of a directory outlive a power cut: without its key store no data could be read.
-fn sync_parent(directory: &Path) -> Result<()> {
-    let parent = directory.parent().filter(|p| !p.as_os_str().is_empty());
-    let parent = parent.unwrap_or(Path::new("."));
-    File::open(parent)
-        .and_then(|parent| parent.sync_all())
-        .map_err(|e| OperatorError::file("syncing", parent, e).into())
-}
-
-/// Writes a private file so that after a crash it is whole or absent.
-pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let temporary: PathBuf = path.with_extension("new");
-    let write = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(directory)?.sync_all()
-    };
-    write().map_err(|e| OperatorError::file("writing", path, e).into())
-}
-
 fn mismatch(what: &'static str, expected: &str, found: String) -> crate::Error {
     OperatorError::Keys {
         what,
@@ -334,87 +233,4 @@ fn mismatch(what: &'static str, expected: &str, found: String) -> crate::Error {
         found,
     }
     .into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fresh() -> (tempfile::TempDir, PathBuf, PathBuf) {
-        let home = tempfile::tempdir().expect("temporary directory");
-        let (keys, data) = (home.path().join("keys"), home.path().join("data"));
-        init(&keys, &data).expect("a fresh place");
-        (home, keys, data)
-    }
-
-    fn refusal(keys: &Path) -> String {
-        KeyRing::open(keys).err().expect("must be refused").to_string()
-    }
-
-    #[test]
-    fn a_fresh_key_store_opens_and_is_private() {
-        let (_home, keys, _) = fresh();
-        let ring = KeyRing::open(&keys).expect("just made");
-        assert!(ring.projection("default").is_some());
-        assert!(ring.projection("another").is_none());
-        for file in [ROOT_FILE, KEYRING_FILE] {
-            let mode = fs::metadata(keys.join(file))
-                .expect("exists")
-                .permissions()
-                .mode();
-            assert_eq!(mode & 0o777, 0o600, "{file}");
-        }
-    }
-
-    #[test]
-    fn a_second_init_is_refused_and_changes_nothing() {
-        let (_home, keys, data) = fresh();
-        let before = fs::read(keys.join(ROOT_FILE)).expect("exists");
-        assert!(init(&keys, &data).is_err());
-        assert_eq!(fs::read(keys.join(ROOT_FILE)).expect("exists"), before);
-    }
-
-    #[test]
-    fn keys_are_never_made_beside_existing_data() {
-        let home = tempfile::tempdir().expect("temporary directory");
-        let data = home.path().join("data");
-        fs::create_dir(&data).expect("create");
-        fs::write(data.join("slots"), b"x").expect("write");
-        let refused = init(&home.path().join("keys"), &data).expect_err("data exist");
-        assert!(refused.to_string().contains("restore the key store"), "{refused}");
-        assert!(!home.path().join("keys").exists());
-    }
-
-    #[test]
-    fn a_missing_readable_short_or_wrong_root_key_is_refused_by_name() {
-        let (_home, keys, _) = fresh();
-        let root = keys.join(ROOT_FILE);
-        let good = fs::read(&root).expect("exists");
-
-        fs::set_permissions(&root, fs::Permissions::from_mode(0o604)).expect("chmod");
-        assert!(refusal(&keys).contains("mode 0604"));
-        fs::set_permissions(&root, fs::Permissions::from_mode(0o600)).expect("chmod");
-
-        fs::write(&root, &good[..good.len() - 8]).expect("write");
-        assert!(refusal(&keys).contains("64 hex digits"));
-
-        fs::write(&root, format!("{ROOT_PREFIX}{}\n", "7".repeat(64))).expect("write");
-        assert!(refusal(&keys).contains("another root key"));
-
-        fs::remove_file(&root).expect("remove");
-        assert!(refusal(&keys).contains("likeness key init"));
-    }
-
-    #[test]
-    fn every_flipped_bit_of_the_keyring_is_noticed() {
-        let (_home, keys, _) = fresh();
-        let path = keys.join(KEYRING_FILE);
-        let good = fs::read(&path).expect("exists");
-        for at in 0..good.len() {
-            let mut bad = good.clone();
-            bad[at] ^= 1;
-            fs::write(&path, &bad).expect("write");
-            assert!(KeyRing::open(&keys).is_err(), "byte {at}");
-        }
-    }
 }

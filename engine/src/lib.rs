@@ -33,9 +33,10 @@ pub use gallery::collection::{CollectionInfo, CollectionSettings, FACES_PER_PERS
 pub use gallery::erasures::{Backlog, Issued};
 pub use gallery::{
     CollectionErasure, ErasureReceipt, Footprint, LoadReport, Match, Page, PersonErasure, ProfileChange,
-    Query,
+    Query, Rotation,
 };
-pub use keys::init as init_keys;
+pub use keys::root::RootSource;
+pub use keys::store::KeyStore;
 pub use manifest::{Calibration, DEFAULT_MANIFEST, MANIFEST_FILE};
 pub use names::{Account, CollectionName, FaceId, NAME_BYTES_MAX, PersonId, RandomId};
 pub use person::{Consent, NewFace, Person, Profile, StoredFace, Timestamp};

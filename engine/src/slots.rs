@@ -64,6 +64,16 @@ pub(crate) enum SlotError {
     Damaged,
 }
 
+/// What a rotation does with a slot.
+pub(crate) enum Rewrapped {
+    /// Empty, or under the newest key already.
+    Not,
+    /// Damaged.
+    Unreadable,
+    /// What it will hold.
+    As(SlotImage),
+}
+
 /// The disk below the slots. The second implementation drops unsynced writes, in the crash tests.
 pub(crate) trait SlotBytes: Send + Sync {
     fn len(&self) -> io::Result<u64>;
@@ -297,6 +307,19 @@ impl Slots {
         }
         let image = self.read(slot)?;
         Ok(image != EMPTY && (image[20..36] == id.0 || image != with_checksum(image)))
+    }
+
+    /// The slot as it is under the newest wrapping key.
+    pub fn rewrapped(&self, slot: u32, newest: RandomId) -> Result<Rewrapped> {
+        let image = self.read(slot)?;
+        if image == EMPTY || (image == with_checksum(image) && image[4..20] == newest.0) {
+            return Ok(Rewrapped::Not);
+        }
+        let id = RandomId(image[20..36].try_into().expect("16 bytes"));
+        Ok(match self.unwrap_image(slot, &image, id)? {
+            Ok(key) => Rewrapped::As(self.wrap(slot, &key)),
+            Err(_) => Rewrapped::Unreadable,
+        })
     }
 
     /// What a slot says its key is committed to.

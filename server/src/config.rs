@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use likeness_engine::{EngineConfig, Limits};
+use likeness_engine::{EngineConfig, KeyStore, Limits};
 
 use crate::assets;
 
@@ -28,6 +28,10 @@ pub struct ServeConfig {
     /// Key store made by `likeness key init`; keep it on another device than the data
     #[arg(long, env = "LIKENESS_KEYS", value_name = "DIR")]
     pub keys: PathBuf,
+
+    /// Shell command that prints the root key (a client of a KMS or HSM), instead of the file root.key
+    #[arg(long, env = "LIKENESS_ROOT_KEY_COMMAND", value_name = "COMMAND")]
+    pub root_key_command: Option<String>,
 
     /// Models and runtime
     #[command(flatten)]
@@ -112,7 +116,7 @@ impl ServeConfig {
         let (models, runtime) = self.models.resolve()?;
         Ok(EngineConfig {
             data: self.data.clone(),
-            keys: self.keys.clone(),
+            keys: KeyStore::new(&self.keys, self.root_key_command.clone()),
             models,
             runtime,
             limits: Limits::default(),

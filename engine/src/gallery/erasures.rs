@@ -69,7 +69,7 @@ impl AnchorFile for PathBuf {
         }
     }
     fn replace(&self, bytes: &[u8]) -> Result<()> {
-        keys::write_durably(self, bytes)
+        keys::store::write_durably(self, bytes)
     }
 }
 
@@ -234,7 +234,7 @@ impl ErasureLog {
         ring: &KeyRing,
         accept_short: bool,
     ) -> Result<(Self, HashSet<RandomId>)> {
-        let signing = SigningKey::from_bytes(ring.signing().expose());
+        let signing = SigningKey::from_bytes(ring.signing().secret.expose());
         let local = files
             .local
             .read_all()

@@ -14,7 +14,7 @@ use crate::keys::KeyRing;
 use crate::names::RandomId;
 use crate::receipts::{DestroyedKey, KEYS_PER_RECEIPT_MAX, ReceiptKind};
 use crate::scheme::SchemeId;
-use crate::slots::{DataKey, EMPTY, SlotError, SlotImage, Slots};
+use crate::slots::{DataKey, EMPTY, Rewrapped, SlotError, SlotImage, Slots};
 
 /// What lies under a record key.
 pub(crate) enum Found {
@@ -352,6 +352,34 @@ impl Vault {
             self.poisoned.store(true, Ordering::Release);
         }
         outcome.map(drop)
+    }
+
+    /// How many slots the file has.
+    pub fn slot_count(&self) -> Result<u32> {
+        self.slots.count()
+    }
+
+    /// Wraps the keys in these slots under the newest wrapping key; answers how many, and how many
+    /// could not be read.
+    pub fn rewrap_slots(&self, slots: std::ops::Range<u32>, newest: RandomId) -> Result<(u64, u64)> {
+        self.refuse_if_poisoned()?;
+        let (mut images, mut unreadable) = (Vec::new(), 0);
+        for slot in slots {
+            match self.slots.rewrapped(slot, newest)? {
+                Rewrapped::Not => {}
+                Rewrapped::Unreadable => unreadable += 1,
+                Rewrapped::As(image) => images.push((slot, image)),
+            }
+        }
+        if !images.is_empty() {
+            // A slot is never torn, so after a crash each is under the old key or under the new.
+            let outcome = self.slots.write(&images);
+            if outcome.is_err() {
+                self.poisoned.store(true, Ordering::Release);
+            }
+            outcome?;
+        }
+        Ok((images.len() as u64, unreadable))
     }
 
     /// Removes the bytes of deleted records from the data files; `None` goes through all of them.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
-use likeness_engine::{Account, CollectionName, Engine, PersonId};
+use likeness_engine::{Account, CollectionName, Engine, KeyStore, PersonId};
 use likeness_proto::v1;
 use likeness_proto::v1::collection_service_client::CollectionServiceClient;
 use likeness_proto::v1::matching_service_client::MatchingServiceClient;
@@ -59,13 +59,14 @@ impl DemoCommand {
             .map_err(|source| file("making a directory in", &std::env::temp_dir(), source))?;
         let (keys, data) = (home.path().join("keys"), home.path().join("data"));
         println!("Likeness, a guided tour. Everything below goes over gRPC.\n");
-        likeness_engine::init_keys(&keys, &data)?;
+        KeyStore::new(&keys, None).init(&data)?;
         say("made fresh keys and a fresh data directory", None);
 
         let config = ServeConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             data: data.clone(),
             keys,
+            root_key_command: None,
             models: self.models,
             workers: None,
             queue: 128,
