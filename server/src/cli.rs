@@ -130,7 +130,7 @@ impl Cli {
             Command::Person(command) => asking(client::block_on(command.run(server))),
             Command::Delete(command) => asking(client::block_on(command.run(server))),
             Command::Receipt(command) => asking(client::block_on(command.run(server))),
-            Command::Key(command) => asking(command.run()),
+            Command::Key(command) => asking(client::block_on(command.run(server))),
             Command::Models(command) => Ok(command.run(self.json).map(|()| None)?),
             Command::Eval(command) => asking(command.run()),
             Command::Demo(command) => client::block_on(command.run()).map(|()| None),

@@ -15,6 +15,7 @@ use likeness_engine::{Engine, LoadReport};
 use likeness_proto::v1;
 use likeness_proto::v1::collection_service_server::CollectionServiceServer;
 use likeness_proto::v1::erasure_service_server::ErasureServiceServer;
+use likeness_proto::v1::key_service_server::KeyServiceServer;
 use likeness_proto::v1::matching_service_server::MatchingServiceServer;
 use likeness_proto::v1::person_service_server::PersonServiceServer;
 use tokio::net::TcpListener;
@@ -77,6 +78,7 @@ pub async fn serve(
     reporter.set_serving::<PersonServiceServer<Service>>().await;
     reporter.set_serving::<MatchingServiceServer<Service>>().await;
     reporter.set_serving::<ErasureServiceServer<Service>>().await;
+    reporter.set_serving::<KeyServiceServer<Service>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -99,6 +101,7 @@ pub async fn serve(
         )
         .add_service(PersonServiceServer::new(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(ErasureServiceServer::new(service.clone()))
+        .add_service(KeyServiceServer::new(service.clone()))
         .add_service(MatchingServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .serve_with_incoming_shutdown(incoming, async move {
             shutdown.await;
@@ -109,6 +112,7 @@ pub async fn serve(
             reporter.set_not_serving::<PersonServiceServer<Service>>().await;
             reporter.set_not_serving::<MatchingServiceServer<Service>>().await;
             reporter.set_not_serving::<ErasureServiceServer<Service>>().await;
+            reporter.set_not_serving::<KeyServiceServer<Service>>().await;
             let _ = begun.send(());
         });
     let deadline = async {

@@ -2,6 +2,7 @@
 
 mod collections;
 mod erasure;
+mod keys;
 mod matching;
 mod persons;
 
@@ -129,7 +130,13 @@ answers!(
     GetErasureReceiptResponse,
     ListErasureReceiptsResponse,
     GetErasureStatusResponse,
+    DestroyKeyGroupResponse,
 );
+
+impl Answer for v1::RotateWrappingKeyResponse {
+    /// A message of a stream says nothing about its call; the metadata do.
+    fn set_call(&mut self, _: v1::CallInfo) {}
+}
 
 impl Ongoing {
     /// Blocking work that computes.

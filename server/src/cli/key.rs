@@ -3,13 +3,28 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use likeness_engine::KeyStore;
+use likeness_proto::v1;
+use likeness_proto::v1::key_service_client::KeyServiceClient;
 use serde_json::json;
 
 use super::Outcome;
+use super::client::{Connection, hex};
 use super::exit::Failure;
 
-/// Make the key store
+const EXAMPLES: &str = "\
+Examples:
+  likeness key init --keys /media/hsm/likeness --data /var/lib/likeness
+  likeness key rotate root --keys /media/hsm/likeness        # with the server stopped
+  likeness key rotate wrapping                               # while it serves
+
+A lost root key, without a copy: the data cannot be read by anyone any more; start anew.
+A leaked root key: rotate the root key, then the wrapping key. Whoever has the leaked key and an old copy
+of keyring, slots and records still reads what is in those copies.";
+
+/// Make, rotate and destroy keys
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct KeyCommand {
     #[command(subcommand)]
     command: Command,
@@ -25,24 +40,137 @@ enum Command {
         after_help = "Example:\n  likeness key init --keys /media/hsm/likeness --data /var/lib/likeness"
     )]
     Init {
-        /// Where the key store will be
-        #[arg(long, env = "LIKENESS_KEYS", value_name = "DIR")]
-        keys: PathBuf,
+        #[command(flatten)]
+        store: StoreArguments,
         /// The data directory they are for; it must not hold data yet
         #[arg(long, env = "LIKENESS_DATA", value_name = "DIR")]
         data: PathBuf,
     },
+    /// Put a new key in the place of an old one
+    Rotate {
+        #[command(subcommand)]
+        which: Rotate,
+    },
+    /// Erase everyone of a key group, and destroy the key their templates were made with
+    DestroyGroup {
+        /// The group: `default`
+        group: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Rotate {
+    /// The root key; the server must be stopped
+    Root {
+        #[command(flatten)]
+        store: StoreArguments,
+        /// From now on this command provides the root key, instead of the file or the present command
+        #[arg(long, value_name = "COMMAND")]
+        new_root_key_command: Option<String>,
+    },
+    /// The wrapping key, while the server serves; an interrupted rotation goes on
+    Wrapping,
+}
+
+#[derive(Debug, Args)]
+struct StoreArguments {
+    /// Where the key store is
+    #[arg(long, env = "LIKENESS_KEYS", value_name = "DIR")]
+    keys: PathBuf,
+    /// Shell command that prints the root key (a client of a KMS or HSM), instead of the file root.key
+    #[arg(long, env = "LIKENESS_ROOT_KEY_COMMAND", value_name = "COMMAND")]
+    root_key_command: Option<String>,
+}
+
+impl StoreArguments {
+    fn store(&self) -> KeyStore {
+        KeyStore::new(&self.keys, self.root_key_command.clone())
+    }
 }
 
 impl KeyCommand {
     /// Carries the command out.
-    pub fn run(self) -> Result<Outcome, Failure> {
-        let Command::Init { keys, data } = self.command;
-        likeness_engine::init_keys(&keys, &data)?;
-        let text = format!(
-            "made a key store in {}\nWithout it the data cannot be read by anyone: keep a copy of root.key and keyring in a safe.\n",
-            keys.display()
-        );
-        Ok(Outcome::done(json!({ "keys": keys }), text))
+    pub async fn run(self, connection: &Connection) -> Result<Outcome, Failure> {
+        match self.command {
+            Command::Init { store, data } => {
+                store.store().init(&data)?;
+                let text = format!(
+                    "made a key store in {}\nWithout it the data cannot be read by anyone: keep a copy of its files in a safe.\n",
+                    store.keys.display()
+                );
+                Ok(Outcome::done(json!({ "keys": store.keys }), text))
+            }
+            Command::Rotate {
+                which:
+                    Rotate::Root {
+                        store,
+                        new_root_key_command,
+                    },
+            } => {
+                store.store().rotate_root(new_root_key_command)?;
+                let text = "rotated the root key; the old one opens nothing but old copies of the keyring\n";
+                Ok(Outcome::done(json!({ "rotated": "root" }), text))
+            }
+            Command::Rotate {
+                which: Rotate::Wrapping,
+            } => rotate_wrapping(connection).await,
+            Command::DestroyGroup { group } => destroy_group(connection, group).await,
+        }
     }
+}
+
+async fn rotate_wrapping(connection: &Connection) -> Result<Outcome, Failure> {
+    let mut client = KeyServiceClient::new(connection.open().await?);
+    let mut messages = client
+        .rotate_wrapping_key(v1::RotateWrappingKeyRequest {})
+        .await?
+        .into_inner();
+    let bar = indicatif::ProgressBar::no_length();
+    let mut last = v1::RotateWrappingKeyResponse::default();
+    while let Some(message) = messages.message().await? {
+        bar.set_length(message.total);
+        bar.set_position(message.done);
+        last = message;
+    }
+    bar.finish_and_clear();
+    if !last.finished {
+        return Err(Failure::Unreachable(
+            "the server ended the rotation; call again to go on".to_owned(),
+        ));
+    }
+    let fate = if last.old_key_destroyed {
+        "the old key is destroyed".to_owned()
+    } else {
+        format!("the old key is kept for {} damaged slots", last.unreadable)
+    };
+    let json = json!({
+        "rotated": "wrapping",
+        "rewrapped": last.rewrapped,
+        "unreadable": last.unreadable,
+        "old_key_destroyed": last.old_key_destroyed,
+    });
+    Ok(Outcome::done(
+        json,
+        format!("wrapped {} data keys anew; {fate}\n", last.rewrapped),
+    ))
+}
+
+async fn destroy_group(connection: &Connection, key_group: String) -> Result<Outcome, Failure> {
+    let mut client = KeyServiceClient::new(connection.open().await?);
+    let reply = client
+        .destroy_key_group(v1::DestroyKeyGroupRequest { key_group })
+        .await?
+        .into_inner();
+    let receipts: Vec<_> = reply
+        .receipts
+        .iter()
+        .map(|r| json!({ "sequence": r.sequence, "receipt": hex(&r.receipt), "nonce": hex(&r.nonce) }))
+        .collect();
+    let text = format!(
+        "erased {} people and destroyed the key of their templates; {} receipts\n",
+        reply.persons_erased,
+        receipts.len()
+    );
+    let json = json!({ "persons_erased": reply.persons_erased, "receipts": receipts });
+    Ok(Outcome::done(json, text))
 }

@@ -1,0 +1,92 @@
+//! Rotating and destroying keys.
+
+use likeness_engine::{RequestError, Rotation};
+use likeness_proto::v1::key_service_server::KeyService;
+use likeness_proto::v1::{
+    DestroyKeyGroupRequest, DestroyKeyGroupResponse, RotateWrappingKeyRequest, RotateWrappingKeyResponse,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::{Ongoing, Service};
+use crate::convert;
+use crate::status::Refusal;
+
+/// Messages of progress that may wait for a slow client; later ones are left out.
+const PROGRESS_WAITING_MAX: usize = 16;
+
+#[tonic::async_trait]
+impl KeyService for Service {
+    type RotateWrappingKeyStream = ReceiverStream<Result<RotateWrappingKeyResponse, Status>>;
+
+    async fn rotate_wrapping_key(
+        &self,
+        _: Request<RotateWrappingKeyRequest>,
+    ) -> Result<Response<Self::RotateWrappingKeyStream>, Status> {
+        let mut call = self.begin("RotateWrappingKey");
+        let (progress, stream) = mpsc::channel(PROGRESS_WAITING_MAX);
+        // The rotation goes on when the client goes away: half a rotation helps nobody.
+        tokio::spawn(async move {
+            let telling = progress.clone();
+            let outcome = call
+                .store(move |work, _| {
+                    Ok(work.engine.rotate_wrapping(&mut |done, total| {
+                        let _ = telling.try_send(Ok(RotateWrappingKeyResponse {
+                            done,
+                            total,
+                            ..Default::default()
+                        }));
+                    })?)
+                })
+                .await;
+            let last = call.finish(outcome.map(last_message)).map(Response::into_inner);
+            // The client may have gone.
+            let _ = progress.send(last).await;
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn destroy_key_group(
+        &self,
+        request: Request<DestroyKeyGroupRequest>,
+    ) -> Result<Response<DestroyKeyGroupResponse>, Status> {
+        let mut call = self.begin("DestroyKeyGroup");
+        let answer = destroy(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+}
+
+fn last_message(rotation: Rotation) -> RotateWrappingKeyResponse {
+    RotateWrappingKeyResponse {
+        done: 0,
+        total: 0,
+        finished: true,
+        rewrapped: rotation.rewrapped,
+        unreadable: rotation.unreadable,
+        old_key_destroyed: rotation.old_key_destroyed,
+    }
+}
+
+async fn destroy(
+    call: &mut Ongoing,
+    request: DestroyKeyGroupRequest,
+) -> Result<DestroyKeyGroupResponse, Refusal> {
+    let erased = call
+        .store(move |work, call| {
+            if request.key_group != work.account.as_str() {
+                let received = format!("{} bytes of another name", request.key_group.len());
+                return Err(RequestError::invalid("key_group", "the account's key group", received).into());
+            }
+            Ok(work.engine.destroy_key_group(&work.account, call)?)
+        })
+        .await?;
+    Ok(DestroyKeyGroupResponse {
+        call: None,
+        persons_erased: erased.iter().map(|erasure| erasure.persons as u64).sum(),
+        receipts: erased
+            .into_iter()
+            .flat_map(convert::collection_receipts)
+            .collect(),
+    })
+}
