@@ -7,6 +7,8 @@ use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::swap;
+
 /// Bytes of a nonce of the AEAD.
 pub(crate) const NONCE_BYTES: usize = 24;
 /// Bytes the AEAD adds to what it seals.
@@ -48,12 +50,9 @@ impl Secret {
     /// limit on locked memory forbids it, the log says so, and the key serves all the same.
     pub fn locked(self) -> Self {
         let mut page = Box::new(Page([0; 4096]));
-        let guard = region::lock(page.0.as_ptr(), page.0.len());
-        if let Err(error) = &guard {
-            tracing::warn!(%error, "a key could not be kept out of swap: raise the limit on locked memory");
-        }
+        let guard = swap::keep_out(&page.0);
         page.0[..32].copy_from_slice(self.expose());
-        Self(Place::Locked(page, guard.ok()))
+        Self(Place::Locked(page, guard))
     }
 
     pub fn expose(&self) -> &[u8; 32] {

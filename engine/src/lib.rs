@@ -17,6 +17,7 @@ mod pipeline;
 pub mod receipts;
 mod scheme;
 mod slots;
+mod swap;
 mod template;
 mod tensor;
 #[cfg(test)]
@@ -43,4 +44,5 @@ pub use person::{Consent, NewFace, Person, Profile, StoredFace, Timestamp};
 pub use pipeline::protect::Protector;
 pub use pipeline::{Bounds, Choose, Detection, Face, Pipeline, SchemeParts};
 pub use scheme::{Scheme, SchemeId};
+pub use swap::swap_warning;
 pub use template::{Bits, Probe, Template};

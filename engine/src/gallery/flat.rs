@@ -9,6 +9,7 @@ use zeroize::Zeroize;
 use crate::gallery::index::{Hit, PERSONS_MAX, Person, Row};
 use crate::gallery::scan::{self, LANES, Lanes};
 use crate::gallery::top::{Candidate, Top};
+use crate::swap;
 use crate::template::{Bits, Probe, Template};
 
 /// Rows of a chunk: 64 KiB of 1024-bit templates, little enough for a collection of ten people
@@ -29,6 +30,9 @@ struct Chunk {
     /// `[CHUNK_ROWS / 8][bits / 64]`, see [`Lanes`].
     lanes: Box<[Lanes]>,
     owners: [Person; CHUNK_ROWS],
+    /// Clear bits belong in no swap file.
+    #[allow(dead_code, reason = "held for its lock")]
+    lock: Option<region::LockGuard>,
 }
 
 impl Flat {
@@ -96,8 +100,10 @@ impl Flat {
     /// Adds a chunk and hands out its first row; the others go to the free list.
     fn grow(&mut self) -> Row {
         let n = self.chunks.len();
+        let lanes = vec![Lanes([0; LANES]); CHUNK_ROWS / LANES * self.bits.words()].into_boxed_slice();
         self.chunks.push(Chunk {
-            lanes: vec![Lanes([0; LANES]); CHUNK_ROWS / LANES * self.bits.words()].into_boxed_slice(),
+            lock: swap::keep_out(&lanes),
+            lanes,
             owners: [NOBODY; CHUNK_ROWS],
         });
         self.free.extend((1..CHUNK_ROWS).rev().map(|i| row(n, i)));

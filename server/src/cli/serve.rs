@@ -1,8 +1,10 @@
 //! `likeness serve`.
 
 use std::io::Write as _;
+use std::sync::Arc;
 
 use clap::Args;
+use likeness_engine::swap_warning;
 use likeness_server::config::ServeConfig;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -39,6 +41,12 @@ impl ServeCommand {
         }
         start_logging();
         no_core_dumps();
+        if let Some(warning) = std::fs::read_to_string("/proc/swaps")
+            .ok()
+            .and_then(|s| swap_warning(&s))
+        {
+            tracing::warn!("{warning}");
+        }
         if !config.listen.ip().is_loopback() {
             tracing::warn!(listen = %config.listen, "serving without encryption and without asking who calls");
         }
@@ -59,6 +67,13 @@ async fn run(config: ServeConfig) -> Result<(), Failure> {
         .await
         .map_err(|_| Failure::Usage("opening failed unexpectedly".to_owned()))??;
     tracing::info!(?report, "opened");
+    if engine.is_rotation_unfinished() {
+        let engine = Arc::clone(&engine);
+        tokio::task::spawn_blocking(move || match engine.rotate_wrapping(&mut |_, _| {}) {
+            Ok(rotation) => tracing::info!(?rotation, "finished a rotation of the wrapping key"),
+            Err(error) => tracing::error!(%error, "a rotation of the wrapping key is unfinished"),
+        });
+    }
     println!("serving on http://{address}");
     // Whoever waits for this line waits for a pipe.
     let _ = std::io::stdout().flush();
