@@ -234,6 +234,11 @@ pub(crate) fn hash(receipt: &[u8]) -> [u8; 32] {
     *blake3::hash(receipt).as_bytes()
 }
 
+/// The public half of a signing key.
+pub(crate) fn public_key(secret: &[u8; 32]) -> [u8; 32] {
+    SigningKey::from_bytes(secret).verifying_key().to_bytes()
+}
+
 /// The name of a signing key: whoever knows the public key can recompute it.
 pub(crate) fn signing_key_id(key: &VerifyingKey) -> RandomId {
     let digest = blake3::hash(key.as_bytes());

@@ -18,6 +18,7 @@ use super::root::{self, RootSource};
 use super::{KeyRing, mismatch};
 use crate::crypto::Secret;
 use crate::error::{OperatorError, Result};
+use crate::receipts;
 
 const ROOT_FILE: &str = "root.key";
 const NEXT_ROOT_FILE: &str = "root.key.next";
@@ -51,12 +52,12 @@ impl KeyStore {
     }
 
     /// Makes the keys of a new deployment: a root key, unless a command provides it, and a keyring with
-    /// one key for each purpose.
+    /// one key for each purpose. Answers the public key that receipts of erasure will be signed with.
     ///
     /// # Errors
     /// When the directory holds a key store already, or `data` holds data: new keys beside old data
     /// would only hide that the old keys are missing.
-    pub fn init(&self, data: &Path) -> Result<()> {
+    pub fn init(&self, data: &Path) -> Result<[u8; 32]> {
         refuse_if_data_exist(data)?;
         let keys = &self.directory;
         fs::create_dir_all(keys).map_err(|e| OperatorError::file("creating", keys, e))?;
@@ -75,11 +76,12 @@ impl KeyStore {
         };
         // ORDER: keyring before root key. A crash between leaves a keyring that nothing can open and no
         // root key, which the next start refuses by name; the other order could pass for a lost keyring.
-        write_durably(&self.keyring_path(), &KeyRing::new().seal(&root))?;
+        let ring = KeyRing::new();
+        write_durably(&self.keyring_path(), &ring.seal(&root))?;
         if let RootSource::File(path) = &self.root {
             write_durably(path, root::text(&root).as_bytes())?;
         }
-        Ok(())
+        Ok(receipts::public_key(ring.signing().secret.expose()))
     }
 
     /// Keeps everybody else away.

@@ -93,12 +93,17 @@ impl KeyCommand {
     pub async fn run(self, connection: &Connection) -> Result<Outcome, Failure> {
         match self.command {
             Command::Init { store, data } => {
-                store.store().init(&data)?;
+                let public_key = hex(&store.store().init(&data)?);
                 let text = format!(
-                    "made a key store in {}\nWithout it the data cannot be read by anyone: keep a copy of its files in a safe.\n",
+                    "made a key store in {}\n\
+                     Without it the data cannot be read by anyone: keep a copy of its files in a safe.\n\
+                     Receipts of erasure are signed with {public_key}: publish it, or note it down.\n",
                     store.keys.display()
                 );
-                Ok(Outcome::done(json!({ "keys": store.keys }), text))
+                Ok(Outcome::done(
+                    json!({ "keys": store.keys, "public_key": public_key }),
+                    text,
+                ))
             }
             Command::Rotate {
                 which:
