@@ -3,12 +3,14 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
+use likeness_engine::receipts::chain;
 use likeness_engine::{Account, CollectionName, Engine, KeyStore, PersonId};
 use likeness_proto::v1;
 use likeness_proto::v1::collection_service_client::CollectionServiceClient;
+use likeness_proto::v1::erasure_service_client::ErasureServiceClient;
 use likeness_proto::v1::matching_service_client::MatchingServiceClient;
 use likeness_proto::v1::person_service_client::PersonServiceClient;
 use likeness_server::assets;
@@ -29,6 +31,8 @@ const PEOPLE: [(&str, &str, &[&str]); 3] = [
 ];
 /// Another photograph of the first of them, which is not enrolled.
 const PROBE: &str = "obama2.jpg";
+/// Within this time an erased person's bytes have left the data files.
+const PURGE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Show everything once: enrol, search, verify and erase real photographs, on a server of its own
 #[derive(Debug, Args)]
@@ -45,6 +49,7 @@ struct Tour {
     collections: CollectionServiceClient<Channel>,
     persons: PersonServiceClient<Channel>,
     matching: MatchingServiceClient<Channel>,
+    erasures: ErasureServiceClient<Channel>,
     engine: Arc<Engine>,
 }
 
@@ -105,7 +110,8 @@ impl DemoCommand {
             photographs,
             collections: CollectionServiceClient::new(channel.clone()),
             persons: PersonServiceClient::new(channel.clone()),
-            matching: MatchingServiceClient::new(channel),
+            matching: MatchingServiceClient::new(channel.clone()),
+            erasures: ErasureServiceClient::new(channel),
             engine,
         };
         tour.walk().await?;
@@ -173,11 +179,15 @@ impl Tour {
             collection: COLLECTION.to_owned(),
             person_id: barack.0.to_owned(),
         };
-        self.persons.delete_person(request).await?;
-        say(
-            &format!("erased {}: the key of the record is overwritten", barack.0),
-            Some(began),
+        let erased = self.persons.delete_person(request).await?.into_inner();
+        let receipt = erased.receipt.unwrap_or_default();
+        let what = format!(
+            "erased {}: the key of the record is overwritten; receipt {} of {} bytes, signed",
+            barack.0,
+            receipt.sequence,
+            receipt.receipt.len()
         );
+        say(&what, Some(began));
         let (found, text, began) = self.search(PROBE).await?;
         expect(found.is_empty(), "an erased person must not be found")?;
         say(&format!("{PROBE} shows {text}"), Some(began));
@@ -191,6 +201,39 @@ impl Tour {
             "an erased person must be unknown",
         )?;
         say(&format!("{} is unknown to the server", barack.0), None);
+        self.prove(began).await
+    }
+
+    /// Waits for the purge, and verifies the log as anybody could who has it.
+    async fn prove(&mut self, began: Instant) -> Result<(), Failure> {
+        let status = loop {
+            let request = v1::GetErasureStatusRequest {};
+            let status = self.erasures.get_erasure_status(request).await?.into_inner();
+            if status.unpurged == 0 {
+                break status;
+            }
+            expect(
+                began.elapsed() < PURGE_TIME_MAX,
+                "the bytes must leave the data files in time",
+            )?;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        say("the sealed bytes have left the data files too", Some(began));
+        let request = v1::ListErasureReceiptsRequest::default();
+        let log = self
+            .erasures
+            .list_erasure_receipts(request)
+            .await?
+            .into_inner()
+            .receipts
+            .concat();
+        let summary = chain::verify(&log, Some(&status.checkpoint), None)
+            .map_err(|error| Failure::Demo(format!("the tour failed: {error}")))?;
+        let what = format!(
+            "verified the erasure log: {} receipts, {} erasure, {} purged",
+            summary.size, summary.erased, summary.purged
+        );
+        say(&what, None);
         Ok(())
     }
 

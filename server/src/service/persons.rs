@@ -1,7 +1,7 @@
 //! Enrolling, reading, changing and erasing people.
 
 use likeness_engine::{
-    Call, Choose, CollectionRef, Error, Face, NewFace, PersonId, ProfileChange, Rejection,
+    Call, Choose, CollectionName, CollectionRef, Error, Face, NewFace, PersonId, ProfileChange, Rejection,
 };
 use likeness_proto::v1::person_service_server::PersonService;
 use likeness_proto::v1::{
@@ -91,6 +91,27 @@ impl PersonService for Service {
     }
 }
 
+/// The photographs of a call, and what it wants of them.
+struct Photographs {
+    photos: Vec<Vec<u8>>,
+    choose: Choose,
+    all_or_nothing: bool,
+}
+
+impl Photographs {
+    fn parse(
+        photographs: Vec<v1::Photograph>,
+        face_choice: i32,
+        all_or_nothing: bool,
+    ) -> Result<Self, Refusal> {
+        Ok(Self {
+            choose: convert::face_choice(face_choice)?,
+            photos: convert::photographs(photographs)?,
+            all_or_nothing,
+        })
+    }
+}
+
 /// What the photographs of a call gave.
 struct Extracted {
     collection: CollectionRef,
@@ -100,27 +121,17 @@ struct Extracted {
 
 async fn enroll(call: &mut Ongoing, request: EnrollPersonRequest) -> Result<EnrollPersonResponse, Refusal> {
     let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
-    let choose = convert::face_choice(request.face_choice)?;
-    let photos = convert::photographs(request.photographs)?;
+    let photographs = Photographs::parse(request.photographs, request.face_choice, request.all_or_nothing)?;
     let profile = convert::profile(request.name, request.tags, request.consent)?;
-    let all = request.all_or_nothing;
-    let extracted = call
-        .compute(move |work, call| {
-            let collection = work.collection(&collection)?;
-            extract(work, call, collection, photos, choose, all)
-        })
-        .await?;
-    call.scheme(&extracted.collection);
     let Extracted {
         collection,
         faces,
         outcomes,
-    } = extracted;
+    } = extract(call, collection, photographs).await?;
     let person = call
         .store(move |work, call| {
-            Ok(work
-                .engine
-                .enroll(&collection, &person_id, profile, faces, call)?)
+            let engine = &work.engine;
+            Ok(engine.enroll(&collection, &person_id, profile, faces, call)?)
         })
         .await?;
     Ok(EnrollPersonResponse {
@@ -132,21 +143,12 @@ async fn enroll(call: &mut Ongoing, request: EnrollPersonRequest) -> Result<Enro
 
 async fn add_faces(call: &mut Ongoing, request: AddFacesRequest) -> Result<AddFacesResponse, Refusal> {
     let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
-    let choose = convert::face_choice(request.face_choice)?;
-    let photos = convert::photographs(request.photographs)?;
-    let all = request.all_or_nothing;
-    let extracted = call
-        .compute(move |work, call| {
-            let collection = work.collection(&collection)?;
-            extract(work, call, collection, photos, choose, all)
-        })
-        .await?;
-    call.scheme(&extracted.collection);
+    let photographs = Photographs::parse(request.photographs, request.face_choice, request.all_or_nothing)?;
     let Extracted {
         collection,
         faces,
         outcomes,
-    } = extracted;
+    } = extract(call, collection, photographs).await?;
     let person = call
         .store(move |work, call| Ok(work.engine.add_faces(&collection, &person_id, faces, call)?))
         .await?;
@@ -157,15 +159,31 @@ async fn add_faces(call: &mut Ongoing, request: AddFacesRequest) -> Result<AddFa
     })
 }
 
-/// Photographs to faces. Each photograph's bytes go as soon as its face is extracted.
-fn extract(
+/// Photographs to faces that this collection can keep.
+async fn extract(
+    call: &mut Ongoing,
+    collection: CollectionName,
+    photographs: Photographs,
+) -> Result<Extracted, Refusal> {
+    let extracted = call
+        .compute(move |work, call| faces_of(work, call, work.collection(&collection)?, photographs))
+        .await?;
+    call.scheme(&extracted.collection);
+    Ok(extracted)
+}
+
+/// Each photograph's bytes go as soon as its face is extracted.
+fn faces_of(
     work: &Work,
     call: &mut Call,
     collection: CollectionRef,
-    photos: Vec<Vec<u8>>,
-    choose: Choose,
-    all_or_nothing: bool,
+    photographs: Photographs,
 ) -> Result<Extracted, Refusal> {
+    let Photographs {
+        photos,
+        choose,
+        all_or_nothing,
+    } = photographs;
     let mut faces = Vec::with_capacity(photos.len());
     let mut outcomes = Vec::with_capacity(photos.len());
     let mut rejected = Vec::new();
@@ -225,7 +243,7 @@ async fn get(call: &mut Ongoing, request: GetPersonRequest) -> Result<GetPersonR
 }
 
 async fn list(call: &mut Ongoing, request: ListPersonsRequest) -> Result<ListPersonsResponse, Refusal> {
-    let collection = likeness_engine::CollectionName::parse(&request.collection)?;
+    let collection = CollectionName::parse(&request.collection)?;
     let items_max = convert::page_size(request.page_size)?;
     let cursor = Some(request.cursor).filter(|c| !c.is_empty());
     let (collection, page) = call
