@@ -7,6 +7,7 @@ pub(crate) mod codec;
 pub(crate) mod collection;
 pub(crate) mod directory;
 pub(crate) mod erasures;
+mod gaps;
 pub(crate) mod index;
 mod load;
 mod purge;

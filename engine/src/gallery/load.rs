@@ -32,6 +32,9 @@ pub struct LoadReport {
     pub erasures_repeated: usize,
     /// Erasures that a crash had interrupted, finished now.
     pub erasures_finished: usize,
+    /// Damaged places of the disk that were passed over: the people in them are not found by a search,
+    /// and are reported as damaged to whoever asks for them by PersonID.
+    pub gaps: usize,
     /// Keys without records, overwritten now.
     pub keys_overwritten: usize,
 }
@@ -89,7 +92,7 @@ impl Loader<'_> {
     ) -> Result<()> {
         let vault = self.vault;
         let mut outcome = Ok(());
-        vault.scan(family, &[], &[], &mut |key, record| {
+        let gaps = vault.scan(family, &[], &[], &mut |key, record| {
             outcome = read(self, key.to_vec(), record);
             if outcome.is_ok() {
                 Scan::Continue
@@ -97,6 +100,8 @@ impl Loader<'_> {
                 Scan::Stop
             }
         })?;
+        self.named.note_gaps(gaps);
+        self.report.gaps += gaps;
         outcome
     }
 
@@ -130,7 +135,8 @@ impl Loader<'_> {
         };
         let header = Header::parse(record).ok();
         let Some(collection) = self.by_id.get(&id).cloned() else {
-            if self.damaged.contains(&id) {
+            // Behind a gap may be this person's collection: then it is damaged, and nobody is erased.
+            if self.damaged.contains(&id) || self.report.gaps > 0 {
                 self.named.note(header.as_ref());
             } else {
                 // Named, so that its key goes with the record and does not count as left behind.

@@ -7,11 +7,12 @@ use std::path::Path;
 use parking_lot::RwLock;
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamilyDescriptor, CompactOptions, DB,
-    DBCompressionType, DBRecoveryMode, DEFAULT_COLUMN_FAMILY_NAME, Direction, FlushOptions, IteratorMode,
-    LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
+    DBCompressionType, DBRecoveryMode, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, FlushOptions, LogLevel,
+    Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
-use crate::error::{OperatorError, Result};
+use crate::error::{OperatorError, RequestError, Result};
+use crate::gallery::gaps;
 
 /// What kind of record a key names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +48,8 @@ pub(crate) enum Scan {
 
 /// The disk below the records. The second implementation drops unsynced writes, in the crash tests.
 pub(crate) trait Records: Send + Sync {
+    /// # Errors
+    /// [`RequestError::Damaged`] where a damaged place of the disk may hold this record.
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>>;
 
     /// Applies all or nothing, and returns only when it would survive a power cut.
@@ -56,14 +59,15 @@ pub(crate) trait Records: Send + Sync {
     /// is left in any file.
     fn purge(&self, places: Option<&[(Family, Vec<u8>)]>) -> Result<()>;
 
-    /// Visits, in key order, the records whose keys begin with `prefix` and come after `after`.
+    /// Visits, in key order, the records whose keys begin with `prefix` and come after `after`; answers how
+    /// many damaged places it had to pass over.
     fn scan(
         &self,
         family: Family,
         prefix: &[u8],
         after: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Scan,
-    ) -> Result<()>;
+    ) -> Result<usize>;
 }
 
 /// Small files keep a purge small; nothing is compressed because sealed bytes do not compress.
@@ -71,6 +75,8 @@ const FILE_BYTES: u64 = 4 << 20;
 const WRITE_BUFFER_BYTES: usize = 16 << 20;
 const BLOCK_CACHE_BYTES: usize = 64 << 20;
 const OPEN_FILES_MAX: i32 = 512;
+/// Bytes of every key.
+const KEY_BYTES: usize = 32;
 
 /// The manifest names the first and last key of every file; past this size it is written anew.
 const MANIFEST_BYTES_MAX: usize = 1;
@@ -140,9 +146,10 @@ fn family_options() -> Options {
 
 impl Records for RocksRecords {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.db
-            .get_cf(self.handle(family), key)
-            .map_err(|e| failed("reading a record", e))
+        match self.db.get_cf(self.handle(family), key) {
+            Err(error) if error.kind() == ErrorKind::Corruption => Err(RequestError::Damaged.into()),
+            got => got.map_err(|e| failed("reading a record", e)),
+        }
     }
 
     fn write(&self, batch: Vec<Write>) -> Result<()> {
@@ -197,22 +204,48 @@ impl Records for RocksRecords {
         prefix: &[u8],
         after: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Scan,
-    ) -> Result<()> {
-        let mut reading = ReadOptions::default();
-        if let Some(end) = successor(prefix) {
-            reading.set_iterate_upper_bound(end);
-        }
-        let from = if after > prefix { after } else { prefix };
-        let mode = IteratorMode::From(from, Direction::Forward);
+    ) -> Result<usize> {
         let _scanning = self.scanning.read();
-        for entry in self.db.iterator_cf_opt(self.handle(family), reading, mode) {
-            let (key, value) = entry.map_err(|e| failed("scanning records", e))?;
-            if *key > *after && visit(&key, &value) == Scan::Stop {
-                break;
+        let mut iterator = self.db.raw_iterator_cf_opt(self.handle(family), within(prefix));
+        let mut last = if after > prefix { after } else { prefix }.to_vec();
+        let mut gaps = 0;
+        iterator.seek(&last);
+        loop {
+            while let Some((key, value)) = iterator.item() {
+                if *key > *after && visit(key, value) == Scan::Stop {
+                    return Ok(gaps);
+                }
+                last = key.to_vec();
+                iterator.next();
+            }
+            match iterator.status() {
+                Ok(()) => return Ok(gaps),
+                Err(error) if error.kind() == ErrorKind::Corruption => gaps += 1,
+                Err(error) => return Err(failed("scanning records", error)),
+            }
+            // A damaged block is read by nobody; the blocks after it are as good as ever.
+            last.resize(KEY_BYTES, 0);
+            let mut readable = |place: &[u8]| {
+                iterator.seek(place);
+                iterator.status().is_ok()
+            };
+            match gaps::next_readable(&last, &mut readable) {
+                Some(place) => {
+                    iterator.seek(&place);
+                    last = place;
+                }
+                None => return Ok(gaps),
             }
         }
-        Ok(())
     }
+}
+
+fn within(prefix: &[u8]) -> ReadOptions {
+    let mut reading = ReadOptions::default();
+    if let Some(end) = successor(prefix) {
+        reading.set_iterate_upper_bound(end);
+    }
+    reading
 }
 
 /// The first key after all keys with this prefix, if there is one.

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use zeroize::Zeroizing;
 
-use crate::error::{OperatorError, Result};
+use crate::error::{Error, OperatorError, RequestError, Result};
 use crate::gallery::codec::{self, Binding, Header};
 use crate::gallery::erasures::{Erasure, ErasureLog, Issued};
 use crate::gallery::records::{Family, Records, Scan, Write};
@@ -64,6 +64,11 @@ pub(crate) struct Named {
 }
 
 impl Named {
+    /// Places where nobody knows which records there were.
+    pub fn note_gaps(&mut self, gaps: usize) {
+        self.silent += gaps;
+    }
+
     pub fn note(&mut self, header: Option<&Header>) {
         match header {
             Some(header) => drop(self.slots.insert(header.slot)),
@@ -135,7 +140,10 @@ impl Vault {
 
     /// Reads one record.
     pub fn read(&self, family: Family, key: &[u8], binding: &Binding<'_>) -> Result<Found> {
-        let mut record = self.records.get(family, key)?;
+        let mut record = match self.records.get(family, key) {
+            Err(Error::Request(RequestError::Damaged)) => return Ok(Found::Damaged(None)),
+            got => got?,
+        };
         loop {
             let Some(bytes) = &record else {
                 return Ok(Found::Nothing);
@@ -182,7 +190,7 @@ impl Vault {
         prefix: &[u8],
         after: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Scan,
-    ) -> Result<()> {
+    ) -> Result<usize> {
         self.records.scan(family, prefix, after, visit)
     }
 
@@ -406,10 +414,11 @@ impl Vault {
     fn overwrite_unnamed_keys(&self) -> Result<()> {
         let mut named = Named::default();
         for family in Family::ALL {
-            self.records.scan(family, &[], &[], &mut |_, record| {
+            let gaps = self.records.scan(family, &[], &[], &mut |_, record| {
                 named.note(Header::parse(record).ok().as_ref());
                 Scan::Continue
             })?;
+            named.note_gaps(gaps);
         }
         self.settle_slots(&named, usize::MAX).map(drop)
     }
