@@ -1,16 +1,19 @@
 //! What each stage costs on a JPEG of 640x480 with one face, the models by themselves, and what
 //! enrolling costs beyond decoding and models.
 
+use std::fs::File;
 use std::hint::black_box;
+use std::io::Write as _;
 
 use criterion::{BatchSize, Criterion};
 use likeness_bench::figures::Figures;
 use likeness_bench::turns::Turns;
 use likeness_bench::{assets, criterion, measures_all};
 use likeness_engine::bench::{RawModel, Stages};
-use likeness_engine::{Bits, Protector};
+use likeness_engine::{Bits, Call, Choose, CollectionRef, Engine, PersonId, Profile, Protector};
+use tempfile::TempDir;
 
-/// The photograph's cost may be so many times that of decoding and of the models' own work.
+/// Enrolling may take so many times what decoding and the models by themselves take.
 const RATIO_MAX: f64 = 1.15;
 /// Rounds in which whole and parts are timed in turn.
 const ROUNDS: usize = 300;
@@ -122,19 +125,76 @@ impl Bench {
         ] {
             figures.add_median(what, id);
         }
+        let store = Store::new();
+        let mut numbers = 0..;
+        let mut enrol = || store.enrol(numbers.next().expect("endless"), &self.photo);
         let turns = Turns::take(
             ROUNDS,
             [
+                &mut enrol,
+                &mut || store.sync(),
                 &mut || self.template(),
                 &mut || drop(self.stages.decode(&self.photo).expect(FINE)),
                 &mut || self.models.iter().for_each(|model| model.run().expect(FINE)),
             ],
         );
-        figures.add("in turn: photograph to template", turns.p50(0) * 1e3, "ms");
-        figures.add("in turn: decode", turns.p50(1) * 1e3, "ms");
-        figures.add("in turn: models by themselves", turns.p50(2) * 1e3, "ms");
-        let ratio = turns.median(|[whole, decode, models]| whole / (decode + models));
-        figures.add("in turn: whole / (decode + models)", ratio, "").goal_max = Some(RATIO_MAX);
+        const TURNS: [&str; 5] = [
+            "enrol: photograph to durable record",
+            "append 4 KiB to a file, and sync it",
+            "photograph to template",
+            "decode",
+            "models by themselves",
+        ];
+        for (number, what) in TURNS.into_iter().enumerate() {
+            figures.add(format!("in turn: {what}"), turns.p50(number) * 1e3, "ms");
+        }
+        let ratio = turns.median(|[_, _, template, decode, models]| template / (decode + models));
+        figures.add("in turn: photograph to template / (decode + models)", ratio, "");
+        let ratio = turns.median(|[enrol, _, _, decode, models]| enrol / (decode + models));
+        figures
+            .add("in turn: enrol / (decode + models)", ratio, "")
+            .goal_max = Some(RATIO_MAX);
         figures.finish();
+    }
+}
+
+/// An engine on the disk that Cargo builds on.
+struct Store {
+    engine: Engine,
+    collection: CollectionRef,
+    file: File,
+    // Last, so that it is dropped last.
+    _folder: TempDir,
+}
+
+impl Store {
+    fn new() -> Self {
+        let (folder, engine) = likeness_bench::engine();
+        let collection = likeness_bench::collection(&engine);
+        let file = File::create(folder.path().join("synced")).expect("a fresh folder");
+        Self {
+            engine,
+            collection,
+            file,
+            _folder: folder,
+        }
+    }
+
+    fn enrol(&self, number: u32, photo: &[u8]) {
+        let id = PersonId::parse(&format!("person-{number}")).expect("a name");
+        let mut call = Call::unbounded();
+        let (face, _) = self
+            .engine
+            .new_face(&self.collection, photo, Choose::Only, &mut call)
+            .expect(FINE);
+        self.engine
+            .enroll(&self.collection, &id, Profile::default(), vec![face], &mut call)
+            .expect("nobody has that name");
+    }
+
+    /// What the disk itself takes for one synced write.
+    fn sync(&self) {
+        (&self.file).write_all(&[7; 4096]).expect("there is room");
+        self.file.sync_data().expect("the disk works");
     }
 }

@@ -8,6 +8,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use criterion::Criterion;
+use likeness_engine::{
+    Account, Call, CollectionName, CollectionRef, Engine, EngineConfig, Limits, NewCollection, init_keys,
+};
+use tempfile::TempDir;
+
+/// The collection that benchmarks use.
+pub const COLLECTION: &str = "bench";
 
 /// Where Cargo builds: the directory with Cargo's own mark above this program.
 ///
@@ -37,7 +44,35 @@ fn criterion_dir() -> PathBuf {
     target_dir().join("criterion")
 }
 
-/// Whether everything is measured. With a filter or `--test` there is nothing to sum up.
+/// Whether everything is measured. With a filter or `--test` only a part is measured, and nothing summed up.
 pub fn measures_all() -> bool {
-    std::env::args().skip(1).all(|argument| argument == "--bench")
+    std::env::args().skip(1).all(|argument| ["--bench", "--quiet"].contains(&argument.as_str()))
+}
+
+/// An engine with nothing in it. Its folder is on the disk that Cargo builds on, because many a machine
+/// keeps `/tmp` in memory, where a sync costs nothing.
+pub fn engine() -> (TempDir, Engine) {
+    let folder = tempfile::Builder::new()
+        .prefix("likeness-bench-")
+        .tempdir_in(target_dir())
+        .expect("Cargo could write here");
+    let config = EngineConfig {
+        data: folder.path().join("data"),
+        keys: folder.path().join("keys"),
+        models: assets::asset("models"),
+        runtime: assets::runtime(),
+        limits: Limits::default(),
+        workers: 1,
+    };
+    init_keys(&config.keys, &config.data).expect("a fresh folder");
+    let (engine, _) = Engine::open(&config).expect("fresh keys and fetched models");
+    (folder, engine)
+}
+
+/// An empty collection with the default settings.
+pub fn collection(engine: &Engine) -> CollectionRef {
+    let name = CollectionName::parse(COLLECTION).expect("a name");
+    engine
+        .create_collection(&Account::default(), &name, &NewCollection::default(), &mut Call::unbounded())
+        .expect("there is none yet")
 }
