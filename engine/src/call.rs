@@ -1,4 +1,4 @@
-//! One call's way through the stages: its deadline, its caller's presence, and its step timings.
+//! One call's way through the stages: whether anybody still waits for it, and how long each stage took.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,7 +43,8 @@ impl Step {
     }
 }
 
-/// Raised by whoever waits for a call when it no longer does; seen before the next stage.
+/// Raised when nobody waits for a call any more (its deadline passed, or its caller went away); seen
+/// before the next stage.
 #[derive(Clone, Default)]
 pub struct Cancel(Arc<AtomicBool>);
 
@@ -62,29 +63,24 @@ impl Cancel {
 ///
 /// ```
 /// use likeness_engine::{Call, Step};
-/// let mut call = Call::unbounded();
-/// let three = call.step(Step::Match, || Ok(1 + 2)).expect("no deadline");
+/// let mut call = Call::default();
+/// let three = call.step(Step::Match, || Ok(1 + 2)).expect("nobody cancelled");
 /// assert_eq!(three, 3);
 /// assert_eq!(call.steps().len(), 1);
 /// ```
+#[derive(Default)]
 pub struct Call {
-    deadline: Option<Instant>,
     cancel: Cancel,
     steps: Vec<(Step, Duration)>,
 }
 
 impl Call {
-    /// A call that may take as long as it needs (tools and tests).
-    pub fn unbounded() -> Self {
-        Self::new(None, Cancel::default())
-    }
-
-    /// A call that stops before the first stage after `deadline`, or after `cancel` was raised.
-    pub fn new(deadline: Option<Instant>, cancel: Cancel) -> Self {
+    /// A call that stops before the first stage after `cancel` was raised. [`Call::default`] never
+    /// stops (tools and tests).
+    pub fn new(cancel: Cancel) -> Self {
         Self {
-            deadline,
             cancel,
-            steps: Vec::with_capacity(12),
+            steps: Vec::with_capacity(8),
         }
     }
 
@@ -114,14 +110,10 @@ impl Call {
     }
 
     fn check(&self, step: Step) -> Result<()> {
-        let before = step.name();
         if self.cancel.is_cancelled() {
-            return Err(Stopped::Cancelled { before }.into());
+            return Err(Stopped { before: step.name() }.into());
         }
-        match self.deadline {
-            Some(deadline) if Instant::now() >= deadline => Err(Stopped::Deadline { before }.into()),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 }
 
@@ -131,37 +123,27 @@ mod tests {
     use crate::error::Error;
 
     #[test]
-    fn an_expired_call_stops_before_its_next_stage() {
-        let mut call = Call::new(Some(Instant::now()), Cancel::default());
+    fn a_cancelled_call_stops_before_its_next_stage() {
+        let cancel = Cancel::default();
+        let mut call = Call::new(cancel.clone());
+        call.step(Step::Decode, || Ok(())).expect("not cancelled yet");
+        cancel.cancel();
         let mut ran = false;
-        let outcome = call.step(Step::Embed, || {
+        let outcome = call.step(Step::Detect, || {
             ran = true;
             Ok(())
         });
         assert!(!ran);
         assert!(matches!(
             outcome,
-            Err(Error::Stopped(Stopped::Deadline { before: "embed" }))
-        ));
-    }
-
-    #[test]
-    fn a_cancelled_call_stops_before_its_next_stage() {
-        let cancel = Cancel::default();
-        let mut call = Call::new(None, cancel.clone());
-        call.step(Step::Decode, || Ok(())).expect("not cancelled yet");
-        cancel.cancel();
-        let outcome = call.step(Step::Detect, || Ok(()));
-        assert!(matches!(
-            outcome,
-            Err(Error::Stopped(Stopped::Cancelled { before: "detect" }))
+            Err(Error::Stopped(Stopped { before: "detect" }))
         ));
         assert_eq!(call.steps().len(), 1);
     }
 
     #[test]
     fn the_same_step_adds_up() {
-        let mut call = Call::unbounded();
+        let mut call = Call::default();
         call.add(Step::Embed, Duration::from_millis(2));
         call.add(Step::Embed, Duration::from_millis(3));
         assert_eq!(call.steps(), [(Step::Embed, Duration::from_millis(5))]);

@@ -9,7 +9,7 @@ use crate::config::Limits;
 use crate::embedding::Embedding;
 use crate::error::{OperatorError, RequestError, Result};
 use crate::gallery::collection::{Collection, CollectionInfo, CollectionSettings};
-use crate::gallery::{Gallery, LoadReport, Match, Page, ProfileChange, Query, directory};
+use crate::gallery::{Footprint, Gallery, LoadReport, Match, Page, ProfileChange, Query, directory};
 use crate::keys::KeyRing;
 use crate::manifest::Calibration;
 use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId};
@@ -351,6 +351,14 @@ impl Engine {
     /// Nobody has that PersonID, or the record is damaged.
     pub fn person(&self, collection: &CollectionRef, id: &PersonId, call: &mut Call) -> Result<Person> {
         call.step(Step::Store, || self.gallery.person(&collection.0, id))
+    }
+
+    /// How much is kept of one person.
+    ///
+    /// # Errors
+    /// Nobody has that PersonID.
+    pub fn footprint(&self, collection: &CollectionRef, id: &PersonId) -> Result<Footprint> {
+        self.gallery.footprint(&collection.0, id)
     }
 
     /// The people of a collection, a page at a time.

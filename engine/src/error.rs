@@ -135,16 +135,12 @@ pub enum RequestError {
     },
 }
 
-/// Why the work was stopped before its next stage.
+/// Nobody waits for the call any more: its deadline passed, or its caller went away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[allow(missing_docs, reason = "the message above each variant names its fields")]
-pub enum Stopped {
-    /// The deadline passed.
-    #[error("the deadline passed before the stage '{before}'")]
-    Deadline { before: &'static str },
-    /// The caller went away.
-    #[error("the caller went away before the stage '{before}'")]
-    Cancelled { before: &'static str },
+#[error("the call was given up before the stage '{before}'")]
+pub struct Stopped {
+    /// The stage that did not begin.
+    pub before: &'static str,
 }
 
 /// What only the operator can mend. Each names what was expected and what was found.

@@ -145,7 +145,7 @@ impl Evaluator<'_> {
     fn sample(&self, photograph: &Photograph) -> Result<Sample> {
         let path = &photograph.path;
         let bytes = fs::read(path).map_err(|error| OperatorError::file("reading", path, error))?;
-        let mut call = Call::unbounded();
+        let mut call = Call::default();
         let (embedding, _) = self
             .pipeline
             .embedding(&bytes, Choose::NearestCentre, &mut call)?;

@@ -67,6 +67,17 @@ pub struct ProfileChange {
     pub tags: Option<Vec<String>>,
 }
 
+/// What is kept of one person, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Footprint {
+    /// The sealed record on disk.
+    pub record: usize,
+    /// The wrapped data key on disk.
+    pub slot: usize,
+    /// One face's clear bits, in memory only.
+    pub template: usize,
+}
+
 /// All collections of a deployment.
 pub(crate) struct Gallery {
     vault: Arc<Vault>,
@@ -309,6 +320,17 @@ impl Gallery {
     pub fn person(&self, collection: &Collection, id: &PersonId) -> Result<Person> {
         let person = self.read_person(collection, self.digest(collection, id))?;
         person.ok_or_else(|| RequestError::NoPerson.into())
+    }
+
+    /// How much is kept of one person.
+    pub fn footprint(&self, collection: &Collection, id: &PersonId) -> Result<Footprint> {
+        let key = codec::person_key(collection.id, self.digest(collection, id));
+        let record = self.vault.record_bytes(Family::Persons, &key)?;
+        Ok(Footprint {
+            record: record.ok_or(RequestError::NoPerson)?,
+            slot: crate::slots::SLOT_BYTES,
+            template: collection.scheme.bits.get() / 8,
+        })
     }
 
     fn read_person(&self, collection: &Collection, digest: Digest) -> Result<Option<Person>> {

@@ -118,13 +118,13 @@ fn refuse_if_data_exist(data: &Path) -> Result<()> {
 impl KeyRing {
     fn new() -> Self {
         let key = |purpose, group: &str| RingKey {
-            id: RandomId::new(),
+            id: RandomId::random(),
             purpose,
             group: group.to_owned(),
             secret: Secret::random(),
         };
         Self {
-            deployment: RandomId::new(),
+            deployment: RandomId::random(),
             keys: vec![
                 key(Purpose::Projection, crate::names::Account::default().as_str()),
                 key(Purpose::Digest, ""),

@@ -31,7 +31,7 @@ pub use engine::{CollectionRef, Engine, EngineConfig, NewCollection, PAGE_ITEMS_
 pub use error::{Error, OperatorError, Rejection, RequestError, Result, Stopped};
 pub use evaluate::{Curve, DetPoint, Evaluation, Evaluator, TemplateCurve};
 pub use gallery::collection::{CollectionInfo, CollectionSettings, FACES_PER_PERSON_MAX};
-pub use gallery::{LoadReport, Match, Page, ProfileChange, Query};
+pub use gallery::{Footprint, LoadReport, Match, Page, ProfileChange, Query};
 pub use keys::init as init_keys;
 pub use manifest::{Calibration, DEFAULT_MANIFEST, MANIFEST_FILE};
 pub use names::{Account, CollectionName, FaceId, NAME_BYTES_MAX, PersonId, RandomId};

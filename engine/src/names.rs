@@ -100,7 +100,8 @@ impl Default for Account {
 pub struct RandomId(pub(crate) [u8; 16]);
 
 impl RandomId {
-    pub(crate) fn new() -> Self {
+    /// A new one, from the operating system's randomness.
+    pub fn random() -> Self {
         Self(crypto::random())
     }
 
@@ -127,7 +128,7 @@ pub struct FaceId(pub(crate) RandomId);
 
 impl FaceId {
     pub(crate) fn new() -> Self {
-        Self(RandomId::new())
+        Self(RandomId::random())
     }
 
     /// # Errors

@@ -47,7 +47,7 @@ pub(crate) struct DataKey {
 impl DataKey {
     pub fn new() -> Self {
         Self {
-            id: RandomId::new(),
+            id: RandomId::random(),
             secret: Secret::random(),
         }
     }

@@ -1,1 +1,10 @@
+//! The wire contract of Likeness, compiled from `likeness/v1/likeness.proto`; the manual is there.
 
+/// Version 1.
+#[allow(missing_docs, reason = "generated; the documentation is in the proto file")]
+pub mod v1 {
+    tonic::include_proto!("likeness.v1");
+
+    /// The encoded descriptors, for reflection.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/likeness.v1.bin"));
+}

@@ -1,27 +1,136 @@
 //! The command line.
 
+pub mod client;
+pub mod collection;
+pub mod demo;
+pub mod eval;
+pub mod exit;
+pub mod key;
+pub mod matching;
 pub mod models;
+pub mod person;
+pub mod serve;
+
+use std::io::Write as _;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use serde_json::Value;
+
+use self::client::Connection;
+use self::exit::Failure;
+
+const EXAMPLES: &str = "\
+A first session:
+  likeness models fetch
+  likeness key init --keys ~/likeness/keys --data ~/likeness/data
+  likeness serve --keys ~/likeness/keys --data ~/likeness/data &
+  likeness collection create staff
+  likeness enroll staff ada portrait.jpg --name 'Ada Lovelace'
+  likeness search staff door.jpg
+  likeness delete staff ada
+
+Exit codes: 0 done; 1 no match (search, verify, compare) or a failed check; 64 wrong usage; 65 a photograph
+or a value was refused; 66 no such collection, person, face or file; 69 the server cannot be reached or
+cannot work; 70 a defect; 73 the name is taken; 75 busy, try again; 78 keys, models or data do not fit.";
 
 /// Face-feature matching: photographs in, irreversible templates kept, people found and erased
 #[derive(Debug, Parser)]
-#[command(name = "likeness", version)]
+#[command(name = "likeness", version, after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(flatten)]
+    connection: Connection,
+
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(serve::ServeCommand),
+    Collection(collection::CollectionCommand),
+    Enroll(person::EnrollCommand),
+    Search(matching::SearchCommand),
+    Verify(matching::VerifyCommand),
+    Compare(matching::CompareCommand),
+    Detect(matching::DetectCommand),
+    Person(person::PersonCommand),
+    Delete(person::DeleteCommand),
+    Key(key::KeyCommand),
     Models(models::ModelsCommand),
+    Eval(eval::EvalCommand),
+    Demo(demo::DemoCommand),
+}
+
+/// What a command has to say, in both forms.
+pub struct Outcome {
+    /// For scripts.
+    pub json: Value,
+    /// For people; printed as it is.
+    pub text: String,
+    /// Whether what was asked is so: decides between exit code 0 and 1.
+    pub holds: bool,
+}
+
+impl Outcome {
+    /// Something was done or found.
+    pub fn done(json: Value, text: impl Into<String>) -> Self {
+        Self {
+            json,
+            text: text.into(),
+            holds: true,
+        }
+    }
 }
 
 impl Cli {
-    /// Carries the command out.
-    pub fn run(self) -> Result<(), likeness_server::assets::AssetsError> {
+    /// Carries the command out, prints what it has to say, and chooses the exit code.
+    pub fn run(self) -> ExitCode {
+        let json = self.json;
+        match self.outcome() {
+            Ok(Some(outcome)) => {
+                let text = if json {
+                    format!("{:#}\n", outcome.json)
+                } else {
+                    outcome.text
+                };
+                // A reader that closed its end early wants no more.
+                let _ = std::io::stdout().write_all(text.as_bytes());
+                ExitCode::from(if outcome.holds { 0 } else { exit::NO_MATCH })
+            }
+            Ok(None) => ExitCode::SUCCESS,
+            Err(failure) => {
+                if json {
+                    println!("{:#}", failure.json());
+                } else {
+                    eprintln!("likeness: {failure}");
+                }
+                ExitCode::from(failure.code())
+            }
+        }
+    }
+
+    fn outcome(self) -> Result<Option<Outcome>, Failure> {
+        let asking = |asked: Result<Outcome, Failure>| asked.map(Some);
+        let server = &self.connection;
         match self.command {
-            Command::Models(models) => models.run(),
+            Command::Serve(command) => command.run().map(|()| None),
+            Command::Collection(command) => asking(client::block_on(command.run(server))),
+            Command::Enroll(command) => asking(client::block_on(command.run(server))),
+            Command::Search(command) => asking(client::block_on(command.run(server))),
+            Command::Verify(command) => asking(client::block_on(command.run(server))),
+            Command::Compare(command) => asking(client::block_on(command.run(server))),
+            Command::Detect(command) => asking(client::block_on(command.run(server))),
+            Command::Person(command) => asking(client::block_on(command.run(server))),
+            Command::Delete(command) => asking(client::block_on(command.run(server))),
+            Command::Key(command) => asking(command.run()),
+            Command::Models(command) => Ok(command.run(self.json).map(|()| None)?),
+            Command::Eval(command) => asking(command.run()),
+            Command::Demo(command) => client::block_on(command.run()).map(|()| None),
         }
     }
 }

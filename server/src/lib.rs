@@ -1,4 +1,121 @@
 //! Likeness, the service: gRPC and the command line around the engine.
 
 pub mod assets;
+pub mod config;
+mod convert;
+mod gate;
 pub mod plot;
+mod service;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use likeness_engine::{Engine, LoadReport};
+use likeness_proto::v1;
+use likeness_proto::v1::collection_service_server::CollectionServiceServer;
+use likeness_proto::v1::matching_service_server::MatchingServiceServer;
+use likeness_proto::v1::person_service_server::PersonServiceServer;
+use tokio::net::TcpListener;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+use crate::config::{MESSAGE_BYTES_MAX, ServeConfig};
+use crate::service::Service;
+
+/// Streams that one connection may have open at once.
+const STREAMS_MAX: u32 = 256;
+/// What a client may send ahead: with HTTP/2's default of 64 KiB a photograph takes several round trips.
+const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// A connection that does not answer a ping for this long is closed.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Why a server did not start, or stopped serving.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Keys, models or data.
+    #[error(transparent)]
+    Engine(#[from] likeness_engine::Error),
+    /// Where models and runtime are.
+    #[error(transparent)]
+    Assets(#[from] assets::AssetsError),
+    /// The port.
+    #[error("serving: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    /// The descriptors compiled into this program.
+    #[error("reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The drain deadline passed with calls in flight.
+    #[error("calls were still in flight {0} seconds after the shutdown began")]
+    NotDrained(u64),
+}
+
+/// Opens the engine: keys, models, data, indexes.
+///
+/// # Errors
+/// Only what the operator can mend.
+pub fn open(config: &ServeConfig) -> Result<(Arc<Engine>, LoadReport), ServeError> {
+    let (engine, report) = Engine::open(&config.engine()?)?;
+    Ok((Arc::new(engine), report))
+}
+
+/// Serves until `shutdown` is ready, then finishes the calls in flight.
+///
+/// # Errors
+/// A transport that fails, or calls that outlast the drain deadline.
+pub async fn serve(
+    config: &ServeConfig,
+    engine: Arc<Engine>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
+    let service = Service::new(engine, config.workers(), usize::from(config.queue));
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_serving::<CollectionServiceServer<Service>>().await;
+    reporter.set_serving::<PersonServiceServer<Service>>().await;
+    reporter.set_serving::<MatchingServiceServer<Service>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+
+    // Without it every reply waits for the client's delayed acknowledgement: 40 ms.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let (begun, draining) = tokio::sync::oneshot::channel();
+    let serving = Server::builder()
+        .timeout(config.call_time_max())
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .add_service(health)
+        .add_service(reflection)
+        .add_service(
+            CollectionServiceServer::new(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
+        )
+        .add_service(PersonServiceServer::new(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(MatchingServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .serve_with_incoming_shutdown(incoming, async move {
+            shutdown.await;
+            // Load balancers look elsewhere while the calls in flight finish.
+            reporter
+                .set_not_serving::<CollectionServiceServer<Service>>()
+                .await;
+            reporter.set_not_serving::<PersonServiceServer<Service>>().await;
+            reporter.set_not_serving::<MatchingServiceServer<Service>>().await;
+            let _ = begun.send(());
+        });
+    let deadline = async {
+        if draining.await.is_err() {
+            // The server ended by itself, and `serving` says why.
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(config.drain_time_max()).await;
+    };
+    tokio::select! {
+        served = serving => Ok(served?),
+        () = deadline => Err(ServeError::NotDrained(config.drain_seconds)),
+    }
+}

@@ -1,4 +1,4 @@
-//! The `likeness` program.
+//! The `likeness` program: one binary for serving, for asking, and for the operator.
 
 mod cli;
 
@@ -7,11 +7,14 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    match cli::Cli::parse().run() {
-        Ok(()) => ExitCode::SUCCESS,
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
         Err(error) => {
-            eprintln!("likeness: {error}");
-            ExitCode::FAILURE
+            // Help and version are no mistakes; everything else is the caller's.
+            let code = if error.use_stderr() { cli::exit::USAGE } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
         }
-    }
+    };
+    cli.run()
 }

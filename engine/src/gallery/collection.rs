@@ -90,7 +90,7 @@ impl Collection {
             account,
             name,
             digest,
-            id: RandomId::new(),
+            id: RandomId::random(),
             scheme,
             created: Timestamp::now(),
             settings: RwLock::new(settings),

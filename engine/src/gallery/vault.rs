@@ -91,6 +91,11 @@ impl Vault {
         }
     }
 
+    /// The size of a sealed record.
+    pub fn record_bytes(&self, family: Family, key: &[u8]) -> Result<Option<usize>> {
+        Ok(self.records.get(family, key)?.map(|record| record.len()))
+    }
+
     /// Opens a record already in hand.
     pub fn open(&self, record: &[u8], binding: &Binding<'_>) -> Result<Found> {
         let Ok(header) = Header::parse(record) else {

@@ -11,9 +11,13 @@ pub(super) const CANDIDATE_SCORE_MIN: f32 = 0.3;
 /// beyond the photograph where a face does.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bounds {
+    /// The smallest x.
     pub left: f32,
+    /// The smallest y.
     pub top: f32,
+    /// The largest x.
     pub right: f32,
+    /// The largest y.
     pub bottom: f32,
 }
 

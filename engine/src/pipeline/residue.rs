@@ -114,7 +114,7 @@ fn nothing_of_a_face_is_left_in_memory() {
     drop((image, raw));
 
     let (embedding, _) = pipeline
-        .embedding(&photo, Choose::Only, &mut Call::unbounded())
+        .embedding(&photo, Choose::Only, &mut Call::default())
         .expect("embeds");
     needles.push(Needle::of("features", &embedding.values().to_vec()[100..104]));
     drop(embedding);

@@ -14,9 +14,6 @@ use serde_json::json;
 pub struct ModelsCommand {
     #[command(subcommand)]
     command: Command,
-    /// Print JSON instead of text
-    #[arg(long, global = true)]
-    json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -69,15 +66,15 @@ impl ModelsCommand {
     ///
     /// # Errors
     /// As of [`assets::fetch`] and [`assets::verify`]; a failed verification is an error after its report.
-    pub fn run(self) -> Result<(), AssetsError> {
+    pub fn run(self, json: bool) -> Result<(), AssetsError> {
         let shipped = Manifest::parse(assets::DEFAULT_MANIFEST)?;
         match self.command {
-            Command::Fetch { to, from } => fetch(&shipped, to, from, self.json),
+            Command::Fetch { to, from } => fetch(&shipped, to, from, json),
             Command::Verify {
                 models: Some(models), ..
-            } => verify_models(&shipped, &models, self.json),
-            Command::Verify { assets, .. } => verify_assets(&shipped, assets, self.json),
-            Command::List { assets } => list(&shipped, assets, self.json),
+            } => verify_models(&shipped, &models, json),
+            Command::Verify { assets, .. } => verify_assets(&shipped, assets, json),
+            Command::List { assets } => list(&shipped, assets, json),
         }
     }
 }

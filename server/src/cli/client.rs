@@ -1,0 +1,145 @@
+//! Asking a server: the connection, the photographs, and words for replies.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use likeness_proto::v1;
+use serde_json::{Value, json};
+use tonic::transport::{Channel, Endpoint};
+
+use super::exit::Failure;
+
+/// Longest time to wait for the connection.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Which server to ask.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Asking a server")]
+pub struct Connection {
+    /// The server
+    #[arg(
+        long,
+        global = true,
+        env = "LIKENESS_SERVER",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:50051"
+    )]
+    server: String,
+
+    /// Longest time to wait for an answer, in seconds
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 60)]
+    timeout: u64,
+}
+
+impl Connection {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Not a URL, or nobody answers there.
+    pub async fn open(&self) -> Result<Channel, Failure> {
+        let endpoint = Endpoint::from_shared(self.server.clone())
+            .map_err(|e| Failure::Usage(format!("--server {}: not a URL: {e}", self.server)))?;
+        let deadline = Duration::from_secs(self.timeout);
+        let connecting = endpoint
+            .connect_timeout(CONNECT_TIME_MAX)
+            .timeout(deadline)
+            .connect()
+            .await;
+        connecting.map_err(|e| {
+            let source = std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string);
+            Failure::Unreachable(format!(
+                "{}: {source}; start one with `likeness serve`",
+                self.server
+            ))
+        })
+    }
+}
+
+/// Runs a command that asks over the network.
+pub fn block_on<T>(asking: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Failure::File {
+            doing: "starting",
+            path: PathBuf::from("the runtime"),
+            source,
+        })?
+        .block_on(asking)
+}
+
+/// Which face of a photograph is meant.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub enum FaceArgument {
+    /// The only one; several are refused
+    #[default]
+    Only,
+    /// The one with the largest box
+    Largest,
+}
+
+impl FaceArgument {
+    /// On the wire.
+    pub fn wire(self) -> i32 {
+        match self {
+            Self::Only => v1::FaceChoice::Only.into(),
+            Self::Largest => v1::FaceChoice::Largest.into(),
+        }
+    }
+}
+
+/// Reads a photograph from a file, or from standard input for `-`.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn photograph(path: &Path) -> Result<v1::Photograph, Failure> {
+    let mut data = Vec::new();
+    let read = if path == Path::new("-") {
+        std::io::stdin().read_to_end(&mut data).map(|_| ())
+    } else {
+        std::fs::read(path).map(|bytes| data = bytes)
+    };
+    read.map_err(|source| Failure::File {
+        doing: "reading",
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(v1::Photograph { data })
+}
+
+/// What a reply says about its call.
+pub fn call_json(call: Option<&v1::CallInfo>) -> Value {
+    call.map_or(Value::Null, |call| {
+        let steps: serde_json::Map<String, Value> = call
+            .steps
+            .iter()
+            .map(|s| (s.step.clone(), json!(s.micros)))
+            .collect();
+        json!({ "request_id": call.request_id, "scheme": call.scheme, "step_micros": steps })
+    })
+}
+
+/// A face of a photograph.
+pub fn face_json(face: Option<&v1::Face>) -> Value {
+    face.map_or(Value::Null, |face| {
+        let area = face.r#box.unwrap_or_default();
+        json!({
+            "box": [area.left, area.top, area.right, area.bottom],
+            "detection_score": face.detection_score,
+            "points": face.points.iter().map(|p| [p.x, p.y]).collect::<Vec<_>>(),
+            "rejection": face.rejection.as_ref().map(rejection_json),
+        })
+    })
+}
+
+/// A rejected photograph or face.
+pub fn rejection_json(rejection: &v1::Rejection) -> Value {
+    json!({ "reason": rejection.reason().as_str_name(), "message": rejection.message })
+}
+
+/// A time, as RFC 3339 in UTC.
+pub fn time_text(time: Option<&prost_types::Timestamp>) -> String {
+    time.map(ToString::to_string).unwrap_or_default()
+}

@@ -1,0 +1,170 @@
+//! `likeness collection`: making, reading, changing and erasing collections.
+
+use clap::{Args, Subcommand};
+use likeness_proto::v1;
+use likeness_proto::v1::collection_service_client::CollectionServiceClient;
+use serde_json::{Value, json};
+use tonic::transport::Channel;
+
+use super::Outcome;
+use super::client::{Connection, call_json, time_text};
+use super::exit::Failure;
+
+const EXAMPLES: &str = "\
+Examples:
+  likeness collection create staff
+  likeness collection create visitors --bits 2048 --threshold 0.45
+  likeness collection list --json";
+
+/// Make, read, change and erase collections
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct CollectionCommand {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make an empty collection
+    Create {
+        /// 1 to 64 bytes of A-Z a-z 0-9 _ . @ % # & -
+        name: String,
+        /// Template size: 256, 512, 1024 or 2048
+        #[arg(long, default_value_t = 1024)]
+        bits: u32,
+        /// Similarity from which two faces count as one person's, 0 to 1 [default: false accept rate 1e-4]
+        #[arg(long)]
+        threshold: Option<f32>,
+        /// Faces one person may have, 1 to 20
+        #[arg(long, default_value_t = 20)]
+        faces_per_person: u32,
+    },
+    /// Show one collection
+    Get {
+        /// Its name
+        name: String,
+    },
+    /// List all collections
+    List,
+    /// Change a collection's settings
+    Update {
+        /// Its name
+        name: String,
+        /// Another default threshold, 0 to 1
+        #[arg(long)]
+        threshold: Option<f32>,
+        /// Another limit, 1 to 20
+        #[arg(long)]
+        faces_per_person: Option<u32>,
+    },
+    /// Erase a collection and everyone in it
+    Delete {
+        /// Its name
+        name: String,
+    },
+}
+
+impl CollectionCommand {
+    /// Carries the command out.
+    pub async fn run(self, connection: &Connection) -> Result<Outcome, Failure> {
+        let mut client = CollectionServiceClient::new(connection.open().await?);
+        let (call, collection) = match self.command {
+            Command::Create {
+                name,
+                bits,
+                threshold,
+                faces_per_person,
+            } => {
+                let request = v1::CreateCollectionRequest {
+                    name,
+                    bits,
+                    threshold,
+                    faces_per_person_max: faces_per_person,
+                };
+                let reply = client.create_collection(request).await?.into_inner();
+                (reply.call, reply.collection)
+            }
+            Command::Get { name } => {
+                let reply = client
+                    .get_collection(v1::GetCollectionRequest { name })
+                    .await?
+                    .into_inner();
+                (reply.call, reply.collection)
+            }
+            Command::Update {
+                name,
+                threshold,
+                faces_per_person,
+            } => {
+                let request = v1::UpdateCollectionRequest {
+                    name,
+                    threshold,
+                    faces_per_person_max: faces_per_person,
+                };
+                let reply = client.update_collection(request).await?.into_inner();
+                (reply.call, reply.collection)
+            }
+            Command::List => return list(client).await,
+            Command::Delete { name } => return delete(client, name).await,
+        };
+        let collection = collection.unwrap_or_default();
+        let json = json!({ "call": call_json(call.as_ref()), "collection": collection_json(&collection) });
+        Ok(Outcome::done(json, line(&collection)))
+    }
+}
+
+async fn list(mut client: CollectionServiceClient<Channel>) -> Result<Outcome, Failure> {
+    let mut collections = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let request = v1::ListCollectionsRequest { page_size: 0, cursor };
+        let reply = client.list_collections(request).await?.into_inner();
+        collections.extend(reply.collections);
+        cursor = reply.next_cursor;
+        if cursor.is_empty() {
+            break;
+        }
+    }
+    let text = collections.iter().map(line).collect::<String>();
+    let json = json!({ "collections": collections.iter().map(collection_json).collect::<Vec<_>>() });
+    Ok(Outcome::done(json, text))
+}
+
+async fn delete(mut client: CollectionServiceClient<Channel>, name: String) -> Result<Outcome, Failure> {
+    let request = v1::DeleteCollectionRequest { name: name.clone() };
+    let reply = client.delete_collection(request).await?.into_inner();
+    let json = json!({ "call": call_json(reply.call.as_ref()), "persons_erased": reply.persons_erased });
+    let text = format!("erased {name} and {} people\n", reply.persons_erased);
+    Ok(Outcome::done(json, text))
+}
+
+fn line(c: &v1::Collection) -> String {
+    let damaged = match c.damaged_persons {
+        0 => String::new(),
+        n => format!(", {n} damaged"),
+    };
+    format!(
+        "{}: {} people, {} faces{damaged}; {} bits, threshold {:.3}, up to {} faces a person; made {}\n",
+        c.name,
+        c.persons,
+        c.faces,
+        c.bits,
+        c.threshold,
+        c.faces_per_person_max,
+        time_text(c.created.as_ref()),
+    )
+}
+
+fn collection_json(c: &v1::Collection) -> Value {
+    json!({
+        "name": c.name,
+        "bits": c.bits,
+        "threshold": c.threshold,
+        "faces_per_person_max": c.faces_per_person_max,
+        "created": time_text(c.created.as_ref()),
+        "persons": c.persons,
+        "faces": c.faces,
+        "damaged_persons": c.damaged_persons,
+    })
+}

@@ -1,0 +1,138 @@
+//! How a command can fail, and the exit code that says so (after BSD's sysexits).
+
+use std::fmt;
+use std::path::PathBuf;
+
+use likeness_engine::Error;
+use likeness_server::ServeError;
+use likeness_server::assets::AssetsError;
+use serde_json::{Value, json};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+/// What was asked is not so.
+pub const NO_MATCH: u8 = 1;
+/// The command line is wrong.
+pub const USAGE: u8 = 64;
+const DATA: u8 = 65;
+const NOT_FOUND: u8 = 66;
+const UNAVAILABLE: u8 = 69;
+const DEFECT: u8 = 70;
+const EXISTS: u8 = 73;
+const BUSY: u8 = 75;
+const CONFIGURATION: u8 = 78;
+
+/// Why a command did not succeed.
+#[derive(Debug)]
+pub enum Failure {
+    /// The server refused the call.
+    Refused(Status),
+    /// The server cannot be reached.
+    Unreachable(String),
+    /// The engine, in this process.
+    Engine(Error),
+    /// The server, in this process.
+    Serve(ServeError),
+    /// Models, runtime and photographs.
+    Assets(AssetsError),
+    /// A file of the user's.
+    File {
+        /// What was being done, as in "reading".
+        doing: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The command line asks for something that cannot be.
+    Usage(String),
+    /// A step of the guided tour did not show what it should.
+    Demo(String),
+}
+
+impl Failure {
+    /// The exit code.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Refused(status) => match status.code() {
+                Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange | Code::DataLoss => DATA,
+                Code::NotFound => NOT_FOUND,
+                Code::AlreadyExists => EXISTS,
+                Code::ResourceExhausted => BUSY,
+                Code::Internal | Code::Unknown | Code::Unimplemented => DEFECT,
+                _ => UNAVAILABLE,
+            },
+            Self::Unreachable(_) => UNAVAILABLE,
+            Self::Engine(Error::Photo(_) | Error::Request(_)) => DATA,
+            Self::Engine(_) | Self::Assets(_) | Self::Serve(_) => CONFIGURATION,
+            Self::File { .. } => NOT_FOUND,
+            Self::Usage(_) => USAGE,
+            Self::Demo(_) => DEFECT,
+        }
+    }
+
+    /// The same for scripts.
+    pub fn json(&self) -> Value {
+        let mut error = json!({ "message": self.to_string(), "exit_code": self.code() });
+        if let Self::Refused(status) = self {
+            let details = status.get_error_details();
+            error["grpc_code"] = json!(format!("{:?}", status.code()));
+            error["reason"] = json!(details.error_info().map(|i| i.reason.clone()));
+            error["request_id"] = json!(details.request_info().map(|r| r.request_id.clone()));
+        }
+        json!({ "error": error })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(status) => refused(f, status),
+            Self::Unreachable(why) => write!(f, "the server cannot be reached: {why}"),
+            Self::Engine(error) => error.fmt(f),
+            Self::Serve(error) => error.fmt(f),
+            Self::Assets(error) => error.fmt(f),
+            Self::File { doing, path, source } => write!(f, "{doing} {}: {source}", path.display()),
+            Self::Usage(what) | Self::Demo(what) => f.write_str(what),
+        }
+    }
+}
+
+fn refused(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Result {
+    f.write_str(status.message())?;
+    let details = status.get_error_details();
+    if let Some(info) = details.error_info() {
+        write!(f, " [{}]", info.reason)?;
+    }
+    for violation in details.bad_request().map_or(&[][..], |bad| &bad.field_violations) {
+        write!(f, "\n  {}: {}", violation.field, violation.description)?;
+    }
+    if let Some(request) = details.request_info() {
+        write!(f, "\n  request {}", request.request_id)?;
+    }
+    Ok(())
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        Self::Refused(status)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl From<AssetsError> for Failure {
+    fn from(error: AssetsError) -> Self {
+        Self::Assets(error)
+    }
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Self {
+        Self::Serve(error)
+    }
+}

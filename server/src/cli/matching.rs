@@ -1,0 +1,224 @@
+//! `likeness search`, `verify`, `compare` and `detect`.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use likeness_proto::v1;
+use likeness_proto::v1::matching_service_client::MatchingServiceClient;
+use serde_json::json;
+
+use super::Outcome;
+use super::client::{Connection, FaceArgument, call_json, face_json, photograph};
+use super::exit::Failure;
+
+/// Find out who is on a photograph (1:N)
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  likeness search staff door.jpg\n  likeness search staff group.jpg --face largest --top 3 --json"
+)]
+pub struct SearchCommand {
+    /// The collection
+    collection: String,
+    /// The photograph; `-` reads it from standard input
+    photograph: PathBuf,
+    /// Most people to show
+    #[arg(long, default_value_t = 5)]
+    top: u32,
+    /// Least similarity, 0 to 1 [default: the collection's threshold]
+    #[arg(long)]
+    threshold: Option<f32>,
+    /// Which face of the photograph is meant
+    #[arg(long, value_enum, default_value_t)]
+    face: FaceArgument,
+}
+
+impl SearchCommand {
+    /// Carries the command out.
+    pub async fn run(self, connection: &Connection) -> Result<Outcome, Failure> {
+        let request = v1::SearchPersonsRequest {
+            collection: self.collection,
+            photograph: Some(photograph(&self.photograph)?),
+            face_choice: self.face.wire(),
+            top_k: self.top,
+            threshold: self.threshold,
+        };
+        let mut client = MatchingServiceClient::new(connection.open().await?);
+        let reply = client.search_persons(request).await?.into_inner();
+        let mut text = String::new();
+        for found in &reply.matches {
+            let _ = writeln!(
+                text,
+                "{:.3}  {}  {}",
+                found.similarity, found.person_id, found.name
+            );
+        }
+        if reply.matches.is_empty() {
+            let _ = writeln!(
+                text,
+                "nobody at or above {:.3} among {} faces",
+                reply.threshold, reply.faces_searched
+            );
+        }
+        let json = json!({
+            "call": call_json(reply.call.as_ref()),
+            "matches": reply.matches.iter().map(|m| json!({
+                "person_id": m.person_id, "name": m.name, "tags": m.tags, "similarity": m.similarity,
+            })).collect::<Vec<_>>(),
+            "threshold": reply.threshold,
+            "faces_searched": reply.faces_searched,
+            "face": face_json(reply.face.as_ref()),
+        });
+        Ok(Outcome {
+            json,
+            text,
+            holds: !reply.matches.is_empty(),
+        })
+    }
+}
+
+/// Check that a photograph shows the person of a PersonID (1:1)
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  likeness verify staff ada door.jpg && open-the-door")]
+pub struct VerifyCommand {
+    /// The collection
+    collection: String,
+    /// The PersonID
+    person_id: String,
+    /// The photograph; `-` reads it from standard input
+    photograph: PathBuf,
+    /// Least similarity, 0 to 1 [default: the collection's threshold]
+    #[arg(long)]
+    threshold: Option<f32>,
+    /// Which face of the photograph is meant
+    #[arg(long, value_enum, default_value_t)]
+    face: FaceArgument,
+}
+
+impl VerifyCommand {
+    /// Carries the command out.
+    pub async fn run(self, connection: &Connection) -> Result<Outcome, Failure> {
+        let request = v1::VerifyPersonRequest {
+            collection: self.collection,
+            person_id: self.person_id,
+            photograph: Some(photograph(&self.photograph)?),
+            face_choice: self.face.wire(),
+            threshold: self.threshold,
+        };
+        let mut client = MatchingServiceClient::new(connection.open().await?);
+        let reply = client.verify_person(request).await?.into_inner();
+        let json = json!({
+            "call": call_json(reply.call.as_ref()),
+            "same_person": reply.same_person,
+            "similarity": reply.similarity,
+            "threshold": reply.threshold,
+            "face": face_json(reply.face.as_ref()),
+        });
+        Ok(Outcome {
+            json,
+            text: verdict(reply.same_person, reply.similarity, reply.threshold),
+            holds: reply.same_person,
+        })
+    }
+}
+
+/// Compare the faces of two photographs; nothing is kept
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  likeness compare passport.jpg selfie.jpg")]
+pub struct CompareCommand {
+    /// A photograph; `-` reads it from standard input
+    first: PathBuf,
+    /// Another photograph
+    second: PathBuf,
+    /// Least similarity, 0 to 1 [default: false accept rate 1e-4]
+    #[arg(long)]
+    threshold: Option<f32>,
+    /// Which face of each photograph is meant
+    #[arg(long, value_enum, default_value_t)]
+    face: FaceArgument,
+}
+
+impl CompareCommand {
+    /// Carries the command out.
+    pub async fn run(self, connection: &Connection) -> Result<Outcome, Failure> {
+        let request = v1::CompareFacesRequest {
+            first: Some(photograph(&self.first)?),
+            second: Some(photograph(&self.second)?),
+            face_choice: self.face.wire(),
+            threshold: self.threshold,
+        };
+        let mut client = MatchingServiceClient::new(connection.open().await?);
+        let reply = client.compare_faces(request).await?.into_inner();
+        let json = json!({
+            "call": call_json(reply.call.as_ref()),
+            "same_person": reply.same_person,
+            "similarity": reply.similarity,
+            "threshold": reply.threshold,
+            "first": face_json(reply.first.as_ref()),
+            "second": face_json(reply.second.as_ref()),
+        });
+        Ok(Outcome {
+            json,
+            text: verdict(reply.same_person, reply.similarity, reply.threshold),
+            holds: reply.same_person,
+        })
+    }
+}
+
+fn verdict(same_person: bool, similarity: f32, threshold: f32) -> String {
+    let verdict = if same_person {
+        "the same person"
+    } else {
+        "not the same person"
+    };
+    format!("{verdict}: similarity {similarity:.3}, threshold {threshold:.3}\n")
+}
+
+/// Find the faces of a photograph; nothing is kept
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  likeness detect group.jpg --json")]
+pub struct DetectCommand {
+    /// The photograph; `-` reads it from standard input
+    photograph: PathBuf,
+}
+
+impl DetectCommand {
+    /// Carries the command out.
+    pub async fn run(self, connection: &Connection) -> Result<Outcome, Failure> {
+        let request = v1::DetectFacesRequest {
+            photograph: Some(photograph(&self.photograph)?),
+        };
+        let mut client = MatchingServiceClient::new(connection.open().await?);
+        let reply = client.detect_faces(request).await?.into_inner();
+        let mut text = format!(
+            "{} x {} px, {} faces\n",
+            reply.width,
+            reply.height,
+            reply.faces.len()
+        );
+        for face in &reply.faces {
+            let area = face.r#box.unwrap_or_default();
+            let _ = write!(
+                text,
+                "  {:.0},{:.0} to {:.0},{:.0}  score {:.3}",
+                area.left, area.top, area.right, area.bottom, face.detection_score
+            );
+            if let Some(rejection) = &face.rejection {
+                let _ = write!(
+                    text,
+                    "  {}: {}",
+                    rejection.reason().as_str_name(),
+                    rejection.message
+                );
+            }
+            text.push('\n');
+        }
+        let json = json!({
+            "call": call_json(reply.call.as_ref()),
+            "width": reply.width,
+            "height": reply.height,
+            "faces": reply.faces.iter().map(|f| face_json(Some(f))).collect::<Vec<_>>(),
+        });
+        Ok(Outcome::done(json, text))
+    }
+}

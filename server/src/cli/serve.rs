@@ -1,0 +1,101 @@
+//! `likeness serve`.
+
+use std::io::Write as _;
+
+use clap::Args;
+use likeness_server::config::ServeConfig;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::client;
+use super::exit::Failure;
+
+const EXAMPLES: &str = "\
+Example:
+  likeness serve --keys /media/hsm/likeness --data /var/lib/likeness
+
+SIGTERM or SIGINT: calls in flight are finished, then the server ends. The log goes to standard error;
+LIKENESS_LOG sets its level (error, warn, info, debug). It never holds a photograph, a template, a key or
+a PersonID.";
+
+/// Serve gRPC
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ServeCommand {
+    #[command(flatten)]
+    config: ServeConfig,
+}
+
+impl ServeCommand {
+    /// Serves until a signal asks to stop.
+    pub fn run(self) -> Result<(), Failure> {
+        let config = self.config;
+        if !config.listen.ip().is_loopback() && !config.plaintext_off_loopback {
+            return Err(Failure::Usage(format!(
+                "--listen {}: expected a loopback address, since nothing is encrypted and nobody is asked who they are; \
+                 --plaintext-off-loopback listens there all the same",
+                config.listen
+            )));
+        }
+        start_logging();
+        no_core_dumps();
+        if !config.listen.ip().is_loopback() {
+            tracing::warn!(listen = %config.listen, "serving without encryption and without asking who calls");
+        }
+        client::block_on(run(config))
+    }
+}
+
+async fn run(config: ServeConfig) -> Result<(), Failure> {
+    // Bound first: a port that is taken is known before anything is loaded.
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|e| Failure::Usage(format!("--listen {}: {e}", config.listen)))?;
+    let address = listener
+        .local_addr()
+        .map_err(|e| Failure::Usage(format!("--listen {}: {e}", config.listen)))?;
+    let opening = config.clone();
+    let (engine, report) = tokio::task::spawn_blocking(move || likeness_server::open(&opening))
+        .await
+        .map_err(|_| Failure::Usage("opening failed unexpectedly".to_owned()))??;
+    tracing::info!(?report, "opened");
+    println!("serving on http://{address}");
+    // Whoever waits for this line waits for a pipe.
+    let _ = std::io::stdout().flush();
+    likeness_server::serve(&config, engine, listener, stop_asked()).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn stop_asked() {
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => drop(terminate.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminate => {}
+    }
+}
+
+fn start_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("LIKENESS_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+/// A core dump would hold clear bits and keys.
+fn no_core_dumps() {
+    let none = rustix::process::Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Core, none) {
+        tracing::warn!(%error, "core dumps could not be switched off");
+    }
+}

@@ -1,0 +1,127 @@
+//! What a server is started with.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use likeness_engine::{EngineConfig, Limits};
+
+use crate::assets;
+
+/// Largest request message: room for six photographs of the largest kind.
+pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// Changes that may wait for the disk at once; they cost a thread each, not a core.
+pub const CHANGES_MAX: usize = 64;
+
+/// Where a server listens, and where its files are.
+#[derive(Debug, Clone, Args)]
+pub struct ServeConfig {
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(long, env = "LIKENESS_LISTEN", default_value = "127.0.0.1:50051")]
+    pub listen: SocketAddr,
+
+    /// Data directory; made at the first start
+    #[arg(long, env = "LIKENESS_DATA", value_name = "DIR")]
+    pub data: PathBuf,
+
+    /// Key store made by `likeness key init`; keep it on another device than the data
+    #[arg(long, env = "LIKENESS_KEYS", value_name = "DIR")]
+    pub keys: PathBuf,
+
+    /// Models and runtime
+    #[command(flatten)]
+    pub models: ModelFiles,
+
+    /// Photographs in work at once [default: one for each core]
+    #[arg(long, env = "LIKENESS_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
+
+    /// Calls that may wait for a worker; more are refused with RESOURCE_EXHAUSTED
+    #[arg(long, env = "LIKENESS_QUEUE", value_name = "N", default_value_t = 128)]
+    pub queue: u16,
+
+    /// Longest time a call may take, in seconds
+    #[arg(long, env = "LIKENESS_CALL_SECONDS", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub call_seconds: u64,
+
+    /// Longest time that calls in flight are given to finish at shutdown, in seconds
+    #[arg(
+        long,
+        env = "LIKENESS_DRAIN_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 30
+    )]
+    pub drain_seconds: u64,
+
+    /// Listen on an address other than loopback although nothing is encrypted and nobody is asked who
+    /// they are: only behind something that does both
+    #[arg(long)]
+    pub plaintext_off_loopback: bool,
+}
+
+/// Where models and runtime are.
+#[derive(Debug, Clone, Args)]
+pub struct ModelFiles {
+    /// Directory with the models and, if they are not the default ones, their models.toml
+    /// [default: `models` in the assets directory]
+    #[arg(long, env = "LIKENESS_MODELS", value_name = "DIR")]
+    pub models: Option<PathBuf>,
+
+    /// ONNX Runtime's shared library [default: `runtime/libonnxruntime.so` in the assets directory]
+    #[arg(long, env = "LIKENESS_RUNTIME", value_name = "FILE")]
+    pub runtime: Option<PathBuf>,
+}
+
+impl ModelFiles {
+    /// The models' directory and the runtime, as given or in the assets directory.
+    ///
+    /// # Errors
+    /// Neither given nor an assets directory known.
+    pub fn resolve(&self) -> Result<(PathBuf, PathBuf), assets::AssetsError> {
+        if let (Some(models), Some(runtime)) = (&self.models, &self.runtime) {
+            return Ok((models.clone(), runtime.clone()));
+        }
+        let assets = assets::default_dir()?;
+        let models = self.models.clone().unwrap_or_else(|| assets.join("models"));
+        let runtime = self
+            .runtime
+            .clone()
+            .unwrap_or_else(|| assets.join("runtime/libonnxruntime.so"));
+        Ok((models, runtime))
+    }
+}
+
+impl ServeConfig {
+    /// Photographs in work at once.
+    pub fn workers(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        self.workers.map_or(cores, usize::from)
+    }
+
+    /// What the engine is opened with.
+    ///
+    /// # Errors
+    /// As of [`ModelFiles::resolve`].
+    pub fn engine(&self) -> Result<EngineConfig, assets::AssetsError> {
+        let (models, runtime) = self.models.resolve()?;
+        Ok(EngineConfig {
+            data: self.data.clone(),
+            keys: self.keys.clone(),
+            models,
+            runtime,
+            limits: Limits::default(),
+            workers: self.workers(),
+        })
+    }
+
+    /// Longest time a call may take.
+    pub fn call_time_max(&self) -> Duration {
+        Duration::from_secs(self.call_seconds)
+    }
+
+    /// Longest time that calls in flight are given at shutdown.
+    pub fn drain_time_max(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
+    }
+}

@@ -1,0 +1,236 @@
+//! Wire messages to the engine's types, and back. Everything a client sends is checked here once.
+
+use std::time::{Duration, SystemTime};
+
+use likeness_engine::{
+    Bits, Bounds, Choose, CollectionInfo, CollectionName, Consent, FaceId, Match, PAGE_ITEMS_MAX, Person,
+    PersonId, Profile, RequestError, Result, StoredFace, TOP_K_MAX, Timestamp,
+};
+use likeness_proto::v1;
+
+use crate::status::rejection;
+
+/// Photographs in one call.
+pub const PHOTOGRAPHS_MAX: usize = 20;
+const PAGE_ITEMS_DEFAULT: usize = 100;
+const TOP_K_DEFAULT: usize = 5;
+
+/// A collection and a person of it.
+pub fn names(collection: &str, person_id: &str) -> Result<(CollectionName, PersonId)> {
+    Ok((CollectionName::parse(collection)?, PersonId::parse(person_id)?))
+}
+
+/// An unset or unknown number on the wire is an error, not a default.
+pub fn face_choice(choice: i32) -> Result<Choose> {
+    match v1::FaceChoice::try_from(choice) {
+        Ok(v1::FaceChoice::Only) => Ok(Choose::Only),
+        Ok(v1::FaceChoice::Largest) => Ok(Choose::Largest),
+        Err(_) => {
+            Err(RequestError::invalid("face_choice", "0 (only) or 1 (largest)", choice.to_string()).into())
+        }
+    }
+}
+
+/// 0 on the wire is "not set".
+pub fn bits(bits: u32) -> Result<Option<Bits>> {
+    if bits == 0 {
+        Ok(None)
+    } else {
+        Bits::parse(bits).map(Some)
+    }
+}
+
+/// A similarity from 0 to 1.
+pub fn threshold(threshold: Option<f32>) -> Result<Option<f32>> {
+    match threshold {
+        Some(t) if !(0.0..=1.0).contains(&t) => {
+            Err(RequestError::invalid("threshold", "a similarity from 0 to 1", t.to_string()).into())
+        }
+        t => Ok(t),
+    }
+}
+
+/// 0 on the wire is the default.
+pub fn top_k(top_k: u32) -> Result<usize> {
+    ranged("top_k", top_k, TOP_K_DEFAULT, TOP_K_MAX)
+}
+
+/// 0 on the wire is the default.
+pub fn page_size(page_size: u32) -> Result<usize> {
+    ranged("page_size", page_size, PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX)
+}
+
+fn ranged(field: &'static str, value: u32, default: usize, max: usize) -> Result<usize> {
+    match value as usize {
+        0 => Ok(default),
+        value if value <= max => Ok(value),
+        value => Err(RequestError::invalid(field, format!("1 to {max}"), value.to_string()).into()),
+    }
+}
+
+/// The bytes of the one photograph of a call.
+pub fn photograph(field: &'static str, photograph: Option<v1::Photograph>) -> Result<Vec<u8>> {
+    let data = photograph.map(|p| p.data).unwrap_or_default();
+    if data.is_empty() {
+        return Err(RequestError::invalid(field, "a photograph", "nothing").into());
+    }
+    Ok(data)
+}
+
+/// The bytes of several photographs.
+pub fn photographs(photographs: Vec<v1::Photograph>) -> Result<Vec<Vec<u8>>> {
+    let count = photographs.len();
+    if count == 0 || count > PHOTOGRAPHS_MAX {
+        let expected = format!("1 to {PHOTOGRAPHS_MAX} photographs");
+        return Err(RequestError::invalid("photographs", expected, count.to_string()).into());
+    }
+    photographs
+        .into_iter()
+        .map(|p| photograph("photographs", Some(p)))
+        .collect()
+}
+
+/// What the client keeps with a person.
+pub fn profile(name: String, tags: Vec<String>, consent: Option<v1::Consent>) -> Result<Profile> {
+    let consent = consent
+        .map(|c| -> Result<Consent> {
+            Ok(Consent {
+                purpose: c.purpose,
+                given: c.given.map_or_else(|| Ok(Timestamp::now()), time_from_wire)?,
+                of_age_or_parental: c.of_age_or_parental,
+            })
+        })
+        .transpose()?;
+    Profile { name, tags, consent }.checked()
+}
+
+/// Ids of faces to delete.
+pub fn face_ids(ids: &[String]) -> Result<Vec<FaceId>> {
+    if ids.is_empty() {
+        return Err(RequestError::invalid("face_ids", "at least one face id", "none").into());
+    }
+    ids.iter().map(|id| FaceId::parse(id)).collect()
+}
+
+fn time_from_wire(time: prost_types::Timestamp) -> Result<Timestamp> {
+    let since = SystemTime::try_from(time)
+        .ok()
+        .and_then(|t| t.duration_since(SystemTime::UNIX_EPOCH).ok());
+    let ms = since.and_then(|d| u64::try_from(d.as_millis()).ok());
+    ms.map(Timestamp)
+        .ok_or_else(|| RequestError::invalid("consent.given", "a time since 1970", "another").into())
+}
+
+fn time(time: Timestamp) -> Option<prost_types::Timestamp> {
+    Some(prost_types::Timestamp::from(
+        SystemTime::UNIX_EPOCH + Duration::from_millis(time.0),
+    ))
+}
+
+/// A collection, on the wire.
+pub fn collection(info: CollectionInfo) -> v1::Collection {
+    v1::Collection {
+        name: info.name.as_str().to_owned(),
+        bits: u32::try_from(info.settings.bits.get()).expect("at most 2048"),
+        threshold: info.settings.threshold,
+        faces_per_person_max: info.settings.faces_per_person_max,
+        created: time(info.created),
+        persons: info.persons as u64,
+        faces: info.faces as u64,
+        damaged_persons: info.damaged as u64,
+    }
+}
+
+/// A person, on the wire.
+pub fn person(person: Person) -> v1::Person {
+    v1::Person {
+        person_id: person.id.as_str().to_owned(),
+        name: person.profile.name,
+        tags: person.profile.tags,
+        consent: person.profile.consent.map(|c| v1::Consent {
+            purpose: c.purpose,
+            given: time(c.given),
+            of_age_or_parental: c.of_age_or_parental,
+        }),
+        enrolled: time(person.enrolled),
+        updated: time(person.updated),
+        faces: person.faces.iter().map(stored_face).collect(),
+    }
+}
+
+fn stored_face(face: &StoredFace) -> v1::StoredFace {
+    v1::StoredFace {
+        face_id: face.id.to_string(),
+        enrolled: time(face.enrolled),
+        detection_score: face.detection_score,
+    }
+}
+
+/// A person found, on the wire.
+pub fn matched(found: Match) -> v1::Match {
+    v1::Match {
+        person_id: found.person.id.as_str().to_owned(),
+        name: found.person.profile.name,
+        similarity: found.similarity,
+        tags: found.person.profile.tags,
+    }
+}
+
+/// A face of a photograph, on the wire.
+pub fn face(face: likeness_engine::Face) -> v1::Face {
+    let Bounds {
+        left,
+        top,
+        right,
+        bottom,
+    } = face.bounds;
+    v1::Face {
+        r#box: Some(v1::Box {
+            left,
+            top,
+            right,
+            bottom,
+        }),
+        detection_score: face.score,
+        points: face
+            .points
+            .iter()
+            .map(|[x, y]| v1::Point { x: *x, y: *y })
+            .collect(),
+        rejection: face.rejection.as_ref().map(rejection),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_is_the_default_and_too_much_is_refused() {
+        assert_eq!(top_k(0).ok(), Some(TOP_K_DEFAULT));
+        assert_eq!(top_k(100).ok(), Some(100));
+        assert!(top_k(101).is_err());
+        assert_eq!(page_size(1000).ok(), Some(1000));
+        assert!(page_size(1001).is_err());
+    }
+
+    #[test]
+    fn a_threshold_is_a_number_from_0_to_1() {
+        assert!(threshold(Some(f32::NAN)).is_err());
+        assert!(threshold(Some(-0.1)).is_err());
+        assert!(threshold(Some(1.1)).is_err());
+        assert_eq!(threshold(None).ok(), Some(None));
+    }
+
+    #[test]
+    fn times_survive_the_wire() {
+        let moment = Timestamp(1_700_000_000_123);
+        let wire = time(moment).expect("a time");
+        assert_eq!(time_from_wire(wire).ok(), Some(moment));
+        let before = prost_types::Timestamp {
+            seconds: -1,
+            nanos: 0,
+        };
+        assert!(time_from_wire(before).is_err());
+    }
+}

@@ -1,0 +1,223 @@
+//! The RPCs: each checks its request, passes a gate to the engine, and answers.
+
+mod collections;
+mod matching;
+mod persons;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use likeness_engine::{Account, Call, Cancel, CollectionName, CollectionRef, Engine, Result};
+use likeness_proto::v1;
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Response, Status};
+
+use crate::config::CHANGES_MAX;
+use crate::gate::Gate;
+use crate::status::Refusal;
+
+/// Metadata key of the request id.
+const REQUEST_ID: &str = "x-request-id";
+
+/// What every RPC works with.
+#[derive(Clone)]
+pub struct Service(Arc<Inner>);
+
+struct Inner {
+    engine: Arc<Engine>,
+    account: Account,
+    /// Decoding, inference and search: as many at once as there are workers.
+    computing: Gate,
+    /// Waiting for the disk: a thread each, hardly any computing, and the more the better for the
+    /// group commit.
+    storing: Gate,
+}
+
+impl Service {
+    /// A service over an open engine.
+    pub fn new(engine: Arc<Engine>, workers: usize, queue: usize) -> Self {
+        Self(Arc::new(Inner {
+            engine,
+            account: Account::default(),
+            computing: Gate::new(workers, queue),
+            storing: Gate::new(CHANGES_MAX, queue),
+        }))
+    }
+
+    fn begin(&self, interface: &'static str) -> Ongoing {
+        let cancel = Cancel::default();
+        Ongoing {
+            service: Arc::clone(&self.0),
+            interface,
+            request_id: request_id(),
+            began: Instant::now(),
+            call: Call::new(cancel.clone()),
+            scheme: String::new(),
+            guard: CancelOnDrop(cancel),
+        }
+    }
+}
+
+/// The gates' view of the engine: what the blocking work of a call may use.
+struct Work {
+    engine: Arc<Engine>,
+    account: Account,
+}
+
+impl Work {
+    fn collection(&self, name: &CollectionName) -> Result<CollectionRef> {
+        self.engine.collection(&self.account, name)
+    }
+}
+
+/// One call on its way.
+struct Ongoing {
+    service: Arc<Inner>,
+    interface: &'static str,
+    request_id: String,
+    began: Instant,
+    call: Call,
+    scheme: String,
+    guard: CancelOnDrop,
+}
+
+/// tonic drops a handler's future when the deadline passes or the client goes away; the blocking work
+/// then stops before its next stage.
+struct CancelOnDrop(Cancel);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// A reply that says something about its call.
+trait Answer {
+    fn set_call(&mut self, info: v1::CallInfo);
+}
+
+macro_rules! answers {
+    ($($reply:ident),* $(,)?) => {
+        $(impl Answer for v1::$reply {
+            fn set_call(&mut self, info: v1::CallInfo) {
+                self.call = Some(info);
+            }
+        })*
+    };
+}
+
+answers!(
+    CreateCollectionResponse,
+    GetCollectionResponse,
+    ListCollectionsResponse,
+    UpdateCollectionResponse,
+    DeleteCollectionResponse,
+    EnrollPersonResponse,
+    AddFacesResponse,
+    GetPersonResponse,
+    ListPersonsResponse,
+    UpdatePersonResponse,
+    DeleteFacesResponse,
+    DeletePersonResponse,
+    DetectFacesResponse,
+    CompareFacesResponse,
+    VerifyPersonResponse,
+    SearchPersonsResponse,
+);
+
+impl Ongoing {
+    /// Blocking work that computes.
+    async fn compute<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&Work, &mut Call) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let gate = self.service.computing.clone();
+        self.pass(gate, work).await
+    }
+
+    /// Blocking work that mostly waits for the disk.
+    async fn store<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&Work, &mut Call) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let gate = self.service.storing.clone();
+        self.pass(gate, work).await
+    }
+
+    async fn pass<T: Send + 'static>(
+        &mut self,
+        gate: Gate,
+        work: impl FnOnce(&Work, &mut Call) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let resources = Work {
+            engine: Arc::clone(&self.service.engine),
+            account: self.service.account.clone(),
+        };
+        let call = std::mem::take(&mut self.call);
+        let (call, answer) = gate.pass(call, move |call| work(&resources, call)).await;
+        self.call = call;
+        answer
+    }
+
+    /// Remembers what the reply's scores depend on.
+    fn scheme(&mut self, collection: &CollectionRef) {
+        self.scheme = collection.scheme();
+    }
+
+    /// The reply, or the status of the refusal; one line in the log either way.
+    fn finish<T: Answer>(self, answer: Result<T, Refusal>) -> Result<Response<T>, Status> {
+        let micros = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let result = match answer {
+            Ok(mut reply) => {
+                reply.set_call(self.info());
+                let mut response = Response::new(reply);
+                insert_id(response.metadata_mut(), &self.request_id);
+                Ok(response)
+            }
+            Err(refusal) => {
+                if let Some(detail) = refusal.operator_detail() {
+                    tracing::error!(request_id = self.request_id, interface = self.interface, detail);
+                }
+                let mut status = refusal.into_status(&self.request_id);
+                insert_id(status.metadata_mut(), &self.request_id);
+                Err(status)
+            }
+        };
+        let code = result.as_ref().err().map_or(Code::Ok, Status::code);
+        tracing::info!(
+            request_id = self.request_id,
+            interface = self.interface,
+            ?code,
+            micros
+        );
+        drop(self.guard);
+        result
+    }
+
+    fn info(&self) -> v1::CallInfo {
+        let steps = self.call.steps().iter().map(|(step, took)| v1::StepTiming {
+            step: step.name().to_owned(),
+            micros: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        });
+        let scheme = if self.scheme.is_empty() {
+            self.service.engine.models_name().to_owned()
+        } else {
+            self.scheme.clone()
+        };
+        v1::CallInfo {
+            request_id: self.request_id.clone(),
+            scheme,
+            steps: steps.collect(),
+        }
+    }
+}
+
+fn insert_id(metadata: &mut tonic::metadata::MetadataMap, request_id: &str) {
+    let value: MetadataValue<_> = request_id.parse().expect("hex digits are a metadata value");
+    metadata.insert(REQUEST_ID, value);
+}
+
+/// 128 random bits: names a call in log and reply, and says nothing about it.
+fn request_id() -> String {
+    likeness_engine::RandomId::random().to_string()
+}

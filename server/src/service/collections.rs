@@ -1,0 +1,150 @@
+//! Making, reading, changing and erasing collections.
+
+use likeness_engine::{CollectionName, NewCollection};
+use likeness_proto::v1::collection_service_server::CollectionService;
+use likeness_proto::v1::{
+    CreateCollectionRequest, CreateCollectionResponse, DeleteCollectionRequest, DeleteCollectionResponse,
+    GetCollectionRequest, GetCollectionResponse, ListCollectionsRequest, ListCollectionsResponse,
+    UpdateCollectionRequest, UpdateCollectionResponse,
+};
+use tonic::{Request, Response, Status};
+
+use super::{Ongoing, Service};
+use crate::convert;
+use crate::status::Refusal;
+
+#[tonic::async_trait]
+impl CollectionService for Service {
+    async fn create_collection(
+        &self,
+        request: Request<CreateCollectionRequest>,
+    ) -> Result<Response<CreateCollectionResponse>, Status> {
+        let mut call = self.begin("CreateCollection");
+        let answer = create(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+
+    async fn get_collection(
+        &self,
+        request: Request<GetCollectionRequest>,
+    ) -> Result<Response<GetCollectionResponse>, Status> {
+        let mut call = self.begin("GetCollection");
+        let answer = get(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+
+    async fn list_collections(
+        &self,
+        request: Request<ListCollectionsRequest>,
+    ) -> Result<Response<ListCollectionsResponse>, Status> {
+        let mut call = self.begin("ListCollections");
+        let answer = list(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+
+    async fn update_collection(
+        &self,
+        request: Request<UpdateCollectionRequest>,
+    ) -> Result<Response<UpdateCollectionResponse>, Status> {
+        let mut call = self.begin("UpdateCollection");
+        let answer = update(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+
+    async fn delete_collection(
+        &self,
+        request: Request<DeleteCollectionRequest>,
+    ) -> Result<Response<DeleteCollectionResponse>, Status> {
+        let mut call = self.begin("DeleteCollection");
+        let answer = delete(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+}
+
+async fn create(
+    call: &mut Ongoing,
+    request: CreateCollectionRequest,
+) -> Result<CreateCollectionResponse, Refusal> {
+    let name = CollectionName::parse(&request.name)?;
+    let new = NewCollection {
+        bits: convert::bits(request.bits)?,
+        threshold: convert::threshold(request.threshold)?,
+        faces_per_person_max: Some(request.faces_per_person_max).filter(|n| *n != 0),
+    };
+    let collection = call
+        .store(move |work, call| Ok(work.engine.create_collection(&work.account, &name, &new, call)?))
+        .await?;
+    call.scheme(&collection);
+    Ok(CreateCollectionResponse {
+        call: None,
+        collection: Some(convert::collection(collection.info())),
+    })
+}
+
+async fn get(call: &mut Ongoing, request: GetCollectionRequest) -> Result<GetCollectionResponse, Refusal> {
+    let name = CollectionName::parse(&request.name)?;
+    let collection = call.store(move |work, _| Ok(work.collection(&name)?)).await?;
+    call.scheme(&collection);
+    Ok(GetCollectionResponse {
+        call: None,
+        collection: Some(convert::collection(collection.info())),
+    })
+}
+
+async fn list(
+    call: &mut Ongoing,
+    request: ListCollectionsRequest,
+) -> Result<ListCollectionsResponse, Refusal> {
+    let items_max = convert::page_size(request.page_size)?;
+    let after = match request.cursor.as_str() {
+        "" => None,
+        cursor => Some(CollectionName::parse(cursor)?),
+    };
+    let page = call
+        .store(move |work, _| {
+            Ok(work
+                .engine
+                .list_collections(&work.account, after.as_ref(), items_max))
+        })
+        .await?;
+    Ok(ListCollectionsResponse {
+        call: None,
+        collections: page.items.into_iter().map(convert::collection).collect(),
+        next_cursor: page.next.unwrap_or_default(),
+    })
+}
+
+async fn update(
+    call: &mut Ongoing,
+    request: UpdateCollectionRequest,
+) -> Result<UpdateCollectionResponse, Refusal> {
+    let name = CollectionName::parse(&request.name)?;
+    let threshold = convert::threshold(request.threshold)?;
+    let collection = call
+        .store(move |work, call| {
+            let collection = work.collection(&name)?;
+            work.engine
+                .update_collection(&collection, threshold, request.faces_per_person_max, call)?;
+            Ok(collection)
+        })
+        .await?;
+    call.scheme(&collection);
+    Ok(UpdateCollectionResponse {
+        call: None,
+        collection: Some(convert::collection(collection.info())),
+    })
+}
+
+async fn delete(
+    call: &mut Ongoing,
+    request: DeleteCollectionRequest,
+) -> Result<DeleteCollectionResponse, Refusal> {
+    let name = CollectionName::parse(&request.name)?;
+    let erased = call
+        .store(move |work, call| Ok(work.engine.delete_collection(&work.account, &name, call)?))
+        .await?;
+    Ok(DeleteCollectionResponse {
+        call: None,
+        persons_erased: erased as u64,
+    })
+}

@@ -1,0 +1,136 @@
+//! Detecting, comparing, verifying and searching: nothing here is kept.
+
+use likeness_engine::CollectionName;
+use likeness_proto::v1::matching_service_server::MatchingService;
+use likeness_proto::v1::{
+    CompareFacesRequest, CompareFacesResponse, DetectFacesRequest, DetectFacesResponse, SearchPersonsRequest,
+    SearchPersonsResponse, VerifyPersonRequest, VerifyPersonResponse,
+};
+use tonic::{Request, Response, Status};
+
+use super::{Ongoing, Service};
+use crate::convert;
+use crate::status::Refusal;
+
+#[tonic::async_trait]
+impl MatchingService for Service {
+    async fn detect_faces(
+        &self,
+        request: Request<DetectFacesRequest>,
+    ) -> Result<Response<DetectFacesResponse>, Status> {
+        let mut call = self.begin("DetectFaces");
+        let answer = detect(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+
+    async fn compare_faces(
+        &self,
+        request: Request<CompareFacesRequest>,
+    ) -> Result<Response<CompareFacesResponse>, Status> {
+        let mut call = self.begin("CompareFaces");
+        let answer = compare(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+
+    async fn verify_person(
+        &self,
+        request: Request<VerifyPersonRequest>,
+    ) -> Result<Response<VerifyPersonResponse>, Status> {
+        let mut call = self.begin("VerifyPerson");
+        let answer = verify(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+
+    async fn search_persons(
+        &self,
+        request: Request<SearchPersonsRequest>,
+    ) -> Result<Response<SearchPersonsResponse>, Status> {
+        let mut call = self.begin("SearchPersons");
+        let answer = search(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+}
+
+async fn detect(call: &mut Ongoing, request: DetectFacesRequest) -> Result<DetectFacesResponse, Refusal> {
+    let photo = convert::photograph("photograph", request.photograph)?;
+    let detection = call
+        .compute(move |work, call| Ok(work.engine.detect(&photo, call)?))
+        .await?;
+    Ok(DetectFacesResponse {
+        call: None,
+        width: detection.width,
+        height: detection.height,
+        faces: detection.faces.into_iter().map(convert::face).collect(),
+    })
+}
+
+async fn compare(call: &mut Ongoing, request: CompareFacesRequest) -> Result<CompareFacesResponse, Refusal> {
+    let first = convert::photograph("first", request.first)?;
+    let second = convert::photograph("second", request.second)?;
+    let choose = convert::face_choice(request.face_choice)?;
+    let threshold = convert::threshold(request.threshold)?;
+    call.compute(move |work, call| {
+        let threshold = threshold.unwrap_or(work.engine.calibration().far_1e4);
+        let (similarity, first, second) = work.engine.compare(&first, &second, choose, call)?;
+        Ok(CompareFacesResponse {
+            call: None,
+            similarity,
+            threshold,
+            same_person: similarity >= threshold,
+            first: Some(convert::face(first)),
+            second: Some(convert::face(second)),
+        })
+    })
+    .await
+}
+
+async fn verify(call: &mut Ongoing, request: VerifyPersonRequest) -> Result<VerifyPersonResponse, Refusal> {
+    let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
+    let photo = convert::photograph("photograph", request.photograph)?;
+    let choose = convert::face_choice(request.face_choice)?;
+    let threshold = convert::threshold(request.threshold)?;
+    let (collection, reply) = call
+        .compute(move |work, call| {
+            let collection = work.collection(&collection)?;
+            let threshold = threshold.unwrap_or(collection.threshold());
+            let (query, face) = work.engine.query(&collection, &photo, choose, call)?;
+            let found = work.engine.verify(&collection, &person_id, &query, call)?;
+            let reply = VerifyPersonResponse {
+                call: None,
+                similarity: found.similarity,
+                threshold,
+                same_person: found.similarity >= threshold,
+                face: Some(convert::face(face)),
+            };
+            Ok((collection, reply))
+        })
+        .await?;
+    call.scheme(&collection);
+    Ok(reply)
+}
+
+async fn search(call: &mut Ongoing, request: SearchPersonsRequest) -> Result<SearchPersonsResponse, Refusal> {
+    let collection = CollectionName::parse(&request.collection)?;
+    let photo = convert::photograph("photograph", request.photograph)?;
+    let choose = convert::face_choice(request.face_choice)?;
+    let top_k = convert::top_k(request.top_k)?;
+    let threshold = convert::threshold(request.threshold)?;
+    let (collection, reply) = call
+        .compute(move |work, call| {
+            let collection = work.collection(&collection)?;
+            let threshold = threshold.unwrap_or(collection.threshold());
+            let (query, face) = work.engine.query(&collection, &photo, choose, call)?;
+            let found = work.engine.search(&collection, &query, top_k, threshold, call)?;
+            let reply = SearchPersonsResponse {
+                call: None,
+                matches: found.into_iter().map(convert::matched).collect(),
+                threshold,
+                face: Some(convert::face(face)),
+                faces_searched: collection.faces() as u64,
+            };
+            Ok((collection, reply))
+        })
+        .await?;
+    call.scheme(&collection);
+    Ok(reply)
+}

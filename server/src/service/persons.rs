@@ -1,0 +1,303 @@
+//! Enrolling, reading, changing and erasing people.
+
+use likeness_engine::{
+    Call, Choose, CollectionRef, Error, Face, NewFace, PersonId, ProfileChange, Rejection,
+};
+use likeness_proto::v1::person_service_server::PersonService;
+use likeness_proto::v1::{
+    self, AddFacesRequest, AddFacesResponse, DeleteFacesRequest, DeleteFacesResponse, DeletePersonRequest,
+    DeletePersonResponse, EnrollPersonRequest, EnrollPersonResponse, GetPersonRequest, GetPersonResponse,
+    ListPersonsRequest, ListPersonsResponse, PhotographOutcome, UpdatePersonRequest, UpdatePersonResponse,
+};
+use tonic::{Request, Response, Status};
+
+use super::{Ongoing, Service, Work};
+use crate::convert;
+use crate::status::{Refusal, rejection};
+
+#[tonic::async_trait]
+impl PersonService for Service {
+    async fn enroll_person(
+        &self,
+        request: Request<EnrollPersonRequest>,
+    ) -> Result<Response<EnrollPersonResponse>, Status> {
+        let mut call = self.begin("EnrollPerson");
+        let answer = enroll(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+
+    async fn add_faces(
+        &self,
+        request: Request<AddFacesRequest>,
+    ) -> Result<Response<AddFacesResponse>, Status> {
+        let mut call = self.begin("AddFaces");
+        let answer = add_faces(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+
+    async fn get_person(
+        &self,
+        request: Request<GetPersonRequest>,
+    ) -> Result<Response<GetPersonResponse>, Status> {
+        let mut call = self.begin("GetPerson");
+        let answer = get(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+
+    async fn list_persons(
+        &self,
+        request: Request<ListPersonsRequest>,
+    ) -> Result<Response<ListPersonsResponse>, Status> {
+        let mut call = self.begin("ListPersons");
+        let answer = list(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+
+    async fn update_person(
+        &self,
+        request: Request<UpdatePersonRequest>,
+    ) -> Result<Response<UpdatePersonResponse>, Status> {
+        let mut call = self.begin("UpdatePerson");
+        let answer = update(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+
+    async fn delete_faces(
+        &self,
+        request: Request<DeleteFacesRequest>,
+    ) -> Result<Response<DeleteFacesResponse>, Status> {
+        let mut call = self.begin("DeleteFaces");
+        let answer = delete_faces(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+
+    async fn delete_person(
+        &self,
+        request: Request<DeletePersonRequest>,
+    ) -> Result<Response<DeletePersonResponse>, Status> {
+        let mut call = self.begin("DeletePerson");
+        let answer = delete(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+}
+
+/// What the photographs of a call gave.
+struct Extracted {
+    collection: CollectionRef,
+    faces: Vec<NewFace>,
+    outcomes: Vec<PhotographOutcome>,
+}
+
+async fn enroll(call: &mut Ongoing, request: EnrollPersonRequest) -> Result<EnrollPersonResponse, Refusal> {
+    let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
+    let choose = convert::face_choice(request.face_choice)?;
+    let photos = convert::photographs(request.photographs)?;
+    let profile = convert::profile(request.name, request.tags, request.consent)?;
+    let all = request.all_or_nothing;
+    let extracted = call
+        .compute(move |work, call| {
+            let collection = work.collection(&collection)?;
+            extract(work, call, collection, photos, choose, all)
+        })
+        .await?;
+    call.scheme(&extracted.collection);
+    let Extracted {
+        collection,
+        faces,
+        outcomes,
+    } = extracted;
+    let person = call
+        .store(move |work, call| {
+            Ok(work
+                .engine
+                .enroll(&collection, &person_id, profile, faces, call)?)
+        })
+        .await?;
+    Ok(EnrollPersonResponse {
+        call: None,
+        person: Some(convert::person(person)),
+        outcomes,
+    })
+}
+
+async fn add_faces(call: &mut Ongoing, request: AddFacesRequest) -> Result<AddFacesResponse, Refusal> {
+    let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
+    let choose = convert::face_choice(request.face_choice)?;
+    let photos = convert::photographs(request.photographs)?;
+    let all = request.all_or_nothing;
+    let extracted = call
+        .compute(move |work, call| {
+            let collection = work.collection(&collection)?;
+            extract(work, call, collection, photos, choose, all)
+        })
+        .await?;
+    call.scheme(&extracted.collection);
+    let Extracted {
+        collection,
+        faces,
+        outcomes,
+    } = extracted;
+    let person = call
+        .store(move |work, call| Ok(work.engine.add_faces(&collection, &person_id, faces, call)?))
+        .await?;
+    Ok(AddFacesResponse {
+        call: None,
+        person: Some(convert::person(person)),
+        outcomes,
+    })
+}
+
+/// Photographs to faces. Each photograph's bytes go as soon as its face is extracted.
+fn extract(
+    work: &Work,
+    call: &mut Call,
+    collection: CollectionRef,
+    photos: Vec<Vec<u8>>,
+    choose: Choose,
+    all_or_nothing: bool,
+) -> Result<Extracted, Refusal> {
+    let mut faces = Vec::with_capacity(photos.len());
+    let mut outcomes = Vec::with_capacity(photos.len());
+    let mut rejected = Vec::new();
+    for (index, photo) in photos.into_iter().enumerate() {
+        let outcome = match work.engine.new_face(&collection, &photo, choose, call) {
+            Ok((new, face)) => {
+                let outcome = enrolled(&new, face);
+                faces.push(new);
+                outcome
+            }
+            Err(Error::Photo(reason)) => {
+                let outcome = refused(&reason);
+                rejected.push((index, reason));
+                outcome
+            }
+            Err(other) => return Err(other.into()),
+        };
+        outcomes.push(outcome);
+    }
+    if faces.is_empty() || (all_or_nothing && !rejected.is_empty()) {
+        return Err(Refusal::Photographs(rejected));
+    }
+    Ok(Extracted {
+        collection,
+        faces,
+        outcomes,
+    })
+}
+
+fn enrolled(new: &NewFace, face: Face) -> PhotographOutcome {
+    let enrolled = v1::EnrolledFace {
+        face_id: new.id.to_string(),
+        face: Some(convert::face(face)),
+    };
+    PhotographOutcome {
+        outcome: Some(v1::photograph_outcome::Outcome::Enrolled(enrolled)),
+    }
+}
+
+fn refused(reason: &Rejection) -> PhotographOutcome {
+    PhotographOutcome {
+        outcome: Some(v1::photograph_outcome::Outcome::Rejection(rejection(reason))),
+    }
+}
+
+async fn get(call: &mut Ongoing, request: GetPersonRequest) -> Result<GetPersonResponse, Refusal> {
+    let person = on_person(
+        call,
+        &request.collection,
+        &request.person_id,
+        |work, collection, id, call| Ok(work.engine.person(collection, id, call)?),
+    );
+    Ok(GetPersonResponse {
+        call: None,
+        person: Some(convert::person(person.await?)),
+    })
+}
+
+async fn list(call: &mut Ongoing, request: ListPersonsRequest) -> Result<ListPersonsResponse, Refusal> {
+    let collection = likeness_engine::CollectionName::parse(&request.collection)?;
+    let items_max = convert::page_size(request.page_size)?;
+    let cursor = Some(request.cursor).filter(|c| !c.is_empty());
+    let (collection, page) = call
+        .store(move |work, call| {
+            let collection = work.collection(&collection)?;
+            let page = work
+                .engine
+                .list_persons(&collection, cursor.as_deref(), items_max, call)?;
+            Ok((collection, page))
+        })
+        .await?;
+    call.scheme(&collection);
+    Ok(ListPersonsResponse {
+        call: None,
+        persons: page.items.into_iter().map(convert::person).collect(),
+        next_cursor: page.next.unwrap_or_default(),
+        damaged_persons: u32::try_from(page.damaged).expect("no more than a page"),
+    })
+}
+
+async fn update(call: &mut Ongoing, request: UpdatePersonRequest) -> Result<UpdatePersonResponse, Refusal> {
+    let change = ProfileChange {
+        name: request.name,
+        tags: request.tags.map(|list| list.tags),
+    };
+    let person = on_person(
+        call,
+        &request.collection,
+        &request.person_id,
+        |work, collection, id, call| Ok(work.engine.update_person(collection, id, change, call)?),
+    );
+    Ok(UpdatePersonResponse {
+        call: None,
+        person: Some(convert::person(person.await?)),
+    })
+}
+
+async fn delete_faces(
+    call: &mut Ongoing,
+    request: DeleteFacesRequest,
+) -> Result<DeleteFacesResponse, Refusal> {
+    let faces = convert::face_ids(&request.face_ids)?;
+    let person = on_person(
+        call,
+        &request.collection,
+        &request.person_id,
+        |work, collection, id, call| Ok(work.engine.delete_faces(collection, id, faces, call)?),
+    );
+    Ok(DeleteFacesResponse {
+        call: None,
+        person: Some(convert::person(person.await?)),
+    })
+}
+
+async fn delete(call: &mut Ongoing, request: DeletePersonRequest) -> Result<DeletePersonResponse, Refusal> {
+    let faces = on_person(
+        call,
+        &request.collection,
+        &request.person_id,
+        |work, collection, id, call| Ok(work.engine.delete_person(collection, id, call)?),
+    );
+    Ok(DeletePersonResponse {
+        call: None,
+        faces_erased: u32::try_from(faces.await?).unwrap_or(u32::MAX),
+    })
+}
+
+/// Reads or changes one person.
+async fn on_person<T: Send + 'static>(
+    call: &mut Ongoing,
+    collection: &str,
+    person_id: &str,
+    act: impl FnOnce(&Work, &CollectionRef, &PersonId, &mut Call) -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    let (collection, person_id) = convert::names(collection, person_id)?;
+    let (collection, answer) = call
+        .store(move |work, call| {
+            let collection = work.collection(&collection)?;
+            let answer = act(work, &collection, &person_id, call)?;
+            Ok((collection, answer))
+        })
+        .await?;
+    call.scheme(&collection);
+    Ok(answer)
+}

@@ -1,0 +1,240 @@
+//! Refusals to gRPC statuses, with details a program can read.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use likeness_engine::{Error, OperatorError, Rejection, RequestError};
+use likeness_proto::v1::{self, RejectionReason};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// The domain of every ErrorInfo.
+const DOMAIN: &str = "likeness";
+/// When a refused call is worth another try.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// Why a call gets no answer.
+#[derive(Debug)]
+pub enum Refusal {
+    /// The engine says why.
+    Engine(Error),
+    /// No photograph of the call was accepted: each one's index and reason.
+    Photographs(Vec<(usize, Rejection)>),
+    /// Too many calls wait already.
+    Busy,
+    /// A defect of ours; the details stay here.
+    Panicked,
+}
+
+impl<E: Into<Error>> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+/// The reason of a rejection, on the wire.
+pub fn rejection_reason(rejection: &Rejection) -> RejectionReason {
+    match rejection {
+        Rejection::NoFace => RejectionReason::NoFace,
+        Rejection::SeveralFaces { .. } => RejectionReason::SeveralFaces,
+        Rejection::FaceTooSmall { .. } => RejectionReason::FaceTooSmall,
+        Rejection::LowConfidence { .. } => RejectionReason::LowConfidence,
+        Rejection::TooManyFaces { .. } => RejectionReason::TooManyFaces,
+        Rejection::UnsupportedFormat => RejectionReason::UnsupportedFormat,
+        Rejection::UnsupportedKind { .. } => RejectionReason::UnsupportedKind,
+        Rejection::Truncated { .. } => RejectionReason::Truncated,
+        Rejection::Undecodable { .. } => RejectionReason::Undecodable,
+        Rejection::TooManyBytes { .. } => RejectionReason::TooManyBytes,
+        Rejection::TooManyPixels { .. } => RejectionReason::TooManyPixels,
+        Rejection::SideTooShort { .. } => RejectionReason::SideTooShort,
+        Rejection::SideTooLong { .. } => RejectionReason::SideTooLong,
+    }
+}
+
+/// A rejection, on the wire.
+pub fn rejection(rejection: &Rejection) -> v1::Rejection {
+    v1::Rejection {
+        reason: rejection_reason(rejection).into(),
+        message: rejection.to_string(),
+    }
+}
+
+/// What a refusal says: code, reason, and the fields it speaks of.
+struct Saying {
+    code: Code,
+    reason: &'static str,
+    message: String,
+    violations: Vec<(String, String)>,
+    retry: bool,
+}
+
+impl Saying {
+    fn new(code: Code, reason: &'static str, message: impl ToString) -> Self {
+        Self {
+            code,
+            reason,
+            message: message.to_string(),
+            violations: Vec::new(),
+            retry: false,
+        }
+    }
+
+    fn about(mut self, field: impl Into<String>) -> Self {
+        self.violations.push((field.into(), self.message.clone()));
+        self
+    }
+
+    fn retry(mut self) -> Self {
+        self.retry = true;
+        self
+    }
+}
+
+impl Refusal {
+    /// The status of a call with this id.
+    pub fn into_status(self, request_id: &str) -> Status {
+        let saying = self.saying();
+        let mut details = ErrorDetails::new();
+        details.set_error_info(saying.reason, DOMAIN, HashMap::new());
+        details.set_request_info(request_id, "");
+        for (field, description) in saying.violations {
+            details.add_bad_request_violation(field, description);
+        }
+        if saying.retry {
+            details.set_retry_info(Some(RETRY_AFTER));
+        }
+        Status::with_error_details(saying.code, saying.message, details)
+    }
+
+    /// What the log says, where the reply may not.
+    pub fn operator_detail(&self) -> Option<String> {
+        match self {
+            Self::Engine(Error::Operator(error)) => Some(error.to_string()),
+            Self::Panicked => Some("a worker panicked".to_owned()),
+            _ => None,
+        }
+    }
+
+    fn saying(&self) -> Saying {
+        match self {
+            Self::Engine(Error::Photo(rejected)) => Saying::new(
+                Code::InvalidArgument,
+                rejection_reason(rejected).as_str_name(),
+                rejected,
+            ),
+            Self::Engine(Error::Request(error)) => request_saying(error),
+            Self::Engine(Error::Stopped(stopped)) => Saying::new(Code::Cancelled, "GIVEN_UP", stopped),
+            Self::Engine(Error::Operator(error)) => operator_saying(error),
+            Self::Photographs(rejected) => photographs_saying(rejected),
+            Self::Busy => Saying::new(Code::ResourceExhausted, "BUSY", "too many calls are waiting").retry(),
+            Self::Panicked => Saying::new(Code::Internal, "INTERNAL", "the call failed inside the server"),
+        }
+    }
+}
+
+fn photographs_saying(rejected: &[(usize, Rejection)]) -> Saying {
+    let reason = rejected
+        .first()
+        .map_or(RejectionReason::Unspecified, |(_, r)| rejection_reason(r));
+    let message = match rejected {
+        [(_, only)] => only.to_string(),
+        several => format!("{} photographs were rejected", several.len()),
+    };
+    let mut saying = Saying::new(Code::InvalidArgument, reason.as_str_name(), message);
+    saying.violations = rejected
+        .iter()
+        .map(|(index, rejection)| {
+            let reason = rejection_reason(rejection).as_str_name();
+            (format!("photographs[{index}]"), format!("{reason}: {rejection}"))
+        })
+        .collect();
+    saying
+}
+
+fn request_saying(error: &RequestError) -> Saying {
+    let (code, reason) = match error {
+        RequestError::Invalid { field, .. } => {
+            return Saying::new(Code::InvalidArgument, "INVALID_FIELD", error).about(*field);
+        }
+        RequestError::OverLimit { what, .. } => {
+            return Saying::new(Code::InvalidArgument, "OVER_LIMIT", error).about(*what);
+        }
+        RequestError::NoCollection => (Code::NotFound, "COLLECTION_NOT_FOUND"),
+        RequestError::CollectionExists => (Code::AlreadyExists, "COLLECTION_EXISTS"),
+        RequestError::NoPerson => (Code::NotFound, "PERSON_NOT_FOUND"),
+        RequestError::PersonExists => (Code::AlreadyExists, "PERSON_EXISTS"),
+        RequestError::NoFaceOfThatId => (Code::NotFound, "FACE_NOT_FOUND"),
+        RequestError::LastFace => (Code::FailedPrecondition, "LAST_FACE"),
+        RequestError::FacesPerPerson { .. } => (Code::FailedPrecondition, "TOO_MANY_FACES_FOR_PERSON"),
+        RequestError::SchemeMismatch { .. } => (Code::FailedPrecondition, "SCHEME_MISMATCH"),
+        RequestError::Damaged => (Code::DataLoss, "RECORD_DAMAGED"),
+    };
+    Saying::new(code, reason, error)
+}
+
+/// The operator's errors name files and keys: the caller learns only that waiting may help.
+fn operator_saying(error: &OperatorError) -> Saying {
+    let message = "the server cannot do this now; its operator has the details";
+    match error {
+        OperatorError::ModelMismatch { .. } | OperatorError::Inference { .. } => {
+            Saying::new(Code::Unavailable, "MODEL_FAILED", message)
+        }
+        OperatorError::Keys { .. } | OperatorError::Format { .. } | OperatorError::File { .. } => {
+            Saying::new(Code::Unavailable, "MISCONFIGURED", message)
+        }
+        OperatorError::Store { .. } | OperatorError::Poisoned => {
+            Saying::new(Code::Unavailable, "STORE_FAILED", message).retry()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operators_error_tells_the_caller_neither_paths_nor_keys() {
+        let error = OperatorError::Keys {
+            what: "root key",
+            expected: "a".to_owned(),
+            found: "/secret/path".to_owned(),
+        };
+        let status = Refusal::from(error).into_status("id");
+        assert!(!format!("{status:?}").contains("/secret/path"));
+        assert_eq!(status.code(), Code::Unavailable);
+    }
+
+    #[test]
+    fn a_refusal_carries_reason_request_id_and_field() {
+        let status = Refusal::from(RequestError::invalid("top_k", "1 to 100", "101")).into_status("id-1");
+        let details = status.get_error_details();
+        assert_eq!(
+            details.error_info().map(|i| i.reason.as_str()),
+            Some("INVALID_FIELD")
+        );
+        assert_eq!(
+            details.request_info().map(|i| i.request_id.as_str()),
+            Some("id-1")
+        );
+        assert_eq!(
+            details
+                .bad_request()
+                .map(|b| b.field_violations[0].field.as_str()),
+            Some("top_k")
+        );
+    }
+
+    #[test]
+    fn each_photograph_is_rejected_by_its_own_reason() {
+        let rejected = vec![(0, Rejection::NoFace), (2, Rejection::SeveralFaces { found: 3 })];
+        let status = Refusal::Photographs(rejected).into_status("id");
+        let details = status.get_error_details();
+        let fields = &details.bad_request().expect("violations").field_violations;
+        assert_eq!(fields[0].field, "photographs[0]");
+        assert_eq!(
+            fields[1].description,
+            "SEVERAL_FACES: one face is required and 3 were found"
+        );
+        assert_eq!(details.error_info().map(|i| i.reason.as_str()), Some("NO_FACE"));
+    }
+}
