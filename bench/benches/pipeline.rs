@@ -82,7 +82,11 @@ impl Bench {
         });
         group.bench_function("align", |b| b.iter(aligned));
         group.bench_function("embed", |b| {
-            b.iter_batched(aligned, |face| stages.embed(face).expect(FINE), BatchSize::SmallInput);
+            b.iter_batched(
+                aligned,
+                |face| stages.embed(face).expect(FINE),
+                BatchSize::SmallInput,
+            );
         });
         // Embeddings cannot be copied, so every one is made; ten milliseconds for a few microseconds.
         group.sample_size(10);
@@ -109,7 +113,10 @@ impl Bench {
     }
 
     fn figures(&self) {
-        let mut figures = Figures::new("pipeline", "A photograph of 640x480 (JPEG, 4:2:0) with one face, one core");
+        let mut figures = Figures::new(
+            "pipeline",
+            "A photograph of 640x480 (JPEG, 4:2:0) with one face, one core",
+        );
         for (what, id) in [
             ("decode", "stage/decode"),
             ("detect", "stage/detect"),
@@ -182,7 +189,7 @@ impl Store {
 
     fn enrol(&self, number: u32, photo: &[u8]) {
         let id = PersonId::parse(&format!("person-{number}")).expect("a name");
-        let mut call = Call::unbounded();
+        let mut call = Call::default();
         let (face, _) = self
             .engine
             .new_face(&self.collection, photo, Choose::Only, &mut call)

@@ -37,11 +37,18 @@ fn main() {
     criterion.final_summary();
 
     if measures_all() {
-        let mut figures = Figures::new("search", "Exact search, 1024 bits, best 10 of synthetic templates, one core");
+        let mut figures = Figures::new(
+            "search",
+            "Exact search, 1024 bits, best 10 of synthetic templates, one core",
+        );
         for size in SIZES {
             let ms = figures.add_median(&format!("{size} templates"), &format!("search/{size}"));
             let bytes = f64::from(size) * template_bytes as f64;
-            figures.add(format!("{size} templates: templates read"), bytes / ms / 1e6, "GB/s");
+            figures.add(
+                format!("{size} templates: templates read"),
+                bytes / ms / 1e6,
+                "GB/s",
+            );
         }
         let per_face = memory_bytes as f64 / f64::from(SIZES[SIZES.len() - 1]);
         figures.add("memory a template, at the largest", per_face, "B");

@@ -49,7 +49,9 @@ impl Figure {
             10.0..100.0 => 2,
             _ => 1,
         };
-        format!("{:.digits$} {}", self.value, self.unit).trim_end().to_owned()
+        format!("{:.digits$} {}", self.value, self.unit)
+            .trim_end()
+            .to_owned()
     }
 
     /// The goal as a person reads it, and what became of it.

@@ -46,7 +46,9 @@ fn criterion_dir() -> PathBuf {
 
 /// Whether everything is measured. With a filter or `--test` only a part is measured, and nothing summed up.
 pub fn measures_all() -> bool {
-    std::env::args().skip(1).all(|argument| ["--bench", "--quiet"].contains(&argument.as_str()))
+    std::env::args()
+        .skip(1)
+        .all(|argument| ["--bench", "--quiet"].contains(&argument.as_str()))
 }
 
 /// An engine with nothing in it. Its folder is on the disk that Cargo builds on, because many a machine
@@ -73,6 +75,11 @@ pub fn engine() -> (TempDir, Engine) {
 pub fn collection(engine: &Engine) -> CollectionRef {
     let name = CollectionName::parse(COLLECTION).expect("a name");
     engine
-        .create_collection(&Account::default(), &name, &NewCollection::default(), &mut Call::unbounded())
+        .create_collection(
+            &Account::default(),
+            &name,
+            &NewCollection::default(),
+            &mut Call::default(),
+        )
         .expect("there is none yet")
 }

@@ -5,32 +5,19 @@
 
 use std::time::Instant;
 
-/// One kind of work: what is timed, and what comes before it and is not.
-pub trait Work {
-    /// Does it once; answers the seconds of the part that counts.
-    fn seconds(&mut self) -> f64;
-}
-
-impl<F: FnMut()> Work for F {
-    fn seconds(&mut self) -> f64 {
-        timed(self)
-    }
-}
-
-/// Seconds that something takes.
-pub fn timed(work: impl FnOnce()) -> f64 {
-    let start = Instant::now();
-    work();
-    start.elapsed().as_secs_f64()
-}
-
 /// Seconds of every kind of work in every round.
 pub struct Turns<const N: usize>(Vec<[f64; N]>);
 
 impl<const N: usize> Turns<N> {
     /// Does all kinds of work `rounds` times, and as often as a tenth of that before anything counts.
-    pub fn take(rounds: usize, mut works: [&mut dyn Work; N]) -> Self {
-        let mut round = || works.each_mut().map(|work| work.seconds());
+    pub fn take(rounds: usize, mut works: [&mut dyn FnMut(); N]) -> Self {
+        let mut round = || {
+            works.each_mut().map(|work| {
+                let start = Instant::now();
+                work();
+                start.elapsed().as_secs_f64()
+            })
+        };
         for _ in 0..rounds / 10 {
             round();
         }

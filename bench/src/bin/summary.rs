@@ -69,7 +69,11 @@ impl Summary {
              What the rows mean is in [the README](../README.md).\n"
         );
         for bench in benches {
-            text += &format!("\n{}\nLoad average at the end: {:.2}.\n", bench.table(), bench.load);
+            text += &format!(
+                "\n{}\nLoad average at the end: {:.2}.\n",
+                bench.table(),
+                bench.load
+            );
         }
         text
     }
@@ -108,8 +112,7 @@ fn machine() -> String {
 fn date(seconds: u64) -> String {
     let days = seconds / 86_400 + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     // Months from March, so that the day that leap years add comes last.
     let month = (5 * day_of_year + 2) / 153;

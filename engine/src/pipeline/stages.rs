@@ -60,7 +60,7 @@ impl Stages {
 
     /// All of these, as the engine does them.
     pub fn embedding(&self, photo: &[u8]) -> Result<Embedding> {
-        let (embedding, _) = self.0.embedding(photo, Choose::Only, &mut Call::unbounded())?;
+        let (embedding, _) = self.0.embedding(photo, Choose::Only, &mut Call::default())?;
         Ok(embedding)
     }
 }
@@ -92,7 +92,7 @@ impl RawModel {
             recording(&manifest.embedder)?,
         ];
         let pipeline = Pipeline::new(&manifest, models, Limits::default());
-        pipeline.embedding(photo, Choose::Only, &mut Call::unbounded())?;
+        pipeline.embedding(photo, Choose::Only, &mut Call::default())?;
         recorded
             .try_iter()
             .map(|(spec, input)| {
