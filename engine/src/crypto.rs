@@ -25,7 +25,9 @@ impl Secret {
 
     /// Takes over a key read from somewhere; the source is wiped.
     pub fn take(bytes: &mut [u8; 32]) -> Self {
-        let secret = Self(Box::new(*bytes));
+        // Copied within the heap: a box made of the value would leave it on the stack.
+        let mut secret = Self(Box::new([0; 32]));
+        secret.0.copy_from_slice(bytes);
         bytes.zeroize();
         secret
     }
@@ -86,7 +88,7 @@ pub(crate) fn open(
 }
 
 fn cipher(key: &Secret) -> XChaCha20Poly1305 {
-    XChaCha20Poly1305::new(&Key::from(*key.expose()))
+    XChaCha20Poly1305::new(<&Key>::from(key.expose()))
 }
 
 /// Joins parts so that no two different lists of parts give the same bytes: each is preceded by its

@@ -94,6 +94,8 @@ impl Engine {
     /// # Errors
     /// Only what the operator can mend; each names what was expected and what was found.
     pub fn open(config: &EngineConfig) -> Result<(Self, LoadReport)> {
+        // ORDER: before any key is read, so that what parsing them leaves behind is overwritten too.
+        crate::wipe::overwrite_what_is_freed();
         let ring = Arc::new(KeyRing::open(&config.keys)?);
         let pipeline = Pipeline::load(
             &config.models,

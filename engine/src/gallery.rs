@@ -82,8 +82,11 @@ pub struct Footprint {
 pub(crate) struct Gallery {
     vault: Arc<Vault>,
     writer: Writer,
-    collections: RwLock<BTreeMap<(Account, CollectionName), Arc<Collection>>>,
+    /// Changed by the writer alone, so that disk and memory never disagree on who exists.
+    collections: Arc<RwLock<Collections>>,
 }
+
+type Collections = BTreeMap<(Account, CollectionName), Arc<Collection>>;
 
 impl Gallery {
     /// Rebuilds everything in memory from the vault, and finishes what a crash left unfinished.
@@ -93,7 +96,7 @@ impl Gallery {
         let gallery = Self {
             writer: Writer::start(Arc::clone(&vault))?,
             vault,
-            collections: RwLock::new(collections),
+            collections: Arc::new(RwLock::new(collections)),
         };
         Ok((gallery, report))
     }
@@ -139,17 +142,17 @@ impl Gallery {
             scheme,
             settings,
         ));
-        let new = Arc::clone(&collection);
+        let collections = Arc::clone(&self.collections);
         self.writer.alone(move |vault| {
             if !collection_records(vault, digest)?.is_empty() {
                 return Err(RequestError::CollectionExists.into());
             }
-            let settings = new.settings.read().clone();
-            put_collection(vault, &new, &settings, None)
-        })?;
-        let key = (account.clone(), name.clone());
-        self.collections.write().insert(key, Arc::clone(&collection));
-        Ok(collection)
+            let settings = collection.settings.read().clone();
+            put_collection(vault, &collection, &settings, None)?;
+            let key = (collection.account.clone(), collection.name.clone());
+            collections.write().insert(key, Arc::clone(&collection));
+            Ok(collection)
+        })
     }
 
     /// Changes the settings that may change.
@@ -160,9 +163,7 @@ impl Gallery {
     ) -> Result<()> {
         let collection = Arc::clone(collection);
         self.writer.alone(move |vault| {
-            if collection.is_deleted() {
-                return Err(RequestError::NoCollection.into());
-            }
+            exists(&collection)?;
             let settings = change(collection.settings.read().clone())?;
             let record = collection_records(vault, collection.digest)?.pop();
             let header = record.and_then(|(_, record)| Header::parse(&record).ok());
@@ -175,20 +176,24 @@ impl Gallery {
     /// Erases a collection and everyone in it; answers how many people were.
     pub fn delete_collection(&self, account: &Account, name: &CollectionName) -> Result<usize> {
         let digest = Digest::of_collection(self.vault.ring.digest(), account, name);
-        let live = self.collection(account, name).ok();
-        let known = live.clone();
-        let erased = self.writer.alone(move |vault| {
+        let key = (account.clone(), name.clone());
+        let collections = Arc::clone(&self.collections);
+        self.writer.alone(move |vault| {
             let records = collection_records(vault, digest)?;
             if records.is_empty() {
                 return Err(RequestError::NoCollection.into());
             }
-            if let Some(collection) = &known {
+            let ids: Vec<Vec<u8>> = records.iter().map(|(key, _)| key[16..].to_vec()).collect();
+            // ORDER: the collection before its people. A crash between leaves people of no collection,
+            // whom the next start erases; the other order could leave half a collection serving.
+            erase_collections(vault, records)?;
+            // ORDER: store before memory: a refused deletion leaves the collection as it was.
+            if let Some(collection) = collections.write().remove(&key) {
                 collection.set_deleted();
             }
-            erase_collections(vault, records)
-        })?;
-        self.collections.write().remove(&(account.clone(), name.clone()));
-        Ok(erased)
+            ids.iter()
+                .try_fold(0, |erased, id| Ok(erased + erase_people_of(vault, id)?))
+        })
     }
 
     fn digest(&self, collection: &Collection, id: &PersonId) -> Digest {
@@ -203,8 +208,7 @@ impl Gallery {
         profile: Profile,
         faces: Vec<NewFace>,
     ) -> Result<Person> {
-        let faces_max = collection.settings.read().faces_per_person_max as usize;
-        let (scheme, person_id) = (collection.scheme.clone(), id.clone());
+        let (own, person_id) = (Arc::clone(collection), id.clone());
         self.change(collection, id, move |current| {
             match current {
                 Current::Absent => {}
@@ -219,7 +223,7 @@ impl Gallery {
                 updated: now,
                 faces: Vec::new(),
             };
-            add_faces(&mut person, faces, &scheme, faces_max)?;
+            add_faces(&mut person, faces, &own)?;
             Ok(Edit::Keep(person))
         })
     }
@@ -231,11 +235,10 @@ impl Gallery {
         id: &PersonId,
         faces: Vec<NewFace>,
     ) -> Result<Person> {
-        let faces_max = collection.settings.read().faces_per_person_max as usize;
-        let scheme = collection.scheme.clone();
+        let own = Arc::clone(collection);
         self.change(collection, id, move |current| {
             let mut person = present(current)?;
-            add_faces(&mut person, faces, &scheme, faces_max)?;
+            add_faces(&mut person, faces, &own)?;
             Ok(Edit::Keep(person))
         })
     }
@@ -270,6 +273,9 @@ impl Gallery {
         faces: Vec<FaceId>,
     ) -> Result<Person> {
         self.change(collection, id, move |current| {
+            if faces.is_empty() {
+                return Err(RequestError::invalid("face_ids", "at least one face", "none").into());
+            }
             let mut person = present(current)?;
             if !faces
                 .iter()
@@ -334,9 +340,7 @@ impl Gallery {
     }
 
     fn read_person(&self, collection: &Collection, digest: Digest) -> Result<Option<Person>> {
-        if collection.is_deleted() {
-            return Err(RequestError::NoCollection.into());
-        }
+        exists(collection)?;
         let key = codec::person_key(collection.id, digest);
         let binding = collection.person_binding(self.vault.ring.deployment, digest);
         match self.vault.read(Family::Persons, &key, &binding)? {
@@ -356,6 +360,7 @@ impl Gallery {
         cursor: Option<&str>,
         items_max: usize,
     ) -> Result<Page<Person>> {
+        exists(collection)?;
         let after = match cursor {
             None => Vec::new(),
             Some(text) => {
@@ -404,24 +409,27 @@ impl Gallery {
         k: usize,
         similarity_min: f32,
     ) -> Result<Vec<Match>> {
+        exists(collection)?;
         same_scheme(query.scheme, collection)?;
-        let hits: Vec<(Digest, f32)> = {
+        let digests: Vec<Digest> = {
             let people = collection.people.read();
             let hits = people.index.top(&query.probe, k, similarity_min);
-            hits.iter()
-                .map(|hit| (people.digest(hit.person), hit.similarity))
-                .collect()
+            hits.iter().map(|hit| people.digest(hit.person)).collect()
         };
-        let mut matches = Vec::with_capacity(hits.len());
-        for (digest, similarity) in hits {
+        let mut matches = Vec::with_capacity(digests.len());
+        for digest in digests {
             match self.read_person(collection, digest) {
                 // Deleted since the scan: never named again.
                 Ok(None) => {}
-                Ok(Some(person)) => matches.push(Match { person, similarity }),
+                // The record has the last word: the face that was found may be gone since, and the
+                // PersonID may be another person's.
+                Ok(Some(person)) => matches.extend(best_face(person, query)),
                 Err(crate::Error::Request(RequestError::Damaged)) => self.note_damage(collection, digest),
                 Err(error) => return Err(error),
             }
         }
+        matches.retain(|found| found.similarity >= similarity_min);
+        matches.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
         Ok(matches)
     }
 
@@ -440,17 +448,31 @@ impl Gallery {
     pub fn verify(&self, collection: &Collection, id: &PersonId, query: &Query) -> Result<Match> {
         same_scheme(query.scheme, collection)?;
         let person = self.person(collection, id)?;
-        let comparable = person.faces.iter().filter(|face| face.scheme == query.scheme);
-        let best = comparable.map(|face| query.probe.score(&face.template)).max();
-        let score = best.ok_or_else(|| RequestError::SchemeMismatch {
-            stored: "only faces of earlier schemes".to_owned(),
-            current: collection.scheme.to_string(),
-        })?;
-        Ok(Match {
-            similarity: query.probe.similarity(score),
-            person,
+        best_face(person, query).ok_or_else(|| {
+            RequestError::SchemeMismatch {
+                stored: "only faces of earlier schemes".to_owned(),
+                current: collection.scheme.to_string(),
+            }
+            .into()
         })
     }
+}
+
+/// The person with the similarity of the best face, if one can be compared.
+fn best_face(person: Person, query: &Query) -> Option<Match> {
+    let comparable = person.faces.iter().filter(|face| face.scheme == query.scheme);
+    let score = comparable.map(|face| query.probe.score(&face.template)).max()?;
+    Some(Match {
+        similarity: query.probe.similarity(score),
+        person,
+    })
+}
+
+fn exists(collection: &Collection) -> Result<()> {
+    if collection.is_deleted() {
+        return Err(RequestError::NoCollection.into());
+    }
+    Ok(())
 }
 
 fn present(current: Current) -> Result<Person> {
@@ -461,7 +483,12 @@ fn present(current: Current) -> Result<Person> {
     }
 }
 
-fn add_faces(person: &mut Person, faces: Vec<NewFace>, scheme: &Scheme, faces_max: usize) -> Result<()> {
+fn add_faces(person: &mut Person, faces: Vec<NewFace>, collection: &Collection) -> Result<()> {
+    let (scheme, settings) = (&collection.scheme, collection.settings.read());
+    let faces_max = settings.faces_per_person_max as usize;
+    if faces.is_empty() {
+        return Err(RequestError::invalid("faces", "at least one face", "none").into());
+    }
     let count = person.faces.len() + faces.len();
     if count > faces_max {
         return Err(RequestError::FacesPerPerson {
@@ -539,48 +566,36 @@ fn put_collection(
 /// Records erased together when a collection goes.
 const ERASE_GROUP: usize = 4096;
 
-/// Erases collections by their records, then everyone in them.
-fn erase_collections(vault: &Vault, records: Vec<(Vec<u8>, Vec<u8>)>) -> Result<usize> {
-    let ids: Vec<Vec<u8>> = records.iter().map(|(key, _)| key[16..].to_vec()).collect();
-    // ORDER: the collection before its people. A crash between leaves people of no collection, whom
-    // the next start erases; the other order could leave half a collection serving.
+fn erase_collections(vault: &Vault, records: Vec<(Vec<u8>, Vec<u8>)>) -> Result<()> {
     let mut plan = Plan::default();
     for (key, record) in records {
-        vault.plan_erase(
-            &mut plan,
-            Family::Collections,
-            key,
-            Header::parse(&record).ok().as_ref(),
-        );
+        let header = Header::parse(&record).ok();
+        vault.plan_erase(&mut plan, Family::Collections, key, header.as_ref())?;
     }
-    vault.commit(plan)?;
-    let mut erased = 0;
-    for id in ids {
-        erased += erase_people_of(vault, &id)?;
-    }
-    Ok(erased)
+    vault.commit(plan)
 }
 
 /// Erases every person whose key begins with a collection's id.
 fn erase_people_of(vault: &Vault, collection: &[u8]) -> Result<usize> {
     let mut erased = 0;
     loop {
-        let mut plan = Plan::default();
-        let mut count = 0;
+        let mut group = Vec::new();
         vault.scan(Family::Persons, collection, &[], &mut |key, record| {
-            let header = Header::parse(record).ok();
-            vault.plan_erase(&mut plan, Family::Persons, key.to_vec(), header.as_ref());
-            count += 1;
-            if count < ERASE_GROUP {
+            group.push((key.to_vec(), Header::parse(record).ok()));
+            if group.len() < ERASE_GROUP {
                 Scan::Continue
             } else {
                 Scan::Stop
             }
         })?;
-        if plan.is_empty() {
+        if group.is_empty() {
             return Ok(erased);
         }
+        erased += group.len();
+        let mut plan = Plan::default();
+        for (key, header) in group {
+            vault.plan_erase(&mut plan, Family::Persons, key, header.as_ref())?;
+        }
         vault.commit(plan)?;
-        erased += count;
     }
 }

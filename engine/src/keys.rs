@@ -79,6 +79,7 @@ pub fn init(keys: &Path, data: &Path) -> Result<()> {
     fs::create_dir_all(keys).map_err(|e| OperatorError::file("creating", keys, e))?;
     fs::set_permissions(keys, fs::Permissions::from_mode(0o700))
         .map_err(|e| OperatorError::file("restricting", keys, e))?;
+    sync_parent(keys)?;
     for file in [ROOT_FILE, KEYRING_FILE] {
         if keys.join(file).exists() {
             let found = format!("{file} in {}", keys.display());
@@ -288,6 +289,15 @@ fn read_root(path: &Path) -> Result<Secret> {
         .ok_or_else(wrong)?;
     let mut bytes = crypto::unhex::<32>(digits).ok_or_else(wrong)?;
     Ok(Secret::take(&mut bytes))
+}
+
+/// Makes the name of a directory outlive a power cut: without its key store no data could be read.
+fn sync_parent(directory: &Path) -> Result<()> {
+    let parent = directory.parent().filter(|p| !p.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    File::open(parent)
+        .and_then(|parent| parent.sync_all())
+        .map_err(|e| OperatorError::file("syncing", parent, e).into())
 }
 
 /// Writes a private file so that after a crash it is whole or absent.

@@ -37,6 +37,8 @@ const CHECKED_BYTES: usize = SLOT_BYTES - 4;
 pub(crate) type SlotImage = [u8; SLOT_BYTES];
 /// What an overwritten slot holds.
 pub(crate) const EMPTY: SlotImage = [0; SLOT_BYTES];
+/// What a slot holds that was lost with the end of the file: damaged, and not erased.
+const LOST: SlotImage = [u8::MAX; SLOT_BYTES];
 
 /// The key that seals one record, and nothing else.
 pub(crate) struct DataKey {
@@ -104,7 +106,7 @@ pub(crate) fn open_file(path: &Path) -> Result<File> {
 pub(crate) struct Slots {
     bytes: Box<dyn SlotBytes>,
     ring: Arc<KeyRing>,
-    /// Empty slots, lowest last. Only the writer takes from it.
+    /// Empty slots, the next one last. Only the writer takes from it.
     free: Mutex<Vec<u32>>,
 }
 
@@ -278,7 +280,36 @@ impl Slots {
         if slot == 0 || slot >= self.count()? {
             return Ok(Err(SlotError::Damaged));
         }
-        Ok(self.unwrap_image(slot, &self.read(slot)?, id))
+        match self.unwrap_image(slot, &self.read(slot)?, id) {
+            // A reader may see a slot half overwritten; a moment later it is whole again.
+            Err(SlotError::Damaged) => Ok(self.unwrap_image(slot, &self.read(slot)?, id)),
+            outcome => Ok(outcome),
+        }
+    }
+
+    /// Whether to erase the key `id` means to empty this slot: it holds that key, or a damaged one.
+    /// The file's header and other people's keys are never anyone's to empty.
+    pub fn holds(&self, slot: u32, id: RandomId) -> Result<bool> {
+        if slot == 0 || slot >= self.count()? {
+            return Ok(false);
+        }
+        let image = self.read(slot)?;
+        Ok(image != EMPTY && (image[20..36] == id.0 || image != with_checksum(image)))
+    }
+
+    /// Marks those of the slots that were lost with the end of the file: once it grows again they
+    /// would look erased, and their people with them.
+    pub fn mark_lost(&self, named: impl Iterator<Item = u32>) -> Result<()> {
+        let count = self.count()?;
+        let lost: Vec<_> = named
+            .filter(|slot| *slot >= count)
+            .map(|slot| (slot, LOST))
+            .collect();
+        if lost.is_empty() {
+            Ok(())
+        } else {
+            self.write(&lost)
+        }
     }
 
     fn unwrap_image(&self, slot: u32, image: &SlotImage, id: RandomId) -> Result<DataKey, SlotError> {

@@ -3,13 +3,15 @@
 //! ```text
 //! person key      collection id 16 | digest of the PersonID 16
 //! collection key  digest of the account and the collection's name 16
-//! record          format u8 | slot u32 | data-key id 16 | generation u64 | scheme 16 | nonce 24 | sealed
+//! record          format u8 | slot u32 | data-key id 16 | generation u64 | scheme 16 | checksum 4
+//!                 | nonce 24 | sealed
 //! sealed          length u32 | contents | zeros up to a multiple of 512
 //! ```
 //!
 //! The seal binds everything a record could be mistaken in: format, kind, deployment, account,
 //! collection, digest, data key, generation and scheme. The wrapping key is named in the slot only,
-//! so that rotating it never touches a record.
+//! so that rotating it never touches a record. The checksum is over what stands before it: without
+//! it a flipped bit could name another slot, and a damaged record would pass for an erased one.
 
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
@@ -24,7 +26,9 @@ use crate::template::Template;
 
 /// Counts up when any byte below changes its meaning.
 pub(crate) const FORMAT: u8 = 1;
-const HEADER_BYTES: usize = 1 + 4 + 16 + 8 + 16 + NONCE_BYTES;
+const CHECKED_BYTES: usize = 1 + 4 + 16 + 8 + 16;
+const CHECKSUM_BYTES: usize = 4;
+const HEADER_BYTES: usize = CHECKED_BYTES + CHECKSUM_BYTES + NONCE_BYTES;
 const PAD_BYTES: usize = 512;
 
 /// The keyed digest that stands for a name on disk.
@@ -82,16 +86,18 @@ impl Header {
 
     fn split(record: &[u8]) -> Result<(Self, [u8; NONCE_BYTES], &[u8]), Unreadable> {
         let (head, sealed) = record.split_first_chunk::<HEADER_BYTES>().ok_or(Unreadable)?;
-        if head[0] != FORMAT {
+        let (checked, rest) = head.split_at(CHECKED_BYTES);
+        let (sum, nonce) = rest.split_at(CHECKSUM_BYTES);
+        if head[0] != FORMAT || sum != checksum(checked) {
             return Err(Unreadable);
         }
         let header = Self {
-            slot: u32::from_le_bytes(head[1..5].try_into().expect("four bytes")),
-            data_key: RandomId(head[5..21].try_into().expect("16 bytes")),
-            generation: u64::from_le_bytes(head[21..29].try_into().expect("8 bytes")),
-            scheme: SchemeId(head[29..45].try_into().expect("16 bytes")),
+            slot: u32::from_le_bytes(checked[1..5].try_into().expect("four bytes")),
+            data_key: RandomId(checked[5..21].try_into().expect("16 bytes")),
+            generation: u64::from_le_bytes(checked[21..29].try_into().expect("8 bytes")),
+            scheme: SchemeId(checked[29..45].try_into().expect("16 bytes")),
         };
-        Ok((header, head[45..].try_into().expect("24 bytes"), sealed))
+        Ok((header, nonce.try_into().expect("24 bytes"), sealed))
     }
 
     fn bound(&self, binding: &Binding<'_>) -> Vec<u8> {
@@ -127,9 +133,17 @@ pub(crate) fn seal(header: Header, key: &DataKey, binding: &Binding<'_>, content
     record.extend_from_slice(&header.data_key.0);
     record.extend_from_slice(&header.generation.to_le_bytes());
     record.extend_from_slice(&header.scheme.0);
+    record.extend_from_slice(&checksum(&record));
     record.extend_from_slice(&nonce);
     record.extend_from_slice(&sealed);
     record
+}
+
+fn checksum(clear: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    *blake3::hash(clear)
+        .as_bytes()
+        .first_chunk()
+        .expect("a digest is longer")
 }
 
 /// Opens what [`seal`] made.

@@ -51,6 +51,7 @@ pub(crate) fn open(data: &Path, ring: Arc<KeyRing>) -> Result<Vault> {
         return Err(incomplete("the records that belong to the slot file", "none"));
     }
     let slots = Slots::open(Box::new(slots::open_file(&slots_path)?), Arc::clone(&ring))?;
+    sync_directory(data)?;
     let records = RocksRecords::open(&records_path)?;
     sync_directory(data)?;
     Ok(Vault::new(Box::new(records), slots, ring))
@@ -78,7 +79,12 @@ fn make(data: &Path, format: &str) -> Result<()> {
         fs::rename(&unfinished, data.join(FORMAT_FILE))
     };
     write().map_err(|e| OperatorError::file("writing the format file in", data, e))?;
-    sync_directory(data)
+    sync_directory(data)?;
+    // The directory's own name lies in its parent.
+    match data.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => sync_directory(parent),
+        None => sync_directory(Path::new(".")),
+    }
 }
 
 fn sync_directory(data: &Path) -> Result<()> {

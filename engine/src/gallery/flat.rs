@@ -89,25 +89,8 @@ impl Flat {
         top.finish().into_iter().map(|c| hit(probe, c)).collect()
     }
 
-    pub(super) fn best_of(&self, probe: &Probe, rows: &[Row]) -> Option<Hit> {
-        let scored = rows.iter().map(|&row| Candidate {
-            score: probe.score(&self.template(row)),
-            person: self.owner(row),
-            row,
-        });
-        let best = scored.min_by_key(|c| (std::cmp::Reverse(c.score), c.row))?;
-        Some(hit(probe, best))
-    }
-
     pub(super) fn len(&self) -> usize {
         self.chunks.len() * CHUNK_ROWS - self.free.len()
-    }
-
-    pub(super) fn memory_bytes(&self) -> usize {
-        let lanes = CHUNK_ROWS / LANES * self.bits.words() * size_of::<Lanes>();
-        self.chunks.len() * lanes
-            + self.chunks.capacity() * size_of::<Chunk>()
-            + self.free.capacity() * size_of::<Row>()
     }
 
     /// Adds a chunk and hands out its first row; the others go to the free list.
@@ -137,17 +120,6 @@ impl Flat {
     fn owner(&self, row: Row) -> Person {
         let (n, i) = place(row);
         self.chunks[n].owners[i]
-    }
-
-    /// A copy of one row, wiped when it goes.
-    fn template(&self, row: Row) -> Template {
-        let (n, i) = place(row);
-        let first = i / LANES * self.bits.words();
-        Template::from_words(
-            self.chunks[n].lanes[first..first + self.bits.words()]
-                .iter()
-                .map(|l| l.0[i % LANES]),
-        )
     }
 }
 
@@ -277,9 +249,6 @@ mod tests {
             let hits = flat.top(&probe, k, min);
             let found: Vec<_> = hits.iter().map(|hit| (hit.person, hit.row, hit.score)).collect();
             prop_assert_eq!(found, naive_top(&faces, &values, k, min));
-            for hit in hits {
-                prop_assert_eq!(flat.best_of(&probe, &[hit.row]), Some(hit));
-            }
         }
     }
 
@@ -287,7 +256,6 @@ mod tests {
     fn an_empty_index_and_no_places_give_no_hits() {
         let mut flat = Flat::new(BITS);
         assert!(flat.top(&counting_probe(), 5, -1.0).is_empty());
-        assert!(flat.best_of(&counting_probe(), &[]).is_none());
         flat.insert(1, &with_ones(9));
         assert!(flat.top(&counting_probe(), 0, -1.0).is_empty());
         assert_eq!(flat.top(&counting_probe(), usize::MAX, -1.0).len(), 1);
@@ -345,17 +313,5 @@ mod tests {
         let row = flat.insert(1, &with_ones(1));
         flat.remove(row);
         flat.remove(row);
-    }
-
-    #[test]
-    fn memory_grows_by_chunks() {
-        let mut flat = Flat::new(Bits::B1024);
-        assert_eq!(flat.memory_bytes(), 0);
-        flat.insert(0, &Template::from_signs(&[1; 1024]));
-        let bytes = flat.memory_bytes();
-        assert!(
-            (CHUNK_ROWS * 128..CHUNK_ROWS * 160).contains(&bytes),
-            "{bytes} bytes"
-        );
     }
 }

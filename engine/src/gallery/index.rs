@@ -63,24 +63,10 @@ impl Index {
         }
     }
 
-    /// The best of these rows, the lowest at equal scores; `None` of none.
-    pub(crate) fn best_of(&self, probe: &Probe, rows: &[Row]) -> Option<Hit> {
-        match self {
-            Self::Flat(flat) => flat.best_of(probe, rows),
-        }
-    }
-
     /// Faces in the index.
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Flat(flat) => flat.len(),
-        }
-    }
-
-    /// Bytes of memory held.
-    pub(crate) fn memory_bytes(&self) -> usize {
-        match self {
-            Self::Flat(flat) => flat.memory_bytes(),
         }
     }
 }

@@ -5,16 +5,16 @@
 //! - a key that no record names was being written or superseded: it is overwritten;
 //! - a record that cannot be read marks that person damaged, and nobody else.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{OperatorError, Result};
 use crate::gallery::codec::{self, Digest, Header};
 use crate::gallery::collection::Collection;
 use crate::gallery::records::{Family, Scan};
-use crate::gallery::vault::{Found, Plan, Vault};
-use crate::gallery::{ERASE_GROUP, collection_binding};
-use crate::names::{Account, CollectionName, RandomId};
+use crate::gallery::vault::{Found, Named, Plan, Vault};
+use crate::gallery::{Collections, ERASE_GROUP, collection_binding};
+use crate::names::RandomId;
 
 /// What a start found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,18 +33,19 @@ pub struct LoadReport {
     pub keys_overwritten: usize,
 }
 
-type Collections = BTreeMap<(Account, CollectionName), Arc<Collection>>;
-
 struct Loader<'a> {
     vault: &'a Vault,
     report: LoadReport,
     by_id: HashMap<RandomId, Arc<Collection>>,
     damaged: HashSet<RandomId>,
-    named_slots: HashSet<u32>,
-    all_named: bool,
-    erase: Plan,
-    erasing: usize,
+    named: Named,
+    /// Records to be erased, and the key that each still has.
+    erasures: Vec<(Family, Vec<u8>, Option<Header>)>,
 }
+
+/// Keys without records, and records without keys, that crashes may leave: more than the largest
+/// group of either. Beyond it, records and slots are not of one piece.
+const LEFT_BEHIND_MAX: usize = 2 * ERASE_GROUP;
 
 pub(super) fn load(vault: &Vault) -> Result<(Collections, LoadReport)> {
     let mut loader = Loader {
@@ -52,14 +53,16 @@ pub(super) fn load(vault: &Vault) -> Result<(Collections, LoadReport)> {
         report: LoadReport::default(),
         by_id: HashMap::new(),
         damaged: HashSet::new(),
-        named_slots: HashSet::new(),
-        all_named: true,
-        erase: Plan::default(),
-        erasing: 0,
+        named: Named::default(),
+        erasures: Vec::new(),
     };
     loader.each_record(Family::Collections, Loader::collection)?;
     loader.each_record(Family::Persons, Loader::person)?;
-    loader.report.keys_overwritten = vault.settle_slots(&loader.named_slots, loader.all_named)?;
+    // ORDER: everything is read before anything is overwritten, so that parts that do not belong
+    // together are refused as they were found.
+    loader.refuse_lost_keys()?;
+    loader.report.keys_overwritten = vault.settle_slots(&loader.named, LEFT_BEHIND_MAX)?;
+    loader.finish_erasures()?;
     loader.report.collections = loader.by_id.len();
     loader.report.damaged_collections = loader.damaged.len();
     let key = |c: &Arc<Collection>| (c.account.clone(), c.name.clone());
@@ -83,52 +86,58 @@ impl Loader<'_> {
                 Scan::Stop
             }
         })?;
-        outcome?;
-        self.finish_erasures()
+        outcome
     }
 
     fn collection(&mut self, key: Vec<u8>, record: &[u8]) -> Result<()> {
         let Some((digest, id)) = split(&key) else {
-            return self.erase(Family::Collections, key, None);
+            self.erase(Family::Collections, key, None);
+            return Ok(());
         };
         let binding = collection_binding(self.vault.ring.deployment, digest, id);
         match self.vault.open(record, &binding)? {
             Found::Nothing => self.erase(Family::Collections, key, None),
             Found::Damaged(header) => {
-                self.name(header.as_ref());
+                self.named.note(header.as_ref());
                 self.damaged.insert(id);
-                Ok(())
             }
             Found::Open { header, contents } => {
-                self.name(Some(&header));
+                self.named.note(Some(&header));
                 match Collection::from_contents(digest, &contents) {
                     Ok(collection) => drop(self.by_id.insert(id, Arc::new(collection))),
                     Err(codec::Unreadable) => drop(self.damaged.insert(id)),
                 }
-                Ok(())
             }
         }
+        Ok(())
     }
 
     fn person(&mut self, key: Vec<u8>, record: &[u8]) -> Result<()> {
         let Some((id, digest)) = split(&key).map(|(id, digest)| (RandomId(id.0), Digest(digest.0))) else {
-            return self.erase(Family::Persons, key, None);
+            self.erase(Family::Persons, key, None);
+            return Ok(());
         };
         let header = Header::parse(record).ok();
         let Some(collection) = self.by_id.get(&id).cloned() else {
             if self.damaged.contains(&id) {
-                self.name(header.as_ref());
-                return Ok(());
+                self.named.note(header.as_ref());
+            } else {
+                // Named, so that its key goes with the record and does not count as left behind.
+                header.iter().for_each(|header| self.named.note(Some(header)));
+                self.erase(Family::Persons, key, header);
             }
-            return self.erase(Family::Persons, key, header);
+            return Ok(());
         };
         let binding = collection.person_binding(self.vault.ring.deployment, digest);
         let person = match self.vault.open(record, &binding)? {
-            Found::Nothing => return self.erase(Family::Persons, key, None),
+            Found::Nothing => {
+                self.erase(Family::Persons, key, None);
+                return Ok(());
+            }
             Found::Damaged(_) => None,
             Found::Open { contents, .. } => codec::person_from_contents(&contents).ok(),
         };
-        self.name(header.as_ref());
+        self.named.note(header.as_ref());
         let mut people = collection.people.write();
         match person {
             Some(person) => {
@@ -143,34 +152,40 @@ impl Loader<'_> {
         Ok(())
     }
 
-    /// Remembers which slot a record names, or that it could not say.
-    fn name(&mut self, header: Option<&Header>) {
-        match header {
-            Some(header) => drop(self.named_slots.insert(header.slot)),
-            None => self.all_named = false,
-        }
+    fn erase(&mut self, family: Family, key: Vec<u8>, header: Option<Header>) {
+        self.erasures.push((family, key, header));
     }
 
-    fn erase(&mut self, family: Family, key: Vec<u8>, header: Option<Header>) -> Result<()> {
-        self.vault
-            .plan_erase(&mut self.erase, family, key, header.as_ref());
-        self.erasing += 1;
-        self.report.erasures_finished += 1;
-        if self.erasing >= ERASE_GROUP {
-            self.finish_erasures()
-        } else {
-            Ok(())
+    fn refuse_lost_keys(&self) -> Result<()> {
+        let lost = self.erasures.iter().filter(|(_, _, key)| key.is_none()).count();
+        if lost <= LEFT_BEHIND_MAX {
+            return Ok(());
         }
+        Err(OperatorError::Format {
+            what: "slot file",
+            expected: format!("keys for all but {LEFT_BEHIND_MAX} of the records"),
+            found: format!(
+                "{lost} records without keys; a slot file that does not belong to the records, or a part of it"
+            ),
+        }
+        .into())
     }
 
     fn finish_erasures(&mut self) -> Result<()> {
-        self.erasing = 0;
-        let plan = std::mem::take(&mut self.erase);
-        if plan.is_empty() {
-            Ok(())
-        } else {
-            self.vault.commit(plan)
+        self.report.erasures_finished = self.erasures.len();
+        for group in self.erasures.chunks(ERASE_GROUP) {
+            let mut plan = Plan::default();
+            for (family, key, header) in group {
+                match header {
+                    Some(header) => self
+                        .vault
+                        .plan_erase(&mut plan, *family, key.clone(), Some(header))?,
+                    None => self.vault.plan_forget(&mut plan, *family, key.clone()),
+                }
+            }
+            self.vault.commit(plan)?;
         }
+        Ok(())
     }
 }
 

@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, Direction, IteratorMode,
-    LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Direction,
+    IteratorMode, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use crate::error::{OperatorError, Result};
@@ -19,7 +19,7 @@ pub(crate) enum Family {
 }
 
 impl Family {
-    const ALL: [Self; 2] = [Self::Collections, Self::Persons];
+    pub const ALL: [Self; 2] = [Self::Collections, Self::Persons];
 
     const fn name(self) -> &'static str {
         match self {
@@ -75,6 +75,9 @@ impl RocksRecords {
         options.create_if_missing(true);
         options.create_missing_column_families(true);
         options.set_paranoid_checks(true);
+        // Every write is synced, so only the last may be incomplete. The default would also take
+        // damage in the middle for the end, and lose what was acknowledged after it.
+        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
         options.set_max_open_files(OPEN_FILES_MAX);
         // The info log names keys: one file, warnings only.
         options.set_keep_log_file_num(1);

@@ -43,6 +43,25 @@ pub(crate) struct Plan {
     erased_slots: Vec<u32>,
     /// Slots whose records were sealed anew elsewhere: emptied once the new ones are durable.
     superseded_slots: Vec<u32>,
+    /// A record goes that could not say which key was its own.
+    unnamed_key: bool,
+}
+
+/// Which slots the records name.
+#[derive(Default)]
+pub(crate) struct Named {
+    slots: HashSet<u32>,
+    /// Records that could not say which slot is theirs.
+    silent: usize,
+}
+
+impl Named {
+    pub fn note(&mut self, header: Option<&Header>) {
+        match header {
+            Some(header) => drop(self.slots.insert(header.slot)),
+            None => self.silent += 1,
+        }
+    }
 }
 
 impl Plan {
@@ -163,6 +182,8 @@ impl Vault {
         record: &NewRecord<'_>,
         generation: u64,
     ) -> Result<Header> {
+        // Checked here too, so that refused changes do not use up slots or let the file grow.
+        self.refuse_if_poisoned()?;
         let key = DataKey::new();
         let header = Header {
             slot: self.slots.allocate()?,
@@ -176,9 +197,27 @@ impl Vault {
         Ok(header)
     }
 
-    /// Plans the end of a record and of its data key.
-    pub fn plan_erase(&self, plan: &mut Plan, family: Family, key: Vec<u8>, header: Option<&Header>) {
-        plan.erased_slots.extend(header.map(|h| h.slot));
+    /// Plans the end of a record and of its data key; `header` is none where it cannot be read.
+    pub fn plan_erase(
+        &self,
+        plan: &mut Plan,
+        family: Family,
+        key: Vec<u8>,
+        header: Option<&Header>,
+    ) -> Result<()> {
+        match header {
+            Some(header) if self.slots.holds(header.slot, header.data_key)? => {
+                plan.erased_slots.push(header.slot);
+            }
+            Some(_) => {}
+            None => plan.unnamed_key = true,
+        }
+        self.plan_forget(plan, family, key);
+        Ok(())
+    }
+
+    /// Plans the end of a record whose data key is gone already.
+    pub fn plan_forget(&self, plan: &mut Plan, family: Family, key: Vec<u8>) {
         plan.writes.push(Write {
             family,
             key,
@@ -191,14 +230,19 @@ impl Vault {
     /// # Errors
     /// After any error nothing more is written: what is on disk is known again only after a restart.
     pub fn commit(&self, plan: Plan) -> Result<()> {
-        if self.poisoned.load(Ordering::Acquire) {
-            return Err(OperatorError::Poisoned.into());
-        }
+        self.refuse_if_poisoned()?;
         let outcome = self.commit_in_order(plan);
         if outcome.is_err() {
             self.poisoned.store(true, Ordering::Release);
         }
         outcome
+    }
+
+    fn refuse_if_poisoned(&self) -> Result<()> {
+        if self.poisoned.load(Ordering::Acquire) {
+            return Err(OperatorError::Poisoned.into());
+        }
+        Ok(())
     }
 
     fn commit_in_order(&self, plan: Plan) -> Result<()> {
@@ -220,32 +264,60 @@ impl Vault {
         }
         self.slots
             .release(plan.erased_slots.into_iter().chain(plan.superseded_slots));
+        if plan.unnamed_key {
+            self.overwrite_unnamed_keys()?;
+        }
         Ok(())
     }
 
-    /// Empties every slot that no record names and gives out the rest; for a start only. When some
-    /// record could not say which slot it names, unnamed slots are kept: one of them may be its.
-    pub fn settle_slots(&self, named: &HashSet<u32>, all_named: bool) -> Result<usize> {
-        let mut orphans = Vec::new();
+    /// Finds the key of a record that could not name it: the one that no record names.
+    fn overwrite_unnamed_keys(&self) -> Result<()> {
+        let mut named = Named::default();
+        for family in Family::ALL {
+            self.records.scan(family, &[], &[], &mut |_, record| {
+                named.note(Header::parse(record).ok().as_ref());
+                Scan::Continue
+            })?;
+        }
+        self.settle_slots(&named, usize::MAX).map(drop)
+    }
+
+    /// Empties every slot that no record names, and lets the empty ones be used. While some record
+    /// cannot say which slot it names, unnamed slots are kept: one of them may be its.
+    ///
+    /// # Errors
+    /// More unnamed keys than `keys_max`; nothing was overwritten.
+    pub fn settle_slots(&self, named: &Named, keys_max: usize) -> Result<usize> {
+        self.slots.mark_lost(named.slots.iter().copied())?;
+        let mut unnamed = Vec::new();
         self.slots.each_used(|slot| {
-            if !named.contains(&slot) {
-                orphans.push((slot, EMPTY));
+            if !named.slots.contains(&slot) {
+                unnamed.push(slot);
             }
         })?;
-        if !all_named {
-            let kept: HashSet<u32> = orphans
-                .iter()
-                .map(|(slot, _)| *slot)
-                .chain(named.iter().copied())
-                .collect();
-            self.slots.set_free(&|slot| kept.contains(&slot))?;
+        if named.silent > 0 {
+            let kept: HashSet<u32> = unnamed.into_iter().collect();
+            self.slots
+                .set_free(&|slot| named.slots.contains(&slot) || kept.contains(&slot))?;
             return Ok(0);
         }
-        if !orphans.is_empty() {
-            self.slots.write(&orphans)?;
+        if unnamed.len() > keys_max {
+            return Err(OperatorError::Format {
+                what: "records",
+                expected: format!("records for all but {keys_max} of the keys in the slot file"),
+                found: format!(
+                    "{} keys without records; records that do not belong to the slot file, or a part of them",
+                    unnamed.len()
+                ),
+            }
+            .into());
         }
-        self.slots.set_free(&|slot| named.contains(&slot))?;
-        Ok(orphans.len())
+        if !unnamed.is_empty() {
+            let images: Vec<_> = unnamed.iter().map(|slot| (*slot, EMPTY)).collect();
+            self.slots.write(&images)?;
+        }
+        self.slots.set_free(&|slot| named.slots.contains(&slot))?;
+        Ok(unnamed.len())
     }
 }
 

@@ -211,9 +211,16 @@ fn show(collection: &Collection, digest: Digest, person: Option<&Person>) {
 
 /// A failed group fails for each of its callers; the first error speaks for all.
 fn same_for_everyone(error: &Error) -> Error {
-    OperatorError::Store {
-        doing: "writing a group of changes",
-        detail: error.to_string(),
+    match error {
+        Error::Operator(OperatorError::Poisoned) => OperatorError::Poisoned,
+        Error::Operator(OperatorError::Store { doing, detail }) => OperatorError::Store {
+            doing,
+            detail: detail.clone(),
+        },
+        other => OperatorError::Store {
+            doing: "writing a group of changes",
+            detail: other.to_string(),
+        },
     }
     .into()
 }
@@ -236,7 +243,7 @@ fn plan_change(
     }
     let (person, reduced) = match edit(current)? {
         Edit::Erase => {
-            vault.plan_erase(plan, Family::Persons, key, header.as_ref());
+            vault.plan_erase(plan, Family::Persons, key, header.as_ref())?;
             return Ok(None);
         }
         Edit::Keep(person) => (person, false),

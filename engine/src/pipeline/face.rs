@@ -11,13 +11,13 @@ pub(super) const CANDIDATE_SCORE_MIN: f32 = 0.3;
 /// beyond the photograph where a face does.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bounds {
-    /// The smallest x.
+    /// The left edge.
     pub left: f32,
-    /// The smallest y.
+    /// The upper edge.
     pub top: f32,
-    /// The largest x.
+    /// The right edge.
     pub right: f32,
-    /// The largest y.
+    /// The lower edge.
     pub bottom: f32,
 }
 
