@@ -19,12 +19,10 @@ fn main() {
     let template_bytes = bits.get() as u64 / 8;
     let mut faces = RandomFaces::new(bits, 1);
     let probes: Vec<_> = (0..16).map(|_| faces.probe()).collect();
-    let mut memory_bytes = 0;
 
     let mut group = criterion.benchmark_group("search");
     for size in SIZES {
         faces.grow_to(size);
-        memory_bytes = faces.memory_bytes();
         assert_eq!(faces.search(&probes[0], TOP_K), TOP_K);
         group.throughput(Throughput::Bytes(u64::from(size) * template_bytes));
         group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
@@ -50,8 +48,6 @@ fn main() {
                 "GB/s",
             );
         }
-        let per_face = memory_bytes as f64 / f64::from(SIZES[SIZES.len() - 1]);
-        figures.add("memory a template, at the largest", per_face, "B");
         figures.finish();
     }
 }

@@ -43,11 +43,6 @@ impl RandomFaces {
     pub fn search(&self, probe: &Probe, top_k: usize) -> usize {
         self.index.top(probe, top_k, -1.0).len()
     }
-
-    /// Bytes of memory the index holds.
-    pub fn memory_bytes(&self) -> usize {
-        self.index.memory_bytes()
-    }
 }
 
 /// SplitMix64: every seed a different sequence, good enough for templates that resemble nobody.
