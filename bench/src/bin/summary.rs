@@ -51,6 +51,11 @@ fn main() -> ExitCode {
         0 => ExitCode::SUCCESS,
         missed => {
             eprintln!("bench-summary: {missed} goal(s) missed");
+            if summary.benches.iter().any(|bench| bench.load > cores() as f64) {
+                eprintln!(
+                    "bench-summary: but the machine had other work too; measure again when it has none"
+                );
+            }
             ExitCode::FAILURE
         }
     }
@@ -93,7 +98,6 @@ fn machine() -> String {
         let line = cpu.lines().find(|line| line.starts_with(key));
         line.and_then(|line| Some(line.split_once(':')?.1.trim()))
     };
-    let cores = std::thread::available_parallelism().map_or(0, |cores| cores.get());
     let name = value("model name").unwrap_or("an unknown processor");
     let family = value("cpu family").map_or(String::new(), |family| format!(" (family {family})"));
     let vectors = match value("flags") {
@@ -102,10 +106,15 @@ fn machine() -> String {
         _ => "",
     };
     format!(
-        "{name}{family}, {cores} cores{vectors}, {}-{}",
+        "{name}{family}, {} cores{vectors}, {}-{}",
+        cores(),
         std::env::consts::ARCH,
         std::env::consts::OS
     )
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The day of so many seconds since 1970, as year-month-day (Howard Hinnant's `civil_from_days`).
