@@ -13,7 +13,7 @@ use likeness_engine::bench::{RawModel, Stages};
 use likeness_engine::{Bits, Call, Choose, CollectionRef, Engine, PersonId, Profile, Protector};
 use tempfile::TempDir;
 
-/// Enrolling may take so many times what decoding and the models by themselves take.
+/// A photograph may take so many times what decoding and the models by themselves take.
 const RATIO_MAX: f64 = 1.15;
 /// Rounds in which whole and parts are timed in turn.
 const ROUNDS: usize = 300;
@@ -156,11 +156,12 @@ impl Bench {
             figures.add(format!("in turn: {what}"), turns.p50(number) * 1e3, "ms");
         }
         let ratio = turns.median(|[_, _, template, decode, models]| template / (decode + models));
-        figures.add("in turn: photograph to template / (decode + models)", ratio, "");
-        let ratio = turns.median(|[enrol, _, _, decode, models]| enrol / (decode + models));
         figures
-            .add("in turn: enrol / (decode + models)", ratio, "")
+            .add("in turn: photograph to template / (decode + models)", ratio, "")
             .goal_max = Some(RATIO_MAX);
+        // No goal: what it is beyond the row above is mostly the disk's.
+        let ratio = turns.median(|[enrol, _, _, decode, models]| enrol / (decode + models));
+        figures.add("in turn: enrol, synced / (decode + models)", ratio, "");
         figures.finish();
     }
 }
