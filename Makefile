@@ -37,7 +37,10 @@ demo: assets ## A guided tour on real photographs
 test: setup lint doc unit ## The whole suite, as in CI
 
 bench: assets ## Measure each stage, search and the calls over gRPC
-	cargo bench --workspace --locked --bench '*'
+	cargo build $(CARGO_ARGS) --bin bench-summary
+	rm -rf $(CARGO_TARGET_DIR)/likeness-bench
+	cargo bench --workspace --locked --bench '*' -- --quiet
+	$(CARGO_TARGET_DIR)/release/bench-summary bench/results/main-path
 
 unit: setup ## The Rust tests
 	cargo build $(CHECKED_ARGS) --bin likeness
