@@ -75,10 +75,13 @@ pub async fn serve(
     reporter.set_serving::<CollectionServiceServer<Service>>().await;
     reporter.set_serving::<PersonServiceServer<Service>>().await;
     reporter.set_serving::<MatchingServiceServer<Service>>().await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
+    // Under both names: the client library for Python asks by the older one only.
+    let descriptors = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let (reflection, reflection_alpha) = (descriptors().build_v1()?, descriptors().build_v1alpha()?);
 
     // Without it every reply waits for the client's delayed acknowledgement: 40 ms.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
@@ -92,6 +95,7 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(health)
         .add_service(reflection)
+        .add_service(reflection_alpha)
         .add_service(
             CollectionServiceServer::new(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
         )
