@@ -310,3 +310,45 @@ fn a_first_start_that_was_cut_short_starts_again() {
         }
     }
 }
+
+#[test]
+fn a_large_collection_half_erased_when_the_power_goes_is_gone_after_the_next_start() {
+    const PEOPLE: u64 = 4500;
+    let (disk, ring) = (FakeDisk::default(), ring());
+    let gallery = opened(&disk, &ring);
+    let (one, two) = (create(&gallery, "one"), create(&gallery, "two"));
+    enroll(&gallery, &two, "ada", &[PEOPLE]).expect("enrolled");
+    std::thread::scope(|scope| {
+        for part in 0..16 {
+            let (gallery, one) = (&gallery, &one);
+            scope.spawn(move || {
+                for n in (part..PEOPLE).step_by(16) {
+                    enroll(gallery, one, &format!("p{n}"), &[n]).expect("enrolled");
+                }
+            });
+        }
+    });
+    drop(gallery);
+    // The collection takes 3 operations, the first 4096 people 4098, the rest 406.
+    for n in [3, 2000, 4099, 4100, 4101, 4300, 4506] {
+        for fault in [Fault::Crash, Fault::CrashLate] {
+            let disk = disk.restarted(|_| true);
+            let gallery = opened(&disk, &ring);
+            disk.arm(n, fault);
+            refused(gallery.delete_collection(&account(), &name("one")));
+            assert!(gallery.collection(&account(), &name("one")).is_err());
+            drop(gallery);
+            let disk = disk.restarted(|write| write % 3 == 0);
+            let (gallery, report) = open(&disk, &ring).expect("opens");
+            let expected = match (n, fault) {
+                (..4100, _) | (4100, Fault::Crash) => 4500,
+                (..4506, _) | (4506, Fault::Crash) => 404,
+                _ => 0,
+            };
+            assert_eq!(report.erasures_finished, expected, "{n} {fault:?}");
+            assert_eq!(found(&gallery, &collection(&gallery, "two"), PEOPLE), ["ada"]);
+            assert_eq!(disk.0.lock().records.len(), 2, "a collection and Ada");
+            assert_settled(&disk, "half erased");
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! Readers beside writers.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
@@ -8,6 +9,8 @@ use crate::error::{Error, RequestError};
 use crate::gallery::Gallery;
 use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::support::*;
+use crate::gallery::vault::Vault;
+use crate::slots::{SLOT_BYTES, SlotBytes, Slots};
 
 /// Two writers enrol, change and delete; readers search, read and list until they are done.
 fn read_while_writing(gallery: &Gallery, rounds: u64) {
@@ -111,6 +114,45 @@ fn a_search_that_began_before_a_deletion_or_change_answers_from_the_record() {
     let before = gallery.read_person(&one, digest).expect("read").expect("there");
     one.people.write().set(digest, &aged(before), &one.scheme);
     assert_eq!(found(&gallery, &one, 1), [""; 0], "face 1 is nobody's");
+}
+
+/// A disk on which every slot is seen half overwritten once, as by a reader beside the writer.
+struct Torn(FakeDisk, Mutex<std::collections::HashSet<u64>>);
+
+impl SlotBytes for Torn {
+    fn len(&self) -> std::io::Result<u64> {
+        self.0.len()
+    }
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> std::io::Result<()> {
+        self.0.read_at(offset, bytes)?;
+        if offset > 0 && bytes.len() == SLOT_BYTES && self.1.lock().insert(offset) {
+            bytes[60..].fill(0);
+        }
+        Ok(())
+    }
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+        self.1.lock().remove(&offset);
+        self.0.write_at(offset, bytes)
+    }
+    fn sync(&self) -> std::io::Result<()> {
+        self.0.sync()
+    }
+}
+
+#[test]
+fn a_slot_seen_half_overwritten_is_looked_at_again_before_it_counts_as_damaged() {
+    let (disk, ring) = (FakeDisk::default(), ring());
+    let gallery = opened(&disk, &ring);
+    enroll(&gallery, &create(&gallery, "one"), "ada", &[1]).expect("enrolled");
+    drop(gallery);
+    let slots = Torn(disk.clone(), Mutex::default());
+    let slots = Slots::open(Box::new(slots), Arc::clone(&ring)).expect("opens");
+    let vault = Vault::new(Box::new(disk.clone()), slots, Arc::clone(&ring));
+    let (gallery, report) = Gallery::open(vault).expect("opens");
+    assert_eq!((report.persons, report.damaged_persons), (1, 0));
+    let one = collection(&gallery, "one");
+    enroll(&gallery, &one, "bob", &[2]).expect("enrolled");
+    assert!(gallery.person(&one, &id("bob")).is_ok());
 }
 
 /// The person as an index that lags behind would have it.
