@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use likeness_engine::{
-    Bits, Bounds, Choose, CollectionInfo, CollectionName, Consent, FaceId, Match, PAGE_ITEMS_MAX, Person,
-    PersonId, Profile, RequestError, Result, StoredFace, TOP_K_MAX, Timestamp,
+    Bits, Bounds, Choose, CollectionInfo, CollectionName, Consent, Error, FaceId, Match, PAGE_ITEMS_MAX,
+    Person, PersonId, Profile, RequestError, Result, StoredFace, TOP_K_MAX, Timestamp,
 };
 use likeness_proto::v1;
 
@@ -18,6 +18,21 @@ const TOP_K_DEFAULT: usize = 5;
 /// A collection and a person of it.
 pub fn names(collection: &str, person_id: &str) -> Result<(CollectionName, PersonId)> {
     Ok((CollectionName::parse(collection)?, PersonId::parse(person_id)?))
+}
+
+/// A collection's name in a field of another name.
+pub fn collection_name(field: &'static str, name: &str) -> Result<CollectionName> {
+    CollectionName::parse(name).map_err(|error| blaming(field, error))
+}
+
+/// The same error, about the field as the request calls it.
+fn blaming(field: &'static str, error: Error) -> Error {
+    match error {
+        Error::Request(RequestError::Invalid {
+            expected, received, ..
+        }) => RequestError::invalid(field, expected, received).into(),
+        other => other,
+    }
 }
 
 /// An unset or unknown number on the wire is an error, not a default.
@@ -109,7 +124,9 @@ pub fn face_ids(ids: &[String]) -> Result<Vec<FaceId>> {
     if ids.is_empty() {
         return Err(RequestError::invalid("face_ids", "at least one face id", "none").into());
     }
-    ids.iter().map(|id| FaceId::parse(id)).collect()
+    ids.iter()
+        .map(|id| FaceId::parse(id).map_err(|error| blaming("face_ids", error)))
+        .collect()
 }
 
 fn time_from_wire(time: prost_types::Timestamp) -> Result<Timestamp> {

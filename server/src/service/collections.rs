@@ -1,6 +1,6 @@
 //! Making, reading, changing and erasing collections.
 
-use likeness_engine::{CollectionName, NewCollection};
+use likeness_engine::NewCollection;
 use likeness_proto::v1::collection_service_server::CollectionService;
 use likeness_proto::v1::{
     CreateCollectionRequest, CreateCollectionResponse, DeleteCollectionRequest, DeleteCollectionResponse,
@@ -65,7 +65,7 @@ async fn create(
     call: &mut Ongoing,
     request: CreateCollectionRequest,
 ) -> Result<CreateCollectionResponse, Refusal> {
-    let name = CollectionName::parse(&request.name)?;
+    let name = convert::collection_name("name", &request.name)?;
     let new = NewCollection {
         bits: convert::bits(request.bits)?,
         threshold: convert::threshold(request.threshold)?,
@@ -82,7 +82,7 @@ async fn create(
 }
 
 async fn get(call: &mut Ongoing, request: GetCollectionRequest) -> Result<GetCollectionResponse, Refusal> {
-    let name = CollectionName::parse(&request.name)?;
+    let name = convert::collection_name("name", &request.name)?;
     let collection = call.store(move |work, _| Ok(work.collection(&name)?)).await?;
     call.scheme(&collection);
     Ok(GetCollectionResponse {
@@ -98,7 +98,7 @@ async fn list(
     let items_max = convert::page_size(request.page_size)?;
     let after = match request.cursor.as_str() {
         "" => None,
-        cursor => Some(CollectionName::parse(cursor)?),
+        cursor => Some(convert::collection_name("cursor", cursor)?),
     };
     let page = call
         .store(move |work, _| {
@@ -118,7 +118,7 @@ async fn update(
     call: &mut Ongoing,
     request: UpdateCollectionRequest,
 ) -> Result<UpdateCollectionResponse, Refusal> {
-    let name = CollectionName::parse(&request.name)?;
+    let name = convert::collection_name("name", &request.name)?;
     let threshold = convert::threshold(request.threshold)?;
     let collection = call
         .store(move |work, call| {
@@ -139,7 +139,7 @@ async fn delete(
     call: &mut Ongoing,
     request: DeleteCollectionRequest,
 ) -> Result<DeleteCollectionResponse, Refusal> {
-    let name = CollectionName::parse(&request.name)?;
+    let name = convert::collection_name("name", &request.name)?;
     let erased = call
         .store(move |work, call| Ok(work.engine.delete_collection(&work.account, &name, call)?))
         .await?;
