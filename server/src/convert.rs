@@ -20,19 +20,14 @@ pub fn names(collection: &str, person_id: &str) -> Result<(CollectionName, Perso
     Ok((CollectionName::parse(collection)?, PersonId::parse(person_id)?))
 }
 
-/// A collection's name in a field of another name.
-pub fn collection_name(field: &'static str, name: &str) -> Result<CollectionName> {
-    CollectionName::parse(name).map_err(|error| blaming(field, error))
-}
-
-/// The same error, about the field as the request calls it.
-fn blaming(field: &'static str, error: Error) -> Error {
-    match error {
+/// The engine names a value by what it is; a client wants the field of its own request.
+pub fn in_field<T>(field: &'static str, parsed: Result<T>) -> Result<T> {
+    parsed.map_err(|error| match error {
         Error::Request(RequestError::Invalid {
             expected, received, ..
         }) => RequestError::invalid(field, expected, received).into(),
         other => other,
-    }
+    })
 }
 
 /// An unset or unknown number on the wire is an error, not a default.
@@ -124,9 +119,7 @@ pub fn face_ids(ids: &[String]) -> Result<Vec<FaceId>> {
     if ids.is_empty() {
         return Err(RequestError::invalid("face_ids", "at least one face id", "none").into());
     }
-    ids.iter()
-        .map(|id| FaceId::parse(id).map_err(|error| blaming("face_ids", error)))
-        .collect()
+    in_field("face_ids", ids.iter().map(|id| FaceId::parse(id)).collect())
 }
 
 fn time_from_wire(time: prost_types::Timestamp) -> Result<Timestamp> {

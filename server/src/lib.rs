@@ -3,6 +3,7 @@
 pub mod assets;
 pub mod config;
 mod convert;
+mod deadline;
 mod gate;
 pub mod plot;
 mod service;
@@ -17,6 +18,7 @@ use likeness_proto::v1::collection_service_server::CollectionServiceServer;
 use likeness_proto::v1::matching_service_server::MatchingServiceServer;
 use likeness_proto::v1::person_service_server::PersonServiceServer;
 use tokio::net::TcpListener;
+use tonic::service::InterceptorLayer;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
@@ -88,6 +90,7 @@ pub async fn serve(
     let (begun, draining) = tokio::sync::oneshot::channel();
     let serving = Server::builder()
         .timeout(config.call_time_max())
+        .layer(InterceptorLayer::new(deadline::note(config.call_time_max())))
         .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
