@@ -16,6 +16,9 @@ mod flat;
 mod scan;
 mod top;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -117,7 +117,8 @@ fn refuse_if_data_exist(data: &Path) -> Result<()> {
 }
 
 impl KeyRing {
-    fn new() -> Self {
+    /// A new deployment's keys.
+    pub fn new() -> Self {
         let key = |purpose, group: &str| RingKey {
             id: RandomId::random(),
             purpose,

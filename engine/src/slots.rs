@@ -62,8 +62,6 @@ pub(crate) enum SlotError {
     Erased,
     /// The bytes are damaged.
     Damaged,
-    /// Whole, but wrapped under a key that is not in the ring.
-    UnknownWrappingKey,
 }
 
 /// The disk below the slots. The second implementation drops unsynced writes, in the crash tests.
@@ -275,14 +273,18 @@ impl Slots {
     }
 
     /// The data key `id`, which a record says lies in `slot`.
+    ///
+    /// # Errors
+    /// I/o, or a whole slot whose wrapping key is not in the ring: not damage, but a keyring older
+    /// than the data, which a start refuses.
     pub fn data_key(&self, slot: u32, id: RandomId) -> Result<Result<DataKey, SlotError>> {
         // The file only grows, so a place past its end was lost with a part of the file.
         if slot == 0 || slot >= self.count()? {
             return Ok(Err(SlotError::Damaged));
         }
-        match self.unwrap_image(slot, &self.read(slot)?, id) {
+        match self.unwrap_image(slot, &self.read(slot)?, id)? {
             // A reader may see a slot half overwritten; a moment later it is whole again.
-            Err(SlotError::Damaged) => Ok(self.unwrap_image(slot, &self.read(slot)?, id)),
+            Err(SlotError::Damaged) => self.unwrap_image(slot, &self.read(slot)?, id),
             outcome => Ok(outcome),
         }
     }
@@ -312,24 +314,36 @@ impl Slots {
         }
     }
 
-    fn unwrap_image(&self, slot: u32, image: &SlotImage, id: RandomId) -> Result<DataKey, SlotError> {
+    fn unwrap_image(&self, slot: u32, image: &SlotImage, id: RandomId) -> Result<Result<DataKey, SlotError>> {
         if *image == EMPTY {
-            return Err(SlotError::Erased);
+            return Ok(Err(SlotError::Erased));
         }
         if *image != with_checksum(*image) || image[..4] != FORMAT.to_le_bytes() {
-            return Err(SlotError::Damaged);
+            return Ok(Err(SlotError::Damaged));
         }
         if image[20..36] != id.0 {
-            return Err(SlotError::Erased);
+            return Ok(Err(SlotError::Erased));
         }
         let wrapping_id = RandomId(image[4..20].try_into().expect("16 bytes"));
-        let wrapping = self
-            .ring
-            .by_id(Purpose::Wrapping, wrapping_id)
-            .ok_or(SlotError::UnknownWrappingKey)?;
+        let wrapping = self.ring.by_id(Purpose::Wrapping, wrapping_id);
+        let wrapping = wrapping.ok_or_else(|| OperatorError::Keys {
+            what: "wrapping key",
+            expected: wrapping_id.to_string(),
+            found: "a keyring without it".to_owned(),
+        })?;
+        Ok(self.unwrap_under(&wrapping.secret, slot, image, id))
+    }
+
+    fn unwrap_under(
+        &self,
+        wrapping: &Secret,
+        slot: u32,
+        image: &SlotImage,
+        id: RandomId,
+    ) -> Result<DataKey, SlotError> {
         let nonce = image[36..60].try_into().expect("24 bytes");
         let wrapped = &image[60..60 + WRAPPED_BYTES];
-        let plain = crypto::open(&wrapping.secret, nonce, wrapped, &self.bound(slot, id));
+        let plain = crypto::open(wrapping, nonce, wrapped, &self.bound(slot, id));
         let plain = plain.ok_or(SlotError::Damaged)?;
         let mut bytes: [u8; 32] = plain.as_slice().try_into().map_err(|_| SlotError::Damaged)?;
         let key = DataKey {

@@ -18,7 +18,12 @@ pub const CHANGES_MAX: usize = 64;
 #[derive(Debug, Clone, Args)]
 pub struct ServeConfig {
     /// Address and port to listen on; port 0 takes a free one
-    #[arg(long, env = "LIKENESS_LISTEN", default_value = "127.0.0.1:50051")]
+    #[arg(
+        long,
+        env = "LIKENESS_LISTEN",
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:50051"
+    )]
     pub listen: SocketAddr,
 
     /// Data directory; made at the first start

@@ -10,9 +10,10 @@ use std::time::Instant;
 use likeness_engine::{Account, Call, Cancel, CollectionName, CollectionRef, Engine, Result};
 use likeness_proto::v1;
 use tonic::metadata::MetadataValue;
-use tonic::{Code, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::config::CHANGES_MAX;
+use crate::deadline::Deadline;
 use crate::gate::Gate;
 use crate::status::Refusal;
 
@@ -44,12 +45,13 @@ impl Service {
         }))
     }
 
-    fn begin(&self, interface: &'static str) -> Ongoing {
+    fn begin<T>(&self, interface: &'static str, request: &Request<T>) -> Ongoing {
         let cancel = Cancel::default();
         Ongoing {
             service: Arc::clone(&self.0),
             interface,
             request_id: request_id(),
+            deadline: request.extensions().get::<Deadline>().copied(),
             began: Instant::now(),
             call: Call::new(cancel.clone()),
             scheme: String::new(),
@@ -75,6 +77,7 @@ struct Ongoing {
     service: Arc<Inner>,
     interface: &'static str,
     request_id: String,
+    deadline: Option<Deadline>,
     began: Instant,
     call: Call,
     scheme: String,
@@ -154,9 +157,22 @@ impl Ongoing {
             account: self.service.account.clone(),
         };
         let call = std::mem::take(&mut self.call);
-        let (call, answer) = gate.pass(call, move |call| work(&resources, call)).await;
-        self.call = call;
-        answer
+        let passing = gate.pass(call, move |call| work(&resources, call));
+        let passed = match self.deadline {
+            None => Ok(passing.await),
+            Some(Deadline(at)) => tokio::time::timeout_at(at, passing).await,
+        };
+        match passed {
+            Ok((call, answer)) => {
+                self.call = call;
+                answer
+            }
+            Err(_) => {
+                // Its thread, if it has one, stops before the next stage.
+                self.guard.0.cancel();
+                Err(Refusal::Late)
+            }
+        }
     }
 
     /// Remembers what the reply's scores depend on.

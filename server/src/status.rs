@@ -22,6 +22,8 @@ pub enum Refusal {
     Photographs(Vec<(usize, Rejection)>),
     /// Too many calls wait already.
     Busy,
+    /// The call's time is up.
+    Late,
     /// A defect of ours; the details stay here.
     Panicked,
 }
@@ -79,8 +81,8 @@ impl Saying {
         }
     }
 
-    fn about(mut self, field: impl Into<String>) -> Self {
-        self.violations.push((field.into(), self.message.clone()));
+    fn about(mut self, field: impl Into<String>, description: String) -> Self {
+        self.violations.push((field.into(), description));
         self
     }
 
@@ -127,6 +129,11 @@ impl Refusal {
             Self::Engine(Error::Operator(error)) => operator_saying(error),
             Self::Photographs(rejected) => photographs_saying(rejected),
             Self::Busy => Saying::new(Code::ResourceExhausted, "BUSY", "too many calls are waiting").retry(),
+            Self::Late => Saying::new(
+                Code::DeadlineExceeded,
+                "DEADLINE_EXCEEDED",
+                "the deadline passed before the call was done",
+            ),
             Self::Panicked => Saying::new(Code::Internal, "INTERNAL", "the call failed inside the server"),
         }
     }
@@ -153,11 +160,17 @@ fn photographs_saying(rejected: &[(usize, Rejection)]) -> Saying {
 
 fn request_saying(error: &RequestError) -> Saying {
     let (code, reason) = match error {
-        RequestError::Invalid { field, .. } => {
-            return Saying::new(Code::InvalidArgument, "INVALID_FIELD", error).about(*field);
+        RequestError::Invalid {
+            field,
+            expected,
+            received,
+        } => {
+            return Saying::new(Code::InvalidArgument, "INVALID_FIELD", error)
+                .about(*field, format!("expected {expected}, received {received}"));
         }
-        RequestError::OverLimit { what, .. } => {
-            return Saying::new(Code::InvalidArgument, "OVER_LIMIT", error).about(*what);
+        RequestError::OverLimit { what, received, max } => {
+            return Saying::new(Code::InvalidArgument, "OVER_LIMIT", error)
+                .about(*what, format!("{received} is over the limit of {max}"));
         }
         RequestError::NoCollection => (Code::NotFound, "COLLECTION_NOT_FOUND"),
         RequestError::CollectionExists => (Code::AlreadyExists, "COLLECTION_EXISTS"),

@@ -62,10 +62,11 @@ impl Kernel {
     fn run(self, probe: &Probe, lanes: &[Lanes], scores: &mut [i32]) {
         match self {
             Self::Portable => kernel(probe, lanes, scores),
-            // SAFETY: these two are made only where the processor was seen to have the features.
             #[cfg(target_arch = "x86_64")]
+            // SAFETY: made only where the processor was seen to have the features.
             Self::Avx2 => unsafe { avx2(probe, lanes, scores) },
             #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
             Self::Avx512 => unsafe { avx512(probe, lanes, scores) },
         }
     }

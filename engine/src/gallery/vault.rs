@@ -123,9 +123,7 @@ impl Vault {
         let key = match self.slots.data_key(header.slot, header.data_key)? {
             Ok(key) => key,
             Err(SlotError::Erased) => return Ok(Found::Nothing),
-            Err(SlotError::Damaged | SlotError::UnknownWrappingKey) => {
-                return Ok(Found::Damaged(Some(header)));
-            }
+            Err(SlotError::Damaged) => return Ok(Found::Damaged(Some(header))),
         };
         Ok(match codec::open(record, &key, binding) {
             Ok(contents) => Found::Open { header, contents },

@@ -137,7 +137,9 @@ fn run(vault: &Vault, jobs: &Receiver<Job>) {
         }
         waiting.extend(jobs.try_iter().take(GROUP_MAX.saturating_sub(waiting.len())));
         commit(vault, next_group(&mut waiting));
-        if let Some(Job::Alone(work)) = waiting.pop_front_if(|job| matches!(job, Job::Alone(_))) {
+        if matches!(waiting.front(), Some(Job::Alone(_)))
+            && let Some(Job::Alone(work)) = waiting.pop_front()
+        {
             work(vault);
         }
     }
@@ -147,14 +149,16 @@ fn run(vault: &Vault, jobs: &Receiver<Job>) {
 /// the one before it made.
 fn next_group(waiting: &mut VecDeque<Job>) -> Vec<Change> {
     let mut seen = HashSet::new();
-    let mut group = Vec::new();
-    while let Some(Job::Change(change)) = waiting.pop_front_if(|job| match job {
+    let together = waiting.iter().take_while(|job| match job {
         Job::Change(change) => seen.insert((change.collection.id, change.digest)),
         Job::Alone(_) => false,
-    }) {
-        group.push(change);
-    }
-    group
+    });
+    let together = together.count();
+    let changes = waiting.drain(..together).filter_map(|job| match job {
+        Job::Change(change) => Some(change),
+        Job::Alone(_) => None,
+    });
+    changes.collect()
 }
 
 fn commit(vault: &Vault, group: Vec<Change>) {

@@ -8,6 +8,13 @@ use serde_json::json;
 use super::Outcome;
 use super::exit::Failure;
 
+const EXAMPLES: &str = "\
+Example:
+  likeness key init --keys /media/keys/likeness --data /var/lib/likeness
+
+Without these keys the data are noise, for you as for anyone else: keep them on another device than the
+data, keep a copy in a safe, and never put both into the same backup.";
+
 /// Make the key store
 #[derive(Debug, Args)]
 pub struct KeyCommand {
@@ -18,12 +25,7 @@ pub struct KeyCommand {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make the keys of a new deployment
-    ///
-    /// Without these keys the data are noise, for you as for anyone else: keep them on another device
-    /// than the data, keep a copy in a safe, and never put both in the same backup.
-    #[command(
-        after_help = "Example:\n  likeness key init --keys /media/hsm/likeness --data /var/lib/likeness"
-    )]
+    #[command(after_help = EXAMPLES)]
     Init {
         /// Where the key store will be
         #[arg(long, env = "LIKENESS_KEYS", value_name = "DIR")]

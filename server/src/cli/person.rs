@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use likeness_proto::v1;
 use likeness_proto::v1::person_service_client::PersonServiceClient;
 use likeness_proto::v1::photograph_outcome::Outcome as Photo;
@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use super::Outcome;
-use super::client::{Connection, FaceArgument, call_json, face_json, photograph, rejection_json, time_text};
+use super::client::{
+    Connection, FaceArgument, call_json, counted, face_json, photograph, rejection_json, time_text,
+};
 use super::exit::Failure;
 
 const ENROLL_EXAMPLES: &str = "\
@@ -31,7 +33,7 @@ pub struct EnrollCommand {
     #[command(flatten)]
     photographs: Photographs,
     /// A name to show
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     name: String,
     /// A label; may be given several times
     #[arg(long = "tag", value_name = "TAG")]
@@ -46,8 +48,8 @@ struct Photographs {
     /// Photographs of the person; `-` reads one from standard input
     #[arg(required = true)]
     photographs: Vec<PathBuf>,
-    /// Which face of a photograph is meant
-    #[arg(long, value_enum, default_value_t)]
+    /// Which face of a photograph is meant: `only` refuses several, `largest` takes the largest box
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     face: FaceArgument,
     /// Refuse the whole call if any photograph is rejected
     #[arg(long)]
@@ -88,8 +90,16 @@ impl EnrollCommand {
     }
 }
 
-/// Read, change and reduce people
+const PERSON_EXAMPLES: &str = "\
+Examples:
+  likeness person list staff
+  likeness person get staff ada
+  likeness person update staff ada --name 'Ada King' --tag press --tag engineering
+  likeness person add-faces staff ada with-glasses.jpg";
+
+/// Show, list and change people; add and delete faces
 #[derive(Debug, Args)]
+#[command(after_help = PERSON_EXAMPLES)]
 pub struct PersonCommand {
     #[command(subcommand)]
     command: Command,
@@ -109,10 +119,11 @@ enum Command {
         /// The collection
         collection: String,
         /// Most people to list
-        #[arg(long, default_value_t = 1000)]
+        #[arg(long, value_name = "N", default_value_t = 1000)]
         most: usize,
     },
     /// Change a person's name or tags
+    #[command(group(ArgGroup::new("change").args(["name", "tags", "no_tags"]).required(true).multiple(true)))]
     Update {
         /// The collection
         collection: String,
@@ -223,8 +234,15 @@ impl PersonCommand {
     }
 }
 
+const DELETE_EXAMPLES: &str = "\
+Example:
+  likeness delete staff ada
+
+Nobody is asked again: when this returns, the key that could open the record is overwritten.";
+
 /// Erase a person: for good, and at once
 #[derive(Debug, Args)]
+#[command(after_help = DELETE_EXAMPLES)]
 pub struct DeleteCommand {
     /// The collection
     collection: String,
@@ -245,7 +263,7 @@ impl DeleteCommand {
         let json = json!({ "call": call_json(reply.call.as_ref()), "faces_erased": reply.faces_erased });
         Ok(Outcome::done(
             json,
-            format!("{text}: {} faces\n", reply.faces_erased),
+            format!("{text}: {}\n", counted(reply.faces_erased, "face", "faces")),
         ))
     }
 }
@@ -321,7 +339,8 @@ fn person_line(person: &v1::Person) -> String {
         [] => String::new(),
         tags => format!(", tags {}", tags.join(" ")),
     };
-    format!("{}{name}: {} faces{tags}\n", person.person_id, person.faces.len())
+    let faces = counted(person.faces.len() as u64, "face", "faces");
+    format!("{}{name}: {faces}{tags}\n", person.person_id)
 }
 
 fn person_text(person: &v1::Person) -> String {

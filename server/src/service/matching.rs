@@ -18,7 +18,7 @@ impl MatchingService for Service {
         &self,
         request: Request<DetectFacesRequest>,
     ) -> Result<Response<DetectFacesResponse>, Status> {
-        let mut call = self.begin("DetectFaces");
+        let mut call = self.begin("DetectFaces", &request);
         let answer = detect(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -27,7 +27,7 @@ impl MatchingService for Service {
         &self,
         request: Request<CompareFacesRequest>,
     ) -> Result<Response<CompareFacesResponse>, Status> {
-        let mut call = self.begin("CompareFaces");
+        let mut call = self.begin("CompareFaces", &request);
         let answer = compare(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -36,7 +36,7 @@ impl MatchingService for Service {
         &self,
         request: Request<VerifyPersonRequest>,
     ) -> Result<Response<VerifyPersonResponse>, Status> {
-        let mut call = self.begin("VerifyPerson");
+        let mut call = self.begin("VerifyPerson", &request);
         let answer = verify(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -45,7 +45,7 @@ impl MatchingService for Service {
         &self,
         request: Request<SearchPersonsRequest>,
     ) -> Result<Response<SearchPersonsResponse>, Status> {
-        let mut call = self.begin("SearchPersons");
+        let mut call = self.begin("SearchPersons", &request);
         let answer = search(&mut call, request.into_inner()).await;
         call.finish(answer)
     }

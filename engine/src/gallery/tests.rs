@@ -1,0 +1,12 @@
+//! The gallery against disks that fail, crash and lie, and against a plain model of itself.
+
+mod changes;
+mod clear;
+mod crash;
+mod damage;
+mod disk;
+mod formats;
+mod group;
+mod model;
+mod races;
+mod support;

@@ -1,0 +1,110 @@
+//! Nothing personal lies in clear in any file of the data directory.
+
+use std::path::{Path, PathBuf};
+
+use crate::gallery::ProfileChange;
+use crate::gallery::tests::support::*;
+use crate::person::{Consent, Profile, Timestamp};
+
+fn files(directory: &Path, into: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).expect("listed") {
+        let path = entry.expect("listed").path();
+        if path.is_dir() {
+            files(&path, into);
+        } else {
+            into.push(path);
+        }
+    }
+}
+
+/// The needles that occur in some file, and how many bytes were looked at.
+fn search(data: &Path, needles: &[(String, Vec<u8>)]) -> (Vec<String>, usize) {
+    let mut all = Vec::new();
+    files(data, &mut all);
+    let mut bytes = 0;
+    let mut hits = Vec::new();
+    for file in all {
+        let contents = std::fs::read(&file).expect("read");
+        bytes += contents.len();
+        for (what, needle) in needles {
+            if contents.windows(needle.len()).any(|window| window == needle) {
+                hits.push(format!("{what} in {}", file.display()));
+            }
+        }
+    }
+    (hits, bytes)
+}
+
+#[test]
+fn no_name_tag_personid_or_template_is_in_any_file() {
+    let (home, ring) = (tempfile::tempdir().expect("a directory"), ring());
+    let data = home.path().join("data");
+    let gallery = opened_at(&data, &ring);
+    let one = create(&gallery, "collection-of-needles");
+    let mut needles: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut text = |what: &str, text: &str| needles.push((what.to_owned(), text.as_bytes().to_vec()));
+    text("a PersonID", "person.needle@example.org");
+    text("a name", "Needle of a name");
+    text("an earlier name", "Needle of an earlier name");
+    text("a tag", "needle-of-a-tag");
+    text("a purpose", "needle of a purpose");
+    text("a collection", "collection-of-needles");
+    let who = id("person.needle@example.org");
+    let person = Profile {
+        name: "Needle of an earlier name".to_owned(),
+        tags: vec!["needle-of-a-tag".to_owned()],
+        consent: Some(Consent {
+            purpose: "needle of a purpose".to_owned(),
+            given: Timestamp(1),
+            of_age_or_parental: true,
+        }),
+    };
+    gallery
+        .enroll(&one, &who, person, vec![face(1), face(2)])
+        .expect("enrolled");
+    let change = ProfileChange {
+        name: Some("Needle of a name".to_owned()),
+        tags: None,
+    };
+    gallery.update(&one, &who, change).expect("renamed");
+    gallery
+        .delete_faces(&one, &who, vec![face_id(2)])
+        .expect("deleted");
+    enroll(&gallery, &one, "another-needle", &[3]).expect("enrolled");
+    gallery.delete(&one, &id("another-needle")).expect("deleted");
+    needles.push(("another PersonID".to_owned(), b"another-needle".to_vec()));
+    for n in 1..=3 {
+        // Any eight bytes in a row of a template would give it away.
+        for (at, bytes) in template(n).to_bytes().chunks(8).enumerate() {
+            needles.push((format!("bytes {at} of template {n}"), bytes.to_vec()));
+        }
+        needles.push((format!("the id of face {n}"), face_id(n).0.0.to_vec()));
+    }
+    for key in ring.projections() {
+        needles.push(("a projection key".to_owned(), key.secret.expose().to_vec()));
+    }
+    needles.push(("the digest key".to_owned(), ring.digest().expose().to_vec()));
+    needles.push((
+        "the wrapping key".to_owned(),
+        ring.wrapping().secret.expose().to_vec(),
+    ));
+
+    let clean = |when: &str| {
+        let (hits, bytes) = search(&data, &needles);
+        assert!(hits.is_empty(), "{when}: {hits:?}");
+        assert!(bytes > 1000, "{when}: something was written");
+    };
+    clean("while it serves, from the log");
+    drop(gallery);
+    drop(opened_at(&data, &ring));
+    clean("after a restart, from the tables");
+
+    // The same search finds what is there.
+    for (what, needle) in &needles {
+        let planted = data.join("records").join("planted");
+        std::fs::write(&planted, [b"xx", needle.as_slice(), b"yy"].concat()).expect("written");
+        let (hits, _) = search(&data, &needles);
+        assert!(hits.iter().any(|hit| hit.starts_with(what)), "{what}");
+        std::fs::remove_file(planted).expect("removed");
+    }
+}

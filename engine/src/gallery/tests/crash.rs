@@ -1,0 +1,354 @@
+//! Every operation of every change fails once, and the power goes at every one of them.
+
+use std::sync::Arc;
+
+use crate::error::{Error, OperatorError, Result};
+use crate::gallery::tests::disk::{FakeDisk, Fault};
+use crate::gallery::tests::support::*;
+use crate::gallery::{Gallery, ProfileChange};
+use crate::keys::KeyRing;
+
+/// A change, and how many operations on the disk it takes.
+struct Story {
+    name: &'static str,
+    change: fn(&Gallery) -> Result<()>,
+    operations: usize,
+}
+
+const fn story(name: &'static str, operations: usize, change: fn(&Gallery) -> Result<()>) -> Story {
+    Story {
+        name,
+        change,
+        operations,
+    }
+}
+
+/// Slot writes, slot syncs and record batches.
+const STORIES: [Story; 9] = [
+    // The slot and its sync, the record.
+    story("enrol", 3, |g| {
+        enroll(g, &collection(g, "one"), "new", &[90, 91]).map(drop)
+    }),
+    // The record: the key stays.
+    story("add faces", 1, |g| {
+        g.add_faces(&collection(g, "one"), &id("ada"), vec![face(90)])
+            .map(drop)
+    }),
+    // The new slot, the record, the old slot.
+    story("update", 5, |g| {
+        let change = ProfileChange {
+            name: Some("Another".to_owned()),
+            tags: Some(vec!["other".to_owned()]),
+        };
+        g.update(&collection(g, "one"), &id("ada"), change).map(drop)
+    }),
+    story("delete faces", 5, |g| {
+        g.delete_faces(&collection(g, "one"), &id("ada"), vec![face_id(1)])
+            .map(drop)
+    }),
+    // The slot and its sync, the record.
+    story("delete a person", 3, |g| {
+        g.delete(&collection(g, "one"), &id("ada")).map(drop)
+    }),
+    story("delete and enrol again", 6, |g| {
+        g.delete(&collection(g, "one"), &id("ada"))?;
+        enroll(g, &collection(g, "one"), "ada", &[90]).map(drop)
+    }),
+    // The collection as a person; then three slots and a sync, three records.
+    story("delete a collection", 8, |g| {
+        g.delete_collection(&account(), &name("one")).map(drop)
+    }),
+    story("create a collection", 3, |g| {
+        g.create_collection(&account(), &name("three"), scheme(), settings())
+            .map(drop)
+    }),
+    story("update a collection", 1, |g| {
+        g.update_collection(&collection(g, "one"), |settings| {
+            Ok(crate::CollectionSettings {
+                threshold: 0.75,
+                ..settings
+            })
+        })
+    }),
+];
+
+/// Two collections, four people; every story changes some of it and leaves the rest alone.
+fn prepared() -> (FakeDisk, Arc<KeyRing>) {
+    let (disk, ring) = (FakeDisk::default(), ring());
+    let gallery = opened(&disk, &ring);
+    let (one, two) = (create(&gallery, "one"), create(&gallery, "two"));
+    enroll(&gallery, &one, "ada", &[1, 2, 3]).expect("enrolled");
+    enroll(&gallery, &one, "bob", &[4]).expect("enrolled");
+    enroll(&gallery, &one, "eve", &[5]).expect("enrolled");
+    enroll(&gallery, &two, "ada", &[6]).expect("enrolled");
+    drop(gallery);
+    (disk, ring)
+}
+
+/// What is seen before the change, and after each acknowledged part of it.
+fn allowed_views(story: &Story, before: &View, after: &View) -> Vec<View> {
+    let mut views = vec![before.clone(), after.clone()];
+    if story.name == "delete and enrol again" {
+        let mut between = before.clone();
+        between
+            .get_mut("one")
+            .expect("prepared")
+            .people
+            .remove("ada")
+            .expect("prepared");
+        views.push(between);
+    }
+    views
+}
+
+/// One slot for each record, and nothing else: no key is left behind and none is missing.
+fn assert_settled(disk: &FakeDisk, what: &str) {
+    let records = disk.0.lock().records.len();
+    assert_eq!(disk.used_slots().len(), records, "{what}: slots and records");
+}
+
+fn undisturbed(story: &Story) -> (View, View, usize) {
+    let (disk, ring) = prepared();
+    let gallery = opened(&disk.restarted(|_| true), &ring);
+    let before = view(&gallery);
+    drop(gallery);
+    let disk = disk.restarted(|_| true);
+    let gallery = opened(&disk, &ring);
+    let operations = disk.operations();
+    (story.change)(&gallery).expect("nothing is wrong");
+    let operations = disk.operations() - operations;
+    assert!(disk.is_durable(), "{}: acknowledged before the sync", story.name);
+    assert_settled(&disk, story.name);
+    let after = view(&gallery);
+    assert_ne!(before, after, "{} changes something", story.name);
+    (before, after, operations)
+}
+
+#[test]
+fn an_acknowledged_change_is_durable_and_leaves_no_key_behind() {
+    for story in &STORIES {
+        let (_, after, operations) = undisturbed(story);
+        assert_eq!(operations, story.operations, "{}", story.name);
+        // And the power may go right after.
+        let (disk, ring) = prepared();
+        let gallery = opened(&disk, &ring);
+        (story.change)(&gallery).expect("nothing is wrong");
+        let restarted = disk.restarted(|_| false);
+        let (reopened, report) = open(&restarted, &ring).expect("opens");
+        assert_eq!(view(&reopened), after, "{}", story.name);
+        assert_eq!((report.erasures_finished, report.keys_overwritten), (0, 0));
+    }
+}
+
+#[test]
+fn a_power_cut_at_any_operation_leaves_a_change_complete_or_absent() {
+    let mut cuts = 0;
+    for story in &STORIES {
+        let (before, after, operations) = undisturbed(story);
+        let allowed = allowed_views(story, &before, &after);
+        for n in 0..operations {
+            for fault in [Fault::Crash, Fault::CrashLate] {
+                // All, none, and some of what was written and not synced has arrived.
+                for arrived in [u64::MAX, 0, 0x5555_5555, 0xaaaa_aaaa, 0x9669_9669, 0x3c5a_c3a5] {
+                    let what = format!("{}: {fault:?} at {n}, {arrived:x} arrived", story.name);
+                    let (disk, ring) = prepared();
+                    let gallery = opened(&disk, &ring);
+                    disk.arm(n, fault);
+                    let outcome = (story.change)(&gallery);
+                    assert!(outcome.is_err(), "{what}: acknowledged without the disk");
+                    drop(gallery);
+                    let disk = disk.restarted(|write| arrived >> (write % 64) & 1 == 1);
+                    let (reopened, report) = open(&disk, &ring).expect("opens after a crash");
+                    assert_eq!(
+                        (report.damaged_persons, report.damaged_collections),
+                        (0, 0),
+                        "{what}"
+                    );
+                    let seen = view(&reopened);
+                    assert!(allowed.contains(&seen), "{what}: {:?}", seen.keys());
+                    assert!(disk.is_durable(), "{what}");
+                    assert_settled(&disk, &what);
+                    drop(reopened);
+                    // What the start repaired stays repaired.
+                    let disk = disk.restarted(|_| false);
+                    let (again, report) = open(&disk, &ring).expect("opens again");
+                    assert_eq!(view(&again), seen, "{what}");
+                    assert_eq!(
+                        (report.erasures_finished, report.keys_overwritten),
+                        (0, 0),
+                        "{what}"
+                    );
+                }
+            }
+            cuts += 1;
+        }
+    }
+    assert_eq!(cuts, 35, "operations at which the power went");
+}
+
+#[test]
+fn a_power_cut_during_the_repair_of_a_start_is_repaired_by_the_next() {
+    let mut cuts = 0;
+    for story in &STORIES {
+        let (before, after, operations) = undisturbed(story);
+        let allowed = allowed_views(story, &before, &after);
+        for n in 0..operations {
+            let (disk, ring) = prepared();
+            let gallery = opened(&disk, &ring);
+            disk.arm(n, Fault::CrashLate);
+            (story.change)(&gallery).expect_err("the power went");
+            drop(gallery);
+            let crashed = disk.restarted(|_| true);
+            for m in 0.. {
+                let disk = crashed.restarted(|_| true);
+                disk.arm(m, Fault::Crash);
+                let complete = open(&disk, &ring).is_ok();
+                let disk = disk.restarted(|write| write % 2 == 0);
+                let reopened = opened(&disk, &ring);
+                assert!(allowed.contains(&view(&reopened)), "{} {n} {m}", story.name);
+                assert_settled(&disk, story.name);
+                if complete {
+                    break;
+                }
+                cuts += 1;
+            }
+        }
+    }
+    assert_eq!(cuts, 52, "operations of repairs at which the power went");
+}
+
+#[test]
+fn any_failing_operation_is_reported_and_no_later_write_is_trusted() {
+    let (mut failures, mut poisoned) = (0, 0);
+    for story in &STORIES {
+        let (before, after, _) = undisturbed(story);
+        let allowed = allowed_views(story, &before, &after);
+        for fault in [Fault::Fails, Fault::FailsLate] {
+            for n in 0.. {
+                let what = format!("{}: {fault:?} at {n}", story.name);
+                let (disk, ring) = prepared();
+                let gallery = opened(&disk, &ring);
+                disk.0.lock().reads_count = true;
+                disk.arm(n, fault);
+                let outcome = (story.change)(&gallery);
+                disk.0.lock().reads_count = false;
+                if !disk.fault_was_reached() {
+                    outcome.expect("nothing failed");
+                    break;
+                }
+                let error = outcome.expect_err(&what);
+                assert!(
+                    matches!(error, Error::Operator(OperatorError::Store { .. })),
+                    "{what}: {error}"
+                );
+                failures += 1;
+                // Reads go on for everyone whom the change did not concern.
+                let two = collection(&gallery, "two");
+                assert_eq!(found(&gallery, &two, 6), ["ada"], "{what}");
+                assert!(gallery.person(&two, &id("ada")).is_ok(), "{what}");
+                match enroll(&gallery, &two, "later", &[80]) {
+                    Ok(_) => assert_eq!(found(&gallery, &two, 80), ["later"]),
+                    Err(error) => {
+                        assert!(
+                            matches!(error, Error::Operator(OperatorError::Poisoned)),
+                            "{what}"
+                        );
+                        poisoned += 1;
+                    }
+                }
+                gallery.delete(&two, &id("later")).ok();
+                drop(gallery);
+                for arrived in [true, false] {
+                    let disk = disk.restarted(|_| arrived);
+                    let reopened = opened(&disk, &ring);
+                    assert!(allowed.contains(&view(&reopened)), "{what}, {arrived}");
+                    assert_settled(&disk, &what);
+                }
+            }
+        }
+    }
+    println!("{failures} failures, {poisoned} of them in a write");
+    assert_eq!(
+        poisoned,
+        2 * 35,
+        "every failed write, and no failed read, stops writing"
+    );
+    assert!(failures > 2 * poisoned);
+}
+
+#[test]
+fn refused_writes_use_up_nothing() {
+    let (disk, ring) = prepared();
+    let gallery = opened(&disk, &ring);
+    let one = collection(&gallery, "one");
+    disk.arm(1, Fault::Fails);
+    refused(enroll(&gallery, &one, "first", &[70]));
+    let operations = disk.operations();
+    for n in 0..5000 {
+        let error = refused(enroll(&gallery, &one, &format!("n{n}"), &[71]));
+        assert!(matches!(error, Error::Operator(OperatorError::Poisoned)));
+    }
+    let refused = gallery.delete_collection(&account(), &name("one"));
+    assert!(matches!(refused, Err(Error::Operator(OperatorError::Poisoned))));
+    assert_eq!(disk.operations(), operations, "nothing is written any more");
+    assert_eq!(found(&gallery, &one, 1), ["ada"], "and the collection serves");
+}
+
+#[test]
+fn a_first_start_that_was_cut_short_starts_again() {
+    let ring = ring();
+    for n in 0..2 {
+        for fault in [Fault::Crash, Fault::CrashLate] {
+            for arrived in [true, false] {
+                let disk = FakeDisk::default();
+                disk.arm(n, fault);
+                assert!(open(&disk, &ring).is_err());
+                let disk = disk.restarted(|_| arrived);
+                let gallery = opened(&disk, &ring);
+                create(&gallery, "one");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_large_collection_half_erased_when_the_power_goes_is_gone_after_the_next_start() {
+    const PEOPLE: u64 = 4500;
+    let (disk, ring) = (FakeDisk::default(), ring());
+    let gallery = opened(&disk, &ring);
+    let (one, two) = (create(&gallery, "one"), create(&gallery, "two"));
+    enroll(&gallery, &two, "ada", &[PEOPLE]).expect("enrolled");
+    std::thread::scope(|scope| {
+        for part in 0..16 {
+            let (gallery, one) = (&gallery, &one);
+            scope.spawn(move || {
+                for n in (part..PEOPLE).step_by(16) {
+                    enroll(gallery, one, &format!("p{n}"), &[n]).expect("enrolled");
+                }
+            });
+        }
+    });
+    drop(gallery);
+    // The collection takes 3 operations, the first 4096 people 4098, the rest 406.
+    for n in [3, 2000, 4099, 4100, 4101, 4300, 4506] {
+        for fault in [Fault::Crash, Fault::CrashLate] {
+            let disk = disk.restarted(|_| true);
+            let gallery = opened(&disk, &ring);
+            disk.arm(n, fault);
+            refused(gallery.delete_collection(&account(), &name("one")));
+            assert!(gallery.collection(&account(), &name("one")).is_err());
+            drop(gallery);
+            let disk = disk.restarted(|write| write % 3 == 0);
+            let (gallery, report) = open(&disk, &ring).expect("opens");
+            let expected = match (n, fault) {
+                (..4100, _) | (4100, Fault::Crash) => 4500,
+                (..4506, _) | (4506, Fault::Crash) => 404,
+                _ => 0,
+            };
+            assert_eq!(report.erasures_finished, expected, "{n} {fault:?}");
+            assert_eq!(found(&gallery, &collection(&gallery, "two"), PEOPLE), ["ada"]);
+            assert_eq!(disk.0.lock().records.len(), 2, "a collection and Ada");
+            assert_settled(&disk, "half erased");
+        }
+    }
+}

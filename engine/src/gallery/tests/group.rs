@@ -1,0 +1,140 @@
+//! Changes that wait for the disk together.
+
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+
+use crate::gallery::Gallery;
+use crate::gallery::tests::disk::FakeDisk;
+use crate::gallery::tests::support::*;
+
+#[test]
+fn many_enrolments_at_once_share_their_syncs() {
+    let (disk, ring) = (FakeDisk::default(), ring());
+    let gallery = opened(&disk, &ring);
+    let one = create(&gallery, "one");
+    disk.0.lock().sync_takes = Duration::from_millis(2);
+    let before = disk.syncs();
+    const THREADS: u64 = 32;
+    const EACH: u64 = 25;
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (gallery, one) = (&gallery, &one);
+            scope.spawn(move || {
+                for n in 0..EACH {
+                    let face = thread * EACH + n;
+                    enroll(gallery, one, &format!("p{face}"), &[face]).expect("enrolled");
+                    assert_eq!(
+                        found(gallery, one, face),
+                        [format!("p{face}")],
+                        "found when acknowledged"
+                    );
+                }
+            });
+        }
+    });
+    let (syncs, enrolments) = (disk.syncs() - before, (THREADS * EACH) as usize);
+    println!("{enrolments} enrolments, {syncs} syncs");
+    assert!(
+        syncs * 5 < enrolments,
+        "{syncs} syncs for {enrolments} enrolments"
+    );
+    assert_eq!(one.info().persons, enrolments);
+}
+
+/// Holds the writer until the returned sender goes.
+fn hold<'a, 'b: 'a>(
+    gallery: &'b Gallery,
+    scope: &'a std::thread::Scope<'a, 'b>,
+) -> std::sync::mpsc::SyncSender<()> {
+    let (release, held) = sync_channel::<()>(0);
+    let (started, running) = sync_channel(1);
+    scope.spawn(move || {
+        gallery
+            .writer
+            .alone(move |_| {
+                started.send(()).expect("waited for");
+                // Ends when the sender goes.
+                held.recv().ok();
+                Ok(())
+            })
+            .expect("ran")
+    });
+    running.recv().expect("the writer is held");
+    release
+}
+
+/// Until the call that a thread just began has surely reached the queue.
+fn let_it_queue() {
+    std::thread::sleep(Duration::from_millis(30));
+}
+
+#[test]
+fn changes_of_one_person_that_wait_together_see_each_other_in_order() {
+    let (disk, ring) = (FakeDisk::default(), ring());
+    let gallery = opened(&disk, &ring);
+    let one = create(&gallery, "one");
+    let before = disk.syncs();
+    std::thread::scope(|scope| {
+        let release = hold(&gallery, scope);
+        let (gallery, one) = (&gallery, &one);
+        let enrolled = scope.spawn(move || enroll(gallery, one, "ada", &[1]).map(|p| p.faces.len()));
+        let_it_queue();
+        let other = scope.spawn(move || enroll(gallery, one, "bob", &[2]).map(|p| p.faces.len()));
+        let_it_queue();
+        let again = scope.spawn(move || enroll(gallery, one, "ada", &[3]).map(|p| p.faces.len()));
+        let_it_queue();
+        let more = scope.spawn(move || {
+            let faces = vec![face(4)];
+            gallery.add_faces(one, &id("ada"), faces).map(|p| p.faces.len())
+        });
+        let_it_queue();
+        let deleted = scope.spawn(move || gallery.delete(one, &id("ada")));
+        let_it_queue();
+        let anew = scope.spawn(move || enroll(gallery, one, "ada", &[5]).map(|p| p.faces.len()));
+        let_it_queue();
+        drop(release);
+        assert_eq!(enrolled.join().unwrap().expect("the first"), 1);
+        assert_eq!(other.join().unwrap().expect("unrelated"), 1);
+        assert!(
+            again.join().unwrap().is_err(),
+            "the PersonID is taken by the one before"
+        );
+        assert_eq!(more.join().unwrap().expect("the first was seen"), 2);
+        assert_eq!(deleted.join().unwrap().expect("both were seen"), 2);
+        assert_eq!(anew.join().unwrap().expect("the PersonID is free again"), 1);
+    });
+    // Ada and Bob (2), nothing for the refused, more faces (1), the end (2), anew (2).
+    assert_eq!(disk.syncs() - before, 7);
+    assert_eq!(found(&gallery, &one, 5), ["ada"]);
+    assert_eq!(found(&gallery, &one, 1), [""; 0]);
+}
+
+#[test]
+fn a_collection_deleted_and_made_anew_by_many_is_the_same_on_disk_and_in_memory() {
+    let (disk, ring) = (FakeDisk::default(), ring());
+    let gallery = opened(&disk, &ring);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let gallery = &gallery;
+            scope.spawn(move || {
+                for n in 0..100 {
+                    let made = gallery.create_collection(&account(), &name("one"), scheme(), settings());
+                    if let Ok(one) = made {
+                        enroll(gallery, &one, &format!("p{thread}-{n}"), &[n]).ok();
+                    }
+                    gallery.delete_collection(&account(), &name("one")).ok();
+                }
+            });
+        }
+    });
+    let one = gallery.collection(&account(), &name("one"));
+    assert!(one.is_err(), "the last call of everyone was a deletion");
+    assert!(disk.0.lock().records.is_empty());
+    assert!(disk.used_slots().is_empty());
+    let one: Arc<_> = create(&gallery, "one");
+    enroll(&gallery, &one, "ada", &[1]).expect("enrolled");
+    let seen = view(&gallery);
+    drop(gallery);
+    assert_eq!(view(&opened(&disk.restarted(|_| false), &ring)), seen);
+}

@@ -1,0 +1,260 @@
+//! Faces of bits, galleries on any disk, and everything a client can see of one.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::gallery::collection::{Collection, CollectionSettings};
+use crate::gallery::tests::disk::FakeDisk;
+use crate::gallery::vault::Vault;
+use crate::gallery::{Gallery, LoadReport, Query, directory};
+use crate::keys::KeyRing;
+use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId};
+use crate::person::{NewFace, Person, Profile};
+use crate::scheme::{Scheme, SchemeId};
+use crate::slots::Slots;
+use crate::template::{Bits, Probe, Template};
+
+pub const BITS: Bits = Bits::B256;
+
+/// Numbers that look random and are the same for the same seed.
+pub struct Numbers(pub u64);
+
+impl Numbers {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+}
+
+pub fn ring() -> Arc<KeyRing> {
+    Arc::new(KeyRing::new())
+}
+
+pub fn open(disk: &FakeDisk, ring: &Arc<KeyRing>) -> Result<(Gallery, LoadReport)> {
+    let slots = Slots::open(Box::new(disk.clone()), Arc::clone(ring))?;
+    Gallery::open(Vault::new(Box::new(disk.clone()), slots, Arc::clone(ring)))
+}
+
+/// Opens a disk on which nothing is wrong.
+pub fn opened(disk: &FakeDisk, ring: &Arc<KeyRing>) -> Gallery {
+    open(disk, ring).expect("the disk opens").0
+}
+
+/// Opens a real data directory.
+pub fn opened_at(data: &Path, ring: &Arc<KeyRing>) -> Gallery {
+    let vault = directory::open(data, Arc::clone(ring)).expect("the directory opens");
+    Gallery::open(vault).expect("the gallery opens").0
+}
+
+pub fn account() -> Account {
+    Account::default()
+}
+
+pub fn name(text: &str) -> CollectionName {
+    CollectionName::parse(text).expect("allowed")
+}
+
+pub fn id(text: &str) -> PersonId {
+    PersonId::parse(text).expect("allowed")
+}
+
+/// The scheme of every face here; the key's id need not be in the ring.
+pub fn scheme() -> Scheme {
+    Scheme {
+        models: [1; 32],
+        models_name: "test".to_owned(),
+        bits: BITS,
+        projection: RandomId([2; 16]),
+    }
+}
+
+pub fn scheme_id() -> SchemeId {
+    scheme().id()
+}
+
+pub fn settings() -> CollectionSettings {
+    CollectionSettings {
+        bits: BITS,
+        threshold: 0.5,
+        faces_per_person_max: 20,
+    }
+}
+
+pub fn create(gallery: &Gallery, text: &str) -> Arc<Collection> {
+    gallery
+        .create_collection(&account(), &name(text), scheme(), settings())
+        .expect("created")
+}
+
+pub fn collection(gallery: &Gallery, text: &str) -> Arc<Collection> {
+    gallery.collection(&account(), &name(text)).expect("it exists")
+}
+
+/// The template of face `n`: unlike that of any other.
+pub fn template(n: u64) -> Template {
+    let mut numbers = Numbers(n.wrapping_mul(0x0123_4567_89ab_cdef));
+    let words: Vec<u64> = (0..BITS.words()).map(|_| numbers.next()).collect();
+    Template::from_words(words.into_iter())
+}
+
+pub fn face_id(n: u64) -> FaceId {
+    FaceId(RandomId((u128::from(n) + 1).to_be_bytes()))
+}
+
+pub fn face(n: u64) -> NewFace {
+    NewFace {
+        id: face_id(n),
+        template: template(n),
+        scheme: scheme_id(),
+        detection_score: 0.9,
+    }
+}
+
+/// What finds a template with similarity 1.
+pub fn probe_of(template: &Template) -> Probe {
+    let bytes = template.to_bytes();
+    let values = (0..bytes.len() * 8).map(|i| {
+        if bytes[i / 8] >> (i % 8) & 1 == 1 {
+            100
+        } else {
+            -100
+        }
+    });
+    Probe::from_values(&values.collect::<Vec<_>>())
+}
+
+pub fn query_of(template: &Template) -> Query {
+    Query {
+        probe: probe_of(template),
+        scheme: scheme_id(),
+    }
+}
+
+pub fn query(n: u64) -> Query {
+    query_of(&template(n))
+}
+
+pub fn profile(name: &str, tags: &[&str]) -> Profile {
+    Profile {
+        name: name.to_owned(),
+        tags: tags.iter().map(|t| (*t).to_owned()).collect(),
+        consent: None,
+    }
+}
+
+pub fn enroll(gallery: &Gallery, collection: &Arc<Collection>, who: &str, faces: &[u64]) -> Result<Person> {
+    let faces = faces.iter().map(|n| face(*n)).collect();
+    gallery.enroll(collection, &id(who), profile(who, &["tag"]), faces)
+}
+
+/// The error of a call that must fail.
+pub fn refused<T>(outcome: Result<T>) -> crate::Error {
+    outcome.err().expect("must be refused")
+}
+
+/// Who is found by face `n`, at a similarity that only the same face has.
+pub fn found(gallery: &Gallery, collection: &Arc<Collection>, n: u64) -> Vec<String> {
+    let matches = gallery
+        .search(collection, &query(n), 5, 0.99)
+        .expect("searches work");
+    matches.iter().map(|m| m.person.id.as_str().to_owned()).collect()
+}
+
+/// What a client sees of a person, times apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PersonView {
+    pub name: String,
+    pub tags: Vec<String>,
+    /// By id, with the bits.
+    pub faces: BTreeMap<FaceId, Vec<u8>>,
+}
+
+impl PersonView {
+    pub fn of(person: &Person) -> Self {
+        Self {
+            name: person.profile.name.clone(),
+            tags: person.profile.tags.clone(),
+            faces: person
+                .faces
+                .iter()
+                .map(|f| (f.id, f.template.to_bytes().to_vec()))
+                .collect(),
+        }
+    }
+}
+
+/// What a client sees of a collection.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CollectionView {
+    pub threshold: f32,
+    pub faces_per_person_max: u32,
+    pub people: BTreeMap<String, PersonView>,
+}
+
+pub type View = BTreeMap<String, CollectionView>;
+
+/// Everything a client can see, with the ways to see it compared: listing, reading, searching, counts.
+pub fn view(gallery: &Gallery) -> View {
+    let infos = gallery.list_collections(&account(), None, 1000);
+    assert!(infos.next.is_none());
+    infos
+        .items
+        .into_iter()
+        .map(|info| {
+            let collection = collection(gallery, info.name.as_str());
+            let people = people(gallery, &collection);
+            assert_eq!(info.persons, people.len(), "counted and listed are the same");
+            assert_eq!(info.damaged, 0);
+            let faces: usize = people.values().map(|p| p.faces.len()).sum();
+            assert_eq!(info.faces, faces, "every face can be found, and no other");
+            let view = CollectionView {
+                threshold: info.settings.threshold,
+                faces_per_person_max: info.settings.faces_per_person_max,
+                people,
+            };
+            (info.name.as_str().to_owned(), view)
+        })
+        .collect()
+}
+
+fn people(gallery: &Gallery, collection: &Arc<Collection>) -> BTreeMap<String, PersonView> {
+    let mut people = BTreeMap::new();
+    let mut cursor = None;
+    loop {
+        let page = gallery
+            .list(collection, cursor.as_deref(), 3)
+            .expect("listings work");
+        assert_eq!(page.damaged, 0);
+        assert!(page.items.len() <= 3);
+        for person in &page.items {
+            let who = person.id.as_str().to_owned();
+            let read = gallery
+                .person(collection, &person.id)
+                .expect("who is listed is there");
+            assert!(PersonView::of(&read) == PersonView::of(person));
+            for face in &person.faces {
+                let query = query_of(&face.template);
+                let matches = gallery
+                    .search(collection, &query, 1, 0.99)
+                    .expect("searches work");
+                assert_eq!(matches.len(), 1);
+                assert_eq!(matches[0].person.id, person.id, "each is found by each face");
+            }
+            let clash = people.insert(who, PersonView::of(person));
+            assert!(clash.is_none(), "nobody is listed twice");
+        }
+        cursor = page.next;
+        if cursor.is_none() {
+            return people;
+        }
+    }
+}
