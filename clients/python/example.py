@@ -101,7 +101,7 @@ def tour(likeness, photographs):
                 photographs=[photograph(name) for name in names],
                 consent={"purpose": "showing how it works", "of_age_or_parental": True},
             )
-            print(f"enrolled {person_id}: {len(reply.person.faces)} faces from {', '.join(names)}")
+            print(f"enrolled {person_id}: {len(reply.person.faces)} face(s) from {', '.join(names)}")
             check(all(outcome.HasField("enrolled") for outcome in reply.outcomes), "each photograph is accepted")
 
         probe = photograph("obama2.jpg")
@@ -132,7 +132,7 @@ def tour(likeness, photographs):
         check(fields == ["photographs[0]"], f"the field is photographs[0], not {fields}")
 
         erased = likeness.call("DeletePerson", collection=collection, person_id="barack")
-        print(f"erased   barack: {erased.faces_erased} faces")
+        print(f"erased   barack: {erased.faces_erased} face(s)")
         found = likeness.call("SearchPersons", collection=collection, photograph=probe)
         check(not found.matches, "nobody finds an erased person")
         person = {"collection": collection, "person_id": "barack"}

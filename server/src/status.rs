@@ -20,6 +20,8 @@ pub enum Refusal {
     Engine(Error),
     /// No photograph of the call was accepted: each one's index and reason.
     Photographs(Vec<(usize, Rejection)>),
+    /// One photograph of several, by its field in the request.
+    Photograph(&'static str, Rejection),
     /// Too many calls wait already.
     Busy,
     /// The call's time is up.
@@ -128,6 +130,11 @@ impl Refusal {
             Self::Engine(Error::Stopped(stopped)) => Saying::new(Code::Cancelled, "GIVEN_UP", stopped),
             Self::Engine(Error::Operator(error)) => operator_saying(error),
             Self::Photographs(rejected) => photographs_saying(rejected),
+            Self::Photograph(field, rejected) => {
+                let reason = rejection_reason(rejected).as_str_name();
+                Saying::new(Code::InvalidArgument, reason, rejected)
+                    .about(*field, format!("{reason}: {rejected}"))
+            }
             Self::Busy => Saying::new(Code::ResourceExhausted, "BUSY", "too many calls are waiting").retry(),
             Self::Late => Saying::new(
                 Code::DeadlineExceeded,

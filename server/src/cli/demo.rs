@@ -58,6 +58,7 @@ impl DemoCommand {
         let home = tempfile::tempdir()
             .map_err(|source| file("making a directory in", &std::env::temp_dir(), source))?;
         let (keys, data) = (home.path().join("keys"), home.path().join("data"));
+        self.models.resolve()?;
         println!("Likeness, a guided tour. Everything below goes over gRPC.\n");
         likeness_engine::init_keys(&keys, &data)?;
         say("made fresh keys and a fresh data directory", None);
