@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use likeness_proto::v1;
 use tonic::{Code, Request};
 
+use crate::support::child::Home;
 use crate::support::client::photographs;
-use crate::support::pictures::{astronaut_small, sample};
+use crate::support::pictures::{astronaut_small, sample, tiny};
 use crate::support::server::Setup;
 use crate::support::{PATIENCE, Refused, refusal};
 
@@ -69,6 +70,47 @@ async fn an_expired_call_stops_before_its_next_stage_and_keeps_nothing() {
         Refused::new(Code::NotFound, "PERSON_NOT_FOUND")
     );
     assert_eq!(client.people("staff").await, ["whole"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_outlasts_the_servers_limit_is_told_so() {
+    let mut setup = Setup::new();
+    // Less than the command line allows: whatever computes takes too long.
+    setup.config.call_seconds = 0;
+    let server = setup.start().await;
+    let client = server.client().await;
+    let expired = Refused::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    let (first, second) = (sample("obama.jpg"), sample("obama2.jpg"));
+    assert_eq!(refusal::of(client.compare(&first, &second).await), expired);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_call_has_its_line_in_the_log() {
+    let home = Home::new().with(&["--workers", "1"]);
+    let server = home.serve();
+    let client = server.client().await;
+    client.create("staff").await;
+    // Small photographs: the call has arrived long before its time is up.
+    let mut hurried = Request::new(v1::EnrollPersonRequest {
+        photographs: photographs(&[&tiny()[..]; 20]),
+        ..long_request("hurried")
+    });
+    hurried.set_timeout(Duration::from_millis(60));
+    client
+        .persons
+        .clone()
+        .enroll_person(hurried)
+        .await
+        .err()
+        .expect("expired");
+    // The line is there when the server has ended.
+    drop(client);
+    let log = server.stop();
+    let line = log
+        .lines()
+        .find(|line| line.contains("EnrollPerson"))
+        .expect("its line");
+    assert!(line.contains("DeadlineExceeded"), "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

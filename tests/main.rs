@@ -7,14 +7,17 @@ mod support;
 
 mod bad_input;
 mod busy;
+mod cli;
 mod collections;
 mod crash;
 mod deadline;
 mod delete;
 mod details;
+mod docs;
 mod enroll;
 mod interfaces;
 mod keys_and_formats;
+mod layering;
 mod match_one_to_one;
 mod orientation;
 mod own_models;

@@ -248,7 +248,7 @@ async fn after_a_call_the_servers_memory_holds_nothing_of_the_photograph() {
         .enroll("staff", "barack", &[&photo])
         .await
         .expect("enrolled");
-    assert_eq!(client.found("staff", &photo).await.len(), 2);
+    assert!(client.found("staff", &photo).await.contains(&"barack".to_owned()));
     drop(client);
     // The connection's end has no acknowledgement to wait for.
     let until = Instant::now() + Duration::from_secs(5);
@@ -261,5 +261,5 @@ async fn after_a_call_the_servers_memory_holds_nothing_of_the_photograph() {
     assert!(left.is_empty(), "left in memory: {left:#?}");
     // It is the server that was searched, and it lives.
     let client = server.client().await;
-    assert_eq!(client.found("staff", &photo).await.len(), 2);
+    assert!(client.found("staff", &photo).await.contains(&"barack".to_owned()));
 }

@@ -18,9 +18,11 @@ use likeness_proto::v1::collection_service_server::CollectionServiceServer;
 use likeness_proto::v1::matching_service_server::MatchingServiceServer;
 use likeness_proto::v1::person_service_server::PersonServiceServer;
 use tokio::net::TcpListener;
+use tonic::server::NamedService;
 use tonic::service::InterceptorLayer;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
 
 use crate::config::{MESSAGE_BYTES_MAX, ServeConfig};
 use crate::service::Service;
@@ -73,7 +75,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
     let service = Service::new(engine, config.workers(), usize::from(config.queue));
-    let (reporter, health) = tonic_health::server::health_reporter();
+    let (mut reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<CollectionServiceServer<Service>>().await;
     reporter.set_serving::<PersonServiceServer<Service>>().await;
     reporter.set_serving::<MatchingServiceServer<Service>>().await;
@@ -106,13 +108,21 @@ pub async fn serve(
         .add_service(MatchingServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .serve_with_incoming_shutdown(incoming, async move {
             shutdown.await;
-            // Load balancers look elsewhere while the calls in flight finish.
-            reporter
-                .set_not_serving::<CollectionServiceServer<Service>>()
-                .await;
-            reporter.set_not_serving::<PersonServiceServer<Service>>().await;
-            reporter.set_not_serving::<MatchingServiceServer<Service>>().await;
             let _ = begun.send(());
+            for service in [
+                "",
+                CollectionServiceServer::<Service>::NAME,
+                PersonServiceServer::<Service>::NAME,
+                MatchingServiceServer::<Service>::NAME,
+            ] {
+                // Load balancers look elsewhere while the calls in flight finish.
+                reporter
+                    .set_service_status(service, ServingStatus::NotServing)
+                    .await;
+                // ORDER: told before forgotten. Forgetting ends the watchers' streams, which would
+                // otherwise count as calls in flight until the drain deadline.
+                reporter.clear_service_status(service).await;
+            }
         });
     let deadline = async {
         if draining.await.is_err() {

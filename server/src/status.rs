@@ -175,10 +175,6 @@ fn request_saying(error: &RequestError) -> Saying {
             return Saying::new(Code::InvalidArgument, "INVALID_FIELD", error)
                 .about(*field, format!("expected {expected}, received {received}"));
         }
-        RequestError::OverLimit { what, received, max } => {
-            return Saying::new(Code::InvalidArgument, "OVER_LIMIT", error)
-                .about(*what, format!("{received} is over the limit of {max}"));
-        }
         RequestError::NoCollection => (Code::NotFound, "COLLECTION_NOT_FOUND"),
         RequestError::CollectionExists => (Code::AlreadyExists, "COLLECTION_EXISTS"),
         RequestError::NoPerson => (Code::NotFound, "PERSON_NOT_FOUND"),

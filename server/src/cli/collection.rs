@@ -27,6 +27,7 @@ pub struct CollectionCommand {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make an empty collection
+    #[command(after_help = "Example:\n  likeness collection create visitors --bits 2048 --threshold 0.45")]
     Create {
         /// 1 to 64 bytes of A-Z a-z 0-9 _ . @ % # & -
         name: String,
@@ -42,14 +43,17 @@ enum Command {
         faces_per_person: u32,
     },
     /// Show one collection
+    #[command(after_help = "Example:\n  likeness collection get staff")]
     Get {
         /// Its name
         name: String,
     },
     /// List all collections
+    #[command(after_help = "Example:\n  likeness collection list --json")]
     List,
     /// Change a collection's threshold or faces per person
     #[command(group(ArgGroup::new("change").args(["threshold", "faces_per_person"]).required(true).multiple(true)))]
+    #[command(after_help = "Example:\n  likeness collection update staff --threshold 0.5")]
     Update {
         /// Its name
         name: String,
@@ -61,6 +65,7 @@ enum Command {
         faces_per_person: Option<u32>,
     },
     /// Erase a collection and everyone in it
+    #[command(after_help = "Example:\n  likeness collection delete visitors")]
     Delete {
         /// Its name
         name: String,

@@ -32,6 +32,7 @@ const PROBE: &str = "obama2.jpg";
 
 /// Show everything once: enrol, search, verify and erase real photographs, on a server of its own
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  likeness demo")]
 pub struct DemoCommand {
     /// Directory with the sample photographs [default: `photographs` in the assets directory]
     #[arg(long, value_name = "DIR")]

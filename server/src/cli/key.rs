@@ -17,6 +17,7 @@ data, keep a copy in a safe, and never put both into the same backup.";
 
 /// Make the key store
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  likeness key init --keys /media/hsm/likeness --data /var/lib/likeness")]
 pub struct KeyCommand {
     #[command(subcommand)]
     command: Command,

@@ -108,6 +108,7 @@ pub struct PersonCommand {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Show one person
+    #[command(after_help = "Example:\n  likeness person get staff ada")]
     Get {
         /// The collection
         collection: String,
@@ -115,6 +116,7 @@ enum Command {
         person_id: String,
     },
     /// List the people of a collection
+    #[command(after_help = "Example:\n  likeness person list staff --most 20")]
     List {
         /// The collection
         collection: String,
@@ -124,6 +126,9 @@ enum Command {
     },
     /// Change a person's name or tags
     #[command(group(ArgGroup::new("change").args(["name", "tags", "no_tags"]).required(true).multiple(true)))]
+    #[command(
+        after_help = "Examples:\n  likeness person update staff ada --name 'Ada King'\n  likeness person update staff ada --no-tags"
+    )]
     Update {
         /// The collection
         collection: String,
@@ -140,6 +145,7 @@ enum Command {
         no_tags: bool,
     },
     /// Add faces from more photographs
+    #[command(after_help = "Example:\n  likeness person add-faces staff ada new-portrait.jpg")]
     AddFaces {
         /// The collection
         collection: String,
@@ -149,6 +155,9 @@ enum Command {
         photographs: Photographs,
     },
     /// Delete faces, but never the last
+    #[command(
+        after_help = "Example:\n  likeness person delete-faces staff ada 0f0e0d0c0b0a09080706050403020100"
+    )]
     DeleteFaces {
         /// The collection
         collection: String,
