@@ -296,7 +296,7 @@ fn people_are_enrolled_shown_changed_and_erased() {
     );
 
     let words = server.ask(&["delete", "staff", "joe"]).expect(0).stdout;
-    assert!(words.contains("erased joe from staff: 1 faces"), "{words}");
+    assert!(words.contains("erased joe from staff: 1 face\n"), "{words}");
     let json = server
         .ask(&["--json", "delete", "staff", "barack"])
         .expect(0)
@@ -332,7 +332,7 @@ fn matching_says_whether_what_was_asked_is_so() {
     assert_eq!(json["faces_searched"], 1);
     let (words, json) = both(&server, &["search", "staff", &biden], 1);
     assert!(
-        words.contains("nobody at or above 0.411 among 1 faces"),
+        words.contains("nobody at or above 0.411 among 1 face\n"),
         "{words}"
     );
     assert_eq!(json["matches"].as_array().map(Vec::len), Some(0));
@@ -360,7 +360,7 @@ fn matching_says_whether_what_was_asked_is_so() {
     both(&server, &["compare", &obama, &biden], 1);
 
     let (words, json) = both(&server, &["detect", &obama], 0);
-    assert!(words.contains("910 x 1137 px, 1 faces"), "{words}");
+    assert!(words.contains("910 x 1137 px, 1 face\n"), "{words}");
     assert_eq!(json["faces"].as_array().map(Vec::len), Some(1));
     assert!(json["faces"][0]["rejection"].is_null());
 }

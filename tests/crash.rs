@@ -98,6 +98,7 @@ async fn acknowledged_is_kept_and_erased_stays_erased_through_kill_9() {
 fn kill_while_starting(home: &Home, random: &mut Random) {
     let mut process = home
         .command()
+        .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();

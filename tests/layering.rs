@@ -95,9 +95,16 @@ const RULES: &[Rule] = &[
 
 /// Files that only tests compile.
 fn is_test(path: &str) -> bool {
-    ["tests.rs", "testing.rs", "testing/", "golden.rs", "residue.rs"]
-        .iter()
-        .any(|part| path.contains(part))
+    [
+        "tests.rs",
+        "/tests/",
+        "testing.rs",
+        "testing/",
+        "golden.rs",
+        "residue.rs",
+    ]
+    .iter()
+    .any(|part| path.contains(part))
 }
 
 /// Every Rust file under a directory, relative to the checkout.
@@ -139,7 +146,7 @@ fn names(line: &str, needle: &str) -> bool {
         let before = line[..at].chars().next_back();
         let after = line[at + needle.len()..].chars().next();
         let ends_open = needle.ends_with(word);
-        !before.is_some_and(word) && !(ends_open && after.is_some_and(word))
+        !(before.is_some_and(word) || ends_open && after.is_some_and(word))
     })
 }
 

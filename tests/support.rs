@@ -9,7 +9,6 @@ pub mod server;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use child::{Child, Program};
 pub use client::Client;
 pub use refusal::Refused;
 pub use server::Server;

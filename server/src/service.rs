@@ -55,7 +55,8 @@ impl Service {
             began: Instant::now(),
             call: Call::new(cancel.clone()),
             scheme: String::new(),
-            guard: CancelOnDrop(cancel),
+            code: Code::Cancelled,
+            cancel,
         }
     }
 }
@@ -81,16 +82,23 @@ struct Ongoing {
     began: Instant,
     call: Call,
     scheme: String,
-    guard: CancelOnDrop,
+    /// How it ended; as long as it has not, as if nobody waited for it.
+    code: Code,
+    cancel: Cancel,
 }
 
 /// tonic drops a handler's future when the deadline passes or the client goes away; the blocking work
-/// then stops before its next stage.
-struct CancelOnDrop(Cancel);
-
-impl Drop for CancelOnDrop {
+/// then stops before its next stage. However a call ends, the log has one line of it.
+impl Drop for Ongoing {
     fn drop(&mut self) {
-        self.0.cancel();
+        self.cancel.cancel();
+        let micros = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        tracing::info!(
+            request_id = self.request_id,
+            interface = self.interface,
+            code = ?self.code,
+            micros
+        );
     }
 }
 
@@ -169,7 +177,7 @@ impl Ongoing {
             }
             Err(_) => {
                 // Its thread, if it has one, stops before the next stage.
-                self.guard.0.cancel();
+                self.cancel.cancel();
                 Err(Refusal::Late)
             }
         }
@@ -180,9 +188,8 @@ impl Ongoing {
         self.scheme = collection.scheme();
     }
 
-    /// The reply, or the status of the refusal; one line in the log either way.
-    fn finish<T: Answer>(self, answer: Result<T, Refusal>) -> Result<Response<T>, Status> {
-        let micros = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+    /// The reply, or the status of the refusal.
+    fn finish<T: Answer>(mut self, answer: Result<T, Refusal>) -> Result<Response<T>, Status> {
         let result = match answer {
             Ok(mut reply) => {
                 reply.set_call(self.info());
@@ -199,14 +206,7 @@ impl Ongoing {
                 Err(status)
             }
         };
-        let code = result.as_ref().err().map_or(Code::Ok, Status::code);
-        tracing::info!(
-            request_id = self.request_id,
-            interface = self.interface,
-            ?code,
-            micros
-        );
-        drop(self.guard);
+        self.code = result.as_ref().err().map_or(Code::Ok, Status::code);
         result
     }
 
