@@ -17,7 +17,7 @@ CARGO_ARGS := --release --workspace --locked
 CHECKED_ARGS := $(CARGO_ARGS) --config .config/checked.toml
 BIN := $(CARGO_TARGET_DIR)/release/likeness
 
-.PHONY: help demo test bench lint fmt clippy deny doc setup build assets unit
+.PHONY: help demo test bench lint fmt clippy deny doc setup build assets unit client checked
 
 help: ## Show this list
 	@echo "make demo   a guided tour on real photographs, from nothing"
@@ -33,16 +33,23 @@ help: ## Show this list
 demo: assets ## A guided tour on real photographs
 	@$(BIN) demo
 
-# The client in Python follows here, after the suite.
-test: setup lint doc unit ## The whole suite, as in CI
+test: setup lint doc unit client ## The whole suite, as in CI
 
 bench: assets ## Measure each stage, search and the calls over gRPC
-	cargo bench --workspace --locked --bench '*'
+	cargo build $(CARGO_ARGS) --bin bench-summary
+	rm -rf $(CARGO_TARGET_DIR)/likeness-bench
+	cargo bench --workspace --locked --bench '*' -- --quiet
+	$(CARGO_TARGET_DIR)/release/bench-summary bench/results/main-path
 
-unit: setup ## The Rust tests
+unit: checked ## The Rust tests
+	cargo test $(CHECKED_ARGS)
+
+client: checked ## The client in Python, against a server of its own
+	@scripts/test-python-client.sh $(BIN)
+
+checked: setup
 	cargo build $(CHECKED_ARGS) --bin likeness
 	$(BIN) models fetch
-	cargo test $(CHECKED_ARGS)
 
 setup: ## Install the system packages that are missing
 	@scripts/setup.sh

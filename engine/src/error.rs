@@ -129,13 +129,6 @@ pub enum RequestError {
     /// The person's record cannot be read; every other person is unaffected.
     #[error("the person's record is damaged; it can be deleted, and enrolled again")]
     Damaged,
-    /// A limit of the deployment.
-    #[error("{what}: {received} is over the limit of {max}")]
-    OverLimit {
-        what: &'static str,
-        received: u64,
-        max: u64,
-    },
 }
 
 /// Nobody waits for the call any more: its deadline passed, or its caller went away.

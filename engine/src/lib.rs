@@ -1,5 +1,7 @@
 //! Likeness, the engine: photographs in, irreversible templates kept, people found and erased.
 
+#[doc(hidden)]
+pub mod bench;
 mod call;
 mod config;
 mod crypto;

@@ -36,7 +36,7 @@ pub(crate) struct Manifest {
 }
 
 /// One model file and its tensors.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ModelSpec {
     /// A plain file name beside the manifest.
     pub file: String,

@@ -13,6 +13,7 @@ mod image;
 mod landmarks;
 pub(crate) mod protect;
 mod resample;
+pub(crate) mod stages;
 
 use std::fs;
 use std::io::ErrorKind;

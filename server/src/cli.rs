@@ -15,7 +15,7 @@ pub mod serve;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use serde_json::Value;
 
 use self::client::Connection;
@@ -40,7 +40,7 @@ cannot work; 70 a defect; 73 the name is taken; 75 busy, try again; 78 keys, mod
 #[command(name = "likeness", version, after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
     /// Print JSON instead of text
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 900)]
     json: bool,
 
     #[command(flatten)]
@@ -89,7 +89,45 @@ impl Outcome {
     }
 }
 
+/// Commands that ask no server.
+const LOCAL: [&str; 5] = ["serve", "key", "models", "eval", "demo"];
+/// Commands that have nothing to say in JSON.
+const TEXT_ONLY: [&str; 2] = ["serve", "demo"];
+
+/// Hides the global options that mean nothing to a command; they are accepted all the same, so that an alias
+/// with `--server` in it works everywhere.
+fn without_noise(command: clap::Command, hidden: &[&str]) -> clap::Command {
+    command
+        .mut_args(|arg| {
+            let hide = hidden.contains(&arg.get_id().as_str());
+            if hide { arg.hide(true) } else { arg }
+        })
+        .mut_subcommands(|command| without_noise(command, hidden))
+}
+
 impl Cli {
+    /// The command line, from the program's arguments.
+    ///
+    /// # Errors
+    /// Help, version, and mistakes; clap prints them all.
+    pub fn from_arguments() -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        // Only a built command has its global options in every subcommand.
+        command.build();
+        let command = command.mut_subcommands(|command| {
+            let name = command.get_name().to_owned();
+            let mut hidden = Vec::new();
+            if LOCAL.contains(&name.as_str()) {
+                hidden.extend(["server", "timeout"]);
+            }
+            if TEXT_ONLY.contains(&name.as_str()) {
+                hidden.push("json");
+            }
+            without_noise(command, &hidden)
+        });
+        Self::from_arg_matches(&command.try_get_matches()?)
+    }
+
     /// Carries the command out, prints what it has to say, and chooses the exit code.
     pub fn run(self) -> ExitCode {
         let json = self.json;

@@ -18,7 +18,12 @@ pub const CHANGES_MAX: usize = 64;
 #[derive(Debug, Clone, Args)]
 pub struct ServeConfig {
     /// Address and port to listen on; port 0 takes a free one
-    #[arg(long, env = "LIKENESS_LISTEN", default_value = "127.0.0.1:50051")]
+    #[arg(
+        long,
+        env = "LIKENESS_LISTEN",
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:50051"
+    )]
     pub listen: SocketAddr,
 
     /// Data directory; made at the first start
@@ -86,17 +91,23 @@ impl ModelFiles {
     /// The models' directory and the runtime, as given or in the assets directory.
     ///
     /// # Errors
-    /// Neither given nor an assets directory known.
+    /// Neither given nor an assets directory known; or nothing is there, as before the first fetch.
     pub fn resolve(&self) -> Result<(PathBuf, PathBuf), assets::AssetsError> {
-        if let (Some(models), Some(runtime)) = (&self.models, &self.runtime) {
-            return Ok((models.clone(), runtime.clone()));
+        let within = |given: &Option<PathBuf>, default: &str| match given {
+            Some(path) => Ok(path.clone()),
+            None => assets::default_dir().map(|assets| assets.join(default)),
+        };
+        let models = within(&self.models, "models")?;
+        let runtime = within(&self.runtime, "runtime/libonnxruntime.so")?;
+        for (what, path, option) in [
+            ("models", &models, "--models"),
+            ("ONNX Runtime", &runtime, "--runtime"),
+        ] {
+            if !path.exists() {
+                let path = path.clone();
+                return Err(assets::AssetsError::Absent { what, path, option });
+            }
         }
-        let assets = assets::default_dir()?;
-        let models = self.models.clone().unwrap_or_else(|| assets.join("models"));
-        let runtime = self
-            .runtime
-            .clone()
-            .unwrap_or_else(|| assets.join("runtime/libonnxruntime.so"));
         Ok((models, runtime))
     }
 }

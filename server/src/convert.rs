@@ -3,8 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use likeness_engine::{
-    Bits, Bounds, Choose, CollectionErasure, CollectionInfo, CollectionName, Consent, ErasureReceipt, FaceId,
-    Match, PAGE_ITEMS_MAX, Person, PersonId, Profile, RequestError, Result, StoredFace, TOP_K_MAX, Timestamp,
+    Bits, Bounds, Choose, CollectionErasure, CollectionInfo, CollectionName, Consent, ErasureReceipt, Error,
+    FaceId, Match, PAGE_ITEMS_MAX, Person, PersonId, Profile, RequestError, Result, StoredFace, TOP_K_MAX,
+    Timestamp,
 };
 use likeness_proto::v1;
 
@@ -18,6 +19,16 @@ const TOP_K_DEFAULT: usize = 5;
 /// A collection and a person of it.
 pub fn names(collection: &str, person_id: &str) -> Result<(CollectionName, PersonId)> {
     Ok((CollectionName::parse(collection)?, PersonId::parse(person_id)?))
+}
+
+/// The engine names a value by what it is; a client wants the field of its own request.
+pub fn in_field<T>(field: &'static str, parsed: Result<T>) -> Result<T> {
+    parsed.map_err(|error| match error {
+        Error::Request(RequestError::Invalid {
+            expected, received, ..
+        }) => RequestError::invalid(field, expected, received).into(),
+        other => other,
+    })
 }
 
 /// An unset or unknown number on the wire is an error, not a default.
@@ -109,7 +120,7 @@ pub fn face_ids(ids: &[String]) -> Result<Vec<FaceId>> {
     if ids.is_empty() {
         return Err(RequestError::invalid("face_ids", "at least one face id", "none").into());
     }
-    ids.iter().map(|id| FaceId::parse(id)).collect()
+    in_field("face_ids", ids.iter().map(|id| FaceId::parse(id)).collect())
 }
 
 fn time_from_wire(time: prost_types::Timestamp) -> Result<Timestamp> {

@@ -3,6 +3,7 @@
 pub mod assets;
 pub mod config;
 mod convert;
+mod deadline;
 mod gate;
 pub mod plot;
 mod service;
@@ -19,8 +20,11 @@ use likeness_proto::v1::key_service_server::KeyServiceServer;
 use likeness_proto::v1::matching_service_server::MatchingServiceServer;
 use likeness_proto::v1::person_service_server::PersonServiceServer;
 use tokio::net::TcpListener;
+use tonic::server::NamedService;
+use tonic::service::InterceptorLayer;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
 
 use crate::config::{MESSAGE_BYTES_MAX, ServeConfig};
 use crate::service::Service;
@@ -73,22 +77,26 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
     let service = Service::new(engine, config.workers(), usize::from(config.queue));
-    let (reporter, health) = tonic_health::server::health_reporter();
+    let (mut reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<CollectionServiceServer<Service>>().await;
     reporter.set_serving::<PersonServiceServer<Service>>().await;
     reporter.set_serving::<MatchingServiceServer<Service>>().await;
     reporter.set_serving::<ErasureServiceServer<Service>>().await;
     reporter.set_serving::<KeyServiceServer<Service>>().await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
+    // Under both names: the client library for Python asks by the older one only.
+    let descriptors = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let (reflection, reflection_alpha) = (descriptors().build_v1()?, descriptors().build_v1alpha()?);
 
     // Without it every reply waits for the client's delayed acknowledgement: 40 ms.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let (begun, draining) = tokio::sync::oneshot::channel();
     let serving = Server::builder()
         .timeout(config.call_time_max())
+        .layer(InterceptorLayer::new(deadline::note(config.call_time_max())))
         .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -96,6 +104,7 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(health)
         .add_service(reflection)
+        .add_service(reflection_alpha)
         .add_service(
             CollectionServiceServer::new(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
         )
@@ -105,15 +114,23 @@ pub async fn serve(
         .add_service(MatchingServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .serve_with_incoming_shutdown(incoming, async move {
             shutdown.await;
-            // Load balancers look elsewhere while the calls in flight finish.
-            reporter
-                .set_not_serving::<CollectionServiceServer<Service>>()
-                .await;
-            reporter.set_not_serving::<PersonServiceServer<Service>>().await;
-            reporter.set_not_serving::<MatchingServiceServer<Service>>().await;
-            reporter.set_not_serving::<ErasureServiceServer<Service>>().await;
-            reporter.set_not_serving::<KeyServiceServer<Service>>().await;
             let _ = begun.send(());
+            for service in [
+                "",
+                CollectionServiceServer::<Service>::NAME,
+                PersonServiceServer::<Service>::NAME,
+                MatchingServiceServer::<Service>::NAME,
+                ErasureServiceServer::<Service>::NAME,
+                KeyServiceServer::<Service>::NAME,
+            ] {
+                // Load balancers look elsewhere while the calls in flight finish.
+                reporter
+                    .set_service_status(service, ServingStatus::NotServing)
+                    .await;
+                // ORDER: told before forgotten. Forgetting ends the watchers' streams, which would
+                // otherwise count as calls in flight until the drain deadline.
+                reporter.clear_service_status(service).await;
+            }
         });
     let deadline = async {
         if draining.await.is_err() {

@@ -4,10 +4,8 @@ mod cli;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 fn main() -> ExitCode {
-    let cli = match cli::Cli::try_parse() {
+    let cli = match cli::Cli::from_arguments() {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no mistakes; everything else is the caller's.

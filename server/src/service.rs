@@ -12,9 +12,10 @@ use std::time::Instant;
 use likeness_engine::{Account, Call, Cancel, CollectionName, CollectionRef, Engine, RandomId, Result};
 use likeness_proto::v1;
 use tonic::metadata::MetadataValue;
-use tonic::{Code, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::config::CHANGES_MAX;
+use crate::deadline::Deadline;
 use crate::gate::Gate;
 use crate::status::Refusal;
 
@@ -46,17 +47,19 @@ impl Service {
         }))
     }
 
-    fn begin(&self, interface: &'static str) -> Ongoing {
+    fn begin<T>(&self, interface: &'static str, request: &Request<T>) -> Ongoing {
         let cancel = Cancel::default();
-        let request = RandomId::random();
+        let id = RandomId::random();
         Ongoing {
             service: Arc::clone(&self.0),
             interface,
-            request_id: request.to_string(),
+            request_id: id.to_string(),
+            deadline: request.extensions().get::<Deadline>().copied(),
             began: Instant::now(),
-            call: Call::new(request, cancel.clone()),
+            call: Call::new(id, cancel.clone()),
             scheme: String::new(),
-            guard: CancelOnDrop(cancel),
+            code: Code::Cancelled,
+            cancel,
         }
     }
 }
@@ -78,19 +81,27 @@ struct Ongoing {
     service: Arc<Inner>,
     interface: &'static str,
     request_id: String,
+    deadline: Option<Deadline>,
     began: Instant,
     call: Call,
     scheme: String,
-    guard: CancelOnDrop,
+    /// How it ended; as long as it has not, as if nobody waited for it.
+    code: Code,
+    cancel: Cancel,
 }
 
 /// tonic drops a handler's future when the deadline passes or the client goes away; the blocking work
-/// then stops before its next stage.
-struct CancelOnDrop(Cancel);
-
-impl Drop for CancelOnDrop {
+/// then stops before its next stage. However a call ends, the log has one line of it.
+impl Drop for Ongoing {
     fn drop(&mut self) {
-        self.0.cancel();
+        self.cancel.cancel();
+        let micros = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        tracing::info!(
+            request_id = self.request_id,
+            interface = self.interface,
+            code = ?self.code,
+            micros
+        );
     }
 }
 
@@ -167,9 +178,22 @@ impl Ongoing {
             account: self.service.account.clone(),
         };
         let call = std::mem::take(&mut self.call);
-        let (call, answer) = gate.pass(call, move |call| work(&resources, call)).await;
-        self.call = call;
-        answer
+        let passing = gate.pass(call, move |call| work(&resources, call));
+        let passed = match self.deadline {
+            None => Ok(passing.await),
+            Some(Deadline(at)) => tokio::time::timeout_at(at, passing).await,
+        };
+        match passed {
+            Ok((call, answer)) => {
+                self.call = call;
+                answer
+            }
+            Err(_) => {
+                // Its thread, if it has one, stops before the next stage.
+                self.cancel.cancel();
+                Err(Refusal::Late)
+            }
+        }
     }
 
     /// Remembers what the reply's scores depend on.
@@ -177,9 +201,8 @@ impl Ongoing {
         self.scheme = collection.scheme();
     }
 
-    /// The reply, or the status of the refusal; one line in the log either way.
-    fn finish<T: Answer>(self, answer: Result<T, Refusal>) -> Result<Response<T>, Status> {
-        let micros = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+    /// The reply, or the status of the refusal.
+    fn finish<T: Answer>(mut self, answer: Result<T, Refusal>) -> Result<Response<T>, Status> {
         let result = match answer {
             Ok(mut reply) => {
                 reply.set_call(self.info());
@@ -196,14 +219,7 @@ impl Ongoing {
                 Err(status)
             }
         };
-        let code = result.as_ref().err().map_or(Code::Ok, Status::code);
-        tracing::info!(
-            request_id = self.request_id,
-            interface = self.interface,
-            ?code,
-            micros
-        );
-        drop(self.guard);
+        self.code = result.as_ref().err().map_or(Code::Ok, Status::code);
         result
     }
 

@@ -20,8 +20,12 @@ pub enum Refusal {
     Engine(Error),
     /// No photograph of the call was accepted: each one's index and reason.
     Photographs(Vec<(usize, Rejection)>),
+    /// One photograph of several, by its field in the request.
+    Photograph(&'static str, Rejection),
     /// Too many calls wait already.
     Busy,
+    /// The call's time is up.
+    Late,
     /// A defect of ours; the details stay here.
     Panicked,
 }
@@ -79,8 +83,8 @@ impl Saying {
         }
     }
 
-    fn about(mut self, field: impl Into<String>) -> Self {
-        self.violations.push((field.into(), self.message.clone()));
+    fn about(mut self, field: impl Into<String>, description: String) -> Self {
+        self.violations.push((field.into(), description));
         self
     }
 
@@ -126,7 +130,17 @@ impl Refusal {
             Self::Engine(Error::Stopped(stopped)) => Saying::new(Code::Cancelled, "GIVEN_UP", stopped),
             Self::Engine(Error::Operator(error)) => operator_saying(error),
             Self::Photographs(rejected) => photographs_saying(rejected),
+            Self::Photograph(field, rejected) => {
+                let reason = rejection_reason(rejected).as_str_name();
+                Saying::new(Code::InvalidArgument, reason, rejected)
+                    .about(*field, format!("{reason}: {rejected}"))
+            }
             Self::Busy => Saying::new(Code::ResourceExhausted, "BUSY", "too many calls are waiting").retry(),
+            Self::Late => Saying::new(
+                Code::DeadlineExceeded,
+                "DEADLINE_EXCEEDED",
+                "the deadline passed before the call was done",
+            ),
             Self::Panicked => Saying::new(Code::Internal, "INTERNAL", "the call failed inside the server"),
         }
     }
@@ -153,11 +167,13 @@ fn photographs_saying(rejected: &[(usize, Rejection)]) -> Saying {
 
 fn request_saying(error: &RequestError) -> Saying {
     let (code, reason) = match error {
-        RequestError::Invalid { field, .. } => {
-            return Saying::new(Code::InvalidArgument, "INVALID_FIELD", error).about(*field);
-        }
-        RequestError::OverLimit { what, .. } => {
-            return Saying::new(Code::InvalidArgument, "OVER_LIMIT", error).about(*what);
+        RequestError::Invalid {
+            field,
+            expected,
+            received,
+        } => {
+            return Saying::new(Code::InvalidArgument, "INVALID_FIELD", error)
+                .about(*field, format!("expected {expected}, received {received}"));
         }
         RequestError::NoCollection => (Code::NotFound, "COLLECTION_NOT_FOUND"),
         RequestError::CollectionExists => (Code::AlreadyExists, "COLLECTION_EXISTS"),

@@ -110,7 +110,7 @@ impl RocksRecords {
             .chain([DEFAULT_COLUMN_FAMILY_NAME])
             .map(|name| ColumnFamilyDescriptor::new(name, family_options()));
         let db = DB::open_cf_descriptors(&options, path, families)
-            .map_err(|e| failed("opening the records", e))?;
+            .map_err(|e| if_locked(&e).unwrap_or_else(|| failed("opening the records", e)))?;
         Ok(Self {
             db,
             scanning: RwLock::new(()),
@@ -254,6 +254,19 @@ fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
     let mut end = prefix[..=last].to_vec();
     end[last] += 1;
     Some(end)
+}
+
+/// RocksDB says so in the text of the error only.
+fn if_locked(error: &rocksdb::Error) -> Option<crate::Error> {
+    let locked = error.kind() == rocksdb::ErrorKind::IOError && error.as_ref().contains("lock");
+    locked.then(|| {
+        OperatorError::Format {
+            what: "lock",
+            expected: "a data directory that no other process uses".to_owned(),
+            found: "another process at work in it".to_owned(),
+        }
+        .into()
+    })
 }
 
 fn failed(doing: &'static str, error: rocksdb::Error) -> crate::Error {

@@ -53,6 +53,10 @@ impl Image {
         match format {
             ImageFormat::Jpeg => jpeg::decode(photo, limits),
             ImageFormat::Png => {
+                // The decoder would call a row too long for it oversized metadata, so the header is asked first.
+                if let Some((width, height)) = png_size(photo) {
+                    check_size(width, height, limits)?;
+                }
                 let mut extras = image::Limits::no_limits();
                 extras.max_alloc = Some(PNG_EXTRAS_BYTES_MAX);
                 let decoder =
@@ -154,6 +158,13 @@ fn decode(
         Image::new(width as usize, height as usize, rgb),
         orientation,
     ))
+}
+
+/// Width and height as a PNG's header declares them; it comes right after the signature.
+fn png_size(png: &[u8]) -> Option<(u32, u32)> {
+    let header = png.get(8..24)?.strip_prefix(b"\0\0\0\rIHDR")?;
+    let number = |bytes: &[u8]| bytes.first_chunk().copied().map(u32::from_be_bytes);
+    Some((number(header)?, number(&header[4..])?))
 }
 
 fn check_size(width: u32, height: u32, limits: &Limits) -> Result<(), Rejection> {

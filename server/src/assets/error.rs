@@ -104,6 +104,18 @@ pub enum AssetsError {
         "no assets directory: expected --to, LIKENESS_ASSETS, LIKENESS_CACHE, XDG_CACHE_HOME or HOME, found none set"
     )]
     NoDirectory,
+    /// Nothing is where models or runtime are expected.
+    #[error(
+        "{what}: nothing at {path}; `likeness models fetch` obtains the default ones, {option} names others"
+    )]
+    Absent {
+        /// What is missing, for people.
+        what: &'static str,
+        /// Where it was looked for.
+        path: PathBuf,
+        /// The option that names another place.
+        option: &'static str,
+    },
     /// The file system said no.
     #[error("{doing} {path}: {source}")]
     File {

@@ -18,18 +18,18 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Asking a server")]
 pub struct Connection {
-    /// The server
+    /// Where the server listens
     #[arg(
         long,
         global = true,
         env = "LIKENESS_SERVER",
-        value_name = "URL",
-        default_value = "http://127.0.0.1:50051"
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:50051"
     )]
     server: String,
 
     /// Longest time to wait for an answer, in seconds
-    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
 }
 
@@ -37,23 +37,53 @@ impl Connection {
     /// Connects.
     ///
     /// # Errors
-    /// Not a URL, or nobody answers there.
+    /// No address, or nobody answers there.
     pub async fn open(&self) -> Result<Channel, Failure> {
-        let endpoint = Endpoint::from_shared(self.server.clone())
-            .map_err(|e| Failure::Usage(format!("--server {}: not a URL: {e}", self.server)))?;
+        let endpoint = endpoint(&self.server)?;
         let deadline = Duration::from_secs(self.timeout);
         let connecting = endpoint
             .connect_timeout(CONNECT_TIME_MAX)
             .timeout(deadline)
             .connect()
             .await;
-        connecting.map_err(|e| {
-            let source = std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string);
+        connecting.map_err(|error| {
+            // The innermost cause says the most ("connection refused").
+            let mut cause: &dyn std::error::Error = &error;
+            while let Some(inner) = cause.source() {
+                cause = inner;
+            }
             Failure::Unreachable(format!(
-                "{}: {source}; start one with `likeness serve`",
+                "{}: {cause}; `likeness serve` starts one, --server names another",
                 self.server
             ))
         })
+    }
+}
+
+/// `127.0.0.1:50051`, or the same as a URL, as `likeness serve` prints it.
+fn endpoint(server: &str) -> Result<Endpoint, Failure> {
+    let url = if server.contains("://") {
+        server.to_owned()
+    } else {
+        format!("http://{server}")
+    };
+    let refused = |expected: &str| Failure::Usage(format!("--server {server}: expected {expected}"));
+    // To speak plain HTTP to an https address would promise what is not kept.
+    if !url.starts_with("http://") {
+        return Err(refused("HOST:PORT or http://HOST:PORT; nothing is encrypted yet"));
+    }
+    let endpoint = Endpoint::from_shared(url).map_err(|_| refused("HOST:PORT, as in 127.0.0.1:50051"))?;
+    match endpoint.uri().port() {
+        Some(_) => Ok(endpoint),
+        None => Err(refused("a port, as in 127.0.0.1:50051")),
+    }
+}
+
+/// "1 face", "2 faces".
+pub fn counted(count: impl Into<u64>, one: &str, more: &str) -> String {
+    match count.into() {
+        1 => format!("1 {one}"),
+        n => format!("{n} {more}"),
     }
 }
 
@@ -70,7 +100,8 @@ pub fn block_on<T>(asking: impl Future<Output = Result<T, Failure>>) -> Result<T
         .block_on(asking)
 }
 
-/// Which face of a photograph is meant.
+/// Which face of a photograph is meant. The arguments say what the values do in one line, instead of clap's
+/// list of values, which makes every help text twice as long.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 pub enum FaceArgument {
     /// The only one; several are refused
@@ -157,4 +188,32 @@ pub fn unhex(text: &str) -> Option<Vec<u8>> {
         .chunks_exact(2)
         .map(|pair| u8::try_from(pair[0] * 16 + pair[1]).ok())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_taken_bare_or_as_the_server_prints_it() {
+        for server in [
+            "127.0.0.1:50051",
+            "http://127.0.0.1:50051",
+            "localhost:50051",
+            "[::1]:50051",
+        ] {
+            assert!(endpoint(server).is_ok(), "{server}");
+        }
+        for server in ["127.0.0.1", "http://localhost", "two words:1", ""] {
+            assert!(matches!(endpoint(server), Err(Failure::Usage(_))), "{server}");
+        }
+    }
+
+    #[test]
+    fn an_https_address_is_never_spoken_to_in_the_clear() {
+        assert!(matches!(
+            endpoint("https://127.0.0.1:50051"),
+            Err(Failure::Usage(_))
+        ));
+    }
 }

@@ -1,13 +1,13 @@
 //! `likeness collection`: making, reading, changing and erasing collections.
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use likeness_proto::v1;
 use likeness_proto::v1::collection_service_client::CollectionServiceClient;
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use super::Outcome;
-use super::client::{Connection, call_json, time_text};
+use super::client::{Connection, call_json, counted, time_text};
 use super::exit::Failure;
 
 const EXAMPLES: &str = "\
@@ -27,38 +27,45 @@ pub struct CollectionCommand {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make an empty collection
+    #[command(after_help = "Example:\n  likeness collection create visitors --bits 2048 --threshold 0.45")]
     Create {
         /// 1 to 64 bytes of A-Z a-z 0-9 _ . @ % # & -
         name: String,
         /// Template size: 256, 512, 1024 or 2048
         #[arg(long, default_value_t = 1024)]
         bits: u32,
-        /// Similarity from which two faces count as one person's, 0 to 1 [default: false accept rate 1e-4]
-        #[arg(long)]
+        /// Similarity at and above which two faces count as one person's, 0 to 1 [default: the embedder's at
+        /// a false accept rate of 1e-4]
+        #[arg(long, value_name = "SIMILARITY")]
         threshold: Option<f32>,
         /// Faces one person may have, 1 to 20
-        #[arg(long, default_value_t = 20)]
+        #[arg(long, value_name = "N", default_value_t = 20)]
         faces_per_person: u32,
     },
     /// Show one collection
+    #[command(after_help = "Example:\n  likeness collection get staff")]
     Get {
         /// Its name
         name: String,
     },
     /// List all collections
+    #[command(after_help = "Example:\n  likeness collection list --json")]
     List,
-    /// Change a collection's settings
+    /// Change a collection's threshold or faces per person
+    #[command(group(ArgGroup::new("change").args(["threshold", "faces_per_person"]).required(true).multiple(true)))]
+    #[command(after_help = "Example:\n  likeness collection update staff --threshold 0.5")]
     Update {
         /// Its name
         name: String,
-        /// Another default threshold, 0 to 1
-        #[arg(long)]
+        /// Another threshold, 0 to 1
+        #[arg(long, value_name = "SIMILARITY")]
         threshold: Option<f32>,
         /// Another limit, 1 to 20
-        #[arg(long)]
+        #[arg(long, value_name = "N")]
         faces_per_person: Option<u32>,
     },
     /// Erase a collection and everyone in it
+    #[command(after_help = "Example:\n  likeness collection delete visitors")]
     Delete {
         /// Its name
         name: String,
@@ -135,7 +142,8 @@ async fn delete(mut client: CollectionServiceClient<Channel>, name: String) -> R
     let request = v1::DeleteCollectionRequest { name: name.clone() };
     let reply = client.delete_collection(request).await?.into_inner();
     let json = json!({ "call": call_json(reply.call.as_ref()), "persons_erased": reply.persons_erased });
-    let text = format!("erased {name} and {} people\n", reply.persons_erased);
+    let people = counted(reply.persons_erased, "person", "people");
+    let text = format!("erased {name} and {people}\n");
     Ok(Outcome::done(json, text))
 }
 
@@ -145,13 +153,13 @@ fn line(c: &v1::Collection) -> String {
         n => format!(", {n} damaged"),
     };
     format!(
-        "{}: {} people, {} faces{damaged}; {} bits, threshold {:.3}, up to {} faces a person; made {}\n",
+        "{}: {}, {}{damaged}; {} bits, threshold {:.3}, up to {} a person; made {}\n",
         c.name,
-        c.persons,
-        c.faces,
+        counted(c.persons, "person", "people"),
+        counted(c.faces, "face", "faces"),
         c.bits,
         c.threshold,
-        c.faces_per_person_max,
+        counted(c.faces_per_person_max, "face", "faces"),
         time_text(c.created.as_ref()),
     )
 }

@@ -36,6 +36,7 @@ const PURGE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Show everything once: enrol, search, verify and erase real photographs, on a server of its own
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  likeness demo")]
 pub struct DemoCommand {
     /// Directory with the sample photographs [default: `photographs` in the assets directory]
     #[arg(long, value_name = "DIR")]
@@ -63,6 +64,7 @@ impl DemoCommand {
         let home = tempfile::tempdir()
             .map_err(|source| file("making a directory in", &std::env::temp_dir(), source))?;
         let (keys, data) = (home.path().join("keys"), home.path().join("data"));
+        self.models.resolve()?;
         println!("Likeness, a guided tour. Everything below goes over gRPC.\n");
         KeyStore::new(&keys, None).init(&data)?;
         say("made fresh keys and a fresh data directory", None);

@@ -21,7 +21,7 @@ Examples:
 Of each photograph the face nearest the centre is taken. Plain cosines are those of the features, which
 are never kept; the template's figures are those of a probe against stored bits, both ways round.";
 
-/// Measure accuracy on labelled photographs, DIR/<person>/<photograph>
+/// Measure accuracy on labelled photographs, DIR/PERSON/PHOTOGRAPH
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct EvalCommand {

@@ -66,6 +66,7 @@ impl Failure {
             },
             Self::Unreachable(_) => UNAVAILABLE,
             Self::Engine(Error::Photo(_) | Error::Request(_)) => DATA,
+            Self::Serve(ServeError::NotDrained(_) | ServeError::Transport(_)) => UNAVAILABLE,
             Self::Engine(_) | Self::Assets(_) | Self::Serve(_) => CONFIGURATION,
             Self::File { .. } => NOT_FOUND,
             Self::Usage(_) => USAGE,
@@ -107,7 +108,12 @@ fn refused(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Result {
     if let Some(info) = details.error_info() {
         write!(f, " [{}]", info.reason)?;
     }
-    for violation in details.bad_request().map_or(&[][..], |bad| &bad.field_violations) {
+    let violations = details.bad_request().map_or(&[][..], |bad| &bad.field_violations);
+    // Where the message names the field already, nothing is said twice.
+    for violation in violations
+        .iter()
+        .filter(|v| !status.message().contains(&v.description))
+    {
         write!(f, "\n  {}: {}", violation.field, violation.description)?;
     }
     if let Some(request) = details.request_info() {

@@ -14,9 +14,12 @@ use super::exit::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
-  likeness key init --keys /media/hsm/likeness --data /var/lib/likeness
-  likeness key rotate root --keys /media/hsm/likeness        # with the server stopped
-  likeness key rotate wrapping                               # while it serves
+  likeness key init --keys /media/keys/likeness --data /var/lib/likeness
+  likeness key rotate root --keys /media/keys/likeness        # with the server stopped
+  likeness key rotate wrapping                                # while it serves
+
+Without the keys the data are noise, for you as for anyone else: keep them on another device than the data,
+keep a copy in a safe, and never put both into the same backup.
 
 A lost root key, without a copy: the data cannot be read by anyone any more; start anew.
 A leaked root key: rotate the root key, then the wrapping key. Whoever has the leaked key and an old copy
@@ -33,12 +36,7 @@ pub struct KeyCommand {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make the keys of a new deployment
-    ///
-    /// Without these keys the data are noise, for you as for anyone else: keep them on another device
-    /// than the data, keep a copy in a safe, and never put both in the same backup.
-    #[command(
-        after_help = "Example:\n  likeness key init --keys /media/hsm/likeness --data /var/lib/likeness"
-    )]
+    #[command(after_help = EXAMPLES)]
     Init {
         #[command(flatten)]
         store: StoreArguments,

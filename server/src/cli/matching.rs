@@ -9,27 +9,28 @@ use likeness_proto::v1::matching_service_client::MatchingServiceClient;
 use serde_json::json;
 
 use super::Outcome;
-use super::client::{Connection, FaceArgument, call_json, face_json, photograph};
+use super::client::{Connection, FaceArgument, call_json, counted, face_json, photograph};
 use super::exit::Failure;
 
 /// Find out who is on a photograph (1:N)
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  likeness search staff door.jpg\n  likeness search staff group.jpg --face largest --top 3 --json"
+    after_help = "Examples:\n  likeness search staff door.jpg\n  likeness search staff group.jpg --face largest --top 3 --json\n\n\
+    Exit code 0 if somebody is found, 1 if nobody is."
 )]
 pub struct SearchCommand {
     /// The collection
     collection: String,
     /// The photograph; `-` reads it from standard input
     photograph: PathBuf,
-    /// Most people to show
-    #[arg(long, default_value_t = 5)]
+    /// Most people to show, 1 to 100
+    #[arg(long, value_name = "N", default_value_t = 5)]
     top: u32,
     /// Least similarity, 0 to 1 [default: the collection's threshold]
-    #[arg(long)]
+    #[arg(long, value_name = "SIMILARITY")]
     threshold: Option<f32>,
-    /// Which face of the photograph is meant
-    #[arg(long, value_enum, default_value_t)]
+    /// Which face of the photograph is meant: `only` refuses several, `largest` takes the largest box
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     face: FaceArgument,
 }
 
@@ -47,17 +48,15 @@ impl SearchCommand {
         let reply = client.search_persons(request).await?.into_inner();
         let mut text = String::new();
         for found in &reply.matches {
-            let _ = writeln!(
-                text,
-                "{:.3}  {}  {}",
-                found.similarity, found.person_id, found.name
-            );
+            let line = format!("{:.3}  {}  {}", found.similarity, found.person_id, found.name);
+            let _ = writeln!(text, "{}", line.trim_end());
         }
         if reply.matches.is_empty() {
             let _ = writeln!(
                 text,
-                "nobody at or above {:.3} among {} faces",
-                reply.threshold, reply.faces_searched
+                "nobody at or above {:.3} among {}",
+                reply.threshold,
+                counted(reply.faces_searched, "face", "faces")
             );
         }
         let json = json!({
@@ -79,7 +78,10 @@ impl SearchCommand {
 
 /// Check that a photograph shows the person of a PersonID (1:1)
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  likeness verify staff ada door.jpg && open-the-door")]
+#[command(
+    after_help = "Example:\n  likeness verify staff ada door.jpg && open-the-door\n\n\
+    Exit code 0 if it is the person, 1 if it is not; anything else means that the question was not answered."
+)]
 pub struct VerifyCommand {
     /// The collection
     collection: String,
@@ -88,10 +90,10 @@ pub struct VerifyCommand {
     /// The photograph; `-` reads it from standard input
     photograph: PathBuf,
     /// Least similarity, 0 to 1 [default: the collection's threshold]
-    #[arg(long)]
+    #[arg(long, value_name = "SIMILARITY")]
     threshold: Option<f32>,
-    /// Which face of the photograph is meant
-    #[arg(long, value_enum, default_value_t)]
+    /// Which face of the photograph is meant: `only` refuses several, `largest` takes the largest box
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     face: FaceArgument,
 }
 
@@ -130,11 +132,11 @@ pub struct CompareCommand {
     first: PathBuf,
     /// Another photograph
     second: PathBuf,
-    /// Least similarity, 0 to 1 [default: false accept rate 1e-4]
-    #[arg(long)]
+    /// Least similarity, 0 to 1 [default: the embedder's at a false accept rate of 1e-4]
+    #[arg(long, value_name = "SIMILARITY")]
     threshold: Option<f32>,
-    /// Which face of each photograph is meant
-    #[arg(long, value_enum, default_value_t)]
+    /// Which face of each photograph is meant: `only` refuses several, `largest` takes the largest box
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     face: FaceArgument,
 }
 
@@ -191,10 +193,10 @@ impl DetectCommand {
         let mut client = MatchingServiceClient::new(connection.open().await?);
         let reply = client.detect_faces(request).await?.into_inner();
         let mut text = format!(
-            "{} x {} px, {} faces\n",
+            "{} x {} px, {}\n",
             reply.width,
             reply.height,
-            reply.faces.len()
+            counted(reply.faces.len() as u64, "face", "faces")
         );
         for face in &reply.faces {
             let area = face.r#box.unwrap_or_default();

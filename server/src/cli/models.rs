@@ -11,6 +11,9 @@ use serde_json::json;
 
 /// Obtain, check and list models, runtime and sample photographs
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  likeness models fetch\n  likeness models verify\n  likeness models list"
+)]
 pub struct ModelsCommand {
     #[command(subcommand)]
     command: Command,
@@ -39,6 +42,7 @@ enum Command {
         assets: Option<PathBuf>,
     },
     /// List packages, files and licences
+    #[command(after_help = "Example:\n  likeness models list --json")]
     List {
         /// The assets directory [default: in the user's cache]
         #[arg(long, value_name = "DIR", env = "LIKENESS_ASSETS")]

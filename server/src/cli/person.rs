@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use likeness_proto::v1;
 use likeness_proto::v1::person_service_client::PersonServiceClient;
 use likeness_proto::v1::photograph_outcome::Outcome as Photo;
@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 
 use super::Outcome;
 use super::client::{
-    Connection, FaceArgument, call_json, face_json, hex, photograph, rejection_json, time_text,
+    Connection, FaceArgument, call_json, counted, face_json, hex, photograph, rejection_json, time_text,
 };
 use super::exit::Failure;
 
@@ -33,7 +33,7 @@ pub struct EnrollCommand {
     #[command(flatten)]
     photographs: Photographs,
     /// A name to show
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     name: String,
     /// A label; may be given several times
     #[arg(long = "tag", value_name = "TAG")]
@@ -48,8 +48,8 @@ struct Photographs {
     /// Photographs of the person; `-` reads one from standard input
     #[arg(required = true)]
     photographs: Vec<PathBuf>,
-    /// Which face of a photograph is meant
-    #[arg(long, value_enum, default_value_t)]
+    /// Which face of a photograph is meant: `only` refuses several, `largest` takes the largest box
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     face: FaceArgument,
     /// Refuse the whole call if any photograph is rejected
     #[arg(long)]
@@ -90,8 +90,16 @@ impl EnrollCommand {
     }
 }
 
-/// Read, change and reduce people
+const PERSON_EXAMPLES: &str = "\
+Examples:
+  likeness person list staff
+  likeness person get staff ada
+  likeness person update staff ada --name 'Ada King' --tag press --tag engineering
+  likeness person add-faces staff ada with-glasses.jpg";
+
+/// Show, list and change people; add and delete faces
 #[derive(Debug, Args)]
+#[command(after_help = PERSON_EXAMPLES)]
 pub struct PersonCommand {
     #[command(subcommand)]
     command: Command,
@@ -100,6 +108,7 @@ pub struct PersonCommand {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Show one person
+    #[command(after_help = "Example:\n  likeness person get staff ada")]
     Get {
         /// The collection
         collection: String,
@@ -107,14 +116,19 @@ enum Command {
         person_id: String,
     },
     /// List the people of a collection
+    #[command(after_help = "Example:\n  likeness person list staff --most 20")]
     List {
         /// The collection
         collection: String,
         /// Most people to list
-        #[arg(long, default_value_t = 1000)]
+        #[arg(long, value_name = "N", default_value_t = 1000)]
         most: usize,
     },
     /// Change a person's name or tags
+    #[command(group(ArgGroup::new("change").args(["name", "tags", "no_tags"]).required(true).multiple(true)))]
+    #[command(
+        after_help = "Examples:\n  likeness person update staff ada --name 'Ada King'\n  likeness person update staff ada --no-tags"
+    )]
     Update {
         /// The collection
         collection: String,
@@ -131,6 +145,7 @@ enum Command {
         no_tags: bool,
     },
     /// Add faces from more photographs
+    #[command(after_help = "Example:\n  likeness person add-faces staff ada new-portrait.jpg")]
     AddFaces {
         /// The collection
         collection: String,
@@ -140,6 +155,9 @@ enum Command {
         photographs: Photographs,
     },
     /// Delete faces, but never the last
+    #[command(
+        after_help = "Example:\n  likeness person delete-faces staff ada 0f0e0d0c0b0a09080706050403020100"
+    )]
     DeleteFaces {
         /// The collection
         collection: String,
@@ -225,8 +243,15 @@ impl PersonCommand {
     }
 }
 
+const DELETE_EXAMPLES: &str = "\
+Example:
+  likeness delete staff ada
+
+Nobody is asked again: when this returns, the key that could open the record is overwritten.";
+
 /// Erase a person: for good, and at once
 #[derive(Debug, Args)]
+#[command(after_help = DELETE_EXAMPLES)]
 pub struct DeleteCommand {
     /// The collection
     collection: String,
@@ -251,8 +276,8 @@ impl DeleteCommand {
             "receipt": receipt_json(&receipt),
         });
         let text = format!(
-            "{text}: {} faces; receipt {}, nonce {}\n",
-            reply.faces_erased,
+            "{text}: {}; receipt {}, nonce {}\n",
+            counted(reply.faces_erased, "face", "faces"),
             receipt.sequence,
             hex(&receipt.nonce)
         );
@@ -339,7 +364,8 @@ fn person_line(person: &v1::Person) -> String {
         [] => String::new(),
         tags => format!(", tags {}", tags.join(" ")),
     };
-    format!("{}{name}: {} faces{tags}\n", person.person_id, person.faces.len())
+    let faces = counted(person.faces.len() as u64, "face", "faces");
+    format!("{}{name}: {faces}{tags}\n", person.person_id)
 }
 
 fn person_text(person: &v1::Person) -> String {

@@ -14,13 +14,13 @@ use super::exit::Failure;
 
 const EXAMPLES: &str = "\
 Example:
-  likeness serve --keys /media/hsm/likeness --data /var/lib/likeness
+  likeness serve --keys /media/keys/likeness --data /var/lib/likeness
 
 SIGTERM or SIGINT: calls in flight are finished, then the server ends. The log goes to standard error;
 LIKENESS_LOG sets its level (error, warn, info, debug). It never holds a photograph, a template, a key or
 a PersonID.";
 
-/// Serve gRPC
+/// Start the server
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ServeCommand {
@@ -100,8 +100,9 @@ fn start_logging() {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
+        // Colours are for people; in a file or a journal they are noise.
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
 }
 

@@ -19,7 +19,7 @@ impl CollectionService for Service {
         &self,
         request: Request<CreateCollectionRequest>,
     ) -> Result<Response<CreateCollectionResponse>, Status> {
-        let mut call = self.begin("CreateCollection");
+        let mut call = self.begin("CreateCollection", &request);
         let answer = create(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -28,7 +28,7 @@ impl CollectionService for Service {
         &self,
         request: Request<GetCollectionRequest>,
     ) -> Result<Response<GetCollectionResponse>, Status> {
-        let mut call = self.begin("GetCollection");
+        let mut call = self.begin("GetCollection", &request);
         let answer = get(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -37,7 +37,7 @@ impl CollectionService for Service {
         &self,
         request: Request<ListCollectionsRequest>,
     ) -> Result<Response<ListCollectionsResponse>, Status> {
-        let mut call = self.begin("ListCollections");
+        let mut call = self.begin("ListCollections", &request);
         let answer = list(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -46,7 +46,7 @@ impl CollectionService for Service {
         &self,
         request: Request<UpdateCollectionRequest>,
     ) -> Result<Response<UpdateCollectionResponse>, Status> {
-        let mut call = self.begin("UpdateCollection");
+        let mut call = self.begin("UpdateCollection", &request);
         let answer = update(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -55,7 +55,7 @@ impl CollectionService for Service {
         &self,
         request: Request<DeleteCollectionRequest>,
     ) -> Result<Response<DeleteCollectionResponse>, Status> {
-        let mut call = self.begin("DeleteCollection");
+        let mut call = self.begin("DeleteCollection", &request);
         let answer = delete(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -65,7 +65,7 @@ async fn create(
     call: &mut Ongoing,
     request: CreateCollectionRequest,
 ) -> Result<CreateCollectionResponse, Refusal> {
-    let name = CollectionName::parse(&request.name)?;
+    let name = convert::in_field("name", CollectionName::parse(&request.name))?;
     let new = NewCollection {
         bits: convert::bits(request.bits)?,
         threshold: convert::threshold(request.threshold)?,
@@ -82,7 +82,7 @@ async fn create(
 }
 
 async fn get(call: &mut Ongoing, request: GetCollectionRequest) -> Result<GetCollectionResponse, Refusal> {
-    let name = CollectionName::parse(&request.name)?;
+    let name = convert::in_field("name", CollectionName::parse(&request.name))?;
     let collection = call.store(move |work, _| Ok(work.collection(&name)?)).await?;
     call.scheme(&collection);
     Ok(GetCollectionResponse {
@@ -98,7 +98,7 @@ async fn list(
     let items_max = convert::page_size(request.page_size)?;
     let after = match request.cursor.as_str() {
         "" => None,
-        cursor => Some(CollectionName::parse(cursor)?),
+        cursor => Some(convert::in_field("cursor", CollectionName::parse(cursor))?),
     };
     let page = call
         .store(move |work, _| {
@@ -118,7 +118,7 @@ async fn update(
     call: &mut Ongoing,
     request: UpdateCollectionRequest,
 ) -> Result<UpdateCollectionResponse, Refusal> {
-    let name = CollectionName::parse(&request.name)?;
+    let name = convert::in_field("name", CollectionName::parse(&request.name))?;
     let threshold = convert::threshold(request.threshold)?;
     let collection = call
         .store(move |work, call| {
@@ -139,7 +139,7 @@ async fn delete(
     call: &mut Ongoing,
     request: DeleteCollectionRequest,
 ) -> Result<DeleteCollectionResponse, Refusal> {
-    let name = CollectionName::parse(&request.name)?;
+    let name = convert::in_field("name", CollectionName::parse(&request.name))?;
     let erased = call
         .store(move |work, call| Ok(work.engine.delete_collection(&work.account, &name, call)?))
         .await?;

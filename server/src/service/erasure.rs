@@ -18,7 +18,7 @@ impl ErasureService for Service {
         &self,
         request: Request<GetErasureReceiptRequest>,
     ) -> Result<Response<GetErasureReceiptResponse>, Status> {
-        let mut call = self.begin("GetErasureReceipt");
+        let mut call = self.begin("GetErasureReceipt", &request);
         let answer = get(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -27,16 +27,16 @@ impl ErasureService for Service {
         &self,
         request: Request<ListErasureReceiptsRequest>,
     ) -> Result<Response<ListErasureReceiptsResponse>, Status> {
-        let mut call = self.begin("ListErasureReceipts");
+        let mut call = self.begin("ListErasureReceipts", &request);
         let answer = list(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
 
     async fn get_erasure_status(
         &self,
-        _: Request<GetErasureStatusRequest>,
+        request: Request<GetErasureStatusRequest>,
     ) -> Result<Response<GetErasureStatusResponse>, Status> {
-        let mut call = self.begin("GetErasureStatus");
+        let mut call = self.begin("GetErasureStatus", &request);
         let answer = status(&mut call).await;
         call.finish(answer)
     }

@@ -22,9 +22,9 @@ impl KeyService for Service {
 
     async fn rotate_wrapping_key(
         &self,
-        _: Request<RotateWrappingKeyRequest>,
+        request: Request<RotateWrappingKeyRequest>,
     ) -> Result<Response<Self::RotateWrappingKeyStream>, Status> {
-        let mut call = self.begin("RotateWrappingKey");
+        let mut call = self.begin("RotateWrappingKey", &request);
         let (progress, stream) = mpsc::channel(PROGRESS_WAITING_MAX);
         // The rotation goes on when the client goes away: half a rotation helps nobody.
         tokio::spawn(async move {
@@ -51,7 +51,7 @@ impl KeyService for Service {
         &self,
         request: Request<DestroyKeyGroupRequest>,
     ) -> Result<Response<DestroyKeyGroupResponse>, Status> {
-        let mut call = self.begin("DestroyKeyGroup");
+        let mut call = self.begin("DestroyKeyGroup", &request);
         let answer = destroy(&mut call, request.into_inner()).await;
         call.finish(answer)
     }

@@ -1,6 +1,6 @@
 //! Detecting, comparing, verifying and searching: nothing here is kept.
 
-use likeness_engine::CollectionName;
+use likeness_engine::{CollectionName, Error, Step};
 use likeness_proto::v1::matching_service_server::MatchingService;
 use likeness_proto::v1::{
     CompareFacesRequest, CompareFacesResponse, DetectFacesRequest, DetectFacesResponse, SearchPersonsRequest,
@@ -18,7 +18,7 @@ impl MatchingService for Service {
         &self,
         request: Request<DetectFacesRequest>,
     ) -> Result<Response<DetectFacesResponse>, Status> {
-        let mut call = self.begin("DetectFaces");
+        let mut call = self.begin("DetectFaces", &request);
         let answer = detect(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -27,7 +27,7 @@ impl MatchingService for Service {
         &self,
         request: Request<CompareFacesRequest>,
     ) -> Result<Response<CompareFacesResponse>, Status> {
-        let mut call = self.begin("CompareFaces");
+        let mut call = self.begin("CompareFaces", &request);
         let answer = compare(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -36,7 +36,7 @@ impl MatchingService for Service {
         &self,
         request: Request<VerifyPersonRequest>,
     ) -> Result<Response<VerifyPersonResponse>, Status> {
-        let mut call = self.begin("VerifyPerson");
+        let mut call = self.begin("VerifyPerson", &request);
         let answer = verify(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -45,7 +45,7 @@ impl MatchingService for Service {
         &self,
         request: Request<SearchPersonsRequest>,
     ) -> Result<Response<SearchPersonsResponse>, Status> {
-        let mut call = self.begin("SearchPersons");
+        let mut call = self.begin("SearchPersons", &request);
         let answer = search(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -71,7 +71,15 @@ async fn compare(call: &mut Ongoing, request: CompareFacesRequest) -> Result<Com
     let threshold = convert::threshold(request.threshold)?;
     call.compute(move |work, call| {
         let threshold = threshold.unwrap_or(work.engine.calibration().far_1e4);
-        let (similarity, first, second) = work.engine.compare(&first, &second, choose, call)?;
+        let compared = work.engine.compare(&first, &second, choose, call);
+        let (similarity, first, second) = compared.map_err(|error| match error {
+            Error::Photo(rejected) => {
+                // Photographs are rejected before they are embedded: if one was, it was the first.
+                let embedded = call.steps().iter().any(|(step, _)| *step == Step::Embed);
+                Refusal::Photograph(if embedded { "second" } else { "first" }, rejected)
+            }
+            other => other.into(),
+        })?;
         Ok(CompareFacesResponse {
             call: None,
             similarity,

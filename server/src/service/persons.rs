@@ -22,7 +22,7 @@ impl PersonService for Service {
         &self,
         request: Request<EnrollPersonRequest>,
     ) -> Result<Response<EnrollPersonResponse>, Status> {
-        let mut call = self.begin("EnrollPerson");
+        let mut call = self.begin("EnrollPerson", &request);
         let answer = enroll(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -31,7 +31,7 @@ impl PersonService for Service {
         &self,
         request: Request<AddFacesRequest>,
     ) -> Result<Response<AddFacesResponse>, Status> {
-        let mut call = self.begin("AddFaces");
+        let mut call = self.begin("AddFaces", &request);
         let answer = add_faces(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -40,7 +40,7 @@ impl PersonService for Service {
         &self,
         request: Request<GetPersonRequest>,
     ) -> Result<Response<GetPersonResponse>, Status> {
-        let mut call = self.begin("GetPerson");
+        let mut call = self.begin("GetPerson", &request);
         let answer = get(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -49,7 +49,7 @@ impl PersonService for Service {
         &self,
         request: Request<ListPersonsRequest>,
     ) -> Result<Response<ListPersonsResponse>, Status> {
-        let mut call = self.begin("ListPersons");
+        let mut call = self.begin("ListPersons", &request);
         let answer = list(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -58,7 +58,7 @@ impl PersonService for Service {
         &self,
         request: Request<UpdatePersonRequest>,
     ) -> Result<Response<UpdatePersonResponse>, Status> {
-        let mut call = self.begin("UpdatePerson");
+        let mut call = self.begin("UpdatePerson", &request);
         let answer = update(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -67,7 +67,7 @@ impl PersonService for Service {
         &self,
         request: Request<DeleteFacesRequest>,
     ) -> Result<Response<DeleteFacesResponse>, Status> {
-        let mut call = self.begin("DeleteFaces");
+        let mut call = self.begin("DeleteFaces", &request);
         let answer = delete_faces(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -76,7 +76,7 @@ impl PersonService for Service {
         &self,
         request: Request<DeletePersonRequest>,
     ) -> Result<Response<DeletePersonResponse>, Status> {
-        let mut call = self.begin("DeletePerson");
+        let mut call = self.begin("DeletePerson", &request);
         let answer = delete(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -85,7 +85,7 @@ impl PersonService for Service {
         &self,
         request: Request<EraseEverywhereRequest>,
     ) -> Result<Response<EraseEverywhereResponse>, Status> {
-        let mut call = self.begin("EraseEverywhere");
+        let mut call = self.begin("EraseEverywhere", &request);
         let answer = erase_everywhere(&mut call, request.into_inner()).await;
         call.finish(answer)
     }

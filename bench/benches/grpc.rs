@@ -1,0 +1,322 @@
+//! The calls of the main path over gRPC on loopback, to the server as it is deployed, and the same calls
+//! in process: what the network's side costs.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use criterion::{BatchSize, Criterion};
+use likeness_bench::figures::Figures;
+use likeness_bench::turns::Turns;
+use likeness_bench::{COLLECTION, assets, criterion, measures_all};
+use likeness_engine::{Call, Choose, CollectionRef, Engine, PersonId, Profile, Query};
+use likeness_proto::v1::matching_service_client::MatchingServiceClient;
+use likeness_proto::v1::person_service_client::PersonServiceClient;
+use likeness_proto::v1::{
+    DeletePersonRequest, EnrollPersonRequest, Photograph, SearchPersonsRequest, VerifyPersonRequest,
+};
+use likeness_server::config::{ModelFiles, ServeConfig};
+use likeness_server::{ServeError, serve};
+use tokio::net::TcpListener;
+use tokio::runtime::{self, Runtime};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::transport::{Channel, Endpoint};
+
+/// gRPC may add so many milliseconds to a call.
+const ADDED_MS_MAX: f64 = 0.5;
+/// Rounds in which every call is made over gRPC and in process.
+const ROUNDS: usize = 200;
+/// People in the collection from the beginning, so that a search has somebody to compare with.
+const PEOPLE: u32 = 100;
+/// People a search answers.
+const TOP_K: usize = 5;
+/// The person that is looked for and never deleted.
+const KNOWN: &str = "person-0";
+
+const FINE: &str = "the server answered such a call before";
+
+fn main() {
+    let mut criterion = criterion();
+    let (folder, engine) = likeness_bench::engine();
+    let engine = Arc::new(engine);
+    let photo = assets::photograph();
+    let server = Serving::start(folder.path(), Arc::clone(&engine));
+    let remote = Remote::connect(server.address, photo.clone());
+    let direct = Direct {
+        collection: likeness_bench::collection(&engine),
+        engine,
+        photo,
+    };
+    (0..PEOPLE).for_each(|number| direct.enrol(&format!("person-{number}")));
+    measure(&mut criterion, "grpc", &remote);
+    measure(&mut criterion, "in process", &direct);
+    criterion.final_summary();
+    if measures_all() {
+        figures(&remote, &direct);
+    }
+    drop(remote);
+    server.stop();
+}
+
+/// The main path, however it is reached.
+trait Calls {
+    fn enrol(&self, id: &str);
+    fn search(&self);
+    fn verify(&self);
+    fn delete(&self, id: &str);
+}
+
+fn measure(criterion: &mut Criterion, how: &str, calls: &dyn Calls) {
+    let mut group = criterion.benchmark_group(how);
+    let mut new = ids("enrolled");
+    group.bench_function("enrol", |b| {
+        b.iter_batched(&mut new, |id| calls.enrol(&id), BatchSize::SmallInput);
+    });
+    group.bench_function("search", |b| b.iter(|| calls.search()));
+    group.bench_function("verify", |b| b.iter(|| calls.verify()));
+    // Whoever is deleted is enrolled before, and that takes longer.
+    group.sample_size(10);
+    let mut new = ids("deleted");
+    group.bench_function("delete", |b| {
+        let enrolled = || {
+            let id = new();
+            calls.enrol(&id);
+            id
+        };
+        b.iter_batched(enrolled, |id| calls.delete(&id), BatchSize::NumIterations(32));
+    });
+    group.finish();
+}
+
+/// PersonIDs that nobody has yet.
+fn ids(what: &str) -> impl FnMut() -> String {
+    static SERIES: AtomicU32 = AtomicU32::new(0);
+    numbered(format!("{what}-{}", SERIES.fetch_add(1, Ordering::Relaxed)))
+}
+
+/// Every call over gRPC and in process, in turn; each round deletes whom it enrols.
+fn figures(remote: &dyn Calls, direct: &dyn Calls) {
+    let [mut new_there, mut old_there] = [(); 2].map(|()| numbered("remote".to_owned()));
+    let [mut new_here, mut old_here] = [(); 2].map(|()| numbered("direct".to_owned()));
+    let turns = Turns::take(
+        ROUNDS,
+        [
+            &mut || remote.enrol(&new_there()),
+            &mut || direct.enrol(&new_here()),
+            &mut || remote.search(),
+            &mut || direct.search(),
+            &mut || remote.verify(),
+            &mut || direct.verify(),
+            &mut || remote.delete(&old_there()),
+            &mut || direct.delete(&old_here()),
+        ],
+    );
+    let mut figures = Figures::new(
+        "grpc",
+        "Calls over gRPC on loopback, beside the same calls in process",
+    );
+    for (n, call) in ["enrol", "search", "verify", "delete"].into_iter().enumerate() {
+        let (remote, direct) = (turns.p50(2 * n) * 1e3, turns.p50(2 * n + 1) * 1e3);
+        figures.add(format!("{call} over gRPC, p50"), remote, "ms");
+        figures.add(format!("{call} in process, p50"), direct, "ms");
+        figures
+            .add(format!("{call}: gRPC adds at p50"), remote - direct, "ms")
+            .goal_max = Some(ADDED_MS_MAX);
+    }
+    figures.finish();
+}
+
+/// The same names in the same order, each time it is made.
+fn numbered(prefix: String) -> impl FnMut() -> String {
+    let mut numbers = 0u64..;
+    move || format!("{prefix}-{}", numbers.next().expect("endless"))
+}
+
+/// The calls in process.
+struct Direct {
+    engine: Arc<Engine>,
+    collection: CollectionRef,
+    photo: Vec<u8>,
+}
+
+impl Direct {
+    fn query(&self, call: &mut Call) -> Query {
+        let query = self
+            .engine
+            .query(&self.collection, &self.photo, Choose::Only, call);
+        query.expect(FINE).0
+    }
+}
+
+impl Calls for Direct {
+    fn enrol(&self, id: &str) {
+        let call = &mut Call::default();
+        let face = self
+            .engine
+            .new_face(&self.collection, &self.photo, Choose::Only, call);
+        let (face, _) = face.expect(FINE);
+        self.engine
+            .enroll(
+                &self.collection,
+                &person(id),
+                Profile::default(),
+                vec![face],
+                call,
+            )
+            .expect(FINE);
+    }
+
+    fn search(&self) {
+        let call = &mut Call::default();
+        let query = self.query(call);
+        let found = self
+            .engine
+            .search(&self.collection, &query, TOP_K, self.collection.threshold(), call);
+        assert_eq!(found.expect(FINE).len(), TOP_K);
+    }
+
+    fn verify(&self) {
+        let call = &mut Call::default();
+        let query = self.query(call);
+        let found = self.engine.verify(&self.collection, &person(KNOWN), &query, call);
+        assert!(found.expect(FINE).similarity >= self.collection.threshold());
+    }
+
+    fn delete(&self, id: &str) {
+        let erased = self
+            .engine
+            .delete_person(&self.collection, &person(id), &mut Call::default());
+        assert_eq!(erased.expect(FINE), 1);
+    }
+}
+
+fn person(id: &str) -> PersonId {
+    PersonId::parse(id).expect("letters, digits and hyphens")
+}
+
+/// The calls over gRPC, by a client with a connection and a thread of its own.
+struct Remote {
+    runtime: Runtime,
+    persons: PersonServiceClient<Channel>,
+    matching: MatchingServiceClient<Channel>,
+    photo: Vec<u8>,
+}
+
+impl Remote {
+    fn connect(address: SocketAddr, photo: Vec<u8>) -> Self {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("threads can be made");
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
+        let channel = runtime.block_on(endpoint.connect()).expect("the server listens");
+        Self {
+            runtime,
+            persons: PersonServiceClient::new(channel.clone()),
+            matching: MatchingServiceClient::new(channel),
+            photo,
+        }
+    }
+
+    fn photograph(&self) -> Photograph {
+        Photograph {
+            data: self.photo.clone(),
+        }
+    }
+}
+
+impl Calls for Remote {
+    fn enrol(&self, id: &str) {
+        let request = EnrollPersonRequest {
+            collection: COLLECTION.to_owned(),
+            person_id: id.to_owned(),
+            photographs: vec![self.photograph()],
+            ..Default::default()
+        };
+        let mut client = self.persons.clone();
+        let reply = self.runtime.block_on(client.enroll_person(request));
+        assert!(reply.expect(FINE).into_inner().person.is_some());
+    }
+
+    fn search(&self) {
+        let request = SearchPersonsRequest {
+            collection: COLLECTION.to_owned(),
+            photograph: Some(self.photograph()),
+            top_k: TOP_K as u32,
+            ..Default::default()
+        };
+        let mut client = self.matching.clone();
+        let reply = self.runtime.block_on(client.search_persons(request));
+        assert_eq!(reply.expect(FINE).into_inner().matches.len(), TOP_K);
+    }
+
+    fn verify(&self) {
+        let request = VerifyPersonRequest {
+            collection: COLLECTION.to_owned(),
+            person_id: KNOWN.to_owned(),
+            photograph: Some(self.photograph()),
+            ..Default::default()
+        };
+        let mut client = self.matching.clone();
+        let reply = self.runtime.block_on(client.verify_person(request));
+        assert!(reply.expect(FINE).into_inner().same_person);
+    }
+
+    fn delete(&self, id: &str) {
+        let request = DeletePersonRequest {
+            collection: COLLECTION.to_owned(),
+            person_id: id.to_owned(),
+        };
+        let mut client = self.persons.clone();
+        let reply = self.runtime.block_on(client.delete_person(request));
+        assert_eq!(reply.expect(FINE).into_inner().faces_erased, 1);
+    }
+}
+
+/// The server as the program starts it, on a free port and on threads of its own.
+struct Serving {
+    address: SocketAddr,
+    runtime: Runtime,
+    shutdown: oneshot::Sender<()>,
+    served: JoinHandle<Result<(), ServeError>>,
+}
+
+impl Serving {
+    fn start(folder: &Path, engine: Arc<Engine>) -> Self {
+        let runtime = Runtime::new().expect("threads can be made");
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"));
+        let listener = listener.expect("loopback has a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let config = ServeConfig {
+            listen: address,
+            data: folder.join("data"),
+            keys: folder.join("keys"),
+            models: ModelFiles {
+                models: None,
+                runtime: None,
+            },
+            workers: None,
+            queue: 128,
+            call_seconds: 60,
+            drain_seconds: 30,
+            plaintext_off_loopback: false,
+        };
+        let (shutdown, shut_down) = oneshot::channel();
+        let served = runtime.spawn(async move {
+            // A sender that is gone ends it too.
+            serve(&config, engine, listener, async { drop(shut_down.await) }).await
+        });
+        Self {
+            address,
+            runtime,
+            shutdown,
+            served,
+        }
+    }
+
+    fn stop(self) {
+        self.shutdown.send(()).expect("the server still runs");
+        let served = self.runtime.block_on(self.served);
+        served.expect("it does not panic").expect("it drains");
+    }
+}

@@ -1,0 +1,59 @@
+//! What the `bench` crate measures and nobody else should use: no part of the engine's API.
+
+use crate::gallery::index::Index;
+use crate::template::{Bits, Probe, Template};
+
+pub use crate::pipeline::stages::{Aligned, RawModel, Stages};
+
+/// An index of random templates, one a person.
+pub struct RandomFaces {
+    index: Index,
+    bits: Bits,
+    numbers: Numbers,
+}
+
+impl RandomFaces {
+    /// An empty one. The same seed gives the same templates and probes.
+    pub fn new(bits: Bits, seed: u64) -> Self {
+        Self {
+            index: Index::new(bits),
+            bits,
+            numbers: Numbers(seed),
+        }
+    }
+
+    /// Adds faces until there are so many.
+    pub fn grow_to(&mut self, faces: u32) {
+        for person in self.index.len() as u32..faces {
+            let words = (0..self.bits.words()).map(|_| self.numbers.next());
+            self.index.insert(person, &Template::from_words(words));
+        }
+    }
+
+    /// A face to look for.
+    pub fn probe(&mut self) -> Probe {
+        let values: Vec<i8> = (0..self.bits.get())
+            .map(|_| (self.numbers.next() % 255) as u8)
+            .map(|value| i8::try_from(i16::from(value) - 127).expect("-127 to 127"))
+            .collect();
+        Probe::from_values(&values)
+    }
+
+    /// An exact search; answers how many it found.
+    pub fn search(&self, probe: &Probe, top_k: usize) -> usize {
+        self.index.top(probe, top_k, -1.0).len()
+    }
+}
+
+/// SplitMix64: every seed a different sequence, good enough for templates that resemble nobody.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+}

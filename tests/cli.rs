@@ -1,0 +1,621 @@
+//! The command line: every command, for people and for scripts, and what each exit code means.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::support::child::{Child, Home, Program, likeness};
+use crate::support::pictures::{astronaut_small, plain, png, sample, tiny};
+use crate::support::{PATIENCE, asset, directory};
+
+/// A sample photograph's path.
+fn photo(name: &str) -> String {
+    asset("photographs").join(name).display().to_string()
+}
+
+/// Runs a command twice: for people and for scripts. The second may differ in what it finds.
+fn both(server: &Child, arguments: &[&str], code: i32) -> (String, Value) {
+    let words = server.ask(arguments).expect(code).stdout;
+    let json = server.ask(&[&["--json"], arguments].concat()).expect(code).json();
+    (words, json)
+}
+
+fn assert_call(json: &Value) {
+    assert_eq!(
+        json["call"]["request_id"].as_str().map(str::len),
+        Some(32),
+        "{json}"
+    );
+    assert!(json["call"]["scheme"].is_string(), "{json}");
+    assert!(json["call"]["step_micros"].is_object(), "{json}");
+}
+
+/// Every command, with the words that lead to it.
+const COMMANDS: [&[&str]; 28] = [
+    &["serve"],
+    &["collection"],
+    &["collection", "create"],
+    &["collection", "get"],
+    &["collection", "list"],
+    &["collection", "update"],
+    &["collection", "delete"],
+    &["enroll"],
+    &["search"],
+    &["verify"],
+    &["compare"],
+    &["detect"],
+    &["person"],
+    &["person", "get"],
+    &["person", "list"],
+    &["person", "update"],
+    &["person", "add-faces"],
+    &["person", "delete-faces"],
+    &["delete"],
+    &["key"],
+    &["key", "init"],
+    &["models"],
+    &["models", "fetch"],
+    &["models", "verify"],
+    &["models", "list"],
+    &["eval"],
+    &["demo"],
+    &[],
+];
+
+#[test]
+fn every_command_explains_itself_with_an_example() {
+    for command in COMMANDS {
+        let program = Program::run(&[command, &["--help"]].concat()).expect(0);
+        let example = format!("  likeness {}", command.join(" "));
+        assert!(
+            program.stdout.contains(example.trim_end()) && program.stdout.contains("Usage:"),
+            "{command:?} has no example: {}",
+            program.stdout
+        );
+        assert_eq!(program.stderr, "");
+    }
+}
+
+#[test]
+fn the_list_of_commands_above_is_whole() {
+    let mut parents: Vec<&[&str]> = COMMANDS.iter().copied().filter(|c| c.is_empty()).collect();
+    parents.extend([&["collection"][..], &["person"], &["key"], &["models"]]);
+    for parent in parents {
+        let help = Program::run(&[parent, &["--help"]].concat()).expect(0).stdout;
+        let listed = help
+            .split("Commands:\n")
+            .nth(1)
+            .expect("commands")
+            .split("\n\n")
+            .next()
+            .unwrap();
+        for line in listed.lines() {
+            let name = line.split_whitespace().next().expect("a name");
+            let command = [parent, &[name]].concat();
+            assert!(name == "help" || COMMANDS.contains(&&command[..]), "{command:?}");
+        }
+    }
+}
+
+#[test]
+fn wrong_arguments_are_the_callers_mistake() {
+    for arguments in [
+        &[][..],
+        &["unknown"],
+        &["enroll"],
+        &["enroll", "staff", "ada"],
+        &["search", "staff", "x.jpg", "--top", "many"],
+        &["detect", "x.jpg", "--face", "middle"],
+        &["--server", "not a url", "collection", "list"],
+        &["serve"],
+        &["person", "update", "staff", "ada", "--tag", "x", "--no-tags"],
+    ] {
+        let program = Program::run(arguments).expect(64);
+        assert!(!program.stderr.is_empty(), "{arguments:?}");
+    }
+    let home = Home::new().with(&["--listen", "0.0.0.0:0"]);
+    let mut command = likeness();
+    command
+        .args(["serve", "--listen", "0.0.0.0:0", "--keys"])
+        .arg(home.keys());
+    let program = Program::finish(command.arg("--data").arg(home.data()), &[]).expect(64);
+    assert!(
+        program.stderr.contains("expected a loopback address"),
+        "{program:?}"
+    );
+    assert!(
+        Program::run(&["--version"])
+            .expect(0)
+            .stdout
+            .starts_with("likeness ")
+    );
+}
+
+#[test]
+fn a_server_that_is_not_there_is_said_so() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let program = Program::run(&["--server", &url, "collection", "list"]).expect(69);
+    assert!(program.stderr.contains("likeness serve"), "{program:?}");
+    let error = &Program::run(&["--json", "--server", &url, "collection", "list"])
+        .expect(69)
+        .json()["error"];
+    assert_eq!(error["exit_code"], 69);
+}
+
+#[test]
+fn collections_are_made_shown_changed_and_erased() {
+    let home = Home::new();
+    let server = home.serve();
+    let arguments = [
+        "collection",
+        "create",
+        "staff",
+        "--bits",
+        "512",
+        "--threshold",
+        "0.5",
+    ];
+    let made = server.ask(&arguments).expect(0).stdout;
+    assert!(
+        made.contains("staff") && made.contains("512 bits") && made.contains("0.500"),
+        "{made}"
+    );
+    let taken = server
+        .ask(&["--json", "collection", "create", "staff"])
+        .expect(73)
+        .json();
+    assert_eq!(taken["error"]["reason"], "COLLECTION_EXISTS");
+    assert_eq!(taken["error"]["grpc_code"], "AlreadyExists");
+    assert_eq!(taken["error"]["request_id"].as_str().map(str::len), Some(32));
+    server.ask(&["collection", "create", "visitors"]).expect(0);
+
+    let (words, json) = both(&server, &["collection", "get", "staff"], 0);
+    assert!(words.contains("0 people, 0 faces"), "{words}");
+    assert_call(&json);
+    assert_eq!(json["collection"]["bits"], 512);
+    let (words, json) = both(&server, &["collection", "list"], 0);
+    assert_eq!(words.lines().count(), 2);
+    assert_eq!(json["collections"][1]["name"], "visitors");
+    let (_, json) = both(
+        &server,
+        &["collection", "update", "staff", "--faces-per-person", "3"],
+        0,
+    );
+    assert_eq!(json["collection"]["faces_per_person_max"], 3);
+    assert_eq!(json["collection"]["threshold"], 0.5);
+    let gone = server.ask(&["collection", "delete", "staff"]).expect(0).stdout;
+    assert!(gone.contains("erased staff and 0 people"), "{gone}");
+    let gone = server
+        .ask(&["--json", "collection", "delete", "visitors"])
+        .expect(0)
+        .json();
+    assert_eq!(gone["persons_erased"], 0);
+    server.ask(&["collection", "get", "staff"]).expect(66);
+}
+
+#[test]
+fn people_are_enrolled_shown_changed_and_erased() {
+    let home = Home::new();
+    let server = home.serve();
+    server.ask(&["collection", "create", "staff"]).expect(0);
+    let (obama, obama3) = (photo("obama.jpg"), photo("obama3.jpg"));
+    let enrolled = server.ask(&[
+        "--json",
+        "enroll",
+        "staff",
+        "barack",
+        &obama,
+        &obama3,
+        "--name",
+        "Barack Obama",
+        "--tag",
+        "president",
+        "--consent",
+        "door access",
+    ]);
+    let json = enrolled.expect(0).json();
+    assert_call(&json);
+    assert_eq!(
+        json["person"]["faces"].as_array().map(Vec::len),
+        Some(2),
+        "{json}"
+    );
+    let words = server
+        .ask(&["enroll", "staff", "joe", &photo("biden.jpg")])
+        .expect(0)
+        .stdout;
+    assert!(words.contains("joe"), "{words}");
+
+    let (words, json) = both(&server, &["person", "get", "staff", "barack"], 0);
+    assert!(
+        words.contains("Barack Obama") && words.contains("door access"),
+        "{words}"
+    );
+    assert_eq!(json["person"]["tags"][0], "president");
+    assert_eq!(json["person"]["consent"]["of_age_or_parental"], true);
+    let (words, json) = both(&server, &["person", "list", "staff"], 0);
+    assert!(words.contains("barack") && words.contains("joe"), "{words}");
+    assert_eq!(json["persons"].as_array().map(Vec::len), Some(2), "{json}");
+    let (_, json) = both(&server, &["person", "list", "staff", "--most", "1"], 0);
+    assert_eq!(json["persons"].as_array().map(Vec::len), Some(1), "{json}");
+
+    let (_, json) = both(
+        &server,
+        &[
+            "person",
+            "update",
+            "staff",
+            "joe",
+            "--name",
+            "Joe Biden",
+            "--tag",
+            "vice",
+        ],
+        0,
+    );
+    assert_eq!(
+        (&json["person"]["name"], &json["person"]["tags"][0]),
+        (&"Joe Biden".into(), &"vice".into())
+    );
+    let (_, json) = both(&server, &["person", "update", "staff", "joe", "--no-tags"], 0);
+    assert_eq!(json["person"]["tags"].as_array().map(Vec::len), Some(0));
+    assert_eq!(json["person"]["name"], "Joe Biden");
+
+    let added = server.ask(&[
+        "--json",
+        "person",
+        "add-faces",
+        "staff",
+        "barack",
+        &photo("obama2.jpg"),
+    ]);
+    let json = added.expect(0).json();
+    let faces = json["person"]["faces"].as_array().expect("faces");
+    assert_eq!(faces.len(), 3);
+    let ids: Vec<_> = faces
+        .iter()
+        .map(|face| face["face_id"].as_str().expect("an id"))
+        .collect();
+    server
+        .ask(&["person", "delete-faces", "staff", "barack", ids[0]])
+        .expect(0);
+    let json = server
+        .ask(&["--json", "person", "delete-faces", "staff", "barack", ids[1]])
+        .expect(0)
+        .json();
+    assert_eq!(json["person"]["faces"].as_array().map(Vec::len), Some(1));
+    let last = server
+        .ask(&["person", "delete-faces", "staff", "barack", ids[2]])
+        .expect(65);
+    assert!(
+        last.stderr.contains("delete the person instead [LAST_FACE]"),
+        "{last:?}"
+    );
+
+    let words = server.ask(&["delete", "staff", "joe"]).expect(0).stdout;
+    assert!(words.contains("erased joe from staff: 1 face\n"), "{words}");
+    let json = server
+        .ask(&["--json", "delete", "staff", "barack"])
+        .expect(0)
+        .json();
+    assert_eq!(json["faces_erased"], 1);
+    assert_call(&json);
+    for command in [
+        &["person", "get", "staff", "joe"][..],
+        &["delete", "staff", "joe"],
+    ] {
+        server.ask(command).expect(66);
+    }
+}
+
+#[test]
+fn matching_says_whether_what_was_asked_is_so() {
+    let home = Home::new();
+    let server = home.serve();
+    server.ask(&["collection", "create", "staff"]).expect(0);
+    let (obama, obama2, biden) = (photo("obama.jpg"), photo("obama2.jpg"), photo("biden.jpg"));
+    server
+        .ask(&["enroll", "staff", "barack", &obama, "--name", "Barack Obama"])
+        .expect(0);
+
+    let (words, json) = both(&server, &["search", "staff", &obama2], 0);
+    assert!(words.contains("barack  Barack Obama"), "{words}");
+    assert_call(&json);
+    assert_eq!(json["matches"][0]["person_id"], "barack");
+    assert!(
+        json["matches"][0]["similarity"].as_f64().is_some_and(|s| s > 0.6),
+        "{json}"
+    );
+    assert_eq!(json["faces_searched"], 1);
+    let (words, json) = both(&server, &["search", "staff", &biden], 1);
+    assert!(
+        words.contains("nobody at or above 0.411 among 1 face\n"),
+        "{words}"
+    );
+    assert_eq!(json["matches"].as_array().map(Vec::len), Some(0));
+    both(
+        &server,
+        &["search", "staff", &obama2, "--threshold", "0.99", "--top", "1"],
+        1,
+    );
+
+    let (words, json) = both(&server, &["verify", "staff", "barack", &obama2], 0);
+    assert!(words.starts_with("the same person"), "{words}");
+    assert_eq!(json["same_person"], true);
+    let (words, json) = both(&server, &["verify", "staff", "barack", &biden], 1);
+    assert!(words.starts_with("not the same person"), "{words}");
+    assert_eq!(json["same_person"], false);
+
+    let (_, json) = both(&server, &["compare", &obama, &obama2], 0);
+    assert_call(&json);
+    assert!(
+        json["first"]["points"]
+            .as_array()
+            .is_some_and(|points| points.len() == 5),
+        "{json}"
+    );
+    both(&server, &["compare", &obama, &biden], 1);
+
+    let (words, json) = both(&server, &["detect", &obama], 0);
+    assert!(words.contains("910 x 1137 px, 1 face\n"), "{words}");
+    assert_eq!(json["faces"].as_array().map(Vec::len), Some(1));
+    assert!(json["faces"][0]["rejection"].is_null());
+}
+
+#[test]
+fn photographs_and_values_that_are_refused_have_a_code_of_their_own() {
+    let home = Home::new();
+    let server = home.serve();
+    server.ask(&["collection", "create", "staff"]).expect(0);
+    let files = directory();
+    let empty = files.path().join("empty.png").display().to_string();
+    fs::write(&empty, png(&plain(320, 240))).unwrap();
+    let refused = server.ask(&["enroll", "staff", "nobody", &empty]).expect(65);
+    assert!(
+        refused.stderr.contains("NO_FACE") && refused.stderr.contains("request "),
+        "{refused:?}"
+    );
+    let json = server
+        .ask(&["--json", "enroll", "staff", "nobody", &empty])
+        .expect(65)
+        .json();
+    assert_eq!(json["error"]["reason"], "NO_FACE");
+    let part = server
+        .ask(&[
+            "--json",
+            "enroll",
+            "staff",
+            "ada",
+            &empty,
+            &photo("astronaut.png"),
+        ])
+        .expect(0);
+    assert!(part.stdout.contains("NO_FACE"), "{part:?}");
+    server
+        .ask(&[
+            "enroll",
+            "staff",
+            "b",
+            &empty,
+            &photo("biden.jpg"),
+            "--all-or-nothing",
+        ])
+        .expect(65);
+    server
+        .ask(&["search", "staff", &photo("biden.jpg"), "--threshold", "2"])
+        .expect(65);
+    server
+        .ask(&["enroll", "staff", "not an id", &photo("biden.jpg")])
+        .expect(65);
+    server
+        .ask(&["enroll", "nowhere", "ada", &photo("biden.jpg")])
+        .expect(66);
+    server
+        .ask(&["enroll", "staff", "ada", &photo("biden.jpg")])
+        .expect(73);
+    let missing = server.ask(&["detect", "no-such-file.jpg"]).expect(66);
+    assert!(missing.stderr.contains("no-such-file.jpg"), "{missing:?}");
+}
+
+#[test]
+fn a_photograph_comes_from_standard_input_as_well() {
+    let home = Home::new();
+    let server = home.serve();
+    server.ask(&["collection", "create", "staff"]).expect(0);
+    let piped = |arguments: &[&str], input: &[u8]| {
+        Program::finish(
+            likeness().env("LIKENESS_SERVER", &server.url).args(arguments),
+            input,
+        )
+    };
+    piped(&["enroll", "staff", "eileen", "-"], &astronaut_small()).expect(0);
+    piped(&["search", "staff", "-"], &sample("astronaut.png")).expect(0);
+    piped(&["verify", "staff", "eileen", "-"], &sample("biden.jpg")).expect(1);
+    piped(&["compare", "-", &photo("astronaut.png")], &astronaut_small()).expect(0);
+    piped(&["detect", "-"], b"no photograph").expect(65);
+    piped(&["detect", "-"], b"").expect(65);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_server_is_worth_another_try() {
+    let home = Home::new().with(&["--workers", "1", "--queue", "0"]);
+    let server = home.serve();
+    let client = server.client().await;
+    client.create("staff").await;
+    let working = tokio::spawn({
+        let client = client.clone();
+        async move {
+            let photo = tiny();
+            for number in 0.. {
+                let person_id = format!("person-{number}");
+                drop(client.enroll("staff", &person_id, &[&photo[..]; 20]).await);
+            }
+        }
+    });
+    let tries = move || {
+        let until = std::time::Instant::now() + PATIENCE;
+        loop {
+            let program = server.ask(&["--json", "detect", &photo("obama.jpg")]);
+            if program.code != 0 {
+                return program.expect(75);
+            }
+            assert!(std::time::Instant::now() < until, "it was never busy");
+        }
+    };
+    let refused = tokio::task::spawn_blocking(tries).await.unwrap().json();
+    assert_eq!(refused["error"]["reason"], "BUSY");
+    working.abort();
+}
+
+#[test]
+fn a_key_store_is_made_once() {
+    let home = directory();
+    let (keys, data) = (home.path().join("keys"), home.path().join("data"));
+    let init = |json: &[&str]| {
+        let mut command = likeness();
+        command
+            .args(json)
+            .args(["key", "init", "--keys"])
+            .arg(&keys)
+            .arg("--data")
+            .arg(&data);
+        Program::finish(&mut command, &[])
+    };
+    let made = init(&["--json"]).expect(0).json();
+    assert_eq!(made["keys"].as_str().map(Path::new), Some(keys.as_path()));
+    let before = fs::read(keys.join("root.key")).unwrap();
+    assert!(init(&[]).expect(78).stderr.contains("root.key"));
+    assert_eq!(fs::read(keys.join("root.key")).unwrap(), before);
+}
+
+#[test]
+fn models_are_listed_verified_and_taken_from_a_directory() {
+    let assets = asset("");
+    for command in ["list", "verify"] {
+        assert!(!Program::run(&["models", command]).expect(0).stdout.is_empty());
+        Program::run(&["--json", "models", command]).expect(0).json();
+    }
+    let there = Program::run(&["models", "fetch"]).expect(0).stdout;
+    assert!(there.contains("are there and as pinned"), "{there}");
+
+    let copy = directory();
+    let fetch = || {
+        let mut command = likeness();
+        command
+            .args(["models", "fetch", "--from"])
+            .arg(&assets)
+            .arg("--to")
+            .arg(copy.path());
+        Program::finish(&mut command, &[])
+    };
+    assert!(fetch().expect(0).stdout.contains("files fetched"));
+    let model = copy.path().join("models/fr_detect.onnx");
+    fs::write(&model, "damaged").unwrap();
+    let mut verify = likeness();
+    verify.args(["models", "verify", "--assets"]).arg(copy.path());
+    assert!(
+        Program::finish(&mut verify, &[])
+            .expect(78)
+            .stdout
+            .contains("changed")
+    );
+    assert!(fetch().expect(0).stdout.contains("1 files fetched"));
+    Program::finish(&mut verify, &[]).expect(0);
+}
+
+/// A labelled folder: one person with several photographs, two with one.
+fn labelled() -> (tempfile::TempDir, PathBuf) {
+    let home = directory();
+    let faces = home.path().join("faces");
+    for (person, photos) in [
+        (
+            "barack",
+            &["obama.jpg", "obama2.jpg", "obama3.jpg", "obama_partial_face.jpg"][..],
+        ),
+        ("eileen", &["astronaut.png"]),
+        ("joe", &["biden.jpg"]),
+    ] {
+        fs::create_dir_all(faces.join(person)).unwrap();
+        for name in photos {
+            fs::write(faces.join(person).join(name), sample(name)).unwrap();
+        }
+    }
+    fs::write(faces.join("joe/empty.png"), png(&plain(320, 240))).unwrap();
+    (home, faces)
+}
+
+#[test]
+fn eval_measures_a_labelled_folder_and_draws_its_curve() {
+    let (home, faces) = labelled();
+    let plot = home.path().join("det");
+    let mut command = likeness();
+    command
+        .args(["--json", "eval", "--keys", "2", "--plot"])
+        .arg(&plot)
+        .arg(&faces);
+    let json = Program::finish(&mut command, &[]).expect(0).json();
+    assert_eq!(json["photographs"], 7, "{json}");
+    assert_eq!(
+        (&json["people"], &json["not_detected"]),
+        (&3.into(), &1.into()),
+        "{json}"
+    );
+    assert!(
+        json["accuracy"]
+            .as_f64()
+            .is_some_and(|a| (0.99..=1.0).contains(&a)),
+        "{json}"
+    );
+    for curve in ["cosine", "template"] {
+        for rate in ["1e-2", "1e-3", "1e-4"] {
+            let tar = json[curve]["tar"][rate].as_f64().expect("a fraction");
+            assert!((0.99..=1.0).contains(&tar), "{curve} {rate}: {tar}");
+        }
+    }
+    let svg = fs::read_to_string(plot.with_extension("svg")).unwrap();
+    assert!(svg.contains("<svg") && svg.contains("</svg>"));
+    let drawn = image::load_from_memory(&fs::read(plot.with_extension("png")).unwrap()).expect("a PNG");
+    assert!(drawn.width() >= 300 && drawn.height() >= 300);
+
+    let words = Program::run(&[
+        "eval",
+        &faces.display().to_string(),
+        "--keys",
+        "1",
+        "--bits",
+        "256",
+    ]);
+    let words = words.expect(0).stdout;
+    assert!(
+        words.contains("7 photographs of 3 people, 1 without a face"),
+        "{words}"
+    );
+    assert!(words.contains("256 bits"), "{words}");
+}
+
+#[test]
+fn eval_refuses_what_it_cannot_measure() {
+    let home = directory();
+    let nothing = home.path().join("nothing").display().to_string();
+    assert_ne!(Program::run(&["eval", &nothing]).code, 0);
+    let (_home, faces) = labelled();
+    Program::run(&["eval", &faces.display().to_string(), "--bits", "300"]).expect(65);
+}
+
+#[test]
+fn the_demo_walks_the_whole_way_and_ends_by_itself() {
+    let program = Program::run(&["demo"]).expect(0);
+    for told in [
+        "Enrolling",
+        "Finding",
+        "Verifying",
+        "Erasing",
+        " ms ",
+        "The server has stopped",
+    ] {
+        assert!(program.stdout.contains(told), "{told}: {program:?}");
+    }
+}

@@ -1,0 +1,82 @@
+//! Health and reflection: what a client that knows nothing can ask.
+
+use tokio_stream::StreamExt;
+use tonic::Code;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+
+use crate::support::{Client, Server};
+
+const SERVICES: [&str; 3] = [
+    "likeness.v1.CollectionService",
+    "likeness.v1.MatchingService",
+    "likeness.v1.PersonService",
+];
+
+pub fn check(service: &str) -> HealthCheckRequest {
+    HealthCheckRequest {
+        service: service.to_owned(),
+    }
+}
+
+fn status(reply: HealthCheckResponse) -> ServingStatus {
+    reply.status()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_and_each_service_are_healthy_and_no_other() {
+    let server = Server::start().await;
+    let mut health = HealthClient::new(server.client().await.channel);
+    for service in SERVICES.iter().chain(&[""]) {
+        let reply = health.check(check(service)).await.expect("answered");
+        assert_eq!(status(reply.into_inner()), ServingStatus::Serving, "{service}");
+    }
+    let unknown = health.check(check("likeness.v1.Unknown")).await;
+    assert_eq!(unknown.expect_err("unknown").code(), Code::NotFound);
+}
+
+async fn reflect(client: &Client, ask: MessageRequest) -> MessageResponse {
+    let mut reflection = ServerReflectionClient::new(client.channel.clone());
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(ask),
+    };
+    let replies = reflection
+        .server_reflection_info(tokio_stream::once(request))
+        .await;
+    let reply = replies.expect("answered").into_inner().next().await;
+    let reply = reply.expect("one reply").expect("answered");
+    reply.message_response.expect("a message")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reflection_lists_the_services_and_describes_them() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let listed = reflect(&client, MessageRequest::ListServices(String::new())).await;
+    let MessageResponse::ListServicesResponse(listed) = listed else {
+        panic!("another reply");
+    };
+    let names: Vec<_> = listed
+        .service
+        .iter()
+        .map(|service| service.name.as_str())
+        .collect();
+    for service in SERVICES.iter().chain(&["grpc.health.v1.Health"]) {
+        assert!(names.contains(service), "{service} in {names:?}");
+    }
+    for service in SERVICES {
+        let described = reflect(&client, MessageRequest::FileContainingSymbol(service.to_owned())).await;
+        let MessageResponse::FileDescriptorResponse(described) = described else {
+            panic!("another reply");
+        };
+        let file = described.file_descriptor_proto.concat();
+        let needle = b"EnrollPersonRequest";
+        assert!(file.windows(needle.len()).any(|window| window == needle));
+    }
+}

@@ -1,0 +1,27 @@
+//! Likeness from outside: a real server, real clients, real models, real photographs.
+//!
+//! One story a file. Whatever is missing fails a test and never skips one: `make assets` obtains it.
+#![allow(clippy::unwrap_used, reason = "the whole program is a test")]
+
+mod support;
+
+mod bad_input;
+mod busy;
+mod cli;
+mod collections;
+mod crash;
+mod deadline;
+mod delete;
+mod details;
+mod docs;
+mod enroll;
+mod interfaces;
+mod keys_and_formats;
+mod layering;
+mod match_one_to_one;
+mod orientation;
+mod own_models;
+mod residue;
+mod search;
+mod shutdown;
+mod update;

@@ -1,0 +1,56 @@
+//! Photographs that lie on their side, and say so.
+
+use image::imageops::{rotate180, rotate270};
+
+use crate::support::pictures::{jpeg_turned, pixels, png, png_turned, sample};
+use crate::support::{Refused, Server, refusal};
+
+/// To be turned by a quarter, clockwise.
+const QUARTER: u8 = 6;
+/// To be turned by a half.
+const HALF: u8 = 3;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lying_photograph_is_found_once_it_says_how_it_lies() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    client.create("staff").await;
+    client
+        .enroll("staff", "joe", &[&sample("biden.jpg")])
+        .await
+        .expect("enrolled");
+    let upright = pixels("biden.jpg");
+    for (lying, orientation) in [(rotate270(&upright), QUARTER), (rotate180(&upright), HALF)] {
+        let silent = png(&lying);
+        let refused = client.search("staff", &silent).await;
+        assert_eq!(refusal::of(refused), Refused::photo("NO_FACE"), "{orientation}");
+        let saying = png_turned(&silent, orientation);
+        assert_eq!(client.found("staff", &saying).await, ["joe"], "{orientation}");
+        let seen = client.detect(&saying).await.expect("detected");
+        assert_eq!((seen.width, seen.height), upright.dimensions(), "{orientation}");
+        let area = seen.faces[0].r#box.expect("a box");
+        // As in the photograph itself: coordinates are those of the upright picture.
+        assert!(
+            (area.left - 440.0).abs() < 12.0 && (area.top - 181.0).abs() < 12.0,
+            "{}, {}",
+            area.left,
+            area.top
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_orientation_in_a_jpeg_is_obeyed_even_where_it_is_wrong() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let upright = sample("obama.jpg");
+    let seen = client.detect(&upright).await.expect("detected");
+    assert_eq!((seen.width, seen.height), (910, 1137));
+    let seen = client
+        .detect(&jpeg_turned(&upright, QUARTER))
+        .await
+        .expect("detected");
+    assert_eq!((seen.width, seen.height), (1137, 910));
+    let refused = client.compare(&upright, &jpeg_turned(&upright, QUARTER)).await;
+    assert_eq!(refusal::of(refused), Refused::photo("LOW_CONFIDENCE"));
+}

@@ -1,0 +1,96 @@
+//! Stopping: calls in flight are finished, and nothing else holds the server up.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tokio_stream::StreamExt;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::interfaces::check;
+use crate::support::PATIENCE;
+use crate::support::child::Home;
+use crate::support::pictures::{astronaut_small, tiny};
+
+/// One worker and no queue, so that a refusal says that the worker is busy.
+const ONE_AT_A_TIME: [&str; 4] = ["--workers", "1", "--queue", "0"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_in_flight_is_finished_and_its_person_kept() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let home = Home::new().with(&ONE_AT_A_TIME);
+        let server = home.serve();
+        let client = server.client().await;
+        client.create("staff").await;
+        let photo = astronaut_small();
+        let in_flight = tokio::spawn({
+            let (client, photo) = (client.clone(), photo.clone());
+            async move {
+                client
+                    .enroll_in_turn("staff", "late", &[&photo[..]; 20])
+                    .await
+                    .map(|_| ())
+            }
+        });
+        let (small, until) = (tiny(), Instant::now() + PATIENCE);
+        while client.detect(&small).await.is_ok() {
+            assert!(Instant::now() < until, "the call never arrived");
+        }
+        server.signal(signal);
+        in_flight.await.unwrap().expect("it is finished");
+        let (code, log) = server.ended();
+        assert_eq!(code, Some(0), "{log}");
+
+        let server = home.serve();
+        let client = server.client().await;
+        assert_eq!(client.people("staff").await, ["late"]);
+        assert_eq!(client.found("staff", &photo).await, ["late"]);
+        server.stop();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection_and_a_watcher_of_its_health_do_not_hold_it_up() {
+    let home = Home::new();
+    let server = home.serve();
+    let client = server.client().await;
+    let mut health = HealthClient::new(client.channel.clone());
+    let mut watched = health
+        .watch(check("likeness.v1.PersonService"))
+        .await
+        .expect("watched")
+        .into_inner();
+    let first = watched.next().await.expect("a status").expect("a status");
+    assert_eq!(first.status(), ServingStatus::Serving);
+    let since = Instant::now();
+    server.signal(Signal::TERM);
+    let next = tokio::time::timeout(PATIENCE, watched.next())
+        .await
+        .expect("told in time");
+    // Told that it stops serving, or the stream's end: both send the watcher elsewhere.
+    if let Some(Ok(next)) = next {
+        assert_eq!(next.status(), ServingStatus::NotServing);
+    }
+    let (code, log) = server.ended();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(since.elapsed() < Duration::from_secs(20), "{:?}", since.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_server_starts_again_at_once() {
+    let home = Home::new();
+    for round in 0..3 {
+        let server = home.serve();
+        let client = server.client().await;
+        if round == 0 {
+            client.create("staff").await;
+        }
+        client
+            .enroll("staff", &format!("round-{round}"), &[&tiny()])
+            .await
+            .expect("enrolled");
+        assert_eq!(client.people("staff").await.len(), round + 1);
+        drop(client);
+        server.stop();
+    }
+}

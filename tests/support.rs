@@ -1,0 +1,36 @@
+//! What the tests share.
+
+pub mod child;
+pub mod client;
+pub mod pictures;
+pub mod refusal;
+pub mod server;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use client::Client;
+pub use refusal::Refused;
+pub use server::Server;
+
+/// No wait of a test is longer. Generous, for machines that are busy with something else.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A file that `make assets` has obtained.
+pub fn asset(name: &str) -> PathBuf {
+    let assets = likeness_server::assets::default_dir().expect("a home directory");
+    let path = assets.join(name);
+    assert!(path.exists(), "{} is missing: run `make assets`", path.display());
+    path
+}
+
+/// The checkout.
+pub fn checkout() -> PathBuf {
+    let server = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    server.parent().expect("a package of a workspace").to_owned()
+}
+
+/// A directory that goes with its handle.
+pub fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory")
+}

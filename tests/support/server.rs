@@ -1,0 +1,101 @@
+//! A server in this process.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use likeness_server::ServeError;
+use likeness_server::config::{ModelFiles, ServeConfig};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::{Client, PATIENCE, asset, directory};
+
+/// What a server is started with: keys and data of its own, the default models.
+pub struct Setup {
+    _home: TempDir,
+    pub config: ServeConfig,
+}
+
+impl Setup {
+    /// Fresh keys, no data.
+    pub fn new() -> Self {
+        asset("models/fr_feature.onnx");
+        asset("runtime/libonnxruntime.so");
+        let home = directory();
+        let config = ServeConfig {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            data: home.path().join("data"),
+            keys: home.path().join("keys"),
+            models: ModelFiles {
+                models: None,
+                runtime: None,
+            },
+            workers: Some(2),
+            queue: 128,
+            call_seconds: 60,
+            drain_seconds: 30,
+            plaintext_off_loopback: false,
+        };
+        likeness_engine::init_keys(&config.keys, &config.data).expect("fresh keys");
+        Self { _home: home, config }
+    }
+
+    /// Models of another directory.
+    pub fn models(mut self, models: &Path) -> Self {
+        self.config.models.models = Some(PathBuf::from(models));
+        self
+    }
+
+    pub async fn start(self) -> Server {
+        let opening = self.config.clone();
+        let (engine, _) = tokio::task::spawn_blocking(move || likeness_server::open(&opening))
+            .await
+            .unwrap()
+            .expect("the server opens");
+        let listener = TcpListener::bind(self.config.listen).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let config = self.config.clone();
+        let serving = tokio::spawn(async move {
+            likeness_server::serve(&config, engine, listener, async { drop(stopped.await) }).await
+        });
+        Server {
+            setup: self,
+            address,
+            stop,
+            serving,
+        }
+    }
+}
+
+/// A server in this process, listening on a free port of loopback.
+pub struct Server {
+    setup: Setup,
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<Result<(), ServeError>>,
+}
+
+impl Server {
+    /// With everything as usual.
+    pub async fn start() -> Self {
+        Setup::new().start().await
+    }
+
+    pub async fn client(&self) -> Client {
+        Client::connect(&format!("http://{}", self.address)).await
+    }
+
+    /// Stops, and gives back what it was started with; the data stay.
+    pub async fn stop(self) -> Setup {
+        drop(self.stop);
+        tokio::time::timeout(PATIENCE, self.serving)
+            .await
+            .expect("it stops")
+            .unwrap()
+            .expect("it stops without an error");
+        self.setup
+    }
+}
