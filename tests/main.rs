@@ -15,6 +15,7 @@ mod delete;
 mod details;
 mod docs;
 mod enroll;
+mod erasure;
 mod interfaces;
 mod keys_and_formats;
 mod layering;

@@ -116,7 +116,9 @@ impl Home {
             directory,
             arguments: Vec::new(),
         };
-        likeness_engine::init_keys(&home.keys(), &home.data()).expect("fresh keys");
+        likeness_engine::KeyStore::new(home.keys(), None)
+            .init(&home.data())
+            .expect("fresh keys");
         home
     }
 

@@ -36,9 +36,13 @@ impl Setup {
             queue: 128,
             call_seconds: 60,
             drain_seconds: 30,
+            root_key_command: None,
+            accept_short_erasure_log: false,
             plaintext_off_loopback: false,
         };
-        likeness_engine::init_keys(&config.keys, &config.data).expect("fresh keys");
+        likeness_engine::KeyStore::new(&config.keys, None)
+            .init(&config.data)
+            .expect("fresh keys");
         Self { _home: home, config }
     }
 

@@ -154,6 +154,12 @@ enum Command {
         #[command(flatten)]
         photographs: Photographs,
     },
+    /// Erase everyone of this PersonID, in every collection
+    #[command(after_help = "Example:\n  likeness person erase-everywhere ada")]
+    EraseEverywhere {
+        /// The PersonID
+        person_id: String,
+    },
     /// Delete faces, but never the last
     #[command(
         after_help = "Example:\n  likeness person delete-faces staff ada 0f0e0d0c0b0a09080706050403020100"
@@ -185,6 +191,7 @@ impl PersonCommand {
                 let reply = client.get_person(request).await?.into_inner();
                 (reply.call, reply.person)
             }
+            Command::EraseEverywhere { person_id } => return erase_everywhere(client, person_id).await,
             Command::List { collection, most } => return list(client, collection, most).await,
             Command::Update {
                 collection,
@@ -291,6 +298,40 @@ fn receipt_json(receipt: &v1::ErasureReceipt) -> Value {
         "receipt": hex(&receipt.receipt),
         "nonce": hex(&receipt.nonce),
     })
+}
+
+async fn erase_everywhere(
+    mut client: PersonServiceClient<Channel>,
+    person_id: String,
+) -> Result<Outcome, Failure> {
+    let request = v1::EraseEverywhereRequest {
+        person_id: person_id.clone(),
+    };
+    let reply = client.erase_everywhere(request).await?.into_inner();
+    let mut text = String::new();
+    for erasure in &reply.erasures {
+        let receipt = erasure.receipt.clone().unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "erased {person_id} from {}: {}; receipt {}, nonce {}",
+            erasure.collection,
+            counted(erasure.faces_erased, "face", "faces"),
+            receipt.sequence,
+            hex(&receipt.nonce)
+        );
+    }
+    if reply.erasures.is_empty() {
+        let _ = writeln!(text, "nobody is enrolled as {person_id} anywhere");
+    }
+    let json = json!({
+        "call": call_json(reply.call.as_ref()),
+        "erasures": reply.erasures.iter().map(|erasure| json!({
+            "collection": erasure.collection,
+            "faces_erased": erasure.faces_erased,
+            "receipt": erasure.receipt.as_ref().map(receipt_json),
+        })).collect::<Vec<_>>(),
+    });
+    Ok(Outcome::done(json, text))
 }
 
 async fn list(
