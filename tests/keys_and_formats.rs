@@ -206,11 +206,7 @@ async fn new_keys_are_never_made_beside_data_or_over_keys() {
 async fn a_second_server_on_the_same_data_is_refused_and_the_first_goes_on() {
     let home = lived_in().await;
     let first = home.serve();
-    assert_refused(
-        &home,
-        "a data directory that no other process uses",
-        "another process",
-    );
+    assert_refused(&home, "to be alone with it", "a process that uses");
     let client = first.client().await;
     client
         .enroll("staff", "second", &[&tiny()])

@@ -526,9 +526,9 @@ impl Engine {
     /// The bytes of one receipt, as [`crate::receipts::Receipt`] reads them.
     ///
     /// # Errors
-    /// The log cannot be read.
-    pub fn receipt(&self, sequence: u64) -> Result<Option<Vec<u8>>> {
-        self.gallery.receipt(sequence)
+    /// There is none of that number, or the log cannot be read.
+    pub fn receipt(&self, sequence: u64) -> Result<Vec<u8>> {
+        Ok(self.gallery.receipt(sequence)?.ok_or(RequestError::NoReceipt)?)
     }
 
     /// The latest signed checkpoint of the erasure log.

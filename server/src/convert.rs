@@ -3,9 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use likeness_engine::{
-    Bits, Bounds, Choose, CollectionErasure, CollectionInfo, CollectionName, Consent, ErasureReceipt, Error,
-    FaceId, Match, PAGE_ITEMS_MAX, Person, PersonId, Profile, RequestError, Result, StoredFace, TOP_K_MAX,
-    Timestamp,
+    Account, Bits, Bounds, Choose, CollectionErasure, CollectionInfo, CollectionName, Consent,
+    ErasureReceipt, Error, FaceId, Match, PAGE_ITEMS_MAX, Person, PersonId, Profile, RequestError, Result,
+    StoredFace, TOP_K_MAX, Timestamp,
 };
 use likeness_proto::v1;
 
@@ -113,6 +113,15 @@ pub fn profile(name: String, tags: Vec<String>, consent: Option<v1::Consent>) ->
         })
         .transpose()?;
     Profile { name, tags, consent }.checked()
+}
+
+/// A guard against destroying by mistake: the caller names the group that the account has.
+pub fn own_key_group(group: &str, account: &Account) -> Result<()> {
+    if group == account.as_str() {
+        return Ok(());
+    }
+    let received = format!("{} bytes of another name", group.len());
+    Err(RequestError::invalid("key_group", "the account's key group", received).into())
 }
 
 /// Ids of faces to delete.

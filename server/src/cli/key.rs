@@ -45,11 +45,13 @@ enum Command {
         data: PathBuf,
     },
     /// Put a new key in the place of an old one
+    #[command(after_help = "Example:\n  likeness key rotate wrapping")]
     Rotate {
         #[command(subcommand)]
         which: Rotate,
     },
     /// Erase everyone of a key group, and destroy the key their templates were made with
+    #[command(after_help = "Example:\n  likeness key destroy-group default")]
     DestroyGroup {
         /// The group: `default`
         group: String,
@@ -59,6 +61,7 @@ enum Command {
 #[derive(Debug, Subcommand)]
 enum Rotate {
     /// The root key; the server must be stopped
+    #[command(after_help = "Example:\n  likeness key rotate root --keys /media/keys/likeness")]
     Root {
         #[command(flatten)]
         store: StoreArguments,
@@ -67,6 +70,7 @@ enum Rotate {
         new_root_key_command: Option<String>,
     },
     /// The wrapping key, while the server serves; an interrupted rotation goes on
+    #[command(after_help = "Example:\n  likeness key rotate wrapping --timeout 3600")]
     Wrapping,
 }
 

@@ -34,22 +34,28 @@ pub struct ReceiptCommand {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Show how long the log is and what is not purged yet
+    #[command(after_help = "Example:\n  likeness receipt status --checkpoint today.checkpoint")]
     Status {
         /// Write the latest signed checkpoint to this file
         #[arg(long, value_name = "FILE")]
         checkpoint: Option<PathBuf>,
     },
     /// Show one receipt
+    #[command(after_help = "Example:\n  likeness receipt get 7")]
     Get {
         /// Its place in the log, from 0
         sequence: u64,
     },
     /// Write the whole log to a file
+    #[command(after_help = "Example:\n  likeness receipt export receipts.log")]
     Export {
         /// The file
         file: PathBuf,
     },
     /// Verify an exported log, without a server; exit code 1 when it is not what it should be
+    #[command(
+        after_help = "Example:\n  likeness receipt verify receipts.log --checkpoint earlier.checkpoint"
+    )]
     Verify {
         /// The log
         file: PathBuf,
@@ -61,6 +67,7 @@ enum Command {
         public_key: Option<String>,
     },
     /// Print whom a receipt is about, for the holder of its nonce: compare it with the receipt's subject
+    #[command(after_help = "Example:\n  likeness receipt subject staff ada NONCE")]
     Subject {
         /// The collection
         collection: String,

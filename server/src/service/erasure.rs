@@ -1,6 +1,5 @@
 //! Receipts of erasure, one by one and as a log.
 
-use likeness_engine::RequestError;
 use likeness_proto::v1::erasure_service_server::ErasureService;
 use likeness_proto::v1::{
     GetErasureReceiptRequest, GetErasureReceiptResponse, GetErasureStatusRequest, GetErasureStatusResponse,
@@ -47,12 +46,7 @@ async fn get(
     request: GetErasureReceiptRequest,
 ) -> Result<GetErasureReceiptResponse, Refusal> {
     let receipt = call
-        .store(move |work, _| {
-            Ok(work
-                .engine
-                .receipt(request.sequence)?
-                .ok_or(RequestError::NoReceipt)?)
-        })
+        .store(move |work, _| Ok(work.engine.receipt(request.sequence)?))
         .await?;
     Ok(GetErasureReceiptResponse { call: None, receipt })
 }
@@ -65,10 +59,10 @@ async fn list(
     call.store(move |work, _| {
         let size = work.engine.receipts();
         let end = request.first.saturating_add(items_max).min(size);
-        let mut receipts = Vec::new();
-        for sequence in request.first..end {
-            receipts.extend(work.engine.receipt(sequence)?);
-        }
+        let page = request.first..end;
+        let receipts = page
+            .map(|sequence| work.engine.receipt(sequence))
+            .collect::<Result<_, _>>()?;
         Ok(ListErasureReceiptsResponse {
             call: None,
             receipts,

@@ -1,6 +1,6 @@
 //! Rotating and destroying keys.
 
-use likeness_engine::{RequestError, Rotation};
+use likeness_engine::Rotation;
 use likeness_proto::v1::key_service_server::KeyService;
 use likeness_proto::v1::{
     DestroyKeyGroupRequest, DestroyKeyGroupResponse, RotateWrappingKeyRequest, RotateWrappingKeyResponse,
@@ -74,10 +74,7 @@ async fn destroy(
 ) -> Result<DestroyKeyGroupResponse, Refusal> {
     let erased = call
         .store(move |work, call| {
-            if request.key_group != work.account.as_str() {
-                let received = format!("{} bytes of another name", request.key_group.len());
-                return Err(RequestError::invalid("key_group", "the account's key group", received).into());
-            }
+            convert::own_key_group(&request.key_group, &work.account)?;
             Ok(work.engine.destroy_key_group(&work.account, call)?)
         })
         .await?;
