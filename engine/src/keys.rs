@@ -136,6 +136,29 @@ impl KeyRing {
         }
     }
 
+    /// The same keys but for the one that wraps.
+    #[cfg(test)]
+    pub fn with_another_wrapping_key(&self) -> Self {
+        let other = Self::new();
+        let keys = self
+            .keys
+            .iter()
+            .zip(other.keys)
+            .map(|(own, other)| match own.purpose {
+                Purpose::Wrapping => other,
+                _ => RingKey {
+                    id: own.id,
+                    purpose: own.purpose,
+                    group: own.group.clone(),
+                    secret: Secret::take(&mut own.secret.expose().to_owned()),
+                },
+            });
+        Self {
+            deployment: self.deployment,
+            keys: keys.collect(),
+        }
+    }
+
     /// Opens the key store in `keys`.
     ///
     /// # Errors

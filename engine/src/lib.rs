@@ -15,6 +15,7 @@ mod names;
 mod person;
 mod pipeline;
 pub mod receipts;
+pub mod residue;
 mod scheme;
 mod slots;
 mod template;

@@ -129,6 +129,7 @@ answers!(
     GetErasureReceiptResponse,
     ListErasureReceiptsResponse,
     GetErasureStatusResponse,
+    PrepareResidueAuditResponse,
 );
 
 impl Ongoing {

@@ -66,12 +66,14 @@ fn no_name_tag_personid_or_template_is_in_any_file() {
         name: Some("Needle of a name".to_owned()),
         tags: None,
     };
-    gallery.update(&one, &who, change).expect("renamed");
+    gallery.update(&one, &who, change, REQUEST).expect("renamed");
     gallery
-        .delete_faces(&one, &who, vec![face_id(2)])
+        .delete_faces(&one, &who, vec![face_id(2)], REQUEST)
         .expect("deleted");
     enroll(&gallery, &one, "another-needle", &[3]).expect("enrolled");
-    gallery.delete(&one, &id("another-needle")).expect("deleted");
+    gallery
+        .delete(&one, &id("another-needle"), REQUEST)
+        .expect("deleted");
     needles.push(("another PersonID".to_owned(), b"another-needle".to_vec()));
     for n in 1..=3 {
         // Any eight bytes in a row of a template would give it away.

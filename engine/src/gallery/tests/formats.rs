@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, OperatorError, Result};
 use crate::gallery::tests::support::*;
-use crate::gallery::vault::Vault;
-use crate::gallery::{Gallery, LoadReport, directory};
+use crate::gallery::{LoadReport, directory};
 use crate::keys::{self, KeyRing};
 use crate::person::{Consent, Profile, Timestamp};
 use crate::slots::SLOT_BYTES;
@@ -34,10 +33,6 @@ fn home() -> Home {
     }
 }
 
-fn open_at(data: &Path, ring: &Arc<KeyRing>) -> Result<(Gallery, LoadReport)> {
-    Gallery::open(directory::open(data, Arc::clone(ring))?)
-}
-
 /// What was expected and what was found.
 fn refusal<T>(outcome: Result<T>) -> (String, String) {
     match refused(outcome) {
@@ -48,7 +43,12 @@ fn refusal<T>(outcome: Result<T>) -> (String, String) {
 
 /// Refused with these words, and nothing was changed: undone, it opens.
 fn assert_refused(home: &Home, expected: &str, found: &str) {
-    let refusal = refusal::<Vault>(directory::open(&home.data, Arc::clone(&home.ring)));
+    let refusal = refusal(directory::open(
+        &home.data,
+        &keys_of(&home.data),
+        Arc::clone(&home.ring),
+        false,
+    ));
     assert!(refusal.0.contains(expected), "expected {expected}: {refusal:?}");
     assert!(refusal.1.contains(found), "found {found}: {refusal:?}");
 }
@@ -171,9 +171,7 @@ fn the_keys_of_another_deployment_are_refused() {
 #[test]
 fn a_keyring_without_the_wrapping_key_is_refused_and_nobody_is_taken_for_damaged_or_erased() {
     let home = home();
-    let mut older = KeyRing::new();
-    older.deployment = home.ring.deployment;
-    let older = Arc::new(older);
+    let older = Arc::new(home.ring.with_another_wrapping_key());
     let error = refused(open_at(&home.data, &older)).to_string();
     let expected = format!("wrapping key: expected {}", home.ring.wrapping().id);
     assert!(error.contains(&expected), "{error}");
@@ -263,9 +261,9 @@ fn write_the_fixture() {
         .expect("enrolled");
     enroll(&gallery, &one, "bob", &[3]).expect("enrolled");
     enroll(&gallery, &one, "eve", &[4]).expect("enrolled");
-    gallery.delete(&one, &id("eve")).expect("deleted");
+    gallery.delete(&one, &id("eve"), REQUEST).expect("deleted");
     gallery
-        .delete_faces(&one, &id("ada"), vec![face_id(2)])
+        .delete_faces(&one, &id("ada"), vec![face_id(2)], REQUEST)
         .expect("deleted");
     create(&gallery, "empty");
     drop(gallery);

@@ -29,13 +29,15 @@ fn read_while_writing(gallery: &Gallery, rounds: u64) {
                         let faces = vec![face(face_n + 2)];
                         gallery.add_faces(one, &id(&who), faces).expect("added");
                         let faces = vec![face_id(face_n)];
-                        gallery.delete_faces(one, &id(&who), faces).expect("deleted");
+                        gallery
+                            .delete_faces(one, &id(&who), faces, REQUEST)
+                            .expect("deleted");
                         assert_eq!(
                             found(gallery, one, face_n),
                             [""; 0],
                             "a deleted face finds nobody"
                         );
-                        gallery.delete(one, &id(&who)).expect("deleted");
+                        gallery.delete(one, &id(&who), REQUEST).expect("deleted");
                         gone.lock().insert(who);
                     }
                 })
@@ -106,7 +108,7 @@ fn a_search_that_began_before_a_deletion_or_change_answers_from_the_record() {
     enroll(&gallery, &one, "ada", &[1]).expect("enrolled");
     // What the index saw of Ada, kept while she is deleted and another takes her PersonID.
     let digest = gallery.digest(&one, &id("ada"));
-    gallery.delete(&one, &id("ada")).expect("deleted");
+    gallery.delete(&one, &id("ada"), REQUEST).expect("deleted");
     enroll(&gallery, &one, "ada", &[2]).expect("enrolled");
     let before = gallery.read_person(&one, digest).expect("read").expect("there");
     one.people.write().set(digest, &aged(before), &one.scheme);
