@@ -17,7 +17,7 @@ CARGO_ARGS := --release --workspace --locked
 CHECKED_ARGS := $(CARGO_ARGS) --config .config/checked.toml
 BIN := $(CARGO_TARGET_DIR)/release/likeness
 
-.PHONY: help demo test bench lint fmt clippy deny doc setup build assets unit client checked
+.PHONY: help demo test bench erasure-cost lint fmt clippy deny doc setup build assets unit client checked
 
 help: ## Show this list
 	@echo "make demo   a guided tour on real photographs, from nothing"
@@ -27,8 +27,8 @@ help: ## Show this list
 	@echo "on two cores, once. Everything is cached in $(LIKENESS_CACHE)."
 	@echo
 	@echo "Parts of these:"
-	@sed -n 's/^\([a-z]*\):.* ## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | grep -v '^\(help\|demo\|test\) ' \
-	| while read -r target what; do printf '  make %-7s %s\n' "$$target" "$$what"; done
+	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | grep -v '^\(help\|demo\|test\) ' \
+	| while read -r target what; do printf '  make %-12s %s\n' "$$target" "$$what"; done
 
 demo: assets ## A guided tour on real photographs
 	@$(BIN) demo
@@ -40,6 +40,9 @@ bench: assets ## Measure each stage, search and the calls over gRPC
 	rm -rf $(CARGO_TARGET_DIR)/likeness-bench
 	cargo bench --workspace --locked --bench '*' -- --quiet
 	$(CARGO_TARGET_DIR)/release/bench-summary bench/results/main-path
+
+erasure-cost: setup ## What erasing costs; LIKENESS_PEOPLE=1000000 for a million
+	cargo test $(CARGO_ARGS) --lib the_cost_of_erasing -- --ignored --nocapture
 
 unit: checked ## The Rust tests
 	cargo test $(CHECKED_ARGS)

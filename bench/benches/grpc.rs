@@ -188,7 +188,7 @@ impl Calls for Direct {
         let erased = self
             .engine
             .delete_person(&self.collection, &person(id), &mut Call::default());
-        assert_eq!(erased.expect(FINE), 1);
+        assert_eq!(erased.expect(FINE).faces, 1);
     }
 }
 
@@ -299,6 +299,8 @@ impl Serving {
             queue: 128,
             call_seconds: 60,
             drain_seconds: 30,
+            root_key_command: None,
+            accept_short_erasure_log: false,
             plaintext_off_loopback: false,
         };
         let (shutdown, shut_down) = oneshot::channel();

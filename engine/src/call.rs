@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::{Result, Stopped};
+use crate::gallery::readers::{Readers, Reading};
 use crate::names::RandomId;
 
 /// A stage of a call, in the order in which a reader meets them.
@@ -74,6 +75,7 @@ pub struct Call {
     request: RandomId,
     cancel: Cancel,
     steps: Vec<(Step, Duration)>,
+    reading: Vec<Reading>,
 }
 
 impl Call {
@@ -84,6 +86,7 @@ impl Call {
             request,
             cancel,
             steps: Vec::with_capacity(8),
+            reading: Vec::new(),
         }
     }
 
@@ -105,6 +108,17 @@ impl Call {
             Some((_, total)) => *total += took,
             None => self.steps.push((step, took)),
         }
+    }
+
+    /// From here until the call is dropped its reply may name people: erasures wait for it. Drop the call
+    /// when the reply is built.
+    pub(crate) fn reads(&mut self, readers: &Readers) {
+        self.reading.push(readers.begin());
+    }
+
+    /// What was read before is not named any more. Who waits for readers must not be one.
+    pub(crate) fn read(&mut self) {
+        self.reading.clear();
     }
 
     /// The call's name, as receipts record it.

@@ -14,7 +14,7 @@ use crate::gallery::collection::{Collection, CollectionInfo, CollectionSettings}
 use crate::gallery::erasures::Backlog;
 use crate::gallery::{
     CollectionErasure, ErasureReceipt, Footprint, Gallery, LoadReport, Match, Page, PersonErasure,
-    ProfileChange, Query, Rotation, directory,
+    ProfileChange, Query, Rotation, directory, purge,
 };
 use crate::keys::store::{KeyStore, KeyStoreLock};
 use crate::keys::{KeyRing, Purpose};
@@ -122,7 +122,7 @@ impl Engine {
             Arc::clone(&ring),
             config.accept_short_log,
         )?;
-        let (gallery, report) = Gallery::open(vault, &destroyed)?;
+        let (gallery, report) = Gallery::open(vault, &destroyed, purge::GATHER)?;
         let protectors = ring
             .all(Purpose::Projection)
             .iter()
@@ -244,6 +244,7 @@ impl Engine {
         call: &mut Call,
     ) -> Result<CollectionErasure> {
         let request = call.request();
+        call.read();
         call.step(Step::Store, || {
             self.gallery.delete_collection(account, name, request)
         })
@@ -354,6 +355,7 @@ impl Engine {
         call: &mut Call,
     ) -> Result<Person> {
         let profile = profile.checked()?;
+        call.reads(&collection.0.readers);
         call.step(Step::Store, || {
             self.gallery.enroll(&collection.0, id, profile, faces)
         })
@@ -370,6 +372,7 @@ impl Engine {
         faces: Vec<NewFace>,
         call: &mut Call,
     ) -> Result<Person> {
+        call.reads(&collection.0.readers);
         call.step(Step::Store, || self.gallery.add_faces(&collection.0, id, faces))
     }
 
@@ -378,6 +381,7 @@ impl Engine {
     /// # Errors
     /// Nobody has that PersonID, or the record is damaged.
     pub fn person(&self, collection: &CollectionRef, id: &PersonId, call: &mut Call) -> Result<Person> {
+        call.reads(&collection.0.readers);
         call.step(Step::Store, || self.gallery.person(&collection.0, id))
     }
 
@@ -401,6 +405,7 @@ impl Engine {
         call: &mut Call,
     ) -> Result<Page<Person>> {
         let items_max = items_max.clamp(1, PAGE_ITEMS_MAX);
+        call.reads(&collection.0.readers);
         call.step(Step::Store, || {
             self.gallery.list(&collection.0, cursor, items_max)
         })
@@ -418,9 +423,13 @@ impl Engine {
         call: &mut Call,
     ) -> Result<Person> {
         let request = call.request();
-        call.step(Step::Store, || {
+        call.read();
+        let person = call.step(Step::Store, || {
             self.gallery.update(&collection.0, id, change, request)
-        })
+        })?;
+        call.reads(&collection.0.readers);
+        self.gallery.still_there(&collection.0, id)?;
+        Ok(person)
     }
 
     /// Deletes faces, but never a person's last; they are no longer readable when it returns.
@@ -435,9 +444,13 @@ impl Engine {
         call: &mut Call,
     ) -> Result<(Person, ErasureReceipt)> {
         let request = call.request();
-        call.step(Step::Store, || {
+        call.read();
+        let reduced = call.step(Step::Store, || {
             self.gallery.delete_faces(&collection.0, id, faces, request)
-        })
+        })?;
+        call.reads(&collection.0.readers);
+        self.gallery.still_there(&collection.0, id)?;
+        Ok(reduced)
     }
 
     /// Erases a person; answers how many faces went. When it returns, the key of the record is
@@ -453,6 +466,7 @@ impl Engine {
         call: &mut Call,
     ) -> Result<PersonErasure> {
         let request = call.request();
+        call.read();
         call.step(Step::Store, || self.gallery.delete(&collection.0, id, request))
     }
 
@@ -467,6 +481,7 @@ impl Engine {
         call: &mut Call,
     ) -> Result<Vec<(CollectionName, PersonErasure)>> {
         let request = call.request();
+        call.read();
         call.step(Step::Store, || {
             self.gallery.erase_everywhere(account, id, request)
         })
@@ -513,6 +528,20 @@ impl Engine {
 
     // --- Receipts
 
+    /// Fingerprints of everything that is on disk of one person, for [`crate::residue::scan`] after the
+    /// erasure. Nothing can be read from them; who changes later needs new ones.
+    ///
+    /// # Errors
+    /// Nobody has that PersonID.
+    pub fn prepare_residue_audit(
+        &self,
+        collection: &CollectionRef,
+        id: &PersonId,
+        call: &mut Call,
+    ) -> Result<Vec<u8>> {
+        call.step(Step::Store, || self.gallery.fingerprints(&collection.0, id))
+    }
+
     /// What is erased and not yet purged.
     pub fn backlog(&self) -> Backlog {
         self.gallery.backlog()
@@ -554,6 +583,7 @@ impl Engine {
         call: &mut Call,
     ) -> Result<Vec<Match>> {
         let top_k = top_k.clamp(1, TOP_K_MAX);
+        call.reads(&collection.0.readers);
         call.step(Step::Match, || {
             self.gallery.search(&collection.0, query, top_k, similarity_min)
         })
@@ -570,6 +600,7 @@ impl Engine {
         query: &Query,
         call: &mut Call,
     ) -> Result<Match> {
+        call.reads(&collection.0.readers);
         call.step(Step::Match, || self.gallery.verify(&collection.0, id, query))
     }
 }

@@ -10,7 +10,8 @@ pub(crate) mod erasures;
 mod gaps;
 pub(crate) mod index;
 mod load;
-mod purge;
+pub(crate) mod purge;
+pub(crate) mod readers;
 pub(crate) mod records;
 mod rotate;
 pub(crate) mod vault;
@@ -25,6 +26,7 @@ mod tests;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::RwLock;
 
@@ -41,6 +43,7 @@ use crate::keys::KeyRing;
 use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId};
 use crate::person::{NewFace, Person, Profile, StoredFace, Timestamp};
 use crate::receipts::{self, KEYS_PER_RECEIPT_MAX};
+use crate::residue::{self, Needles};
 use crate::scheme::{Scheme, SchemeId};
 use crate::template::Probe;
 
@@ -150,8 +153,9 @@ pub struct Footprint {
 /// All collections of a deployment.
 pub(crate) struct Gallery {
     vault: Arc<Vault>,
-    writer: Writer,
+    // Dropped in this order: what the writer finishes, the next start purges.
     purger: Purger,
+    writer: Writer,
     /// Changed by the writer alone, so that disk and memory never disagree on who exists.
     collections: Arc<RwLock<Collections>>,
 }
@@ -162,12 +166,13 @@ impl Gallery {
     /// Rebuilds everything in memory from the vault, and finishes what a crash left unfinished.
     ///
     /// `destroyed` are the keys that the erasure log says are gone.
-    pub fn open(vault: Vault, destroyed: &HashSet<RandomId>) -> Result<(Self, LoadReport)> {
+    /// One purge serves all erasures of a time as long as `gather`.
+    pub fn open(vault: Vault, destroyed: &HashSet<RandomId>, gather: Duration) -> Result<(Self, LoadReport)> {
         let vault = Arc::new(vault);
         let (collections, report) = load::load(&vault, destroyed)?;
         vault.advance_anchor()?;
         let gallery = Self {
-            purger: Purger::start(Arc::clone(&vault), report.erasures_finished > 0)?,
+            purger: Purger::start(Arc::clone(&vault), report.removed_anything(), gather)?,
             writer: Writer::start(Arc::clone(&vault))?,
             vault,
             collections: Arc::new(RwLock::new(collections)),
@@ -263,7 +268,7 @@ impl Gallery {
         let digest = Digest::of_collection(&self.vault.ring.digest().secret, account, name);
         let key = (account.clone(), name.clone());
         let collections = Arc::clone(&self.collections);
-        let (persons, receipts) = self.writer.alone(move |vault| {
+        let (erased, persons, receipts) = self.writer.alone(move |vault| {
             let records = collection_records(vault, digest)?;
             if records.is_empty() {
                 return Err(RequestError::NoCollection.into());
@@ -273,7 +278,8 @@ impl Gallery {
             // whom the next start erases; the other order could leave half a collection serving.
             let mut receipts = vec![erase_collections(vault, records, asked)?];
             // ORDER: store before memory: a refused deletion leaves the collection as it was.
-            if let Some(collection) = collections.write().remove(&key) {
+            let collection = collections.write().remove(&key);
+            if let Some(collection) = &collection {
                 collection.set_deleted();
             }
             let mut persons = 0;
@@ -281,9 +287,12 @@ impl Gallery {
                 persons += erase_people_of(vault, &id, asked, &mut receipts)?;
             }
             vault.advance_anchor()?;
-            Ok((persons, receipts))
+            Ok((collection, persons, receipts))
         })?;
         self.purger.wake();
+        if let Some(collection) = erased {
+            collection.readers.wait_for_older();
+        }
         Ok(CollectionErasure {
             persons,
             receipts,
@@ -346,6 +355,12 @@ impl Gallery {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Rotation> {
         rotate::rotate_wrapping(&self.writer, &self.vault.ring, save, progress)
+    }
+
+    /// Purges now, without waiting for more.
+    #[cfg(test)]
+    pub(crate) fn purge_now(&self) -> Result<()> {
+        self.purger.purge_now()
     }
 
     /// What is erased and not yet purged.
@@ -489,8 +504,20 @@ impl Gallery {
                 .change(collection, self.digest(collection, id), edit)?;
         if receipt.is_some() {
             self.purger.wake();
+            // ORDER: as in `delete`.
+            collection.readers.wait_for_older();
         }
         Ok((person.ok_or(RequestError::NoPerson)?, receipt))
+    }
+
+    /// Whether a person who was changed is still there when the reply is built.
+    pub fn still_there(&self, collection: &Collection, id: &PersonId) -> Result<()> {
+        let key = codec::person_key(collection.id, self.digest(collection, id));
+        exists(collection)?;
+        self.vault
+            .record_bytes(Family::Persons, &key)?
+            .map(drop)
+            .ok_or_else(|| RequestError::NoPerson.into())
     }
 
     /// Who asks for an erasure of whom, and the nonce that alone can tell whom a receipt is about.
@@ -528,6 +555,9 @@ impl Gallery {
                 Ok(Edit::Erase(asked))
             })?;
         self.purger.wake();
+        // ORDER: carried out, then waited, then acknowledged: a reply that began before does not come
+        // after. Not on the writer's thread, where it would hold up everyone's changes.
+        collection.readers.wait_for_older();
         Ok(PersonErasure {
             faces: faces.recv().unwrap_or(0),
             receipt: nonce.receipt(changed.receipt)?,
@@ -549,6 +579,20 @@ impl Gallery {
             slot: crate::slots::SLOT_BYTES,
             template: collection.scheme.bits.get() / 8,
         })
+    }
+
+    /// Fingerprints of everything that is on disk of one person.
+    pub fn fingerprints(&self, collection: &Collection, id: &PersonId) -> Result<Vec<u8>> {
+        exists(collection)?;
+        let digest = self.digest(collection, id);
+        let key = codec::person_key(collection.id, digest);
+        let sealed = self.vault.sealed(Family::Persons, &key)?;
+        let (record, slot) = sealed.ok_or(RequestError::NoPerson)?;
+        Ok(residue::prepare(&Needles {
+            record: &record,
+            slot: &slot,
+            digest: &digest.0,
+        }))
     }
 
     fn read_person(&self, collection: &Collection, digest: Digest) -> Result<Option<Person>> {
@@ -623,6 +667,7 @@ impl Gallery {
     ) -> Result<Vec<Match>> {
         exists(collection)?;
         same_scheme(query.scheme, collection)?;
+        let generation = collection.generation();
         let digests: Vec<Digest> = {
             let people = collection.people.read();
             let hits = people.index.top(&query.probe, k, similarity_min);
@@ -639,6 +684,11 @@ impl Gallery {
                 Err(crate::Error::Request(RequestError::Damaged)) => self.note_damage(collection, digest),
                 Err(error) => return Err(error),
             }
+        }
+        // Erasers wait for who reads; who took too long to be waited for looks once more.
+        if collection.generation() != generation {
+            exists(collection)?;
+            matches.retain(|found: &Match| self.still_there(collection, &found.person.id).is_ok());
         }
         matches.retain(|found| found.similarity >= similarity_min);
         matches.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));

@@ -17,6 +17,7 @@ mod names;
 mod person;
 mod pipeline;
 pub mod receipts;
+pub mod residue;
 mod scheme;
 mod slots;
 mod swap;

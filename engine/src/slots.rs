@@ -322,16 +322,18 @@ impl Slots {
         })
     }
 
+    /// What a slot holds; nothing where there is none.
+    pub fn image(&self, slot: u32) -> Result<SlotImage> {
+        if slot == 0 || slot >= self.count()? {
+            return Ok(EMPTY);
+        }
+        self.read(slot)
+    }
+
     /// What a slot says its key is committed to.
     pub fn commitment(&self, slot: u32) -> Result<[u8; COMMITMENT_BYTES]> {
         let image = self.read(slot)?;
         Ok(image[108..124].try_into().expect("16 bytes"))
-    }
-
-    /// Slots that hold something, while nothing is being written.
-    pub fn live(&self) -> Result<u64> {
-        let free = self.free.lock().len() as u64;
-        Ok(u64::from(self.count()?) - 1 - free)
     }
 
     /// Marks those of the slots that were lost with the end of the file: once it grows again they

@@ -1,5 +1,6 @@
 //! The command line.
 
+pub mod audit;
 pub mod client;
 pub mod collection;
 pub mod demo;
@@ -62,6 +63,7 @@ enum Command {
     Person(person::PersonCommand),
     Delete(person::DeleteCommand),
     Receipt(receipt::ReceiptCommand),
+    Audit(audit::AuditCommand),
     Key(key::KeyCommand),
     Models(models::ModelsCommand),
     Eval(eval::EvalCommand),
@@ -169,6 +171,7 @@ impl Cli {
             Command::Delete(command) => asking(client::block_on(command.run(server))),
             Command::Receipt(command) => asking(client::block_on(command.run(server))),
             Command::Key(command) => asking(client::block_on(command.run(server))),
+            Command::Audit(command) => asking(client::block_on(command.run(server))),
             Command::Models(command) => Ok(command.run(self.json).map(|()| None)?),
             Command::Eval(command) => asking(command.run()),
             Command::Demo(command) => client::block_on(command.run()).map(|()| None),

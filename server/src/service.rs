@@ -142,6 +142,7 @@ answers!(
     ListErasureReceiptsResponse,
     GetErasureStatusResponse,
     DestroyKeyGroupResponse,
+    PrepareResidueAuditResponse,
 );
 
 impl Answer for v1::RotateWrappingKeyResponse {

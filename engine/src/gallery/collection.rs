@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{RequestError, Result};
 use crate::gallery::codec::{self, Binding, Digest, Unreadable};
 use crate::gallery::index::{Index, Row};
+use crate::gallery::readers::Readers;
 use crate::names::{Account, CollectionName, RandomId};
 use crate::person::{Person, Timestamp};
 use crate::scheme::Scheme;
@@ -77,9 +78,16 @@ pub(crate) struct Collection {
     deleted: AtomicBool,
     /// Counts the changes of the index since the start.
     generation: AtomicU64,
+    /// Replies that are being built from it.
+    pub readers: Readers,
 }
 
 impl Collection {
+    /// The number of the latest change of the index.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
     /// The number of the next change of the index.
     pub fn next_generation(&self) -> u64 {
         self.generation.fetch_add(1, Ordering::AcqRel) + 1
@@ -104,6 +112,7 @@ impl Collection {
             people: RwLock::new(People::new(bits)),
             deleted: AtomicBool::new(false),
             generation: AtomicU64::new(0),
+            readers: Readers::default(),
         }
     }
 
@@ -265,6 +274,7 @@ impl Collection {
             people: RwLock::new(People::new(bits)),
             deleted: AtomicBool::new(false),
             generation: AtomicU64::new(0),
+            readers: Readers::default(),
         })
     }
 }

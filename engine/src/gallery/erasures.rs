@@ -4,7 +4,9 @@
 //! what was erased since. The anchor, a signed checkpoint beside the keys, says how long the log must at
 //! least be.
 
-use std::collections::{BTreeMap, HashSet};
+mod open;
+
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -16,11 +18,11 @@ use parking_lot::Mutex;
 
 use crate::error::{OperatorError, Result};
 use crate::gallery::records::Family;
-use crate::keys::{self, KeyRing};
+use crate::keys;
 use crate::names::RandomId;
 use crate::person::Timestamp;
 use crate::receipts::checkpoint::Checkpoint;
-use crate::receipts::{self, DestroyedKey, KEYS_PER_RECEIPT_MAX, Malformed, Receipt, ReceiptKind};
+use crate::receipts::{self, DestroyedKey, KEYS_PER_RECEIPT_MAX, Receipt, ReceiptKind};
 
 /// A file that grows at its end. The second implementation drops unsynced writes, in the crash tests.
 pub(crate) trait LogFile: Send + Sync {
@@ -142,16 +144,27 @@ pub(crate) struct ErasureLog {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
     /// Where each receipt begins, and at last where the next one will.
     offsets: Vec<u64>,
     head: [u8; 32],
     destroyed: u64,
     unpurged: BTreeMap<u64, Unpurged>,
+    /// An append failed: what is on disk is known again only after a restart.
+    failed: bool,
 }
 
 impl State {
+    fn new() -> Self {
+        Self {
+            offsets: vec![0],
+            head: [0; 32],
+            destroyed: 0,
+            unpurged: BTreeMap::new(),
+            failed: false,
+        }
+    }
+
     fn size(&self) -> u64 {
         self.offsets.len() as u64 - 1
     }
@@ -176,161 +189,7 @@ impl State {
     }
 }
 
-/// What a log on disk holds, up to its last whole receipt.
-struct Walked {
-    state: State,
-    heads: Vec<[u8; 32]>,
-    destroyed: HashSet<RandomId>,
-    /// Why it stops where it stops.
-    stopped: Option<Malformed>,
-}
-
-fn walk(bytes: &[u8], deployment: RandomId) -> Walked {
-    let mut walked = Walked {
-        state: State {
-            offsets: vec![0],
-            ..State::default()
-        },
-        heads: Vec::new(),
-        destroyed: HashSet::new(),
-        stopped: None,
-    };
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let state = &mut walked.state;
-        match Receipt::parse(rest) {
-            Ok((receipt, length))
-                if receipt.sequence == state.size()
-                    && receipt.previous == state.head
-                    && receipt.deployment == deployment =>
-            {
-                state.take_in(&receipt, &rest[..length], None);
-                walked.heads.push(state.head);
-                walked.destroyed.extend(receipt.keys.iter().map(|key| key.id));
-                rest = &rest[length..];
-            }
-            Ok(_) => {
-                walked.stopped = Some(Malformed::Format);
-                return walked;
-            }
-            Err(malformed) => {
-                walked.stopped = Some(malformed);
-                return walked;
-            }
-        }
-    }
-    walked
-}
-
 impl ErasureLog {
-    /// Opens the log, completes the copy that a crash or a restored backup left behind, and holds it
-    /// against its anchor. Also answers which keys are destroyed.
-    ///
-    /// # Errors
-    /// Two copies that disagree, damage in both, another deployment's anchor, or a log shorter than its
-    /// anchor says, unless `accept_short`: then that is written into the log.
-    pub fn open(
-        files: ErasureFiles,
-        ring: &KeyRing,
-        accept_short: bool,
-    ) -> Result<(Self, HashSet<RandomId>)> {
-        let signing = SigningKey::from_bytes(ring.signing().secret.expose());
-        let local = files
-            .local
-            .read_all()
-            .map_err(|e| failed("reading the erasure log", e))?;
-        let copy = files
-            .copy
-            .read_all()
-            .map_err(|e| failed("reading the erasure log's copy", e))?;
-        let (of_local, of_copy) = (walk(&local, ring.deployment), walk(&copy, ring.deployment));
-        let (local_end, copy_end) = (of_local.state.end(), of_copy.state.end());
-        let both = usize::try_from(local_end.min(copy_end))
-            .map_err(|e| failed("reading the erasure log", io::Error::other(e)))?;
-        if local[..both] != copy[..both] {
-            return Err(wrong("two copies that agree", "copies of different logs"));
-        }
-        let (longer, from) = if local_end >= copy_end {
-            (of_local, &local)
-        } else {
-            (of_copy, &copy)
-        };
-        // A cut-off tail was never acknowledged; anything else at the end of both is damage.
-        if longer.stopped == Some(Malformed::Format) && from.len() as u64 > longer.state.end() {
-            return Err(wrong("whole receipts", "damage in both copies"));
-        }
-        let end = usize::try_from(longer.state.end())
-            .map_err(|e| failed("reading the erasure log", io::Error::other(e)))?;
-        for (file, bytes, valid) in [(&files.local, &local, local_end), (&files.copy, &copy, copy_end)] {
-            complete(file.as_ref(), bytes, valid, &from[..end])?;
-        }
-        let log = Self {
-            files,
-            deployment: ring.deployment,
-            signing_id: receipts::signing_key_id(&signing.verifying_key()),
-            signing,
-            state: Mutex::new(longer.state),
-        };
-        log.hold_against_anchor(&longer.heads, accept_short)?;
-        if log.state.lock().size() == 0 {
-            let public = log.signing.verifying_key().to_bytes();
-            log.append(vec![log.plain(ReceiptKind::SigningKey, public, 0)])?;
-        }
-        Ok((log, longer.destroyed))
-    }
-
-    fn hold_against_anchor(&self, heads: &[[u8; 32]], accept_short: bool) -> Result<()> {
-        let bytes = self
-            .files
-            .anchor
-            .read()
-            .map_err(|e| failed("reading the erasure log's anchor", e))?;
-        let Some(bytes) = bytes else {
-            // Only the very first receipts can be older than the first anchor.
-            return if heads.len() <= 1 || accept_short {
-                Ok(())
-            } else {
-                Err(wrong("an anchor in the key store", "none"))
-            };
-        };
-        let anchor = Checkpoint::parse(&bytes).ok();
-        let anchor = anchor
-            .filter(|a| a.deployment == self.deployment && a.is_signed(&self.signing.verifying_key(), &bytes))
-            .ok_or_else(|| {
-                wrong(
-                    "an anchor signed with this deployment's key",
-                    "another one, or a damaged one",
-                )
-            })?;
-        let size = heads.len() as u64;
-        if anchor.size > size {
-            if !accept_short {
-                return Err(OperatorError::ErasureLogShort {
-                    expected: anchor.size,
-                    found: size,
-                }
-                .into());
-            }
-            tracing::warn!(
-                expected = anchor.size,
-                found = size,
-                "the operator accepts a short erasure log"
-            );
-            return self.append(vec![self.plain(ReceiptKind::Override, anchor.head, anchor.size)]);
-        }
-        let seen = anchor
-            .size
-            .checked_sub(1)
-            .and_then(|last| heads.get(usize::try_from(last).ok()?));
-        if seen.is_some_and(|head| *head != anchor.head) {
-            return Err(wrong(
-                "the log that the anchor has seen",
-                "another one of the same deployment",
-            ));
-        }
-        Ok(())
-    }
-
     /// A receipt that destroys nothing.
     fn plain(&self, kind: ReceiptKind, subject: [u8; 32], about: u64) -> (Receipt, Option<Vec<Touched>>) {
         let receipt = Receipt {
@@ -367,12 +226,9 @@ impl ErasureLog {
             planned.push((receipt, Some(erasure.touched)));
             tickets.push(erasure.issued);
         }
-        let first = self.state.lock().size();
-        self.append(planned)?;
-        for (sequence, ticket) in (first..).zip(tickets) {
-            let bytes = self.receipt(sequence)?.unwrap_or_default();
+        for (ticket, issued) in tickets.iter().zip(self.append(planned)?) {
             // Nobody else has this ticket.
-            let _ = ticket.set(Issued { sequence, bytes });
+            let _ = ticket.set(issued);
         }
         Ok(())
     }
@@ -382,11 +238,17 @@ impl ErasureLog {
         let receipts = erasures
             .iter()
             .map(|about| self.plain(ReceiptKind::Purged, [0; 32], *about));
-        self.append(receipts.collect())
+        self.append(receipts.collect()).map(drop)
     }
 
-    fn append(&self, receipts: Vec<(Receipt, Option<Vec<Touched>>)>) -> Result<()> {
+    /// # Errors
+    /// After any error nothing more is appended: where the next receipt belongs is known again only
+    /// after a restart.
+    fn append(&self, receipts: Vec<(Receipt, Option<Vec<Touched>>)>) -> Result<Vec<Issued>> {
         let mut state = self.state.lock();
+        if state.failed {
+            return Err(OperatorError::Poisoned.into());
+        }
         let start = state.end();
         let (mut bytes, mut previous, mut sequence) = (Vec::new(), state.head, state.size());
         let mut signed = Vec::with_capacity(receipts.len());
@@ -399,6 +261,7 @@ impl ErasureLog {
             bytes.extend_from_slice(&one);
             signed.push((receipt, one, touched));
         }
+        state.failed = true;
         // ORDER: both copies written, then both synced: what is acknowledged is in both places. After a
         // crash between, the longer one completes the other.
         for file in [&self.files.local, &self.files.copy] {
@@ -408,10 +271,15 @@ impl ErasureLog {
         for file in [&self.files.local, &self.files.copy] {
             file.sync().map_err(|e| failed("syncing the erasure log", e))?;
         }
-        for (receipt, one, touched) in signed {
-            state.take_in(&receipt, &one, touched);
-        }
-        Ok(())
+        state.failed = false;
+        let issued = signed.into_iter().map(|(receipt, bytes, touched)| {
+            state.take_in(&receipt, &bytes, touched);
+            Issued {
+                sequence: receipt.sequence,
+                bytes,
+            }
+        });
+        Ok(issued.collect())
     }
 
     /// Advances the anchor: a signed checkpoint of the log as it is now.
@@ -482,35 +350,10 @@ impl ErasureLog {
     }
 }
 
-/// Gives a copy what it lacks.
-fn complete(file: &dyn LogFile, has: &[u8], valid: u64, whole: &[u8]) -> Result<()> {
-    let damaged_end = has.len() as u64 > valid;
-    if !damaged_end && valid == whole.len() as u64 {
-        return Ok(());
-    }
-    let keep =
-        usize::try_from(valid).map_err(|e| failed("completing the erasure log", io::Error::other(e)))?;
-    let mend = || -> io::Result<()> {
-        file.truncate(valid)?;
-        file.write_at(valid, &whole[keep..])?;
-        file.sync()
-    };
-    mend().map_err(|e| failed("completing the erasure log", e))
-}
-
 fn failed(doing: &'static str, error: io::Error) -> crate::Error {
     OperatorError::Store {
         doing,
         detail: error.to_string(),
-    }
-    .into()
-}
-
-fn wrong(expected: &str, found: &str) -> crate::Error {
-    OperatorError::Format {
-        what: "erasure log",
-        expected: expected.to_owned(),
-        found: found.to_owned(),
     }
     .into()
 }

@@ -39,6 +39,13 @@ pub struct LoadReport {
     pub keys_overwritten: usize,
 }
 
+impl LoadReport {
+    /// Something was removed whose bytes may lie anywhere in the data files.
+    pub(super) fn removed_anything(&self) -> bool {
+        self.erasures_repeated + self.erasures_finished + self.keys_overwritten > 0
+    }
+}
+
 struct Loader<'a> {
     vault: &'a Vault,
     report: LoadReport,
@@ -198,6 +205,9 @@ impl Loader<'_> {
 
     fn finish_erasures(&mut self) -> Result<()> {
         self.report.erasures_finished = self.erasures.len();
+        if self.erasures.iter().any(|(_, _, header)| header.is_none()) {
+            self.vault.log_leftovers()?;
+        }
         for group in self.erasures.chunks(ERASE_GROUP) {
             let mut plan = Plan::default();
             if group.iter().any(|(_, _, header)| header.is_some()) {

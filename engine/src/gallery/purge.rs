@@ -1,5 +1,6 @@
 //! The purge: after the keys, the bytes. Sealed records of the erased leave the data files too.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use crate::gallery::records::Family;
 use crate::gallery::vault::Vault;
 
 /// Erasures that come in this time are purged together.
-const GATHER: Duration = Duration::from_millis(250);
+pub(crate) const GATHER: Duration = Duration::from_millis(250);
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(2);
 /// Above this many places it is cheaper to rewrite everything.
@@ -27,6 +28,8 @@ struct Shared {
     vault: Arc<Vault>,
     state: Mutex<State>,
     changed: Condvar,
+    gather: Duration,
+    purging: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -39,7 +42,8 @@ struct State {
 
 impl Purger {
     /// Starts with what earlier runs left; `everything` when the start itself removed records.
-    pub fn start(vault: Arc<Vault>, everything: bool) -> Result<Self> {
+    /// One purge serves all erasures of a time as long as `gather`.
+    pub fn start(vault: Arc<Vault>, everything: bool, gather: Duration) -> Result<Self> {
         let state = State {
             wanted: everything || vault.log.backlog().erasures > 0,
             everything,
@@ -47,8 +51,10 @@ impl Purger {
         };
         let shared = Arc::new(Shared {
             vault,
+            gather,
             state: Mutex::new(state),
             changed: Condvar::new(),
+            purging: Mutex::new(()),
         });
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
@@ -68,6 +74,13 @@ impl Purger {
     pub fn wake(&self) {
         self.shared.state.lock().wanted = true;
         self.shared.changed.notify_all();
+    }
+
+    /// Purges now, without waiting for more.
+    #[cfg(test)]
+    pub fn purge_now(&self) -> Result<()> {
+        let everything = std::mem::take(&mut self.shared.state.lock().everything);
+        self.shared.purge(everything)
     }
 }
 
@@ -99,7 +112,7 @@ impl Shared {
                 state.wanted = false;
                 std::mem::take(&mut state.everything)
             };
-            if let Err(error) = purge(&self.vault, everything) {
+            if let Err(error) = self.purge(everything) {
                 tracing::error!(%error, "a purge failed and will be tried again");
                 let mut state = self.state.lock();
                 state.wanted = true;
@@ -113,32 +126,35 @@ impl Shared {
 
     /// Lets more erasures come, for one purge serves them all.
     fn gather(&self, state: &mut parking_lot::MutexGuard<'_, State>) {
-        let until = Instant::now() + GATHER;
+        let until = Instant::now() + self.gather;
         while !state.stopping && !self.changed.wait_until(state, until).timed_out() {}
     }
-}
 
-/// Purges everything that is erased, and says so in the log.
-pub(crate) fn purge(vault: &Vault, everything: bool) -> Result<()> {
-    let unpurged = vault.log.unpurged();
-    if unpurged.is_empty() && !everything {
-        return Ok(());
+    /// Purges everything that is erased, and says so in the log.
+    fn purge(&self, everything: bool) -> Result<()> {
+        let _alone = self.purging.lock();
+        let unpurged = self.vault.unpurged()?;
+        if unpurged.is_empty() && !everything {
+            return Ok(());
+        }
+        // What was erased before this start may lie anywhere.
+        let mut places: Option<BTreeSet<(Family, Vec<u8>)>> = (!everything).then(BTreeSet::new);
+        for erasure in unpurged.values() {
+            places = places.zip(erasure.touched.as_ref()).map(|(mut all, touched)| {
+                all.extend(touched.iter().cloned());
+                all
+            });
+        }
+        let places = places.filter(|places| places.len() <= PLACES_MAX);
+        let places = places.map(|places| places.into_iter().collect::<Vec<_>>());
+        self.vault.purge_records(places.as_deref())?;
+        // ORDER: the bytes before the receipt: PURGED is never said too early. A crash between purges
+        // again.
+        let sequences: Vec<u64> = unpurged.into_keys().collect();
+        if sequences.is_empty() {
+            return Ok(());
+        }
+        self.vault.say_purged(&sequences)?;
+        self.vault.advance_anchor()
     }
-    // What was erased before this start may lie anywhere.
-    let mut places: Option<Vec<(Family, Vec<u8>)>> = (!everything).then(Vec::new);
-    for erasure in unpurged.values() {
-        places = places.zip(erasure.touched.as_ref()).map(|(mut all, touched)| {
-            all.extend(touched.iter().cloned());
-            all
-        });
-    }
-    let places = places.filter(|places| places.len() <= PLACES_MAX);
-    vault.purge_records(places.as_deref())?;
-    // ORDER: the bytes before the receipt: PURGED is never said too early. A crash between purges again.
-    let sequences: Vec<u64> = unpurged.into_keys().collect();
-    if sequences.is_empty() {
-        return Ok(());
-    }
-    vault.log.purged(&sequences)?;
-    vault.advance_anchor()
 }

@@ -15,7 +15,7 @@ use crate::error::{OperatorError, RequestError, Result};
 use crate::gallery::gaps;
 
 /// What kind of record a key names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Family {
     Collections,
     Persons,
@@ -78,8 +78,11 @@ const OPEN_FILES_MAX: i32 = 512;
 /// Bytes of every key.
 const KEY_BYTES: usize = 32;
 
-/// The manifest names the first and last key of every file; past this size it is written anew.
-const MANIFEST_BYTES_MAX: usize = 1;
+/// The manifest names the first and last key of every file, of files long gone too, until it is written
+/// anew: with these settings whenever it is longer than a new one would be.
+const MANIFEST_SETTINGS: &str = "max_manifest_file_size=1;max_manifest_space_amp_pct=0";
+/// Changes of the files until a manifest surely was written anew: one that makes it longer, and the next.
+const MANIFEST_CHANGES: usize = 2;
 
 /// Records in RocksDB.
 pub(crate) struct RocksRecords {
@@ -90,7 +93,9 @@ pub(crate) struct RocksRecords {
 
 impl RocksRecords {
     pub fn open(path: &Path) -> Result<Self> {
-        let mut options = family_options();
+        let mut options = family_options()
+            .get_options_from_string(MANIFEST_SETTINGS)
+            .map_err(|e| failed("opening the records", e))?;
         options.create_if_missing(true);
         options.create_missing_column_families(true);
         options.set_paranoid_checks(true);
@@ -103,7 +108,6 @@ impl RocksRecords {
         options.set_log_level(LogLevel::Warn);
         // A recycled log file would keep erased bytes past its end.
         options.set_recycle_log_file_num(0);
-        options.set_max_manifest_file_size(MANIFEST_BYTES_MAX);
         let families = Family::ALL
             .map(Family::name)
             .into_iter()
@@ -190,12 +194,15 @@ impl Records for RocksRecords {
         }
         // A scan that began before holds the old files open; they go with it.
         drop(self.scanning.write());
-        // The manifest still names the keys where the old files began and ended. It is past its size, so
-        // the next change of the files writes it anew: a note of no content makes one.
-        self.db
-            .put(b"purged", [])
-            .map_err(|e| failed("purging records", e))?;
-        self.flush()
+        // The manifest still names the keys where the old files began and ended. A note of no content
+        // makes a change of the files, and so a new manifest.
+        for _ in 0..MANIFEST_CHANGES {
+            self.db
+                .put(b"purged", [])
+                .map_err(|e| failed("purging records", e))?;
+            self.flush()?;
+        }
+        Ok(())
     }
 
     fn scan(

@@ -1,20 +1,24 @@
 //! Sealed records and their keys, always together: what can be read, and in which order disks change.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, OperatorError, RequestError, Result};
 use crate::gallery::codec::{self, Binding, Header};
-use crate::gallery::erasures::{Erasure, ErasureLog, Issued};
+use crate::gallery::erasures::{Erasure, ErasureLog, Issued, Unpurged};
 use crate::gallery::records::{Family, Records, Scan, Write};
 use crate::keys::KeyRing;
 use crate::names::RandomId;
 use crate::receipts::{DestroyedKey, KEYS_PER_RECEIPT_MAX, ReceiptKind};
 use crate::scheme::SchemeId;
 use crate::slots::{DataKey, EMPTY, Rewrapped, SlotError, SlotImage, Slots};
+
+/// Purged erasures that are logged with one pair of syncs.
+const PURGED_TOGETHER: usize = 256;
 
 /// What lies under a record key.
 pub(crate) enum Found {
@@ -35,6 +39,9 @@ pub(crate) struct Vault {
     slots: Slots,
     pub log: ErasureLog,
     pub ring: Arc<KeyRing>,
+    /// Slots that are not empty. Held by whoever needs disk and log to be of one moment: through every
+    /// commit, for the anchor, and to learn what can be purged.
+    live: Mutex<u64>,
     poisoned: AtomicBool,
 }
 
@@ -47,12 +54,13 @@ pub(crate) struct Plan {
     erasures: Vec<Erasure>,
     /// Logged once the records sealed anew are durable.
     reductions: Vec<Erasure>,
-    /// Slots whose records are erased: emptied before anything is written.
-    erased_slots: Vec<u32>,
+    /// Slots whose records are erased: emptied before anything is written. A set, because damaged
+    /// records may name one slot twice, and a slot given back twice would be given out twice.
+    erased_slots: BTreeSet<u32>,
     /// Slots whose records were sealed anew elsewhere: emptied once the new ones are durable.
     superseded_slots: Vec<u32>,
-    /// A record goes that could not say which key was its own.
-    unnamed_key: bool,
+    /// The erasure whose record could not say which key was its own.
+    unnamed_key: Option<usize>,
 }
 
 /// Which slots the records name.
@@ -134,6 +142,7 @@ impl Vault {
             slots,
             log,
             ring,
+            live: Mutex::new(0),
             poisoned: AtomicBool::new(false),
         }
     }
@@ -160,6 +169,18 @@ impl Vault {
                 found => return Ok(found),
             }
         }
+    }
+
+    /// A sealed record and its slot, as they lie on disk.
+    pub fn sealed(&self, family: Family, key: &[u8]) -> Result<Option<(Vec<u8>, SlotImage)>> {
+        let Some(record) = self.records.get(family, key)? else {
+            return Ok(None);
+        };
+        let slot = match Header::parse(&record) {
+            Ok(header) => self.slots.image(header.slot)?,
+            Err(codec::Unreadable) => EMPTY,
+        };
+        Ok(Some((record, slot)))
     }
 
     /// The size of a sealed record.
@@ -271,19 +292,23 @@ impl Vault {
         key: Vec<u8>,
         header: Option<&Header>,
     ) -> Result<()> {
+        let number = plan.erasures.len() - 1;
         let erasure = plan.erasures.last_mut().expect("an erasure was begun");
         debug_assert!(erasure.keys.len() < KEYS_PER_RECEIPT_MAX, "whoever plans splits");
         erasure.touched.push((family, key.clone()));
         match header {
-            Some(header) if self.slots.holds(header.slot, header.data_key)? => {
-                erasure.keys.push(DestroyedKey {
-                    id: header.data_key,
-                    commitment: self.slots.commitment(header.slot)?,
-                });
-                plan.erased_slots.push(header.slot);
+            Some(header) => {
+                let held = self.slots.holds(header.slot, header.data_key)?;
+                // A key that is in no slot any more may be in an older copy: it is named all the same.
+                if !held || plan.erased_slots.insert(header.slot) {
+                    let commitment = held.then(|| self.slots.commitment(header.slot)).transpose()?;
+                    erasure.keys.push(DestroyedKey {
+                        id: header.data_key,
+                        commitment: commitment.unwrap_or_default(),
+                    });
+                }
             }
-            Some(_) => {}
-            None => plan.unnamed_key = true,
+            None => plan.unnamed_key = Some(number),
         }
         self.plan_forget(plan, family, key);
         Ok(())
@@ -303,12 +328,10 @@ impl Vault {
     /// # Errors
     /// After any error nothing more is written: what is on disk is known again only after a restart.
     pub fn commit(&self, plan: Plan) -> Result<()> {
+        let mut live = self.live.lock();
         self.refuse_if_poisoned()?;
-        let outcome = self.commit_in_order(plan);
-        if outcome.is_err() {
-            self.poisoned.store(true, Ordering::Release);
-        }
-        outcome
+        let outcome = self.commit_in_order(plan, &mut live);
+        self.poison_on_error(outcome)
     }
 
     fn refuse_if_poisoned(&self) -> Result<()> {
@@ -318,7 +341,14 @@ impl Vault {
         Ok(())
     }
 
-    fn commit_in_order(&self, plan: Plan) -> Result<()> {
+    fn commit_in_order(&self, mut plan: Plan, live: &mut u64) -> Result<()> {
+        if let Some(erasure) = plan.unnamed_key {
+            self.find_unnamed_keys(&mut plan, erasure)?;
+        }
+        let (new, gone) = (
+            plan.new_slots.len(),
+            plan.erased_slots.len() + plan.superseded_slots.len(),
+        );
         // ORDER: the log before anything else: from here on the erasure has happened, and every later
         // start, also with an older copy of the data, carries it out again.
         if !plan.erasures.is_empty() {
@@ -347,19 +377,48 @@ impl Vault {
         }
         self.slots
             .release(plan.erased_slots.into_iter().chain(plan.superseded_slots));
-        if plan.unnamed_key {
-            self.overwrite_unnamed_keys()?;
-        }
+        *live = (*live + new as u64).saturating_sub(gone as u64);
         Ok(())
     }
 
     /// Advances the anchor to where the log is now.
     pub fn advance_anchor(&self) -> Result<()> {
-        let outcome = self.slots.live().and_then(|live| self.log.checkpoint(live));
+        let live = self.live.lock();
+        self.refuse_if_poisoned()?;
+        let outcome = self.log.checkpoint(*live);
+        self.poison_on_error(outcome).map(drop)
+    }
+
+    fn poison_on_error<T>(&self, outcome: Result<T>) -> Result<T> {
         if outcome.is_err() {
             self.poisoned.store(true, Ordering::Release);
         }
-        outcome.map(drop)
+        outcome
+    }
+
+    /// Everything that is erased, on disk too, and not yet purged.
+    pub fn unpurged(&self) -> Result<BTreeMap<u64, Unpurged>> {
+        // ORDER: not beside a commit: what it has logged, its records may still hold, and a purge would
+        // say PURGED too early. After a failed one only a restart knows.
+        let _live = self.live.lock();
+        self.refuse_if_poisoned()?;
+        Ok(self.log.unpurged())
+    }
+
+    /// Says of erasures that their bytes have left the data files, some at a time, so that nobody who
+    /// erases waits long for the log.
+    pub fn say_purged(&self, sequences: &[u64]) -> Result<()> {
+        for some in sequences.chunks(PURGED_TOGETHER) {
+            self.poison_on_error(self.log.purged(some))?;
+        }
+        Ok(())
+    }
+
+    /// Logs that a start removes what no receipt names, so that its bytes are purged even if the next
+    /// start has to do it.
+    pub fn log_leftovers(&self) -> Result<()> {
+        self.log
+            .erase(vec![Asked::default().erasure(ReceiptKind::Erased)])
     }
 
     /// How many slots the file has.
@@ -410,17 +469,39 @@ impl Vault {
         Ok(images.len())
     }
 
-    /// Finds the key of a record that could not name it: the one that no record names.
-    fn overwrite_unnamed_keys(&self) -> Result<()> {
+    /// Finds the keys of records that go without being able to name them: those that no other record
+    /// names. While another record is as silent, it is not known whose they are, and they stay.
+    fn find_unnamed_keys(&self, plan: &mut Plan, erasure: usize) -> Result<()> {
+        let going: HashSet<_> = plan.writes.iter().map(|w| (w.family, w.key.as_slice())).collect();
         let mut named = Named::default();
         for family in Family::ALL {
-            let gaps = self.records.scan(family, &[], &[], &mut |_, record| {
-                named.note(Header::parse(record).ok().as_ref());
+            let gaps = self.records.scan(family, &[], &[], &mut |key, record| {
+                let header = Header::parse(record).ok();
+                if header.is_some() || !going.contains(&(family, key)) {
+                    named.note(header.as_ref());
+                }
                 Scan::Continue
             })?;
             named.note_gaps(gaps);
         }
-        self.settle_slots(&named, usize::MAX).map(drop)
+        if named.silent > 0 {
+            return Ok(());
+        }
+        let mut unnamed = Vec::new();
+        self.slots.each_used(|slot, id| {
+            if !named.slots.contains(&slot) {
+                unnamed.push((slot, id));
+            }
+        })?;
+        let keys = &mut plan.erasures[erasure].keys;
+        unnamed.truncate(KEYS_PER_RECEIPT_MAX - keys.len());
+        for (slot, id) in unnamed {
+            if plan.erased_slots.insert(slot) {
+                let commitment = self.slots.commitment(slot)?;
+                keys.push(DestroyedKey { id, commitment });
+            }
+        }
+        Ok(())
     }
 
     /// Empties every slot that no record names, and lets the empty ones be used. While some record
@@ -430,12 +511,14 @@ impl Vault {
     /// More unnamed keys than `keys_max`; nothing was overwritten.
     pub fn settle_slots(&self, named: &Named, keys_max: usize) -> Result<usize> {
         self.slots.mark_lost(named.slots.iter().copied())?;
-        let mut unnamed = Vec::new();
+        let (mut unnamed, mut used) = (Vec::new(), 0);
         self.slots.each_used(|slot, _| {
+            used += 1;
             if !named.slots.contains(&slot) {
                 unnamed.push(slot);
             }
         })?;
+        *self.live.lock() = used;
         if named.silent > 0 {
             let kept: HashSet<u32> = unnamed.into_iter().collect();
             self.slots
@@ -454,8 +537,10 @@ impl Vault {
             .into());
         }
         if !unnamed.is_empty() {
+            self.log_leftovers()?;
             let images: Vec<_> = unnamed.iter().map(|slot| (*slot, EMPTY)).collect();
             self.slots.write(&images)?;
+            *self.live.lock() = used - unnamed.len() as u64;
         }
         self.slots.set_free(&|slot| named.slots.contains(&slot))?;
         Ok(unnamed.len())

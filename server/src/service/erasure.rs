@@ -3,7 +3,8 @@
 use likeness_proto::v1::erasure_service_server::ErasureService;
 use likeness_proto::v1::{
     GetErasureReceiptRequest, GetErasureReceiptResponse, GetErasureStatusRequest, GetErasureStatusResponse,
-    ListErasureReceiptsRequest, ListErasureReceiptsResponse,
+    ListErasureReceiptsRequest, ListErasureReceiptsResponse, PrepareResidueAuditRequest,
+    PrepareResidueAuditResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -39,6 +40,32 @@ impl ErasureService for Service {
         let answer = status(&mut call).await;
         call.finish(answer)
     }
+
+    async fn prepare_residue_audit(
+        &self,
+        request: Request<PrepareResidueAuditRequest>,
+    ) -> Result<Response<PrepareResidueAuditResponse>, Status> {
+        let mut call = self.begin("PrepareResidueAudit", &request);
+        let answer = prepare(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+}
+
+async fn prepare(
+    call: &mut Ongoing,
+    request: PrepareResidueAuditRequest,
+) -> Result<PrepareResidueAuditResponse, Refusal> {
+    let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
+    let fingerprints = call
+        .store(move |work, call| {
+            let collection = work.collection(&collection)?;
+            Ok(work.engine.prepare_residue_audit(&collection, &person_id, call)?)
+        })
+        .await?;
+    Ok(PrepareResidueAuditResponse {
+        call: None,
+        fingerprints,
+    })
 }
 
 async fn get(

@@ -66,12 +66,14 @@ fn no_name_tag_personid_or_template_is_in_any_file() {
         name: Some("Needle of a name".to_owned()),
         tags: None,
     };
-    gallery.update(&one, &who, change).expect("renamed");
+    gallery.update(&one, &who, change, REQUEST).expect("renamed");
     gallery
-        .delete_faces(&one, &who, vec![face_id(2)])
+        .delete_faces(&one, &who, vec![face_id(2)], REQUEST)
         .expect("deleted");
     enroll(&gallery, &one, "another-needle", &[3]).expect("enrolled");
-    gallery.delete(&one, &id("another-needle")).expect("deleted");
+    gallery
+        .delete(&one, &id("another-needle"), REQUEST)
+        .expect("deleted");
     needles.push(("another PersonID".to_owned(), b"another-needle".to_vec()));
     for n in 1..=3 {
         // Any eight bytes in a row of a template would give it away.
@@ -80,10 +82,13 @@ fn no_name_tag_personid_or_template_is_in_any_file() {
         }
         needles.push((format!("the id of face {n}"), face_id(n).0.0.to_vec()));
     }
-    for key in ring.projections() {
+    for key in ring.all(crate::keys::Purpose::Projection) {
         needles.push(("a projection key".to_owned(), key.secret.expose().to_vec()));
     }
-    needles.push(("the digest key".to_owned(), ring.digest().expose().to_vec()));
+    needles.push((
+        "the digest key".to_owned(),
+        ring.digest().secret.expose().to_vec(),
+    ));
     needles.push((
         "the wrapping key".to_owned(),
         ring.wrapping().secret.expose().to_vec(),

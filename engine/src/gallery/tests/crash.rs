@@ -3,16 +3,32 @@
 use std::sync::Arc;
 
 use crate::error::{Error, OperatorError, Result};
+use crate::gallery::codec::Header;
 use crate::gallery::tests::disk::{FakeDisk, Fault};
 use crate::gallery::tests::support::*;
 use crate::gallery::{Gallery, ProfileChange};
 use crate::keys::KeyRing;
+use crate::receipts::chain;
+use crate::receipts::checkpoint::Checkpoint;
 
 /// A change, and how many operations on the disk it takes.
 struct Story {
     name: &'static str,
     change: fn(&Gallery) -> Result<()>,
     operations: usize,
+}
+
+impl Story {
+    fn erases(&self) -> bool {
+        [
+            "update",
+            "delete faces",
+            "delete a person",
+            "delete a collection",
+            "erase everywhere",
+        ]
+        .contains(&self.name)
+    }
 }
 
 const fn story(name: &'static str, operations: usize, change: fn(&Gallery) -> Result<()>) -> Story {
@@ -23,8 +39,8 @@ const fn story(name: &'static str, operations: usize, change: fn(&Gallery) -> Re
     }
 }
 
-/// Slot writes, slot syncs and record batches.
-const STORIES: [Story; 9] = [
+/// The log is two writes, two syncs, and the anchor's replacement before anybody hears of it.
+const STORIES: [Story; 10] = [
     // The slot and its sync, the record.
     story("enrol", 3, |g| {
         enroll(g, &collection(g, "one"), "new", &[90, 91]).map(drop)
@@ -34,29 +50,36 @@ const STORIES: [Story; 9] = [
         g.add_faces(&collection(g, "one"), &id("ada"), vec![face(90)])
             .map(drop)
     }),
-    // The new slot, the record, the old slot.
-    story("update", 5, |g| {
+    // The new slot, the record, the log, the old slot, the anchor.
+    story("update", 10, |g| {
         let change = ProfileChange {
             name: Some("Another".to_owned()),
             tags: Some(vec!["other".to_owned()]),
         };
-        g.update(&collection(g, "one"), &id("ada"), change).map(drop)
-    }),
-    story("delete faces", 5, |g| {
-        g.delete_faces(&collection(g, "one"), &id("ada"), vec![face_id(1)])
+        g.update(&collection(g, "one"), &id("ada"), change, REQUEST)
             .map(drop)
     }),
-    // The slot and its sync, the record.
-    story("delete a person", 3, |g| {
-        g.delete(&collection(g, "one"), &id("ada")).map(drop)
+    story("delete faces", 10, |g| {
+        g.delete_faces(&collection(g, "one"), &id("ada"), vec![face_id(1)], REQUEST)
+            .map(drop)
     }),
-    story("delete and enrol again", 6, |g| {
-        g.delete(&collection(g, "one"), &id("ada"))?;
+    // The log, the slot, the record, the anchor.
+    story("delete a person", 8, |g| {
+        g.delete(&collection(g, "one"), &id("ada"), REQUEST).map(drop)
+    }),
+    story("delete and enrol again", 11, |g| {
+        g.delete(&collection(g, "one"), &id("ada"), REQUEST)?;
         enroll(g, &collection(g, "one"), "ada", &[90]).map(drop)
     }),
-    // The collection as a person; then three slots and a sync, three records.
-    story("delete a collection", 8, |g| {
-        g.delete_collection(&account(), &name("one")).map(drop)
+    // The collection as a person; then the log, three slots and a sync, three records, the anchor.
+    story("delete a collection", 17, |g| {
+        g.delete_collection(&account(), &name("one"), REQUEST).map(drop)
+    }),
+    // One person after the other.
+    story("erase everywhere", 16, |g| {
+        let erased = g.erase_everywhere(&account(), &id("ada"), REQUEST)?;
+        assert_eq!(erased.len(), 2);
+        Ok(())
     }),
     story("create a collection", 3, |g| {
         g.create_collection(&account(), &name("three"), scheme(), settings())
@@ -71,6 +94,9 @@ const STORIES: [Story; 9] = [
         })
     }),
 ];
+
+/// Every write has arrived, and none of the log's whole.
+const TORN: u64 = 1 << 63;
 
 /// Two collections, four people; every story changes some of it and leaves the rest alone.
 fn prepared() -> (FakeDisk, Arc<KeyRing>) {
@@ -88,7 +114,7 @@ fn prepared() -> (FakeDisk, Arc<KeyRing>) {
 /// What is seen before the change, and after each acknowledged part of it.
 fn allowed_views(story: &Story, before: &View, after: &View) -> Vec<View> {
     let mut views = vec![before.clone(), after.clone()];
-    if story.name == "delete and enrol again" {
+    if ["delete and enrol again", "erase everywhere"].contains(&story.name) {
         let mut between = before.clone();
         between
             .get_mut("one")
@@ -107,6 +133,33 @@ fn assert_settled(disk: &FakeDisk, what: &str) {
     assert_eq!(disk.used_slots().len(), records, "{what}: slots and records");
 }
 
+/// Records in the data files whose keys are gone.
+fn dead_and_not_purged(disk: &FakeDisk) -> usize {
+    let stale = disk.0.lock().stale.clone();
+    let dead = stale.iter().filter(|(_, record)| {
+        let header = Header::parse(record).expect("whole");
+        disk.slot(header.slot as usize)[20..36] != header.data_key.0
+    });
+    dead.count()
+}
+
+/// The log is whole and signed, in both places; its anchor speaks of its end, and counts the slots.
+fn assert_log(disk: &FakeDisk, what: &str) {
+    let (log, copy, anchor) = {
+        let state = disk.0.lock();
+        let anchor = state.anchor.clone().expect("every start leaves one");
+        (state.log.durable.clone(), state.copy.durable.clone(), anchor)
+    };
+    assert_eq!(log, copy, "{what}");
+    let summary = chain::verify(&log, Some(&anchor), None).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let anchor = Checkpoint::parse(&anchor).expect("whole");
+    assert_eq!((anchor.size, anchor.head), (summary.size, summary.head), "{what}");
+    assert_eq!(anchor.live, disk.used_slots().len() as u64, "{what}: live keys");
+    assert_eq!(anchor.destroyed, summary.keys_destroyed, "{what}");
+    let unpurged = summary.erased + summary.reduced - summary.purged;
+    assert_eq!(anchor.unpurged, unpurged, "{what}");
+}
+
 fn undisturbed(story: &Story) -> (View, View, usize) {
     let (disk, ring) = prepared();
     let gallery = opened(&disk.restarted(|_| true), &ring);
@@ -119,6 +172,9 @@ fn undisturbed(story: &Story) -> (View, View, usize) {
     let operations = disk.operations() - operations;
     assert!(disk.is_durable(), "{}: acknowledged before the sync", story.name);
     assert_settled(&disk, story.name);
+    if story.erases() {
+        assert_log(&disk, story.name);
+    }
     let after = view(&gallery);
     assert_ne!(before, after, "{} changes something", story.name);
     (before, after, operations)
@@ -149,7 +205,15 @@ fn a_power_cut_at_any_operation_leaves_a_change_complete_or_absent() {
         for n in 0..operations {
             for fault in [Fault::Crash, Fault::CrashLate] {
                 // All, none, and some of what was written and not synced has arrived.
-                for arrived in [u64::MAX, 0, 0x5555_5555, 0xaaaa_aaaa, 0x9669_9669, 0x3c5a_c3a5] {
+                for arrived in [
+                    u64::MAX,
+                    0,
+                    0x5555_5555,
+                    0xaaaa_aaaa,
+                    0x9669_9669,
+                    0x3c5a_c3a5,
+                    TORN,
+                ] {
                     let what = format!("{}: {fault:?} at {n}, {arrived:x} arrived", story.name);
                     let (disk, ring) = prepared();
                     let gallery = opened(&disk, &ring);
@@ -157,7 +221,10 @@ fn a_power_cut_at_any_operation_leaves_a_change_complete_or_absent() {
                     let outcome = (story.change)(&gallery);
                     assert!(outcome.is_err(), "{what}: acknowledged without the disk");
                     drop(gallery);
-                    let disk = disk.restarted(|write| arrived >> (write % 64) & 1 == 1);
+                    let disk = match arrived {
+                        TORN => disk.restarted_torn(),
+                        _ => disk.restarted(|write| arrived >> (write % 64) & 1 == 1),
+                    };
                     let (reopened, report) = open(&disk, &ring).expect("opens after a crash");
                     assert_eq!(
                         (report.damaged_persons, report.damaged_collections),
@@ -168,6 +235,12 @@ fn a_power_cut_at_any_operation_leaves_a_change_complete_or_absent() {
                     assert!(allowed.contains(&seen), "{what}: {:?}", seen.keys());
                     assert!(disk.is_durable(), "{what}");
                     assert_settled(&disk, &what);
+                    assert_log(&disk, &what);
+                    // Nothing that was removed outlives the purge, whoever began it.
+                    reopened.purge_now().expect("purged");
+                    assert_eq!(dead_and_not_purged(&disk), 0, "{what}");
+                    assert_eq!(reopened.backlog().erasures, 0, "{what}");
+                    assert_log(&disk, &what);
                     drop(reopened);
                     // What the start repaired stays repaired.
                     let disk = disk.restarted(|_| false);
@@ -183,7 +256,7 @@ fn a_power_cut_at_any_operation_leaves_a_change_complete_or_absent() {
             cuts += 1;
         }
     }
-    assert_eq!(cuts, 35, "operations at which the power went");
+    assert_eq!(cuts, 80, "operations at which the power went");
 }
 
 #[test]
@@ -214,7 +287,7 @@ fn a_power_cut_during_the_repair_of_a_start_is_repaired_by_the_next() {
             }
         }
     }
-    assert_eq!(cuts, 52, "operations of repairs at which the power went");
+    assert_eq!(cuts, 500, "operations of repairs at which the power went");
 }
 
 #[test]
@@ -244,8 +317,10 @@ fn any_failing_operation_is_reported_and_no_later_write_is_trusted() {
                 failures += 1;
                 // Reads go on for everyone whom the change did not concern.
                 let two = collection(&gallery, "two");
-                assert_eq!(found(&gallery, &two, 6), ["ada"], "{what}");
-                assert!(gallery.person(&two, &id("ada")).is_ok(), "{what}");
+                if story.name != "erase everywhere" {
+                    assert_eq!(found(&gallery, &two, 6), ["ada"], "{what}");
+                    assert!(gallery.person(&two, &id("ada")).is_ok(), "{what}");
+                }
                 match enroll(&gallery, &two, "later", &[80]) {
                     Ok(_) => assert_eq!(found(&gallery, &two, 80), ["later"]),
                     Err(error) => {
@@ -256,7 +331,7 @@ fn any_failing_operation_is_reported_and_no_later_write_is_trusted() {
                         poisoned += 1;
                     }
                 }
-                gallery.delete(&two, &id("later")).ok();
+                gallery.delete(&two, &id("later"), REQUEST).ok();
                 drop(gallery);
                 for arrived in [true, false] {
                     let disk = disk.restarted(|_| arrived);
@@ -270,10 +345,10 @@ fn any_failing_operation_is_reported_and_no_later_write_is_trusted() {
     println!("{failures} failures, {poisoned} of them in a write");
     assert_eq!(
         poisoned,
-        2 * 35,
+        2 * 80,
         "every failed write, and no failed read, stops writing"
     );
-    assert!(failures > 2 * poisoned);
+    assert!(failures - poisoned > 100, "and reads fail too");
 }
 
 #[test]
@@ -288,7 +363,7 @@ fn refused_writes_use_up_nothing() {
         let error = refused(enroll(&gallery, &one, &format!("n{n}"), &[71]));
         assert!(matches!(error, Error::Operator(OperatorError::Poisoned)));
     }
-    let refused = gallery.delete_collection(&account(), &name("one"));
+    let refused = gallery.delete_collection(&account(), &name("one"), REQUEST);
     assert!(matches!(refused, Err(Error::Operator(OperatorError::Poisoned))));
     assert_eq!(disk.operations(), operations, "nothing is written any more");
     assert_eq!(found(&gallery, &one, 1), ["ada"], "and the collection serves");
@@ -311,6 +386,54 @@ fn a_first_start_that_was_cut_short_starts_again() {
     }
 }
 
+/// The purge: one operation on the records, the log, the anchor.
+#[test]
+fn a_power_cut_at_any_operation_of_a_purge_is_purged_by_the_next_start_and_never_said_too_early() {
+    let mut cuts = 0;
+    for story in STORIES.iter().filter(|story| story.erases()) {
+        for n in 0.. {
+            for fault in [Fault::Crash, Fault::CrashLate] {
+                for arrived in [u64::MAX, 0, 0x5555_5555, TORN] {
+                    let what = format!("{}: {fault:?} at {n}, {arrived:x} arrived", story.name);
+                    let (disk, ring) = prepared();
+                    let gallery = opened(&disk, &ring);
+                    (story.change)(&gallery).expect("nothing is wrong");
+                    let after = view(&gallery);
+                    assert!(gallery.backlog().erasures > 0);
+                    disk.arm(n, fault);
+                    if gallery.purge_now().is_ok() {
+                        assert!(!disk.fault_was_reached(), "{what}");
+                        break;
+                    }
+                    drop(gallery);
+                    let disk = match arrived {
+                        TORN => disk.restarted_torn(),
+                        _ => disk.restarted(|write| arrived >> (write % 64) & 1 == 1),
+                    };
+                    let gallery = opened(&disk, &ring);
+                    assert_eq!(view(&gallery), after, "{what}");
+                    if gallery.backlog().erasures == 0 {
+                        assert_eq!(dead_and_not_purged(&disk), 0, "{what}: said too early");
+                    }
+                    gallery.purge_now().expect("purged");
+                    assert_eq!(dead_and_not_purged(&disk), 0, "{what}");
+                    assert_eq!(gallery.backlog().erasures, 0, "{what}");
+                    assert_log(&disk, &what);
+                }
+            }
+            if n == PURGE_OPERATIONS {
+                break;
+            }
+            cuts += 1;
+        }
+    }
+    println!("{cuts} operations of purges at which the power went");
+    assert_eq!(cuts, 5 * PURGE_OPERATIONS);
+}
+
+/// The data files, the log twice, two syncs, the anchor.
+const PURGE_OPERATIONS: usize = 6;
+
 #[test]
 fn a_large_collection_half_erased_when_the_power_goes_is_gone_after_the_next_start() {
     const PEOPLE: u64 = 4500;
@@ -329,26 +452,21 @@ fn a_large_collection_half_erased_when_the_power_goes_is_gone_after_the_next_sta
         }
     });
     drop(gallery);
-    // The collection takes 3 operations, the first 4096 people 4098, the rest 406.
-    for n in [3, 2000, 4099, 4100, 4101, 4300, 4506] {
+    // After the collection itself: among the first 4096 people, between the groups, among the rest.
+    for n in [10, 2000, 4110, 4112, 4114, 4300, 4500] {
         for fault in [Fault::Crash, Fault::CrashLate] {
             let disk = disk.restarted(|_| true);
             let gallery = opened(&disk, &ring);
             disk.arm(n, fault);
-            refused(gallery.delete_collection(&account(), &name("one")));
-            assert!(gallery.collection(&account(), &name("one")).is_err());
+            refused(gallery.delete_collection(&account(), &name("one"), REQUEST));
             drop(gallery);
             let disk = disk.restarted(|write| write % 3 == 0);
-            let (gallery, report) = open(&disk, &ring).expect("opens");
-            let expected = match (n, fault) {
-                (..4100, _) | (4100, Fault::Crash) => 4500,
-                (..4506, _) | (4506, Fault::Crash) => 404,
-                _ => 0,
-            };
-            assert_eq!(report.erasures_finished, expected, "{n} {fault:?}");
+            let (gallery, _) = open(&disk, &ring).expect("opens");
+            assert!(gallery.collection(&account(), &name("one")).is_err());
             assert_eq!(found(&gallery, &collection(&gallery, "two"), PEOPLE), ["ada"]);
             assert_eq!(disk.0.lock().records.len(), 2, "a collection and Ada");
             assert_settled(&disk, "half erased");
+            assert_log(&disk, "half erased");
         }
     }
 }

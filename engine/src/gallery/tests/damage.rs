@@ -70,7 +70,7 @@ fn assert_bob_alone_suffers(gallery: &Gallery, what: &str) {
 /// Bob can be deleted and enrolled again, and no key of his is left.
 fn assert_bob_can_start_anew(gallery: &Gallery, prepared: &Prepared, disk: &FakeDisk, what: &str) {
     let one = collection(gallery, "one");
-    assert_eq!(gallery.delete(&one, &id("bob")).expect(what), 0);
+    assert_eq!(gallery.delete(&one, &id("bob"), REQUEST).expect(what).faces, 0);
     let used = disk.used_slots();
     assert!(
         !used.contains(&(prepared.header.slot as usize)),
@@ -203,7 +203,7 @@ fn the_end_of_the_slot_file_lost_damages_those_whose_keys_it_held_for_good() {
     );
     let one = collection(&gallery, "one");
     assert!(is_damaged(gallery.person(&one, &id("bob"))));
-    gallery.delete(&one, &id("bob")).expect("deleted");
+    gallery.delete(&one, &id("bob"), REQUEST).expect("deleted");
     enroll(&gallery, &one, "bob", &[20]).expect("enrolled");
     assert_eq!(found(&gallery, &one, 20), ["bob"]);
 }
@@ -233,9 +233,9 @@ fn a_damaged_collection_keeps_its_people_and_can_be_deleted() {
 
         let gallery = opened(&disk, &prepared.ring);
         let erased = gallery
-            .delete_collection(&account(), &name("one"))
+            .delete_collection(&account(), &name("one"), REQUEST)
             .expect("deleted");
-        assert_eq!(erased, 3, "bit {bit}");
+        assert_eq!(erased.persons, 3, "bit {bit}");
         assert!(disk.used_slots().is_empty(), "bit {bit}: no key is left");
         create(&gallery, "one");
     }

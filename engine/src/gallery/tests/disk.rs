@@ -9,6 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::error::{OperatorError, Result};
+use crate::gallery::erasures::{AnchorFile, LogFile};
 use crate::gallery::records::{Family, Records, Scan, Write};
 use crate::slots::{SLOT_BYTES, SlotBytes};
 
@@ -25,17 +26,70 @@ pub enum Fault {
     CrashLate,
 }
 
+/// Where a record lies.
+type Place = (Family, Vec<u8>);
+
+/// The files that are written at places, apart from the records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Name {
+    Slots,
+    /// The erasure log.
+    Log,
+    /// Its copy in the key store.
+    Copy,
+}
+
+/// What was done to a file since its last sync.
+#[derive(Clone)]
+enum Unsynced {
+    Write(u64, Vec<u8>),
+    Truncate(u64),
+}
+
+impl Unsynced {
+    fn apply(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Write(offset, new) => put(bytes, *offset, new),
+            Self::Truncate(length) => bytes.truncate(usize::try_from(*length).expect("a small disk")),
+        }
+    }
+
+    /// What is left when the power went while it was on its way: the length, and not all of the bytes.
+    fn torn(&self) -> Self {
+        match self {
+            Self::Write(offset, new) => {
+                let mut torn = new.clone();
+                torn[new.len() / 2..].fill(0);
+                Self::Write(*offset, torn)
+            }
+            truncate @ Self::Truncate(_) => truncate.clone(),
+        }
+    }
+}
+
+#[derive(Default, Clone)]
+pub struct Bytes {
+    /// What survives a power cut.
+    pub durable: Vec<u8>,
+    unsynced: Vec<Unsynced>,
+    /// What a reader sees: the durable bytes under the unsynced ones.
+    pub seen: Vec<u8>,
+}
+
 #[derive(Default, Clone)]
 pub struct State {
-    /// What survives a power cut.
-    durable: Vec<u8>,
-    /// Slot writes since the last sync, in order.
-    unsynced: Vec<(u64, Vec<u8>)>,
-    /// What a reader sees: the durable bytes under the unsynced ones.
-    seen: Vec<u8>,
+    pub slots: Bytes,
+    pub log: Bytes,
+    pub copy: Bytes,
+    /// Replaced as a whole, and durable then.
+    pub anchor: Option<Vec<u8>>,
     /// Every batch is synced, so these are what is seen and what survives.
     pub records: BTreeMap<(Family, Vec<u8>), Vec<u8>>,
-    /// Operations so far: slot writes, slot syncs, record batches, and reads if `reads_count`.
+    /// Records that were deleted or replaced, and no purge has removed from the data files.
+    pub stale: Vec<(Place, Vec<u8>)>,
+    pub purges: usize,
+    /// Operations so far: writes, truncations, syncs, anchors, record batches, purges, and reads if
+    /// `reads_count`.
     pub operations: usize,
     pub reads_count: bool,
     pub syncs: usize,
@@ -45,25 +99,59 @@ pub struct State {
     pub sync_takes: Duration,
 }
 
-/// Slots and records; a clone is the same disk.
+impl State {
+    pub fn bytes(&mut self, name: Name) -> &mut Bytes {
+        match name {
+            Name::Slots => &mut self.slots,
+            Name::Log => &mut self.log,
+            Name::Copy => &mut self.copy,
+        }
+    }
+}
+
+/// Slots, records and the erasure log; a clone is the same disk.
 #[derive(Default, Clone)]
 pub struct FakeDisk(pub Arc<Mutex<State>>);
 
+/// One file of the disk.
+pub struct FakeFile(pub FakeDisk, pub Name);
+
 impl FakeDisk {
-    /// The disk after the power came back: of the unsynced slot writes only those that `kept` names,
-    /// by their number, have arrived.
+    /// The disk after the power came back: of the unsynced writes only those that `kept` names, by
+    /// their number, have arrived.
     pub fn restarted(&self, kept: impl Fn(usize) -> bool) -> Self {
+        self.restart(|number, write| kept(number).then(|| write.clone()))
+    }
+
+    /// The same, with every unsynced write of the log torn in the middle.
+    pub fn restarted_torn(&self) -> Self {
+        self.restart(|_, write| Some(write.torn()))
+    }
+
+    fn restart(&self, arrived: impl Fn(usize, &Unsynced) -> Option<Unsynced>) -> Self {
         let state = self.0.lock();
-        let mut durable = state.durable.clone();
-        for (n, (offset, bytes)) in state.unsynced.iter().enumerate() {
-            if kept(n) {
-                put(&mut durable, *offset, bytes);
+        let mut number = 0;
+        let mut restart = |file: &Bytes, slots: bool| {
+            let mut durable = file.durable.clone();
+            for write in &file.unsynced {
+                // A slot is smaller than a sector and never torn.
+                let whole = arrived(number, write).map(|w| if slots { write.clone() } else { w });
+                whole.iter().for_each(|write| write.apply(&mut durable));
+                number += 1;
             }
-        }
+            Bytes {
+                seen: durable.clone(),
+                durable,
+                unsynced: Vec::new(),
+            }
+        };
         Self(Arc::new(Mutex::new(State {
-            seen: durable.clone(),
-            durable,
+            slots: restart(&state.slots, true),
+            log: restart(&state.log, false),
+            copy: restart(&state.copy, false),
+            anchor: state.anchor.clone(),
             records: state.records.clone(),
+            stale: state.stale.clone(),
             ..State::default()
         })))
     }
@@ -89,13 +177,16 @@ impl FakeDisk {
 
     /// Nothing waits for a sync.
     pub fn is_durable(&self) -> bool {
-        self.0.lock().unsynced.is_empty()
+        let state = self.0.lock();
+        [&state.slots, &state.log, &state.copy]
+            .iter()
+            .all(|file| file.unsynced.is_empty())
     }
 
     /// Slots after the header that would not be empty after a power cut.
     pub fn used_slots(&self) -> Vec<usize> {
         let state = self.0.lock();
-        let slots = state.durable.chunks(SLOT_BYTES).enumerate().skip(1);
+        let slots = state.slots.durable.chunks(SLOT_BYTES).enumerate().skip(1);
         slots
             .filter(|(_, slot)| slot.iter().any(|b| *b != 0))
             .map(|(n, _)| n)
@@ -103,14 +194,14 @@ impl FakeDisk {
     }
 
     pub fn slot(&self, slot: usize) -> Vec<u8> {
-        self.0.lock().durable[slot * SLOT_BYTES..][..SLOT_BYTES].to_vec()
+        self.0.lock().slots.durable[slot * SLOT_BYTES..][..SLOT_BYTES].to_vec()
     }
 
     pub fn flip_slot_bit(&self, slot: usize, bit: usize) {
         let mut state = self.0.lock();
         let at = slot * SLOT_BYTES + bit / 8;
-        state.durable[at] ^= 1 << (bit % 8);
-        state.seen[at] ^= 1 << (bit % 8);
+        state.slots.durable[at] ^= 1 << (bit % 8);
+        state.slots.seen[at] ^= 1 << (bit % 8);
     }
 
     pub fn flip_record_bit(&self, key: &(Family, Vec<u8>), bit: usize) {
@@ -120,18 +211,18 @@ impl FakeDisk {
 
     pub fn truncate_slots(&self, slots: usize) {
         let mut state = self.0.lock();
-        state.durable.truncate(slots * SLOT_BYTES);
-        state.seen.truncate(slots * SLOT_BYTES);
+        state.slots.durable.truncate(slots * SLOT_BYTES);
+        state.slots.seen.truncate(slots * SLOT_BYTES);
     }
 
     /// Empties every slot but the header and this one.
     pub fn empty_slots_but(&self, kept: usize) {
         let mut state = self.0.lock();
-        let slots = state.durable.chunks_mut(SLOT_BYTES).enumerate().skip(1);
+        let slots = state.slots.durable.chunks_mut(SLOT_BYTES).enumerate().skip(1);
         slots
             .filter(|(n, _)| *n != kept)
             .for_each(|(_, slot)| slot.fill(0));
-        state.seen = state.durable.clone();
+        state.slots.seen = state.slots.durable.clone();
     }
 
     pub fn keys(&self, family: Family) -> Vec<(Family, Vec<u8>)> {
@@ -187,35 +278,88 @@ fn put(bytes: &mut Vec<u8>, offset: u64, new: &[u8]) {
     bytes[offset..offset + new.len()].copy_from_slice(new);
 }
 
-impl SlotBytes for FakeDisk {
-    fn len(&self) -> io::Result<u64> {
-        self.read(|state| state.seen.len() as u64)
+impl FakeFile {
+    fn read_all(&self) -> io::Result<Vec<u8>> {
+        self.0.read(|state| state.bytes(self.1).seen.clone())
     }
 
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
         let offset = usize::try_from(offset).expect("a small disk");
-        let length = bytes.len();
-        let found = self.read(|state| state.seen.get(offset..offset + length).map(<[u8]>::to_vec))?;
+        let range = offset..offset + bytes.len();
+        let found = self
+            .0
+            .read(|state| state.bytes(self.1).seen.get(range).map(<[u8]>::to_vec))?;
         bytes.copy_from_slice(&found.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
 
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.operate(|state| {
-            put(&mut state.seen, offset, bytes);
-            state.unsynced.push((offset, bytes.to_vec()));
+    fn change(&self, change: Unsynced) -> io::Result<()> {
+        self.0.operate(|state| {
+            let file = state.bytes(self.1);
+            change.apply(&mut file.seen);
+            file.unsynced.push(change);
         })
     }
 
     fn sync(&self) -> io::Result<()> {
+        let takes = self.0.0.lock().sync_takes;
+        std::thread::sleep(takes);
+        self.0.operate(|state| {
+            state.syncs += 1;
+            let file = state.bytes(self.1);
+            for write in std::mem::take(&mut file.unsynced) {
+                write.apply(&mut file.durable);
+            }
+        })
+    }
+}
+
+impl SlotBytes for FakeFile {
+    fn len(&self) -> io::Result<u64> {
+        self.0.read(|state| state.bytes(self.1).seen.len() as u64)
+    }
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        Self::read_at(self, offset, bytes)
+    }
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.change(Unsynced::Write(offset, bytes.to_vec()))
+    }
+    fn sync(&self) -> io::Result<()> {
+        Self::sync(self)
+    }
+}
+
+impl LogFile for FakeFile {
+    fn read_all(&self) -> io::Result<Vec<u8>> {
+        Self::read_all(self)
+    }
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        Self::read_at(self, offset, bytes)
+    }
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.change(Unsynced::Write(offset, bytes.to_vec()))
+    }
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        self.change(Unsynced::Truncate(length))
+    }
+    fn sync(&self) -> io::Result<()> {
+        Self::sync(self)
+    }
+}
+
+impl AnchorFile for FakeDisk {
+    fn read(&self) -> io::Result<Option<Vec<u8>>> {
+        Self::read(self, |state| state.anchor.clone())
+    }
+
+    fn replace(&self, bytes: &[u8]) -> Result<()> {
         let takes = self.0.lock().sync_takes;
         std::thread::sleep(takes);
         self.operate(|state| {
             state.syncs += 1;
-            for (offset, bytes) in std::mem::take(&mut state.unsynced) {
-                put(&mut state.durable, offset, &bytes);
-            }
+            state.anchor = Some(bytes.to_vec());
         })
+        .map_err(failed)
     }
 }
 
@@ -239,11 +383,22 @@ impl Records for FakeDisk {
         self.operate(|state| {
             state.syncs += 1;
             for Write { family, key, value } in batch {
-                match value {
-                    Some(value) => state.records.insert((family, key), value),
-                    None => state.records.remove(&(family, key)),
+                let place = (family, key);
+                let old = match value {
+                    Some(value) => state.records.insert(place.clone(), value),
+                    None => state.records.remove(&place),
                 };
+                state.stale.extend(old.map(|old| (place, old)));
             }
+        })
+        .map_err(failed)
+    }
+
+    fn purge(&self, places: Option<&[(Family, Vec<u8>)]>) -> Result<()> {
+        self.operate(|state| {
+            state.purges += 1;
+            let outside = |place: &(Family, Vec<u8>)| places.is_some_and(|places| !places.contains(place));
+            state.stale.retain(|(place, _)| outside(place));
         })
         .map_err(failed)
     }
@@ -254,7 +409,7 @@ impl Records for FakeDisk {
         prefix: &[u8],
         after: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Scan,
-    ) -> Result<()> {
+    ) -> Result<usize> {
         let found: Vec<_> = self
             .read(|state| {
                 let from = Bound::Included((family, prefix.to_vec()));
@@ -270,6 +425,6 @@ impl Records for FakeDisk {
                 break;
             }
         }
-        Ok(())
+        Ok(0)
     }
 }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use crate::error::{Error, OperatorError, Result};
 use crate::gallery::tests::support::*;
-use crate::gallery::vault::Vault;
-use crate::gallery::{Gallery, LoadReport, directory};
-use crate::keys::{self, KeyRing};
+use crate::gallery::{LoadReport, directory};
+use crate::keys::store::KeyStore;
+use crate::keys::{KeyRing, Purpose, RingKey};
 use crate::person::{Consent, Profile, Timestamp};
 use crate::slots::SLOT_BYTES;
 
@@ -34,10 +34,6 @@ fn home() -> Home {
     }
 }
 
-fn open_at(data: &Path, ring: &Arc<KeyRing>) -> Result<(Gallery, LoadReport)> {
-    Gallery::open(directory::open(data, Arc::clone(ring))?)
-}
-
 /// What was expected and what was found.
 fn refusal<T>(outcome: Result<T>) -> (String, String) {
     match refused(outcome) {
@@ -48,7 +44,12 @@ fn refusal<T>(outcome: Result<T>) -> (String, String) {
 
 /// Refused with these words, and nothing was changed: undone, it opens.
 fn assert_refused(home: &Home, expected: &str, found: &str) {
-    let refusal = refusal::<Vault>(directory::open(&home.data, Arc::clone(&home.ring)));
+    let refusal = refusal(directory::open(
+        &home.data,
+        &keys_of(&home.data),
+        Arc::clone(&home.ring),
+        false,
+    ));
     assert!(refusal.0.contains(expected), "expected {expected}: {refusal:?}");
     assert!(refusal.1.contains(found), "found {found}: {refusal:?}");
 }
@@ -171,9 +172,11 @@ fn the_keys_of_another_deployment_are_refused() {
 #[test]
 fn a_keyring_without_the_wrapping_key_is_refused_and_nobody_is_taken_for_damaged_or_erased() {
     let home = home();
-    let mut older = KeyRing::new();
-    older.deployment = home.ring.deployment;
-    let older = Arc::new(older);
+    let older = Arc::new(
+        home.ring
+            .without(|key| key.purpose == Purpose::Wrapping)
+            .with(RingKey::random(Purpose::Wrapping, "")),
+    );
     let error = refused(open_at(&home.data, &older)).to_string();
     let expected = format!("wrapping key: expected {}", home.ring.wrapping().id);
     assert!(error.contains(&expected), "{error}");
@@ -246,8 +249,8 @@ fn copy(from: &Path, to: &Path) {
 fn write_the_fixture() {
     let home = PathBuf::from(std::env::var_os("LIKENESS_FIXTURE").expect("where to"));
     let (keys, data) = (home.join("keys"), home.join("data"));
-    keys::init(&keys, &data).expect("a fresh place");
-    let ring = Arc::new(KeyRing::open(&keys).expect("just made"));
+    KeyStore::new(&keys, None).init(&data).expect("a fresh place");
+    let ring = Arc::new(KeyStore::new(&keys, None).open().expect("just made"));
     let gallery = opened_at(&data, &ring);
     let one = create(&gallery, "one");
     let full = Profile {
@@ -263,9 +266,9 @@ fn write_the_fixture() {
         .expect("enrolled");
     enroll(&gallery, &one, "bob", &[3]).expect("enrolled");
     enroll(&gallery, &one, "eve", &[4]).expect("enrolled");
-    gallery.delete(&one, &id("eve")).expect("deleted");
+    gallery.delete(&one, &id("eve"), REQUEST).expect("deleted");
     gallery
-        .delete_faces(&one, &id("ada"), vec![face_id(2)])
+        .delete_faces(&one, &id("ada"), vec![face_id(2)], REQUEST)
         .expect("deleted");
     create(&gallery, "empty");
     drop(gallery);
@@ -291,7 +294,11 @@ fn format_1_opens_in_every_later_version() {
     copy(&fixture(), home.path());
     let root = home.path().join("keys/root.key");
     fs::set_permissions(root, fs::Permissions::from_mode(0o600)).expect("restricted");
-    let ring = Arc::new(KeyRing::open(&home.path().join("keys")).expect("the keys open"));
+    let ring = Arc::new(
+        KeyStore::new(home.path().join("keys"), None)
+            .open()
+            .expect("the keys open"),
+    );
     let (gallery, report) = open_at(&home.path().join("data"), &ring).expect("the data open");
     let expected = LoadReport {
         collections: 2,

@@ -89,7 +89,7 @@ fn changes_of_one_person_that_wait_together_see_each_other_in_order() {
             gallery.add_faces(one, &id("ada"), faces).map(|p| p.faces.len())
         });
         let_it_queue();
-        let deleted = scope.spawn(move || gallery.delete(one, &id("ada")));
+        let deleted = scope.spawn(move || gallery.delete(one, &id("ada"), REQUEST));
         let_it_queue();
         let anew = scope.spawn(move || enroll(gallery, one, "ada", &[5]).map(|p| p.faces.len()));
         let_it_queue();
@@ -101,11 +101,11 @@ fn changes_of_one_person_that_wait_together_see_each_other_in_order() {
             "the PersonID is taken by the one before"
         );
         assert_eq!(more.join().unwrap().expect("the first was seen"), 2);
-        assert_eq!(deleted.join().unwrap().expect("both were seen"), 2);
+        assert_eq!(deleted.join().unwrap().expect("both were seen").faces, 2);
         assert_eq!(anew.join().unwrap().expect("the PersonID is free again"), 1);
     });
-    // Ada and Bob (2), nothing for the refused, more faces (1), the end (2), anew (2).
-    assert_eq!(disk.syncs() - before, 7);
+    // Ada and Bob (2), nothing for the refused, more faces (1), the end (2, the log 2, the anchor), anew (2).
+    assert_eq!(disk.syncs() - before, 10);
     assert_eq!(found(&gallery, &one, 5), ["ada"]);
     assert_eq!(found(&gallery, &one, 1), [""; 0]);
 }
@@ -123,7 +123,7 @@ fn a_collection_deleted_and_made_anew_by_many_is_the_same_on_disk_and_in_memory(
                     if let Ok(one) = made {
                         enroll(gallery, &one, &format!("p{thread}-{n}"), &[n]).ok();
                     }
-                    gallery.delete_collection(&account(), &name("one")).ok();
+                    gallery.delete_collection(&account(), &name("one"), REQUEST).ok();
                 }
             });
         }

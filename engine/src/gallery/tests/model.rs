@@ -154,7 +154,7 @@ impl Model {
             name: Some(new_name),
             tags: Some(vec!["b".to_owned(), "a".to_owned(), "b".to_owned()]),
         };
-        compare(gallery.update(collection, &id(&who), change), &expected);
+        compare(gallery.update(collection, &id(&who), change, REQUEST), &expected);
     }
 
     fn delete_faces(
@@ -178,7 +178,10 @@ impl Model {
                 Ok(())
             }
         };
-        compare(gallery.delete_faces(collection, &id(&who), faces), &expected);
+        compare(
+            gallery.delete_faces(collection, &id(&who), faces, REQUEST),
+            &expected,
+        );
     }
 
     fn delete(
@@ -188,11 +191,11 @@ impl Model {
         known: &BTreeMap<String, PersonView>,
     ) {
         let who = self.person();
-        let outcome = gallery.delete(collection, &id(&who));
+        let outcome = gallery.delete(collection, &id(&who), REQUEST);
         match known.get(&who) {
             None => compare(outcome, &Err(RequestError::NoPerson)),
             Some(person) => {
-                assert_eq!(outcome.expect("deleted"), person.faces.len());
+                assert_eq!(outcome.expect("deleted").faces, person.faces.len());
                 self.people(collection).remove(&who);
             }
         }
@@ -203,10 +206,10 @@ impl Model {
             .collection(&account(), &name(collection))
             .expect("it exists");
         let erased = gallery
-            .delete_collection(&account(), &name(collection))
+            .delete_collection(&account(), &name(collection), REQUEST)
             .expect("deleted");
         let known = self.collections.remove(collection).expect("it exists");
-        assert_eq!(erased, known.people.len());
+        assert_eq!(erased.persons, known.people.len());
         // Who still holds it finds it gone, in every call.
         let gone = Err(RequestError::NoCollection);
         compare(enroll(gallery, &handle, "late", &[0]), &gone);

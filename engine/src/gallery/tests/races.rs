@@ -1,16 +1,14 @@
 //! Readers beside writers.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::error::{Error, RequestError};
 use crate::gallery::Gallery;
-use crate::gallery::tests::disk::FakeDisk;
+use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};
 use crate::gallery::tests::support::*;
-use crate::gallery::vault::Vault;
-use crate::slots::{SLOT_BYTES, SlotBytes, Slots};
+use crate::slots::{SLOT_BYTES, SlotBytes};
 
 /// Two writers enrol, change and delete; readers search, read and list until they are done.
 fn read_while_writing(gallery: &Gallery, rounds: u64) {
@@ -32,13 +30,15 @@ fn read_while_writing(gallery: &Gallery, rounds: u64) {
                         let faces = vec![face(face_n + 2)];
                         gallery.add_faces(one, &id(&who), faces).expect("added");
                         let faces = vec![face_id(face_n)];
-                        gallery.delete_faces(one, &id(&who), faces).expect("deleted");
+                        gallery
+                            .delete_faces(one, &id(&who), faces, REQUEST)
+                            .expect("deleted");
                         assert_eq!(
                             found(gallery, one, face_n),
                             [""; 0],
                             "a deleted face finds nobody"
                         );
-                        gallery.delete(one, &id(&who)).expect("deleted");
+                        gallery.delete(one, &id(&who), REQUEST).expect("deleted");
                         gone.lock().insert(who);
                     }
                 })
@@ -109,7 +109,7 @@ fn a_search_that_began_before_a_deletion_or_change_answers_from_the_record() {
     enroll(&gallery, &one, "ada", &[1]).expect("enrolled");
     // What the index saw of Ada, kept while she is deleted and another takes her PersonID.
     let digest = gallery.digest(&one, &id("ada"));
-    gallery.delete(&one, &id("ada")).expect("deleted");
+    gallery.delete(&one, &id("ada"), REQUEST).expect("deleted");
     enroll(&gallery, &one, "ada", &[2]).expect("enrolled");
     let before = gallery.read_person(&one, digest).expect("read").expect("there");
     one.people.write().set(digest, &aged(before), &one.scheme);
@@ -117,7 +117,7 @@ fn a_search_that_began_before_a_deletion_or_change_answers_from_the_record() {
 }
 
 /// A disk on which every slot is seen half overwritten once, as by a reader beside the writer.
-struct Torn(FakeDisk, Mutex<std::collections::HashSet<u64>>);
+struct Torn(FakeFile, Mutex<std::collections::HashSet<u64>>);
 
 impl SlotBytes for Torn {
     fn len(&self) -> std::io::Result<u64> {
@@ -145,10 +145,8 @@ fn a_slot_seen_half_overwritten_is_looked_at_again_before_it_counts_as_damaged()
     let gallery = opened(&disk, &ring);
     enroll(&gallery, &create(&gallery, "one"), "ada", &[1]).expect("enrolled");
     drop(gallery);
-    let slots = Torn(disk.clone(), Mutex::default());
-    let slots = Slots::open(Box::new(slots), Arc::clone(&ring)).expect("opens");
-    let vault = Vault::new(Box::new(disk.clone()), slots, Arc::clone(&ring));
-    let (gallery, report) = Gallery::open(vault).expect("opens");
+    let slots = Torn(FakeFile(disk.clone(), Name::Slots), Mutex::default());
+    let (gallery, report) = open_with_slots(&disk, Box::new(slots), &ring, false).expect("opens");
     assert_eq!((report.persons, report.damaged_persons), (1, 0));
     let one = collection(&gallery, "one");
     enroll(&gallery, &one, "bob", &[2]).expect("enrolled");

@@ -1,19 +1,21 @@
 //! Faces of bits, galleries on any disk, and everything a client can see of one.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::Result;
 use crate::gallery::collection::{Collection, CollectionSettings};
-use crate::gallery::tests::disk::FakeDisk;
+use crate::gallery::erasures::{ErasureFiles, ErasureLog};
+use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};
 use crate::gallery::vault::Vault;
 use crate::gallery::{Gallery, LoadReport, Query, directory};
 use crate::keys::KeyRing;
 use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId};
 use crate::person::{NewFace, Person, Profile};
 use crate::scheme::{Scheme, SchemeId};
-use crate::slots::Slots;
+use crate::slots::{SlotBytes, Slots};
 use crate::template::{Bits, Probe, Template};
 
 pub const BITS: Bits = Bits::B256;
@@ -40,8 +42,34 @@ pub fn ring() -> Arc<KeyRing> {
 }
 
 pub fn open(disk: &FakeDisk, ring: &Arc<KeyRing>) -> Result<(Gallery, LoadReport)> {
-    let slots = Slots::open(Box::new(disk.clone()), Arc::clone(ring))?;
-    Gallery::open(Vault::new(Box::new(disk.clone()), slots, Arc::clone(ring)))
+    open_accepting(disk, ring, false)
+}
+
+/// What is never reached in a test: there purges happen when the test says so.
+pub const NEVER: Duration = Duration::from_secs(3600);
+
+/// With the operator's word on a short erasure log.
+pub fn open_accepting(disk: &FakeDisk, ring: &Arc<KeyRing>, short: bool) -> Result<(Gallery, LoadReport)> {
+    open_with_slots(disk, Box::new(FakeFile(disk.clone(), Name::Slots)), ring, short)
+}
+
+/// With another view of the slots.
+pub fn open_with_slots(
+    disk: &FakeDisk,
+    slots: Box<dyn SlotBytes>,
+    ring: &Arc<KeyRing>,
+    short: bool,
+) -> Result<(Gallery, LoadReport)> {
+    let file = |name| FakeFile(disk.clone(), name);
+    let slots = Slots::open(slots, Arc::clone(ring))?;
+    let files = ErasureFiles {
+        local: Box::new(file(Name::Log)),
+        copy: Box::new(file(Name::Copy)),
+        anchor: Box::new(disk.clone()),
+    };
+    let (log, destroyed) = ErasureLog::open(files, ring, short)?;
+    let vault = Vault::new(Box::new(disk.clone()), slots, log, Arc::clone(ring));
+    Gallery::open(vault, &destroyed, NEVER)
 }
 
 /// Opens a disk on which nothing is wrong.
@@ -49,11 +77,26 @@ pub fn opened(disk: &FakeDisk, ring: &Arc<KeyRing>) -> Gallery {
     open(disk, ring).expect("the disk opens").0
 }
 
-/// Opens a real data directory.
-pub fn opened_at(data: &Path, ring: &Arc<KeyRing>) -> Gallery {
-    let vault = directory::open(data, Arc::clone(ring)).expect("the directory opens");
-    Gallery::open(vault).expect("the gallery opens").0
+/// Opens a real data directory; the erasure log's other half lies beside it.
+pub fn open_at(data: &Path, ring: &Arc<KeyRing>) -> Result<(Gallery, LoadReport)> {
+    let keys = keys_of(data);
+    std::fs::create_dir_all(&keys).expect("made");
+    let (vault, destroyed) = directory::open(data, &keys, Arc::clone(ring), false)?;
+    Gallery::open(vault, &destroyed, NEVER)
 }
+
+/// Where [`open_at`] keeps the erasure log's copy and anchor.
+pub fn keys_of(data: &Path) -> PathBuf {
+    data.with_file_name("keys")
+}
+
+/// Opens a real data directory in which nothing is wrong.
+pub fn opened_at(data: &Path, ring: &Arc<KeyRing>) -> Gallery {
+    open_at(data, ring).expect("the directory opens").0
+}
+
+/// The call that asks, in every test.
+pub const REQUEST: RandomId = RandomId([7; 16]);
 
 pub fn account() -> Account {
     Account::default()

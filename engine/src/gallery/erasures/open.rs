@@ -1,0 +1,281 @@
+//! Opening the erasure log: which of its two copies is the log, and whether it is all of it.
+//!
+//! The anchor decides. It is signed, and advanced before any erasure is acknowledged: a copy that reaches
+//! it with its hash holds everything that was ever acknowledged, and what comes after the anchor counts
+//! only as far as its signatures fit, for a crash may have torn it.
+
+use std::collections::HashSet;
+use std::io;
+
+use ed25519_dalek::{SigningKey, VerifyingKey};
+use parking_lot::Mutex;
+
+use crate::error::{OperatorError, Result};
+use crate::gallery::erasures::{ErasureFiles, ErasureLog, LogFile, State, failed};
+use crate::keys::KeyRing;
+use crate::names::RandomId;
+use crate::receipts::checkpoint::Checkpoint;
+use crate::receipts::{self, Malformed, Receipt, ReceiptKind};
+
+/// What one copy holds, up to where it stops being a log.
+struct Walked {
+    state: State,
+    heads: Vec<[u8; 32]>,
+    destroyed: HashSet<RandomId>,
+    /// Anchors that the operator accepted to fall short of.
+    overridden: Vec<(u64, [u8; 32])>,
+    /// Something follows that is no receipt, and no receipt cut off by a crash either.
+    damaged: bool,
+}
+
+impl Walked {
+    fn size(&self) -> u64 {
+        self.state.size()
+    }
+}
+
+/// What decides.
+struct Judge {
+    deployment: RandomId,
+    key: VerifyingKey,
+    anchor: Option<Checkpoint>,
+}
+
+/// The copy that is the log.
+struct Chosen {
+    walked: Walked,
+    bytes: Vec<u8>,
+    /// It falls short of this anchor, and the operator accepts it.
+    short_of: Option<(u64, [u8; 32])>,
+}
+
+impl ErasureLog {
+    /// Opens the log, completes the copy that a crash or a restored backup left behind, and holds it
+    /// against its anchor. Also answers which keys are destroyed.
+    ///
+    /// # Errors
+    /// No copy that reaches the anchor, unless `accept_short`: then that is written into the log. Two
+    /// copies that disagree, a log or an anchor of another deployment.
+    pub fn open(
+        files: ErasureFiles,
+        ring: &KeyRing,
+        accept_short: bool,
+    ) -> Result<(Self, HashSet<RandomId>)> {
+        let signing = SigningKey::from_bytes(ring.signing().secret.expose());
+        let read = |file: &dyn LogFile| file.read_all().map_err(|e| failed("reading the erasure log", e));
+        let copies = [read(files.local.as_ref())?, read(files.copy.as_ref())?];
+        let judge = Judge::new(&files, ring.deployment, signing.verifying_key())?;
+        let chosen = judge.choose(&copies, accept_short)?;
+        // ORDER: nothing is written before the log is accepted: a refused one stays as it was found.
+        for (file, found) in [&files.local, &files.copy].into_iter().zip(&copies) {
+            complete(file.as_ref(), found, &chosen.bytes)?;
+        }
+        let log = Self {
+            files,
+            deployment: ring.deployment,
+            signing_id: receipts::signing_key_id(&signing.verifying_key()),
+            signing,
+            state: Mutex::new(chosen.walked.state),
+        };
+        if log.size() == 0 {
+            let public = log.signing.verifying_key().to_bytes();
+            log.append(vec![log.plain(ReceiptKind::SigningKey, public, 0)])?;
+        }
+        if let Some((size, head)) = chosen.short_of {
+            tracing::warn!(
+                expected = size,
+                found = log.size(),
+                "a short erasure log was accepted"
+            );
+            log.append(vec![log.plain(ReceiptKind::Override, head, size)])?;
+        }
+        if judge.anchor.is_none() {
+            // ORDER: before anything can be erased, for only a log that begins may be without an anchor.
+            log.checkpoint(0)?;
+        }
+        Ok((log, chosen.walked.destroyed))
+    }
+}
+
+impl Judge {
+    fn new(files: &ErasureFiles, deployment: RandomId, key: VerifyingKey) -> Result<Self> {
+        let bytes = files
+            .anchor
+            .read()
+            .map_err(|e| failed("reading the erasure log's anchor", e))?;
+        let anchor = bytes.map(|bytes| {
+            let anchor = Checkpoint::parse(&bytes).ok();
+            anchor
+                .filter(|a| a.size > 0 && a.deployment == deployment && a.is_signed(&key, &bytes))
+                .ok_or_else(|| {
+                    wrong(
+                        "an anchor signed with this deployment's key",
+                        "another one, or a damaged one",
+                    )
+                })
+        });
+        Ok(Self {
+            deployment,
+            key,
+            anchor: anchor.transpose()?,
+        })
+    }
+
+    fn choose(&self, copies: &[Vec<u8>; 2], accept_short: bool) -> Result<Chosen> {
+        for copy in copies {
+            if Receipt::parse(copy).is_ok_and(|(first, _)| first.deployment != self.deployment) {
+                return Err(wrong("this deployment's log", "another one's"));
+            }
+        }
+        // Signatures are checked from the anchor on: before it, its own speaks for every hash.
+        let from = self.anchor.map_or(0, |anchor| anchor.size);
+        let walked = copies.each_ref().map(|bytes| self.walk(bytes, from));
+        let good = match self.anchor {
+            // Only a log that was about to begin has none yet.
+            None => [walked.iter().all(|w| w.size() <= 1); 2],
+            Some(anchor) => walked.each_ref().map(|w| reaches(w, &anchor)),
+        };
+        let [local, copy] = walked;
+        match good {
+            [true, true] => {
+                let (longer, bytes, shorter) = if local.size() >= copy.size() {
+                    (local, &copies[0], copy)
+                } else {
+                    (copy, &copies[1], local)
+                };
+                if !longer.heads.starts_with(&shorter.heads) {
+                    return Err(wrong("two copies that agree", "copies of different logs"));
+                }
+                Ok(Chosen::new(longer, bytes, None))
+            }
+            [true, false] => Ok(Chosen::new(local, &copies[0], None)),
+            [false, true] => Ok(Chosen::new(copy, &copies[1], None)),
+            [false, false] if accept_short => self.longest_signed(copies),
+            [false, false] => Err(self.refusal([&local, &copy])),
+        }
+    }
+
+    /// Without a copy that reaches the anchor: what of either is signed from its beginning.
+    fn longest_signed(&self, copies: &[Vec<u8>; 2]) -> Result<Chosen> {
+        let [local, copy] = copies.each_ref().map(|bytes| self.walk(bytes, 0));
+        let (longer, bytes) = if local.size() >= copy.size() {
+            (local, &copies[0])
+        } else {
+            (copy, &copies[1])
+        };
+        match self.anchor {
+            Some(anchor) if longer.size() >= anchor.size => Err(wrong(
+                "the log that the anchor has seen",
+                "another one, signed with the same key",
+            )),
+            anchor => {
+                let short_of = anchor.map_or((0, [0; 32]), |anchor| (anchor.size, anchor.head));
+                Ok(Chosen::new(longer, bytes, Some(short_of)))
+            }
+        }
+    }
+
+    fn refusal(&self, walked: [&Walked; 2]) -> crate::Error {
+        let found = walked.map(Walked::size).into_iter().max().unwrap_or(0);
+        match self.anchor {
+            None => wrong("an anchor in the key store", "none"),
+            Some(anchor) if found < anchor.size && !walked.iter().any(|w| w.damaged) => {
+                OperatorError::ErasureLogShort {
+                    expected: anchor.size,
+                    found,
+                }
+                .into()
+            }
+            Some(_) => wrong(
+                "a copy that holds what the anchor has seen",
+                "damage in both copies, or another log",
+            ),
+        }
+    }
+
+    /// Follows the chain; signatures are checked from receipt `from` on, and of and after every receipt
+    /// that excuses a missing end.
+    fn walk(&self, bytes: &[u8], from: u64) -> Walked {
+        let mut walked = Walked {
+            state: State::new(),
+            heads: Vec::new(),
+            destroyed: HashSet::new(),
+            overridden: Vec::new(),
+            damaged: false,
+        };
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (receipt, length) = match Receipt::parse(rest) {
+                Ok(parsed) => parsed,
+                Err(malformed) => {
+                    walked.damaged = malformed == Malformed::Format;
+                    return walked;
+                }
+            };
+            let (one, state) = (&rest[..length], &mut walked.state);
+            let excuse = receipt.kind == ReceiptKind::Override;
+            let must_be_signed = receipt.sequence >= from || excuse || !walked.overridden.is_empty();
+            if receipt.sequence != state.size()
+                || receipt.previous != state.head
+                || receipt.deployment != self.deployment
+                || (must_be_signed && !receipts::signed_by(&self.key, one))
+            {
+                walked.damaged = true;
+                return walked;
+            }
+            state.take_in(&receipt, one, None);
+            walked.heads.push(state.head);
+            walked.destroyed.extend(receipt.keys.iter().map(|key| key.id));
+            if excuse {
+                walked.overridden.push((receipt.about, receipt.subject));
+            }
+            rest = &rest[length..];
+        }
+        walked
+    }
+}
+
+/// Whether a copy holds what the anchor has seen, or says that the operator does without.
+fn reaches(walked: &Walked, anchor: &Checkpoint) -> bool {
+    let last = usize::try_from(anchor.size - 1).ok();
+    last.and_then(|last| walked.heads.get(last)) == Some(&anchor.head)
+        || walked.overridden.contains(&(anchor.size, anchor.head))
+}
+
+impl Chosen {
+    fn new(walked: Walked, bytes: &[u8], short_of: Option<(u64, [u8; 32])>) -> Self {
+        let end = usize::try_from(walked.state.end()).expect("it was read into memory");
+        Self {
+            bytes: bytes[..end].to_vec(),
+            walked,
+            short_of,
+        }
+    }
+}
+
+/// Makes a copy what the log is; what both begin with is not written again.
+fn complete(file: &dyn LogFile, found: &[u8], whole: &[u8]) -> Result<()> {
+    if found == whole {
+        return Ok(());
+    }
+    let same = found.iter().zip(whole).take_while(|(a, b)| a == b).count();
+    tracing::warn!(
+        bytes = whole.len() - same,
+        "a copy of the erasure log is completed from the other"
+    );
+    let mend = || -> io::Result<()> {
+        file.truncate(same as u64)?;
+        file.write_at(same as u64, &whole[same..])?;
+        file.sync()
+    };
+    mend().map_err(|e| failed("completing the erasure log", e))
+}
+
+fn wrong(expected: &str, found: &str) -> crate::Error {
+    OperatorError::Format {
+        what: "erasure log",
+        expected: expected.to_owned(),
+        found: found.to_owned(),
+    }
+    .into()
+}

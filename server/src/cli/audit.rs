@@ -1,0 +1,131 @@
+//! `likeness audit`: looking for what should not be there.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use likeness_engine::residue;
+use likeness_proto::v1;
+use likeness_proto::v1::erasure_service_client::ErasureServiceClient;
+use serde_json::json;
+
+use super::Outcome;
+use super::client::{Connection, call_json};
+use super::exit::Failure;
+
+const EXAMPLES: &str = "\
+Examples:
+  likeness audit residue prepare staff ada --out ada.prints   # while the server runs
+  likeness delete staff ada
+  likeness receipt status                                     # until nothing is unpurged
+  likeness audit residue scan ada.prints --data DIR           # exit code 0: nothing is left";
+
+/// Look for what should not be there any more
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct AuditCommand {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// What is left of an erased person in the data files
+    #[command(subcommand)]
+    Residue(Residue),
+}
+
+#[derive(Debug, Subcommand)]
+enum Residue {
+    /// Before an erasure: make a file of fingerprints to look for after it
+    Prepare {
+        /// The collection
+        collection: String,
+        /// The PersonID
+        person_id: String,
+        /// The file to write; nothing about the person can be read from it
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// After it: look for them in every file, without a server; exit code 1 when something is left
+    Scan {
+        /// The file of fingerprints
+        file: PathBuf,
+        /// The data directory, or any other
+        #[arg(long, env = "LIKENESS_DATA", value_name = "DIR")]
+        data: PathBuf,
+    },
+}
+
+impl AuditCommand {
+    /// Carries the command out.
+    pub async fn run(self, connection: &Connection) -> Result<Outcome, Failure> {
+        let Command::Residue(command) = self.command;
+        match command {
+            Residue::Prepare {
+                collection,
+                person_id,
+                out,
+            } => {
+                let mut client = ErasureServiceClient::new(connection.open().await?);
+                let request = v1::PrepareResidueAuditRequest {
+                    collection,
+                    person_id,
+                };
+                let reply = client.prepare_residue_audit(request).await?.into_inner();
+                std::fs::write(&out, &reply.fingerprints).map_err(|source| Failure::File {
+                    doing: "writing",
+                    path: out.clone(),
+                    source,
+                })?;
+                let json =
+                    json!({ "call": call_json(reply.call.as_ref()), "bytes": reply.fingerprints.len() });
+                Ok(Outcome::done(
+                    json,
+                    format!("fingerprints written to {}\n", out.display()),
+                ))
+            }
+            Residue::Scan { file, data } => {
+                let prints = std::fs::read(&file).map_err(|source| Failure::File {
+                    doing: "reading",
+                    path: file,
+                    source,
+                })?;
+                Ok(report(&residue::scan(&prints, &data)?))
+            }
+        }
+    }
+}
+
+fn report(scanned: &residue::Scanned) -> Outcome {
+    let mut text = String::new();
+    for finding in &scanned.findings {
+        let (file, kind) = (finding.file.display(), finding.kind.name());
+        let _ = writeln!(text, "{file}: a part of the {kind} at byte {}", finding.offset);
+    }
+    let clean = scanned.findings.is_empty();
+    let verdict = if clean {
+        "nothing is left"
+    } else {
+        "something is left"
+    };
+    let _ = writeln!(
+        text,
+        "{verdict}: {} files, {} bytes",
+        scanned.files, scanned.bytes
+    );
+    Outcome {
+        json: json!({
+            "clean": clean,
+            "files": scanned.files,
+            "bytes": scanned.bytes,
+            "findings": scanned.findings.iter().map(|f| json!({
+                "file": f.file.display().to_string(),
+                "offset": f.offset,
+                "kind": f.kind.name(),
+            })).collect::<Vec<_>>(),
+        }),
+        text,
+        holds: clean,
+    }
+}
