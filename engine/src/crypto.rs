@@ -5,6 +5,8 @@
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
+use postcard::ser_flavors::Size;
+use serde::Serialize;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::swap;
@@ -130,6 +132,15 @@ pub(crate) fn length_prefixed(parts: &[&[u8]]) -> Vec<u8> {
         joined.extend_from_slice(part);
     }
     joined
+}
+
+/// Plain values as bytes, wiped when they go. They are measured first, because a vector that grows leaves
+/// copies behind.
+pub(crate) fn plain_bytes(value: &impl Serialize) -> Zeroizing<Vec<u8>> {
+    let size = postcard::serialize_with_flavor(value, Size::default()).expect("plain values serialise");
+    let mut bytes = Zeroizing::new(vec![0; size]);
+    postcard::to_slice(value, &mut bytes).expect("they have the size they were measured at");
+    bytes
 }
 
 /// A keyed digest of several parts, for one purpose named by `context`.

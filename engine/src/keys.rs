@@ -165,7 +165,7 @@ impl KeyRing {
                 secret: *k.secret.expose(),
             })
             .collect();
-        let plain = Zeroizing::new(postcard::to_stdvec(&stored).expect("plain values serialise"));
+        let plain = crypto::plain_bytes(&stored);
         let nonce: [u8; NONCE_BYTES] = crypto::random();
         let mut file = KEYRING_MAGIC.to_vec();
         file.extend_from_slice(&self.deployment.0);

@@ -226,7 +226,7 @@ pub(crate) fn person_to_contents(person: &Person) -> Zeroizing<Vec<u8>> {
             })
             .collect(),
     };
-    to_contents(&contents)
+    crypto::plain_bytes(&contents)
 }
 
 /// The person that [`person_to_contents`] wrote.
@@ -257,11 +257,6 @@ pub(crate) fn person_from_contents(contents: &[u8]) -> Result<Person, Unreadable
         updated: Timestamp(contents.updated_ms),
         faces,
     })
-}
-
-/// Plain values to bytes.
-pub(crate) fn to_contents(value: &impl Serialize) -> Zeroizing<Vec<u8>> {
-    Zeroizing::new(postcard::to_stdvec(value).expect("plain values serialise"))
 }
 
 /// Bytes to plain values.

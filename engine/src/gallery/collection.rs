@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
+use crate::crypto;
 use crate::error::{RequestError, Result};
 use crate::gallery::codec::{self, Binding, Digest, Unreadable};
 use crate::gallery::index::{Index, Row};
@@ -236,7 +237,7 @@ struct Contents<'a> {
 impl Collection {
     /// The collection with these settings, ready to be sealed.
     pub fn to_contents(&self, settings: &CollectionSettings) -> zeroize::Zeroizing<Vec<u8>> {
-        codec::to_contents(&Contents {
+        crypto::plain_bytes(&Contents {
             account: self.account.as_str(),
             name: self.name.as_str(),
             id: self.id.0,

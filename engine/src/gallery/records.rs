@@ -232,13 +232,15 @@ impl Records for RocksRecords {
             }
             // A damaged block is read by nobody; the blocks after it are as good as ever.
             last.resize(KEY_BYTES, 0);
-            let mut readable = |place: &[u8]| {
-                iterator.seek(place);
-                iterator.status().is_ok()
+            // A fresh look each time: an iterator that met damage may take it for the end.
+            let look = |place: &[u8]| {
+                let mut fresh = self.db.raw_iterator_cf_opt(self.handle(family), within(prefix));
+                fresh.seek(place);
+                fresh
             };
-            match gaps::next_readable(&last, &mut readable) {
+            match gaps::next_readable(&last, |place| look(place).status().is_ok()) {
                 Some(place) => {
-                    iterator.seek(&place);
+                    iterator = look(&place);
                     last = place;
                 }
                 None => return Ok(gaps),

@@ -1,5 +1,6 @@
 //! The gallery against disks that fail, crash and lie, and against a plain model of itself.
 
+mod blocks;
 mod changes;
 mod clear;
 mod crash;
@@ -13,4 +14,5 @@ mod memory;
 mod model;
 mod races;
 mod replies;
+mod rotation;
 mod support;
