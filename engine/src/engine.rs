@@ -561,10 +561,7 @@ impl Engine {
     }
 
     /// The latest signed checkpoint of the erasure log.
-    ///
-    /// # Errors
-    /// The anchor cannot be read.
-    pub fn checkpoint(&self) -> Result<Option<Vec<u8>>> {
+    pub fn checkpoint(&self) -> Option<Vec<u8>> {
         self.gallery.checkpoint()
     }
 

@@ -4,7 +4,7 @@
 //! FORMAT     format version and deployment
 //! slots      the slot file
 //! records/   RocksDB
-//! erasures   the erasure log; its copy, and its anchor, lie in the key store
+//! erasures   the erasure log; its copy and its anchor lie in the key store, which therefore is written to
 //! ```
 
 use std::collections::HashSet;
@@ -69,7 +69,7 @@ pub(crate) fn open(
     let files = ErasureFiles {
         local: Box::new(erasures::open_file(&data.join(ERASURES_FILE))?),
         copy: Box::new(erasures::open_file(&keys.join(ERASURES_FILE))?),
-        anchor: Box::new(keys.join(ANCHOR_FILE)),
+        anchor: Box::new(erasures::open_file(&keys.join(ANCHOR_FILE))?),
     };
     sync_directory(data)?;
     sync_directory(keys)?;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use ed25519_dalek::SigningKey;
@@ -18,7 +18,6 @@ use parking_lot::Mutex;
 
 use crate::error::{OperatorError, Result};
 use crate::gallery::records::Family;
-use crate::keys;
 use crate::names::RandomId;
 use crate::person::Timestamp;
 use crate::receipts::checkpoint::Checkpoint;
@@ -32,13 +31,6 @@ pub(crate) trait LogFile: Send + Sync {
     fn truncate(&self, length: u64) -> io::Result<()>;
     /// Returns only when every earlier write would survive a power cut.
     fn sync(&self) -> io::Result<()>;
-}
-
-/// A small file that is replaced as a whole.
-pub(crate) trait AnchorFile: Send + Sync {
-    fn read(&self) -> io::Result<Option<Vec<u8>>>;
-    /// Whole and durable when it returns; after a crash either the old or the new.
-    fn replace(&self, bytes: &[u8]) -> Result<()>;
 }
 
 impl LogFile for File {
@@ -62,19 +54,6 @@ impl LogFile for File {
     }
 }
 
-impl AnchorFile for PathBuf {
-    fn read(&self) -> io::Result<Option<Vec<u8>>> {
-        match std::fs::read(self) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e),
-        }
-    }
-    fn replace(&self, bytes: &[u8]) -> Result<()> {
-        keys::store::write_durably(self, bytes)
-    }
-}
-
 /// Opens or makes a log file, private to its owner.
 pub(crate) fn open_file(path: &Path) -> Result<File> {
     OpenOptions::new()
@@ -91,7 +70,8 @@ pub(crate) fn open_file(path: &Path) -> Result<File> {
 pub(crate) struct ErasureFiles {
     pub local: Box<dyn LogFile>,
     pub copy: Box<dyn LogFile>,
-    pub anchor: Box<dyn AnchorFile>,
+    /// Two checkpoints, a sector each, written in turn: what a crash tears is never the latest whole one.
+    pub anchor: Box<dyn LogFile>,
 }
 
 /// A receipt as it was issued.
@@ -102,6 +82,9 @@ pub struct Issued {
     /// Its bytes, in the layout of [`Receipt`].
     pub bytes: Vec<u8>,
 }
+
+/// Between the two places of the anchor: no sector holds both.
+pub(super) const ANCHOR_PLACE_BYTES: u64 = 4096;
 
 /// Where in the records something was removed, for the purge.
 pub(crate) type Touched = (Family, Vec<u8>);
@@ -150,6 +133,8 @@ struct State {
     head: [u8; 32],
     destroyed: u64,
     unpurged: BTreeMap<u64, Unpurged>,
+    /// The latest anchor, and in which of its two places it lies.
+    anchor: Option<(u64, Vec<u8>)>,
     /// An append failed: what is on disk is known again only after a restart.
     failed: bool,
 }
@@ -161,6 +146,7 @@ impl State {
             head: [0; 32],
             destroyed: 0,
             unpurged: BTreeMap::new(),
+            anchor: None,
             failed: false,
         }
     }
@@ -283,8 +269,8 @@ impl ErasureLog {
     }
 
     /// Advances the anchor: a signed checkpoint of the log as it is now.
-    pub fn checkpoint(&self, live: u64) -> Result<Vec<u8>> {
-        let state = self.state.lock();
+    pub fn checkpoint(&self, live: u64) -> Result<()> {
+        let mut state = self.state.lock();
         let checkpoint = Checkpoint {
             deployment: self.deployment,
             size: state.size(),
@@ -297,16 +283,18 @@ impl ErasureLog {
             signing_key: self.signing_id,
         };
         let bytes = checkpoint.sign(&self.signing);
-        self.files.anchor.replace(&bytes)?;
-        Ok(bytes)
+        // Syncing in place takes one wait for the disk; a new file under the old name takes two more.
+        let place = state.anchor.as_ref().map_or(0, |(place, _)| 1 - place);
+        let written = self.files.anchor.write_at(place * ANCHOR_PLACE_BYTES, &bytes);
+        let written = written.and_then(|()| self.files.anchor.sync());
+        written.map_err(|e| failed("advancing the erasure log's anchor", e))?;
+        state.anchor = Some((place, bytes));
+        Ok(())
     }
 
     /// The latest checkpoint, if there is one yet.
-    pub fn anchor(&self) -> Result<Option<Vec<u8>>> {
-        self.files
-            .anchor
-            .read()
-            .map_err(|e| failed("reading the erasure log's anchor", e))
+    pub fn anchor(&self) -> Option<Vec<u8>> {
+        self.state.lock().anchor.as_ref().map(|(_, bytes)| bytes.clone())
     }
 
     /// Receipts in the log.

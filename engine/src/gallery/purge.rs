@@ -16,7 +16,7 @@ pub(crate) const GATHER: Duration = Duration::from_millis(250);
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(2);
 /// Above this many places it is cheaper to rewrite everything.
-const PLACES_MAX: usize = 256;
+const PLACES_MAX: usize = 100;
 
 /// The thread that purges.
 pub(crate) struct Purger {

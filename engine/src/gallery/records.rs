@@ -176,7 +176,8 @@ impl Records for RocksRecords {
         // nothing in it is needed any more.
         self.flush()?;
         let mut forced = CompactOptions::default();
-        forced.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        // Not what the same compaction has just written there: that would be written twice.
+        forced.set_bottommost_level_compaction(BottommostLevelCompaction::ForceOptimized);
         match places {
             None => {
                 for family in Family::ALL {

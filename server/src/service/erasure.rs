@@ -105,7 +105,7 @@ async fn status(call: &mut Ongoing) -> Result<GetErasureStatusResponse, Refusal>
         Ok(GetErasureStatusResponse {
             call: None,
             size: work.engine.receipts(),
-            checkpoint: work.engine.checkpoint()?.unwrap_or_default(),
+            checkpoint: work.engine.checkpoint().unwrap_or_default(),
             unpurged: backlog.erasures as u64,
             oldest_unpurged: backlog.oldest.and_then(convert::time),
         })

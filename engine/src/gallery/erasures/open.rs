@@ -11,10 +11,10 @@ use ed25519_dalek::{SigningKey, VerifyingKey};
 use parking_lot::Mutex;
 
 use crate::error::{OperatorError, Result};
-use crate::gallery::erasures::{ErasureFiles, ErasureLog, LogFile, State, failed};
+use crate::gallery::erasures::{ANCHOR_PLACE_BYTES, ErasureFiles, ErasureLog, LogFile, State, failed};
 use crate::keys::KeyRing;
 use crate::names::RandomId;
-use crate::receipts::checkpoint::Checkpoint;
+use crate::receipts::checkpoint::{CHECKPOINT_BYTES, Checkpoint};
 use crate::receipts::{self, Malformed, Receipt, ReceiptKind};
 
 /// What one copy holds, up to where it stops being a log.
@@ -39,6 +39,8 @@ struct Judge {
     deployment: RandomId,
     key: VerifyingKey,
     anchor: Option<Checkpoint>,
+    /// Where the anchor lies, and its bytes.
+    place: Option<(u64, Vec<u8>)>,
 }
 
 /// The copy that is the log.
@@ -64,8 +66,9 @@ impl ErasureLog {
         let signing = SigningKey::from_bytes(ring.signing().secret.expose());
         let read = |file: &dyn LogFile| file.read_all().map_err(|e| failed("reading the erasure log", e));
         let copies = [read(files.local.as_ref())?, read(files.copy.as_ref())?];
-        let judge = Judge::new(&files, ring.deployment, signing.verifying_key())?;
-        let chosen = judge.choose(&copies, accept_short)?;
+        let judge = Judge::new(&files, &copies, ring.deployment, signing.verifying_key())?;
+        let mut chosen = judge.choose(&copies, accept_short)?;
+        chosen.walked.state.anchor.clone_from(&judge.place);
         // ORDER: nothing is written before the log is accepted: a refused one stays as it was found.
         for (file, found) in [&files.local, &files.copy].into_iter().zip(&copies) {
             complete(file.as_ref(), found, &chosen.bytes)?;
@@ -98,26 +101,46 @@ impl ErasureLog {
 }
 
 impl Judge {
-    fn new(files: &ErasureFiles, deployment: RandomId, key: VerifyingKey) -> Result<Self> {
-        let bytes = files
+    /// The latest of the anchors that are signed; whatever is no anchor, torn by a crash, is passed over,
+    /// unless there is nothing else where there must be one.
+    fn new(
+        files: &ErasureFiles,
+        copies: &[Vec<u8>; 2],
+        deployment: RandomId,
+        key: VerifyingKey,
+    ) -> Result<Self> {
+        let found = files
             .anchor
-            .read()
+            .read_all()
             .map_err(|e| failed("reading the erasure log's anchor", e))?;
-        let anchor = bytes.map(|bytes| {
-            let anchor = Checkpoint::parse(&bytes).ok();
-            anchor
-                .filter(|a| a.size > 0 && a.deployment == deployment && a.is_signed(&key, &bytes))
-                .ok_or_else(|| {
-                    wrong(
-                        "an anchor signed with this deployment's key",
-                        "another one, or a damaged one",
-                    )
-                })
+        let place_bytes = usize::try_from(ANCHOR_PLACE_BYTES).expect("a sector");
+        let places = found.chunks(place_bytes).zip(0..2);
+        let signed = places.filter_map(|(bytes, place)| {
+            let bytes = bytes.get(..CHECKPOINT_BYTES)?;
+            let anchor = Checkpoint::parse(bytes).ok()?;
+            let own = anchor.size > 0 && anchor.deployment == deployment && anchor.is_signed(&key, bytes);
+            own.then(|| (anchor, (place, bytes.to_vec())))
         });
-        Ok(Self {
+        let latest = signed.max_by_key(|(anchor, _)| (anchor.size, anchor.time));
+        let judge = |anchor, place| Self {
             deployment,
             key,
-            anchor: anchor.transpose()?,
+            anchor,
+            place,
+        };
+        Ok(match latest {
+            Some((anchor, place)) => judge(Some(anchor), Some(place)),
+            None => {
+                let judge = judge(None, None);
+                let begins = copies.iter().all(|bytes| judge.walk(bytes, 0).size() <= 1);
+                if !begins && found.iter().any(|byte| *byte != 0) {
+                    return Err(wrong(
+                        "an anchor signed with this deployment's key",
+                        "another one, or a damaged one",
+                    ));
+                }
+                judge
+            }
         })
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::error::{OperatorError, Result};
-use crate::gallery::erasures::{AnchorFile, LogFile};
+use crate::gallery::erasures::LogFile;
 use crate::gallery::records::{Family, Records, Scan, Write};
 use crate::slots::{SLOT_BYTES, SlotBytes};
 
@@ -37,6 +37,7 @@ pub enum Name {
     Log,
     /// Its copy in the key store.
     Copy,
+    Anchor,
 }
 
 /// What was done to a file since its last sync.
@@ -81,14 +82,13 @@ pub struct State {
     pub slots: Bytes,
     pub log: Bytes,
     pub copy: Bytes,
-    /// Replaced as a whole, and durable then.
-    pub anchor: Option<Vec<u8>>,
+    pub anchor: Bytes,
     /// Every batch is synced, so these are what is seen and what survives.
     pub records: BTreeMap<(Family, Vec<u8>), Vec<u8>>,
     /// Records that were deleted or replaced, and no purge has removed from the data files.
     pub stale: Vec<(Place, Vec<u8>)>,
     pub purges: usize,
-    /// Operations so far: writes, truncations, syncs, anchors, record batches, purges, and reads if
+    /// Operations so far: writes, truncations, syncs, record batches, purges, and reads if
     /// `reads_count`.
     pub operations: usize,
     pub reads_count: bool,
@@ -105,6 +105,7 @@ impl State {
             Name::Slots => &mut self.slots,
             Name::Log => &mut self.log,
             Name::Copy => &mut self.copy,
+            Name::Anchor => &mut self.anchor,
         }
     }
 }
@@ -149,7 +150,7 @@ impl FakeDisk {
             slots: restart(&state.slots, true),
             log: restart(&state.log, false),
             copy: restart(&state.copy, false),
-            anchor: state.anchor.clone(),
+            anchor: restart(&state.anchor, false),
             records: state.records.clone(),
             stale: state.stale.clone(),
             ..State::default()
@@ -178,7 +179,7 @@ impl FakeDisk {
     /// Nothing waits for a sync.
     pub fn is_durable(&self) -> bool {
         let state = self.0.lock();
-        [&state.slots, &state.log, &state.copy]
+        [&state.slots, &state.log, &state.copy, &state.anchor]
             .iter()
             .all(|file| file.unsynced.is_empty())
     }
@@ -344,22 +345,6 @@ impl LogFile for FakeFile {
     }
     fn sync(&self) -> io::Result<()> {
         Self::sync(self)
-    }
-}
-
-impl AnchorFile for FakeDisk {
-    fn read(&self) -> io::Result<Option<Vec<u8>>> {
-        Self::read(self, |state| state.anchor.clone())
-    }
-
-    fn replace(&self, bytes: &[u8]) -> Result<()> {
-        let takes = self.0.lock().sync_takes;
-        std::thread::sleep(takes);
-        self.operate(|state| {
-            state.syncs += 1;
-            state.anchor = Some(bytes.to_vec());
-        })
-        .map_err(failed)
     }
 }
 

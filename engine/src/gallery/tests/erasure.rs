@@ -63,7 +63,7 @@ fn a_backup_put_back_revives_nobody_and_harms_nobody() {
     let prints = gallery.fingerprints(&one, &id("ada")).expect("prepared");
     gallery.delete(&one, &id("ada"), REQUEST).expect("erased");
     gallery.purge_now().expect("purged");
-    let checkpoint = gallery.checkpoint().expect("read").expect("there");
+    let checkpoint = gallery.checkpoint().expect("there");
     drop(gallery);
     let clean = residue::scan(&prints, &home.data).expect("scanned");
     assert_eq!(clean.findings, []);
@@ -237,6 +237,7 @@ fn the_cost_of_erasing() {
         }
     });
     println!("{people} people enrolled in {:.1?}", began.elapsed());
+    let prints = gallery.fingerprints(&one, &id("p0")).expect("prepared");
     let mut numbers = Numbers(1);
     let erase = |who: u64| gallery.delete(&one, &id(&format!("p{who}")), REQUEST);
     let mut replies = Vec::new();
@@ -297,6 +298,10 @@ fn the_cost_of_erasing() {
         purging.elapsed(),
         (written() - before) >> 20
     );
+    let began = Instant::now();
+    let scanned = residue::scan(&prints, &home.data).expect("scanned");
+    println!("residue: {} MiB in {:.2?}", scanned.bytes >> 20, began.elapsed());
+    assert_eq!(scanned.findings, []);
 }
 
 /// Bytes that this process has given to the disk.

@@ -141,17 +141,19 @@ fn damage_in_both_copies_is_refused_and_can_be_accepted() {
 fn an_anchor_that_is_missing_damaged_or_anothers_is_refused() {
     let (good, ring) = prepared();
     let (other, _) = prepared();
-    let theirs = other.0.lock().anchor.clone();
-    let mut damaged = good.0.lock().anchor.clone();
-    damaged.as_mut().expect("there")[50] ^= 1;
-    for anchor in [None, Some(Vec::new()), damaged, theirs] {
+    let theirs = bytes(&other, Name::Anchor);
+    let mut damaged = bytes(&good, Name::Anchor);
+    for place in damaged.chunks_mut(4096) {
+        place[50] ^= 1;
+    }
+    for anchor in [Vec::new(), damaged, theirs] {
         let disk = good.restarted(|_| true);
-        disk.0.lock().anchor = anchor.clone();
+        change(&disk, Name::Anchor, |file| file.clone_from(&anchor));
         refused_as_found(&disk, &ring);
         let accepted = open_accepting(&disk, &ring, true);
         assert_eq!(
             accepted.is_ok(),
-            anchor.is_none(),
+            anchor.is_empty(),
             "only what is missing can be accepted"
         );
     }

@@ -65,7 +65,7 @@ pub fn open_with_slots(
     let files = ErasureFiles {
         local: Box::new(file(Name::Log)),
         copy: Box::new(file(Name::Copy)),
-        anchor: Box::new(disk.clone()),
+        anchor: Box::new(file(Name::Anchor)),
     };
     let (log, destroyed) = ErasureLog::open(files, ring, short)?;
     let vault = Vault::new(Box::new(disk.clone()), slots, log, Arc::clone(ring));
