@@ -1,6 +1,6 @@
 //! Residue audit: is anything of an erased person left in any file of the data directory?
 //!
-//! After an erasure nobody knows what to look for, so fingerprints are made before it ([`prepare`]): a
+//! After an erasure nobody knows what to look for, so fingerprints are made before it (`prepare`): a
 //! salted digest of every 16 bytes in a row of the sealed record and of the slot, and of every 8 of the
 //! PersonID's digest, which file formats share prefixes of. From a fingerprint nothing can be read.
 //! [`scan`] looks for them, offline, at every place of every file.
