@@ -32,7 +32,7 @@ fn assert_call(json: &Value) {
 }
 
 /// Every command, with the words that lead to it.
-const COMMANDS: [&[&str]; 39] = [
+const COMMANDS: [&[&str]; 43] = [
     &["serve"],
     &["collection"],
     &["collection", "create"],
@@ -64,6 +64,10 @@ const COMMANDS: [&[&str]; 39] = [
     &["receipt", "export"],
     &["receipt", "verify"],
     &["receipt", "subject"],
+    &["audit"],
+    &["audit", "residue"],
+    &["audit", "residue", "prepare"],
+    &["audit", "residue", "scan"],
     &["person", "erase-everywhere"],
     &["models"],
     &["models", "fetch"],
@@ -97,6 +101,8 @@ fn the_list_of_commands_above_is_whole() {
         &["key"],
         &["key", "rotate"],
         &["receipt"],
+        &["audit"],
+        &["audit", "residue"],
         &["models"],
     ]);
     for parent in parents {

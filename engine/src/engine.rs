@@ -422,11 +422,8 @@ impl Engine {
         change: ProfileChange,
         call: &mut Call,
     ) -> Result<Person> {
-        let request = call.request();
         call.read();
-        let person = call.step(Step::Store, || {
-            self.gallery.update(&collection.0, id, change, request)
-        })?;
+        let person = call.step(Step::Store, || self.gallery.update(&collection.0, id, change))?;
         call.reads(&collection.0.readers);
         self.gallery.still_there(&collection.0, id)?;
         Ok(person)

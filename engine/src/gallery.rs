@@ -443,9 +443,7 @@ impl Gallery {
         collection: &Arc<Collection>,
         id: &PersonId,
         change: ProfileChange,
-        request: RandomId,
     ) -> Result<Person> {
-        let asked = self.asked(collection, id, request).0;
         self.change(collection, id, move |current| {
             let mut person = present(current)?;
             if let Some(name) = change.name {
@@ -457,7 +455,7 @@ impl Gallery {
             person.profile = person.profile.checked()?;
             person.updated = Timestamp::now();
             // What was replaced is removed: it must not stay readable.
-            Ok(Edit::Reduce(person, asked))
+            Ok(Edit::Replace(person))
         })
         .map(|(person, _)| person)
     }

@@ -246,11 +246,14 @@ impl Vault {
         plan: &mut Plan,
         record: &NewRecord<'_>,
         previous: &Header,
-        asked: Asked,
-    ) -> Result<Ticket> {
+        asked: Option<Asked>,
+    ) -> Result<Option<Ticket>> {
         let commitment = self.slots.commitment(previous.slot)?;
         self.plan_put_under_new_key(plan, record, previous.generation + 1)?;
         plan.superseded_slots.push(previous.slot);
+        let Some(asked) = asked else {
+            return Ok(None);
+        };
         let mut reduction = asked.erasure(ReceiptKind::Reduced);
         reduction.keys.push(DestroyedKey {
             id: previous.data_key,
@@ -259,7 +262,7 @@ impl Vault {
         reduction.touched.push((record.family, record.key.clone()));
         let ticket = Arc::clone(&reduction.issued);
         plan.reductions.push(reduction);
-        Ok(ticket)
+        Ok(Some(ticket))
     }
 
     fn plan_put_under_new_key(

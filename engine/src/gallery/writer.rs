@@ -30,7 +30,11 @@ pub(crate) enum Current {
 pub(crate) enum Edit {
     /// A person with everything that was there, and perhaps more.
     Keep(Person),
-    /// A person without something that was there.
+    /// A person with something else in the place of what was there: under a new key, but not in the
+    /// erasure log, for what the log names would be missing as a whole person after an old copy of the
+    /// data was put back.
+    Replace(Person),
+    /// A person without faces that were there.
     Reduce(Person, Asked),
     /// No person.
     Erase(Asked),
@@ -267,7 +271,7 @@ fn plan_change(
     if matches!(current, Current::Damaged) {
         collection.people.write().set_damaged(digest);
     }
-    let (person, reduced) = match edit(current)? {
+    let (person, resealed) = match edit(current)? {
         Edit::Erase(mut asked) => {
             asked.generation = collection.next_generation();
             let ticket = plan.begin_erasure(asked);
@@ -275,7 +279,8 @@ fn plan_change(
             return Ok((None, Some(ticket)));
         }
         Edit::Keep(person) => (person, None),
-        Edit::Reduce(person, asked) => (person, Some(asked)),
+        Edit::Replace(person) => (person, Some(None)),
+        Edit::Reduce(person, asked) => (person, Some(Some(asked))),
     };
     let contents = codec::person_to_contents(&person);
     let record = NewRecord {
@@ -286,10 +291,10 @@ fn plan_change(
         contents: &contents,
     };
     let generation = collection.next_generation();
-    let ticket = match (header, reduced) {
+    let ticket = match (header, resealed) {
         (Some(header), Some(asked)) => {
-            let asked = Asked { generation, ..asked };
-            Some(vault.plan_reseal(plan, &record, &header, asked)?)
+            let asked = asked.map(|asked| Asked { generation, ..asked });
+            vault.plan_reseal(plan, &record, &header, asked)?
         }
         (header, _) => {
             vault.plan_put(plan, &record, header.as_ref())?;

@@ -43,7 +43,7 @@ fn whatever_is_removed_dies_with_its_key_and_the_slot_is_zero() {
     let gallery = opened(&disk, &ring);
     let one = create(&gallery, "one");
     enroll(&gallery, &one, "ada", &[1, 2, 3]).expect("enrolled");
-    let update = |change| gallery.update(&one, &id("ada"), change, REQUEST).map(drop);
+    let update = |change| gallery.update(&one, &id("ada"), change).map(drop);
     let removals: [&dyn Fn() -> crate::Result<()>; 4] = [
         &|| {
             update(ProfileChange {

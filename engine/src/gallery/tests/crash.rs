@@ -21,7 +21,6 @@ struct Story {
 impl Story {
     fn erases(&self) -> bool {
         [
-            "update",
             "delete faces",
             "delete a person",
             "delete a collection",
@@ -50,15 +49,15 @@ const STORIES: [Story; 10] = [
         g.add_faces(&collection(g, "one"), &id("ada"), vec![face(90)])
             .map(drop)
     }),
-    // The new slot, the record, the log, the old slot, the anchor.
-    story("update", 11, |g| {
+    // The new slot, the record, the old slot.
+    story("update", 5, |g| {
         let change = ProfileChange {
             name: Some("Another".to_owned()),
             tags: Some(vec!["other".to_owned()]),
         };
-        g.update(&collection(g, "one"), &id("ada"), change, REQUEST)
-            .map(drop)
+        g.update(&collection(g, "one"), &id("ada"), change).map(drop)
     }),
+    // The same, and the log before the old slot, and the anchor.
     story("delete faces", 11, |g| {
         g.delete_faces(&collection(g, "one"), &id("ada"), vec![face_id(1)], REQUEST)
             .map(drop)
@@ -238,9 +237,12 @@ fn a_power_cut_at_any_operation_leaves_a_change_complete_or_absent() {
                     assert!(disk.is_durable(), "{what}");
                     assert_settled(&disk, &what);
                     assert_log(&disk, &reopened, &what);
-                    // Nothing that was removed outlives the purge, whoever began it.
+                    // Nothing that was erased outlives the purge, whoever began it. What an update replaced
+                    // is unreadable, and left to the next compaction.
                     reopened.purge_now().expect("purged");
-                    assert_eq!(dead_and_not_purged(&disk), 0, "{what}");
+                    if story.name != "update" {
+                        assert_eq!(dead_and_not_purged(&disk), 0, "{what}");
+                    }
                     assert_eq!(reopened.backlog().erasures, 0, "{what}");
                     assert_log(&disk, &reopened, &what);
                     drop(reopened);
@@ -258,7 +260,7 @@ fn a_power_cut_at_any_operation_leaves_a_change_complete_or_absent() {
             cuts += 1;
         }
     }
-    assert_eq!(cuts, 87, "operations at which the power went");
+    assert_eq!(cuts, 81, "operations at which the power went");
 }
 
 #[test]
@@ -289,7 +291,7 @@ fn a_power_cut_during_the_repair_of_a_start_is_repaired_by_the_next() {
             }
         }
     }
-    assert_eq!(cuts, 594, "operations of repairs at which the power went");
+    assert_eq!(cuts, 571, "operations of repairs at which the power went");
 }
 
 #[test]
@@ -430,7 +432,7 @@ fn a_power_cut_at_any_operation_of_a_purge_is_purged_by_the_next_start_and_never
         }
     }
     println!("{cuts} operations of purges at which the power went");
-    assert_eq!(cuts, 5 * PURGE_OPERATIONS);
+    assert_eq!(cuts, 4 * PURGE_OPERATIONS);
 }
 
 /// The data files, the log twice, two syncs, the anchor and its sync.

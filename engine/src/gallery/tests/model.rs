@@ -154,7 +154,7 @@ impl Model {
             name: Some(new_name),
             tags: Some(vec!["b".to_owned(), "a".to_owned(), "b".to_owned()]),
         };
-        compare(gallery.update(collection, &id(&who), change, REQUEST), &expected);
+        compare(gallery.update(collection, &id(&who), change), &expected);
     }
 
     fn delete_faces(
