@@ -349,7 +349,7 @@ fn any_failing_operation_is_reported_and_no_later_write_is_trusted() {
     println!("{failures} failures, {poisoned} of them in a write");
     assert_eq!(
         poisoned,
-        2 * 87,
+        2 * 81,
         "every failed write, and no failed read, stops writing"
     );
     assert!(failures - poisoned > 100, "and reads fail too");
