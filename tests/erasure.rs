@@ -93,11 +93,30 @@ fn of_two_people_one_is_erased_provably_and_an_old_backup_brings_nobody_back() {
     copy(&home.data(), &kept.path().join("backup"));
 
     let server = home.serve();
+    let prints = kept.path().join("prints");
+    ask(
+        &server,
+        &[
+            "audit",
+            "residue",
+            "prepare",
+            "staff",
+            "barack",
+            "--out",
+            &text(&prints),
+        ],
+    );
+    let scan = || {
+        let data = text(&home.data());
+        Program::run(&["audit", "residue", "scan", &text(&prints), "--data", &data])
+    };
+    scan().expect(1);
     let erased = ask(&server, &["delete", "staff", "barack"]);
     assert_eq!(erased["faces_erased"], 2);
     assert!(finds(&server, "obama2.jpg").is_empty());
     assert_eq!(finds(&server, "astronaut.png"), ["eileen"]);
     wait_for_purge(&server);
+    scan().expect(0);
 
     // The receipt is the erased person's, for whoever holds the nonce, and nobody's otherwise.
     let sequence = erased["receipt"]["sequence"].to_string();

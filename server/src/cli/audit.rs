@@ -31,13 +31,14 @@ pub struct AuditCommand {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// What is left of an erased person in the data files
-    #[command(subcommand)]
+    #[command(subcommand, after_help = EXAMPLES)]
     Residue(Residue),
 }
 
 #[derive(Debug, Subcommand)]
 enum Residue {
     /// Before an erasure: make a file of fingerprints to look for after it
+    #[command(after_help = "Example:\n  likeness audit residue prepare staff ada --out ada.prints")]
     Prepare {
         /// The collection
         collection: String,
@@ -48,6 +49,7 @@ enum Residue {
         out: PathBuf,
     },
     /// After it: look for them in every file, without a server; exit code 1 when something is left
+    #[command(after_help = "Example:\n  likeness audit residue scan ada.prints --data /var/lib/likeness")]
     Scan {
         /// The file of fingerprints
         file: PathBuf,

@@ -7,7 +7,7 @@ use clap::Args;
 use likeness_engine::swap_warning;
 use likeness_server::config::ServeConfig;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::client;
 use super::exit::Failure;
@@ -74,24 +74,37 @@ async fn run(config: ServeConfig) -> Result<(), Failure> {
             Err(error) => tracing::error!(%error, "a rotation of the wrapping key is unfinished"),
         });
     }
+    // ORDER: caught before anybody is told: whoever reads the line may stop the server at once.
+    let stop = StopSignals::catch()?;
     println!("serving on http://{address}");
     // Whoever waits for this line waits for a pipe.
     let _ = std::io::stdout().flush();
-    likeness_server::serve(&config, engine, listener, stop_asked()).await?;
+    likeness_server::serve(&config, engine, listener, stop.asked()).await?;
     tracing::info!("stopped");
     Ok(())
 }
 
-async fn stop_asked() {
-    let terminate = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut terminate) => drop(terminate.recv().await),
-            Err(_) => std::future::pending().await,
+/// The signals that ask to stop, caught from the moment this exists.
+struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignals {
+    fn catch() -> Result<Self, Failure> {
+        let caught =
+            |kind| signal(kind).map_err(|e| Failure::Usage(format!("signals cannot be caught: {e}")));
+        Ok(Self {
+            interrupt: caught(SignalKind::interrupt())?,
+            terminate: caught(SignalKind::terminate())?,
+        })
+    }
+
+    async fn asked(mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminate => {}
     }
 }
 
