@@ -232,19 +232,31 @@ pub fn scan(fingerprints: &[u8], data: &Path) -> Result<Scanned> {
     let mut scanned = Scanned::default();
     let mut places = vec![data.to_owned()];
     while let Some(place) = places.pop() {
-        let failed = |e| OperatorError::file("reading", &place, e);
-        if std::fs::symlink_metadata(&place).map_err(failed)?.is_dir() {
-            for entry in std::fs::read_dir(&place).map_err(failed)? {
-                places.push(entry.map_err(failed)?.path());
-            }
-        } else {
-            scan_file(&prints, &place, &mut scanned).map_err(failed)?;
+        match scan_place(&prints, &place, &mut places, &mut scanned) {
+            // A running store removes files of its own: what is gone holds nothing.
+            Err(e) if e.kind() == ErrorKind::NotFound && place != data => {}
+            outcome => outcome.map_err(|e| OperatorError::file("reading", &place, e))?,
         }
     }
     scanned
         .findings
         .sort_by(|a, b| (&a.file, a.offset).cmp(&(&b.file, b.offset)));
     Ok(scanned)
+}
+
+fn scan_place(
+    prints: &Fingerprints<'_>,
+    place: &Path,
+    places: &mut Vec<PathBuf>,
+    scanned: &mut Scanned,
+) -> std::io::Result<()> {
+    if !std::fs::symlink_metadata(place)?.is_dir() {
+        return scan_file(prints, place, scanned);
+    }
+    for entry in std::fs::read_dir(place)? {
+        places.push(entry?.path());
+    }
+    Ok(())
 }
 
 fn scan_file(prints: &Fingerprints<'_>, path: &Path, scanned: &mut Scanned) -> std::io::Result<()> {
