@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use parking_lot::RwLock;
+use rocksdb::properties::BACKGROUND_ERRORS;
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamilyDescriptor, CompactOptions, DB,
     DBCompressionType, DBRecoveryMode, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, FlushOptions, LogLevel,
@@ -121,6 +122,22 @@ impl RocksRecords {
         })
     }
 
+    /// A compaction reports nothing to its caller: a file that could not be rewritten, damaged for
+    /// instance, shows in this count alone.
+    fn refuse_if_not_rewritten(&self) -> Result<()> {
+        let errors = self.db.property_int_value(BACKGROUND_ERRORS);
+        match errors.map_err(|e| failed("purging records", e))? {
+            Some(0) => Ok(()),
+            count => Err(OperatorError::Store {
+                doing: "purging records",
+                detail: format!(
+                    "expected every data file rewritten, found {count:?} of them that could not be"
+                ),
+            }
+            .into()),
+        }
+    }
+
     fn flush(&self) -> Result<()> {
         let mut waiting = FlushOptions::default();
         waiting.set_wait(true);
@@ -193,6 +210,7 @@ impl Records for RocksRecords {
                 }
             }
         }
+        self.refuse_if_not_rewritten()?;
         // A scan that began before holds the old files open; they go with it.
         drop(self.scanning.write());
         // The manifest still names the keys where the old files began and ended. A note of no content

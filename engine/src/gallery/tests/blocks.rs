@@ -68,4 +68,17 @@ fn a_damaged_block_affects_the_people_in_it_and_nobody_is_taken_for_erased() {
         assert!((1..20).contains(&lost), "{lost} people in one block");
         assert_eq!(report.persons as u64, PEOPLE - lost);
     }
+
+    // Somebody else in the damaged file is erased at once; that the bytes are gone is not said, since the
+    // file cannot be rewritten.
+    let gallery = opened_at(&data, &ring);
+    let one = collection(&gallery, "one");
+    let readable = (0..PEOPLE)
+        .map(|n| id(&format!("p{n}")))
+        .find(|who| gallery.person(&one, who).is_ok());
+    gallery
+        .delete(&one, &readable.expect("most of them"), REQUEST)
+        .expect("erased");
+    assert!(gallery.purge_now().is_err());
+    assert_eq!(gallery.backlog().erasures, 1);
 }
