@@ -9,11 +9,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::error::{OperatorError, Result};
+use crate::gallery::Collections;
 use crate::gallery::codec::{self, Digest, Header};
 use crate::gallery::collection::Collection;
+use crate::gallery::collections::{ERASE_GROUP, collection_binding};
 use crate::gallery::records::{Family, Scan};
 use crate::gallery::vault::{Asked, Found, Named, Plan, Vault};
-use crate::gallery::{Collections, ERASE_GROUP, collection_binding};
 use crate::names::RandomId;
 
 /// What a start found.

@@ -1,0 +1,109 @@
+//! Collections, as the service asks for them.
+
+use crate::call::{Call, Step};
+use crate::engine::{CollectionRef, Engine, NewCollection, PAGE_ITEMS_MAX};
+use crate::error::{OperatorError, Result};
+use crate::gallery::collection::{CollectionInfo, CollectionSettings};
+use crate::gallery::{CollectionErasure, Page};
+use crate::names::{Account, CollectionName};
+use crate::scheme::Scheme;
+
+impl Engine {
+    /// Makes an empty collection.
+    ///
+    /// # Errors
+    /// The name is taken, or a setting is out of its range.
+    pub fn create_collection(
+        &self,
+        account: &Account,
+        name: &CollectionName,
+        new: &NewCollection,
+        call: &mut Call,
+    ) -> Result<CollectionRef> {
+        let settings = CollectionSettings {
+            bits: new.bits.unwrap_or_default(),
+            threshold: new.threshold.unwrap_or(self.calibration().far_1e4),
+            faces_per_person_max: new
+                .faces_per_person_max
+                .unwrap_or(crate::gallery::collection::FACES_PER_PERSON_MAX),
+        }
+        .checked()?;
+        let group = account.as_str();
+        let projection = self.ring.projection(group).ok_or_else(|| OperatorError::Keys {
+            what: "projection key",
+            expected: "a key group for the account".to_owned(),
+            found: "none in the keyring".to_owned(),
+        })?;
+        let models = self.pipeline.scheme_parts();
+        let scheme = Scheme {
+            models: models.digest,
+            models_name: models.name.clone(),
+            bits: settings.bits,
+            projection: projection.id,
+        };
+        call.step(Step::Store, || {
+            self.gallery
+                .create_collection(account, name, scheme, settings)
+                .map(CollectionRef)
+        })
+    }
+
+    /// The collection of that name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn collection(&self, account: &Account, name: &CollectionName) -> Result<CollectionRef> {
+        self.gallery.collection(account, name).map(CollectionRef)
+    }
+
+    /// The collections of an account by name, beginning after `after`.
+    pub fn list_collections(
+        &self,
+        account: &Account,
+        after: Option<&CollectionName>,
+        items_max: usize,
+    ) -> Page<CollectionInfo> {
+        self.gallery
+            .list_collections(account, after, items_max.clamp(1, PAGE_ITEMS_MAX))
+    }
+
+    /// Changes threshold or faces per person; `None` leaves them.
+    ///
+    /// # Errors
+    /// A setting is out of its range.
+    pub fn update_collection(
+        &self,
+        collection: &CollectionRef,
+        threshold: Option<f32>,
+        faces_per_person_max: Option<u32>,
+        call: &mut Call,
+    ) -> Result<()> {
+        call.step(Step::Store, || {
+            self.gallery.update_collection(&collection.0, move |settings| {
+                CollectionSettings {
+                    threshold: threshold.unwrap_or(settings.threshold),
+                    faces_per_person_max: faces_per_person_max.unwrap_or(settings.faces_per_person_max),
+                    ..settings
+                }
+                .checked()
+            })
+        })
+    }
+
+    /// Erases a collection and everyone in it; answers how many people were.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn delete_collection(
+        &self,
+        account: &Account,
+        name: &CollectionName,
+        call: &mut Call,
+    ) -> Result<CollectionErasure> {
+        let request = call.request();
+        call.read();
+        call.step(Step::Store, || {
+            self.gallery.delete_collection(account, name, request)
+        })
+    }
+}

@@ -1,0 +1,85 @@
+//! Keys and receipts, as the service asks for them.
+
+use crate::call::{Call, Step};
+use crate::engine::{CollectionRef, Engine};
+use crate::error::{RequestError, Result};
+use crate::gallery::erasures::Backlog;
+use crate::gallery::{CollectionErasure, Rotation};
+use crate::keys::Purpose;
+use crate::names::{Account, PersonId};
+
+impl Engine {
+    /// Wraps every data key under a new wrapping key, online, and destroys the old one; goes on with a
+    /// rotation that was interrupted. `progress` is told how many slots are done, and how many there
+    /// are. Records are not touched.
+    ///
+    /// # Errors
+    /// The store or the key store failed; calling it again goes on.
+    pub fn rotate_wrapping(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<Rotation> {
+        let _one_at_a_time = self.rotating.lock();
+        self.gallery
+            .rotate_wrapping(|ring| self.store.save(ring), progress)
+    }
+
+    /// Whether a rotation was interrupted.
+    pub fn is_rotation_unfinished(&self) -> bool {
+        self.ring.all(Purpose::Wrapping).len() > 1
+    }
+
+    /// Erases every collection of an account, and destroys the key that its templates were made with.
+    /// Nobody can be enrolled under the account again.
+    ///
+    /// # Errors
+    /// The store or the key store failed; calling it again goes on.
+    pub fn destroy_key_group(&self, account: &Account, call: &mut Call) -> Result<Vec<CollectionErasure>> {
+        let _one_at_a_time = self.rotating.lock();
+        let request = call.request();
+        let erased = call.step(Step::Store, || {
+            self.gallery.delete_collections_of(account, request)
+        })?;
+        let without = self
+            .ring
+            .without(|key| key.purpose == Purpose::Projection && key.group == account.as_str());
+        // ORDER: the people before the key: a crash between leaves a key without people.
+        self.store.save(&without)?;
+        self.ring.replace_by(&without);
+        Ok(erased)
+    }
+
+    /// Fingerprints of everything that is on disk of one person, for [`crate::residue::scan`] after the
+    /// erasure. Nothing can be read from them; who changes later needs new ones.
+    ///
+    /// # Errors
+    /// Nobody has that PersonID.
+    pub fn prepare_residue_audit(
+        &self,
+        collection: &CollectionRef,
+        id: &PersonId,
+        call: &mut Call,
+    ) -> Result<Vec<u8>> {
+        call.step(Step::Store, || self.gallery.fingerprints(&collection.0, id))
+    }
+
+    /// What is erased and not yet purged.
+    pub fn backlog(&self) -> Backlog {
+        self.gallery.backlog()
+    }
+
+    /// Receipts in the erasure log.
+    pub fn receipts(&self) -> u64 {
+        self.gallery.receipts()
+    }
+
+    /// The bytes of one receipt, as [`crate::receipts::Receipt`] reads them.
+    ///
+    /// # Errors
+    /// There is none of that number, or the log cannot be read.
+    pub fn receipt(&self, sequence: u64) -> Result<Vec<u8>> {
+        Ok(self.gallery.receipt(sequence)?.ok_or(RequestError::NoReceipt)?)
+    }
+
+    /// The latest signed checkpoint of the erasure log.
+    pub fn checkpoint(&self) -> Option<Vec<u8>> {
+        self.gallery.checkpoint()
+    }
+}

@@ -1,0 +1,152 @@
+//! People, as the service asks for them.
+
+use crate::call::{Call, Step};
+use crate::engine::{CollectionRef, Engine, PAGE_ITEMS_MAX};
+use crate::error::Result;
+use crate::gallery::{ErasureReceipt, Footprint, Page, PersonErasure, ProfileChange};
+use crate::names::{Account, CollectionName, FaceId, PersonId};
+use crate::person::{NewFace, Person, Profile};
+
+impl Engine {
+    /// Enrols a person; durable when it returns.
+    ///
+    /// # Errors
+    /// The PersonID is taken, or the collection allows fewer faces.
+    pub fn enroll(
+        &self,
+        collection: &CollectionRef,
+        id: &PersonId,
+        profile: Profile,
+        faces: Vec<NewFace>,
+        call: &mut Call,
+    ) -> Result<Person> {
+        let profile = profile.checked()?;
+        call.reads(&collection.0.readers);
+        call.step(Step::Store, || {
+            self.gallery.enroll(&collection.0, id, profile, faces)
+        })
+    }
+
+    /// Adds faces to a person; durable when it returns.
+    ///
+    /// # Errors
+    /// Nobody has that PersonID, or the collection allows fewer faces.
+    pub fn add_faces(
+        &self,
+        collection: &CollectionRef,
+        id: &PersonId,
+        faces: Vec<NewFace>,
+        call: &mut Call,
+    ) -> Result<Person> {
+        call.reads(&collection.0.readers);
+        call.step(Step::Store, || self.gallery.add_faces(&collection.0, id, faces))
+    }
+
+    /// One person.
+    ///
+    /// # Errors
+    /// Nobody has that PersonID, or the record is damaged.
+    pub fn person(&self, collection: &CollectionRef, id: &PersonId, call: &mut Call) -> Result<Person> {
+        call.reads(&collection.0.readers);
+        call.step(Step::Store, || self.gallery.person(&collection.0, id))
+    }
+
+    /// How much is kept of one person.
+    ///
+    /// # Errors
+    /// Nobody has that PersonID.
+    pub fn footprint(&self, collection: &CollectionRef, id: &PersonId) -> Result<Footprint> {
+        self.gallery.footprint(&collection.0, id)
+    }
+
+    /// The people of a collection, a page at a time.
+    ///
+    /// # Errors
+    /// A cursor that no page gave out.
+    pub fn list_persons(
+        &self,
+        collection: &CollectionRef,
+        cursor: Option<&str>,
+        items_max: usize,
+        call: &mut Call,
+    ) -> Result<Page<Person>> {
+        let items_max = items_max.clamp(1, PAGE_ITEMS_MAX);
+        call.reads(&collection.0.readers);
+        call.step(Step::Store, || {
+            self.gallery.list(&collection.0, cursor, items_max)
+        })
+    }
+
+    /// Changes a person's name or tags; what was replaced is no longer readable when it returns.
+    ///
+    /// # Errors
+    /// Nobody has that PersonID, or a text is over its limit.
+    pub fn update_person(
+        &self,
+        collection: &CollectionRef,
+        id: &PersonId,
+        change: ProfileChange,
+        call: &mut Call,
+    ) -> Result<Person> {
+        call.read();
+        let person = call.step(Step::Store, || self.gallery.update(&collection.0, id, change))?;
+        call.reads(&collection.0.readers);
+        self.gallery.still_there(&collection.0, id)?;
+        Ok(person)
+    }
+
+    /// Deletes faces, but never a person's last; they are no longer readable when it returns.
+    ///
+    /// # Errors
+    /// Nobody has that PersonID, a face does not exist, or none would be left.
+    pub fn delete_faces(
+        &self,
+        collection: &CollectionRef,
+        id: &PersonId,
+        faces: Vec<FaceId>,
+        call: &mut Call,
+    ) -> Result<(Person, ErasureReceipt)> {
+        let request = call.request();
+        call.read();
+        let reduced = call.step(Step::Store, || {
+            self.gallery.delete_faces(&collection.0, id, faces, request)
+        })?;
+        call.reads(&collection.0.readers);
+        self.gallery.still_there(&collection.0, id)?;
+        Ok(reduced)
+    }
+
+    /// Erases a person; answers how many faces went. When it returns, the key of the record is
+    /// overwritten and synced, the bits in memory are overwritten, and no later search finds the
+    /// person. Not reached: backups, snapshots, and storage that does not overwrite in place.
+    ///
+    /// # Errors
+    /// Nobody has that PersonID.
+    pub fn delete_person(
+        &self,
+        collection: &CollectionRef,
+        id: &PersonId,
+        call: &mut Call,
+    ) -> Result<PersonErasure> {
+        let request = call.request();
+        call.read();
+        call.step(Step::Store, || self.gallery.delete(&collection.0, id, request))
+    }
+
+    /// Erases everyone of this PersonID in every collection of an account; nobody is no error.
+    ///
+    /// # Errors
+    /// The store failed; what is in no receipt was not erased.
+    pub fn erase_everywhere(
+        &self,
+        account: &Account,
+        id: &PersonId,
+        call: &mut Call,
+    ) -> Result<Vec<(CollectionName, PersonErasure)>> {
+        let request = call.request();
+        call.read();
+        call.step(Step::Store, || {
+            self.gallery.erase_everywhere(account, id, request)
+        })
+    }
+}

@@ -1,0 +1,112 @@
+//! Photographs to faces that can be kept or looked for.
+
+use crate::call::{Call, Step};
+use crate::embedding::Embedding;
+use crate::engine::{CollectionRef, Engine};
+use crate::error::{OperatorError, RequestError, Result};
+use crate::gallery::Query;
+use crate::names::FaceId;
+use crate::person::NewFace;
+use crate::pipeline::protect::Protector;
+use crate::pipeline::{Choose, Detection, Face};
+
+impl Engine {
+    /// All faces of a photograph; keeps nothing.
+    ///
+    /// # Errors
+    /// A rejection of the photograph.
+    pub fn detect(&self, photo: &[u8], call: &mut Call) -> Result<Detection> {
+        self.pipeline.detect(photo, call)
+    }
+
+    /// The cosine of two faces, -1 to 1; keeps nothing.
+    ///
+    /// # Errors
+    /// A rejection of either photograph.
+    pub fn compare(
+        &self,
+        first: &[u8],
+        second: &[u8],
+        choose: Choose,
+        call: &mut Call,
+    ) -> Result<(f32, Face, Face)> {
+        let (one, first) = self.pipeline.embedding(first, choose, call)?;
+        let (other, second) = self.pipeline.embedding(second, choose, call)?;
+        let cosine = call.step(Step::Match, || Ok(one.cosine(other)))?;
+        Ok((cosine, first, second))
+    }
+
+    /// A photograph to a face that can be enrolled in this collection.
+    ///
+    /// # Errors
+    /// A rejection of the photograph, or a collection of another scheme.
+    pub fn new_face(
+        &self,
+        collection: &CollectionRef,
+        photo: &[u8],
+        choose: Choose,
+        call: &mut Call,
+    ) -> Result<(NewFace, Face)> {
+        let protector = self.protector(collection)?;
+        let (embedding, face) = self.pipeline.embedding(photo, choose, call)?;
+        let new = call.step(Step::Protect, || {
+            Ok(protect(protector, embedding, collection, face.score))
+        })?;
+        Ok((new, face))
+    }
+
+    /// A photograph to a face that can be looked for in this collection.
+    ///
+    /// # Errors
+    /// A rejection of the photograph, or a collection of another scheme.
+    pub fn query(
+        &self,
+        collection: &CollectionRef,
+        photo: &[u8],
+        choose: Choose,
+        call: &mut Call,
+    ) -> Result<(Query, Face)> {
+        let protector = self.protector(collection)?;
+        let (embedding, face) = self.pipeline.embedding(photo, choose, call)?;
+        let scheme = &collection.0.scheme;
+        let query = call.step(Step::Protect, || {
+            Ok(Query {
+                probe: protector.probe(embedding, scheme.bits),
+                scheme: scheme.id(),
+            })
+        })?;
+        Ok((query, face))
+    }
+
+    /// What protects features for this collection, if these models made the features in it.
+    fn protector(&self, collection: &CollectionRef) -> Result<&Protector> {
+        let scheme = &collection.0.scheme;
+        let models = self.pipeline.scheme_parts();
+        if scheme.models != models.digest {
+            return Err(RequestError::SchemeMismatch {
+                stored: scheme.to_string(),
+                current: models.name.clone(),
+            }
+            .into());
+        }
+        self.protectors.get(&scheme.projection).ok_or_else(|| {
+            OperatorError::Keys {
+                what: "projection key",
+                expected: scheme.projection.to_string(),
+                found: "a keyring without it".to_owned(),
+            }
+            .into()
+        })
+    }
+}
+
+/// The plain features end here.
+fn protect(protector: &Protector, embedding: Embedding, collection: &CollectionRef, score: f32) -> NewFace {
+    let scheme = &collection.0.scheme;
+    NewFace {
+        id: FaceId::new(),
+        template: protector.protect(embedding, scheme.bits),
+        scheme: scheme.id(),
+        detection_score: score,
+    }
+}

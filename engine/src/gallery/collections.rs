@@ -1,0 +1,230 @@
+//! Collections made, changed and erased.
+
+use std::sync::Arc;
+
+use crate::error::{RequestError, Result};
+use crate::gallery::codec::{Binding, Digest, Header};
+use crate::gallery::collection::{Collection, CollectionSettings};
+use crate::gallery::erasures::Issued;
+use crate::gallery::persons::Nonce;
+use crate::gallery::records::{Family, Scan};
+use crate::gallery::vault::{Asked, NewRecord, Plan, Vault};
+use crate::gallery::{Gallery, exists};
+use crate::names::{Account, CollectionName, RandomId};
+use crate::receipts::KEYS_PER_RECEIPT_MAX;
+use crate::scheme::Scheme;
+
+/// A collection erased.
+#[derive(Debug, Clone)]
+pub struct CollectionErasure {
+    /// People that went with it.
+    pub persons: usize,
+    /// One receipt for the collection, then one for every 4,096 people.
+    pub receipts: Vec<Issued>,
+    /// As of [`ErasureReceipt::nonce`], for the account and the collection.
+    pub nonce: [u8; 32],
+}
+
+impl Gallery {
+    pub fn create_collection(
+        &self,
+        account: &Account,
+        name: &CollectionName,
+        scheme: Scheme,
+        settings: CollectionSettings,
+    ) -> Result<Arc<Collection>> {
+        let digest = Digest::of_collection(&self.vault.ring.digest().secret, account, name);
+        let collection = Arc::new(Collection::new(
+            account.clone(),
+            name.clone(),
+            digest,
+            scheme,
+            settings,
+        ));
+        let collections = Arc::clone(&self.collections);
+        self.writer.alone(move |vault| {
+            if !collection_records(vault, digest)?.is_empty() {
+                return Err(RequestError::CollectionExists.into());
+            }
+            let settings = collection.settings.read().clone();
+            put_collection(vault, &collection, &settings, None)?;
+            let key = (collection.account.clone(), collection.name.clone());
+            collections.write().insert(key, Arc::clone(&collection));
+            Ok(collection)
+        })
+    }
+
+    /// Changes the settings that may change.
+    pub fn update_collection(
+        &self,
+        collection: &Arc<Collection>,
+        change: impl FnOnce(CollectionSettings) -> Result<CollectionSettings> + Send + 'static,
+    ) -> Result<()> {
+        let collection = Arc::clone(collection);
+        self.writer.alone(move |vault| {
+            exists(&collection)?;
+            let settings = change(collection.settings.read().clone())?;
+            let record = collection_records(vault, collection.digest)?.pop();
+            let header = record.and_then(|(_, record)| Header::parse(&record).ok());
+            put_collection(vault, &collection, &settings, header.as_ref())?;
+            *collection.settings.write() = settings;
+            Ok(())
+        })
+    }
+
+    /// Erases a collection and everyone in it; answers how many people were.
+    pub fn delete_collection(
+        &self,
+        account: &Account,
+        name: &CollectionName,
+        request: RandomId,
+    ) -> Result<CollectionErasure> {
+        let nonce = Nonce::new();
+        let asked = Asked {
+            request,
+            subject: nonce.subject(account, name, None),
+            ..Asked::default()
+        };
+        let digest = Digest::of_collection(&self.vault.ring.digest().secret, account, name);
+        let key = (account.clone(), name.clone());
+        let collections = Arc::clone(&self.collections);
+        let (erased, persons, receipts) = self.writer.alone(move |vault| {
+            let records = collection_records(vault, digest)?;
+            if records.is_empty() {
+                return Err(RequestError::NoCollection.into());
+            }
+            let ids: Vec<Vec<u8>> = records.iter().map(|(key, _)| key[16..].to_vec()).collect();
+            // ORDER: the collection before its people. A crash between leaves people of no collection,
+            // whom the next start erases; the other order could leave half a collection serving.
+            let mut receipts = vec![erase_collections(vault, records, asked)?];
+            // ORDER: store before memory: a refused deletion leaves the collection as it was.
+            let collection = collections.write().remove(&key);
+            if let Some(collection) = &collection {
+                collection.set_deleted();
+            }
+            let mut persons = 0;
+            for id in ids {
+                persons += erase_people_of(vault, &id, asked, &mut receipts)?;
+            }
+            vault.advance_anchor()?;
+            Ok((collection, persons, receipts))
+        })?;
+        self.purger.wake();
+        if let Some(collection) = erased {
+            collection.readers.wait_for_older();
+        }
+        Ok(CollectionErasure {
+            persons,
+            receipts,
+            nonce: nonce.0,
+        })
+    }
+
+    /// Erases every collection of an account.
+    pub fn delete_collections_of(
+        &self,
+        account: &Account,
+        request: RandomId,
+    ) -> Result<Vec<CollectionErasure>> {
+        let names: Vec<_> = {
+            let collections = self.collections.read();
+            let own = collections.keys().filter(|(owner, _)| owner == account);
+            own.map(|(_, name)| name.clone()).collect()
+        };
+        let mut erased = Vec::with_capacity(names.len());
+        for name in names {
+            match self.delete_collection(account, &name, request) {
+                Ok(erasure) => erased.push(erasure),
+                Err(crate::Error::Request(RequestError::NoCollection)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(erased)
+    }
+}
+
+/// What a collection's record is bound to; the digest stands for account and name.
+pub(super) fn collection_binding(deployment: RandomId, digest: Digest, id: RandomId) -> Binding<'static> {
+    Binding {
+        kind: "collection",
+        deployment,
+        account: "",
+        collection: id,
+        digest,
+    }
+}
+
+/// The records under a collection's digest: at most one, unless the disk is damaged.
+fn collection_records(vault: &Vault, digest: Digest) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut records = Vec::new();
+    vault.scan(Family::Collections, &digest.0, &[], &mut |key, record| {
+        records.push((key.to_vec(), record.to_vec()));
+        Scan::Continue
+    })?;
+    Ok(records)
+}
+
+fn put_collection(
+    vault: &Vault,
+    collection: &Collection,
+    settings: &CollectionSettings,
+    previous: Option<&Header>,
+) -> Result<()> {
+    let contents = collection.to_contents(settings);
+    let record = NewRecord {
+        family: Family::Collections,
+        key: [collection.digest.0, collection.id.0].concat(),
+        binding: collection_binding(vault.ring.deployment, collection.digest, collection.id),
+        scheme: collection.scheme.id(),
+        contents: &contents,
+    };
+    let mut plan = Plan::default();
+    vault.plan_put(&mut plan, &record, previous)?;
+    vault.commit(plan)
+}
+
+/// Records erased together when a collection goes.
+pub(super) const ERASE_GROUP: usize = KEYS_PER_RECEIPT_MAX;
+
+fn erase_collections(vault: &Vault, records: Vec<(Vec<u8>, Vec<u8>)>, asked: Asked) -> Result<Issued> {
+    let mut plan = Plan::default();
+    let ticket = plan.begin_erasure(asked);
+    for (key, record) in records {
+        let header = Header::parse(&record).ok();
+        vault.plan_erase(&mut plan, Family::Collections, key, header.as_ref())?;
+    }
+    vault.commit(plan)?;
+    Ok(ticket.get().cloned().expect("a commit issues its receipts"))
+}
+
+/// Erases every person whose key begins with a collection's id.
+fn erase_people_of(
+    vault: &Vault,
+    collection: &[u8],
+    asked: Asked,
+    receipts: &mut Vec<Issued>,
+) -> Result<usize> {
+    let mut erased = 0;
+    loop {
+        let mut group = Vec::new();
+        vault.scan(Family::Persons, collection, &[], &mut |key, record| {
+            group.push((key.to_vec(), Header::parse(record).ok()));
+            if group.len() < ERASE_GROUP {
+                Scan::Continue
+            } else {
+                Scan::Stop
+            }
+        })?;
+        if group.is_empty() {
+            return Ok(erased);
+        }
+        erased += group.len();
+        let mut plan = Plan::default();
+        let ticket = plan.begin_erasure(asked);
+        for (key, header) in group {
+            vault.plan_erase(&mut plan, Family::Persons, key, header.as_ref())?;
+        }
+        vault.commit(plan)?;
+        receipts.extend(ticket.get().cloned());
+    }
+}
