@@ -1,5 +1,6 @@
 //! The engine: the pipeline that makes templates, and the gallery that keeps them.
 
+mod again;
 mod collections;
 mod erasure;
 mod matching;

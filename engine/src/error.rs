@@ -126,6 +126,15 @@ pub enum RequestError {
         "the stored templates have another scheme ({stored}) than this engine makes ({current}); they are never compared"
     )]
     SchemeMismatch { stored: String, current: String },
+    /// Another call was made under this idempotency token.
+    #[error("another call was made under this idempotency token; choose another for this one")]
+    TokenReused,
+    /// Whatever was made or changed under this token is no longer there.
+    #[error("the call was carried out under this idempotency token, and what it changed was erased since")]
+    TokenSpent,
+    /// Too many tokens of the last 24 hours are kept.
+    #[error("{tokens_max} idempotency tokens of the last 24 hours are kept, and no more; ask without one")]
+    TooManyTokens { tokens_max: u64 },
     /// The person's record cannot be read; every other person is unaffected.
     #[error("the person's record is damaged; it can be deleted, and enrolled again")]
     Damaged,

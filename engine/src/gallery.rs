@@ -3,6 +3,7 @@
 //! The store is the truth; the index is a projection that is rebuilt at every start. Every change
 //! passes the [`writer`], every read of a record the [`vault`].
 
+mod again;
 pub(crate) mod codec;
 pub(crate) mod collection;
 mod collections;
@@ -17,6 +18,7 @@ pub(crate) mod readers;
 pub(crate) mod records;
 mod rotate;
 mod search;
+pub(crate) mod tokens;
 pub(crate) mod vault;
 mod writer;
 

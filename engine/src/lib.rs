@@ -14,6 +14,7 @@ mod keys;
 mod manifest;
 mod model;
 mod names;
+mod once;
 mod person;
 mod pipeline;
 pub mod receipts;
@@ -42,7 +43,8 @@ pub use gallery::{
 pub use keys::root::RootSource;
 pub use keys::store::KeyStore;
 pub use manifest::{Calibration, DEFAULT_MANIFEST, MANIFEST_FILE};
-pub use names::{Account, CollectionName, FaceId, NAME_BYTES_MAX, PersonId, RandomId};
+pub use names::{Account, CollectionName, FaceId, NAME_BYTES_MAX, PersonId, RandomId, Token};
+pub use once::{Caller, Once};
 pub use person::{Consent, NewFace, Person, Profile, StoredFace, Timestamp};
 pub use pipeline::protect::Protector;
 pub use pipeline::{Bounds, Choose, Detection, Face, Pipeline, SchemeParts};

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::error::{RequestError, Result};
-use crate::names::{FaceId, PersonId};
+use crate::names::{FaceId, PersonId, RandomId};
 use crate::scheme::SchemeId;
 use crate::template::Template;
 
@@ -125,6 +125,8 @@ impl StoredFace {
 pub struct Person {
     /// The client's name for the person.
     pub id: PersonId,
+    /// Drawn at enrolment, and gone with the record: by it a token knows whom it was used for.
+    pub(crate) mark: RandomId,
     /// What the client keeps with the person.
     pub profile: Profile,
     /// When the person was first enrolled.

@@ -12,8 +12,10 @@ mod persons;
 use std::sync::Arc;
 use std::time::Instant;
 
-use likeness_engine::{Account, Call, Cancel, CollectionName, CollectionRef, Engine, RandomId, Result};
-use likeness_proto::v1;
+use likeness_engine::{
+    Account, Call, Cancel, CollectionName, CollectionRef, Engine, Once, RandomId, Result, Token,
+};
+use likeness_proto::{Message, v1};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status};
 
@@ -153,12 +155,53 @@ answers!(
     WithdrawConsentResponse,
 );
 
+/// A request that may name its write by an idempotency token.
+trait Tokened: Message {
+    fn take_token(&mut self) -> String;
+}
+
+macro_rules! tokened {
+    ($($request:ident),* $(,)?) => {
+        $(impl Tokened for v1::$request {
+            fn take_token(&mut self) -> String {
+                std::mem::take(&mut self.idempotency_token)
+            }
+        })*
+    };
+}
+
+tokened!(
+    CreateCollectionRequest,
+    UpdateCollectionRequest,
+    DeleteCollectionRequest,
+    EnrollPersonRequest,
+    AddFacesRequest,
+    UpdatePersonRequest,
+    DeleteFacesRequest,
+    DeletePersonRequest,
+    EraseEverywhereRequest,
+    CopyPersonRequest,
+    RenamePersonRequest,
+    WithdrawConsentRequest,
+);
+
 impl Answer for v1::RotateWrappingKeyResponse {
     /// A message of a stream says nothing about its call; the metadata do.
     fn set_call(&mut self, _: v1::CallInfo) {}
 }
 
 impl Ongoing {
+    /// Makes the call's write one that is made once, if the request has a token.
+    fn once(&mut self, request: &mut impl Tokened) -> Result<(), Refusal> {
+        let token = request.take_token();
+        if !token.is_empty() {
+            let token = Token::parse("idempotency_token", &token)?;
+            let (account, payload) = (self.service.account.clone(), digest(request));
+            self.call.once(Once::new(account, self.interface, token, payload));
+        }
+        Ok(())
+    }
+
     /// Blocking work that computes.
     async fn compute<T: Send + 'static>(
         &mut self,
@@ -246,9 +289,15 @@ impl Ongoing {
             request_id: self.request_id.clone(),
             scheme,
             steps: steps.collect(),
-            replayed: false,
+            replayed: self.call.is_replayed(),
         }
     }
+}
+
+/// Of everything that a message says: the same for the same fields, in whatever order they came.
+fn digest(message: &impl Message) -> [u8; 32] {
+    // A photograph of the call is in it; the wiping allocator overwrites it with the rest of the call.
+    *blake3::hash(&message.encode_to_vec()).as_bytes()
 }
 
 fn insert_id(metadata: &mut tonic::metadata::MetadataMap, request_id: &str) {

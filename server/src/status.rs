@@ -184,6 +184,9 @@ fn request_saying(error: &RequestError) -> Saying {
         RequestError::LastFace => (Code::FailedPrecondition, "LAST_FACE"),
         RequestError::FacesPerPerson { .. } => (Code::FailedPrecondition, "TOO_MANY_FACES_FOR_PERSON"),
         RequestError::SchemeMismatch { .. } => (Code::FailedPrecondition, "SCHEME_MISMATCH"),
+        RequestError::TokenReused => (Code::FailedPrecondition, "TOKEN_REUSED"),
+        RequestError::TokenSpent => (Code::Aborted, "TOKEN_SPENT"),
+        RequestError::TooManyTokens { .. } => (Code::ResourceExhausted, "TOO_MANY_TOKENS"),
         RequestError::Damaged => (Code::DataLoss, "RECORD_DAMAGED"),
     };
     Saying::new(code, reason, error)

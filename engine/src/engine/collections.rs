@@ -41,9 +41,10 @@ impl Engine {
             bits: settings.bits,
             projection: projection.id,
         };
+        let caller = call.caller();
         call.step(Step::Store, || {
             self.gallery
-                .create_collection(account, name, scheme, settings)
+                .create_collection(account, name, scheme, settings, caller)
                 .map(CollectionRef)
         })
     }
@@ -78,15 +79,17 @@ impl Engine {
         faces_per_person_max: Option<u32>,
         call: &mut Call,
     ) -> Result<()> {
+        let caller = call.caller();
+        let change = move |settings: CollectionSettings| {
+            CollectionSettings {
+                threshold: threshold.unwrap_or(settings.threshold),
+                faces_per_person_max: faces_per_person_max.unwrap_or(settings.faces_per_person_max),
+                ..settings
+            }
+            .checked()
+        };
         call.step(Step::Store, || {
-            self.gallery.update_collection(&collection.0, move |settings| {
-                CollectionSettings {
-                    threshold: threshold.unwrap_or(settings.threshold),
-                    faces_per_person_max: faces_per_person_max.unwrap_or(settings.faces_per_person_max),
-                    ..settings
-                }
-                .checked()
-            })
+            self.gallery.update_collection(&collection.0, change, caller)
         })
     }
 
@@ -100,10 +103,10 @@ impl Engine {
         name: &CollectionName,
         call: &mut Call,
     ) -> Result<CollectionErasure> {
-        let request = call.request();
+        let caller = call.caller();
         call.read();
         call.step(Step::Store, || {
-            self.gallery.delete_collection(account, name, request)
+            self.gallery.delete_collection(account, name, caller)
         })
     }
 }

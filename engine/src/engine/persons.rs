@@ -21,9 +21,10 @@ impl Engine {
         call: &mut Call,
     ) -> Result<Person> {
         let profile = profile.checked()?;
+        let caller = call.caller();
         call.reads(&collection.0.readers);
         call.step(Step::Store, || {
-            self.gallery.enroll(&collection.0, id, profile, faces)
+            self.gallery.enroll(&collection.0, id, profile, faces, caller)
         })
     }
 
@@ -38,8 +39,11 @@ impl Engine {
         faces: Vec<NewFace>,
         call: &mut Call,
     ) -> Result<Person> {
+        let caller = call.caller();
         call.reads(&collection.0.readers);
-        call.step(Step::Store, || self.gallery.add_faces(&collection.0, id, faces))
+        call.step(Step::Store, || {
+            self.gallery.add_faces(&collection.0, id, faces, caller)
+        })
     }
 
     /// One person.
@@ -88,8 +92,11 @@ impl Engine {
         change: ProfileChange,
         call: &mut Call,
     ) -> Result<Person> {
+        let caller = call.caller();
         call.read();
-        let person = call.step(Step::Store, || self.gallery.update(&collection.0, id, change))?;
+        let person = call.step(Step::Store, || {
+            self.gallery.update(&collection.0, id, change, caller)
+        })?;
         call.reads(&collection.0.readers);
         self.gallery.still_there(&collection.0, id)?;
         Ok(person)
@@ -106,10 +113,10 @@ impl Engine {
         faces: Vec<FaceId>,
         call: &mut Call,
     ) -> Result<(Person, ErasureReceipt)> {
-        let request = call.request();
+        let caller = call.caller();
         call.read();
         let reduced = call.step(Step::Store, || {
-            self.gallery.delete_faces(&collection.0, id, faces, request)
+            self.gallery.delete_faces(&collection.0, id, faces, caller)
         })?;
         call.reads(&collection.0.readers);
         self.gallery.still_there(&collection.0, id)?;
@@ -128,9 +135,9 @@ impl Engine {
         id: &PersonId,
         call: &mut Call,
     ) -> Result<PersonErasure> {
-        let request = call.request();
+        let caller = call.caller();
         call.read();
-        call.step(Step::Store, || self.gallery.delete(&collection.0, id, request))
+        call.step(Step::Store, || self.gallery.delete(&collection.0, id, caller))
     }
 
     /// Erases everyone of this PersonID in every collection of an account; nobody is no error.

@@ -25,7 +25,7 @@ use crate::slots::DataKey;
 use crate::template::Template;
 
 /// Counts up when any byte below changes its meaning.
-pub(crate) const FORMAT: u8 = 1;
+pub(crate) const FORMAT: u8 = 2;
 const CHECKED_BYTES: usize = 1 + 4 + 16 + 8 + 16;
 const CHECKSUM_BYTES: usize = 4;
 const HEADER_BYTES: usize = CHECKED_BYTES + CHECKSUM_BYTES + NONCE_BYTES;
@@ -171,6 +171,7 @@ pub(crate) fn open(
 #[derive(Serialize, Deserialize)]
 struct PersonContents<'a> {
     id: &'a str,
+    mark: [u8; 16],
     name: &'a str,
     tags: Vec<&'a str>,
     consent: Option<ConsentContents<'a>>,
@@ -205,6 +206,7 @@ impl Drop for FaceContents {
 pub(crate) fn person_to_contents(person: &Person) -> Zeroizing<Vec<u8>> {
     let contents = PersonContents {
         id: person.id.as_str(),
+        mark: person.mark.0,
         name: &person.profile.name,
         tags: person.profile.tags.iter().map(String::as_str).collect(),
         consent: person.profile.consent.as_ref().map(|c| ConsentContents {
@@ -244,6 +246,7 @@ pub(crate) fn person_from_contents(contents: &[u8]) -> Result<Person, Unreadable
     }
     Ok(Person {
         id: PersonId::parse(contents.id).map_err(|_| Unreadable)?,
+        mark: RandomId(contents.mark),
         profile: Profile {
             name: contents.name.to_owned(),
             tags: contents.tags.iter().map(|t| (*t).to_owned()).collect(),

@@ -8,9 +8,11 @@ use crate::gallery::collection::{Collection, CollectionSettings};
 use crate::gallery::erasures::Issued;
 use crate::gallery::persons::Nonce;
 use crate::gallery::records::{Family, Scan};
+use crate::gallery::tokens::{Claim, Done};
 use crate::gallery::vault::{Asked, NewRecord, Plan, Vault};
 use crate::gallery::{Gallery, exists};
 use crate::names::{Account, CollectionName, RandomId};
+use crate::once::Caller;
 use crate::receipts::KEYS_PER_RECEIPT_MAX;
 use crate::scheme::Scheme;
 
@@ -25,6 +27,13 @@ pub struct CollectionErasure {
     pub nonce: [u8; 32],
 }
 
+/// How far an erasure of a collection got.
+enum Erasing {
+    Now(Option<Arc<Collection>>, usize, Vec<Issued>),
+    /// There is no such collection, or an earlier call had erased it.
+    Done(Option<Done>),
+}
+
 impl Gallery {
     pub fn create_collection(
         &self,
@@ -32,7 +41,9 @@ impl Gallery {
         name: &CollectionName,
         scheme: Scheme,
         settings: CollectionSettings,
+        caller: impl Into<Caller>,
     ) -> Result<Arc<Collection>> {
+        let claim = self.claim(&caller.into());
         let digest = Digest::of_collection(&self.vault.ring.digest().secret, account, name);
         let collection = Arc::new(Collection::new(
             account.clone(),
@@ -42,16 +53,24 @@ impl Gallery {
             settings,
         ));
         let collections = Arc::clone(&self.collections);
-        self.writer.alone(move |vault| {
+        let making = claim.clone();
+        let made = self.writer.alone(move |vault| {
+            if let Some(done) = vault.done_before(making.as_ref())? {
+                return Ok(Err(done));
+            }
             if !collection_records(vault, digest)?.is_empty() {
                 return Err(RequestError::CollectionExists.into());
             }
             let settings = collection.settings.read().clone();
-            put_collection(vault, &collection, &settings, None)?;
+            put_collection(vault, &collection, &settings, None, making.as_ref())?;
             let key = (collection.account.clone(), collection.name.clone());
             collections.write().insert(key, Arc::clone(&collection));
-            Ok(collection)
-        })
+            Ok(Ok(collection))
+        })?;
+        match (made, claim) {
+            (Err(done), Some(claim)) => self.collection_again(&claim, &done, account, name),
+            (made, _) => made.map_err(|_| RequestError::TokenSpent.into()),
+        }
     }
 
     /// Changes the settings that may change.
@@ -59,17 +78,27 @@ impl Gallery {
         &self,
         collection: &Arc<Collection>,
         change: impl FnOnce(CollectionSettings) -> Result<CollectionSettings> + Send + 'static,
+        caller: impl Into<Caller>,
     ) -> Result<()> {
-        let collection = Arc::clone(collection);
-        self.writer.alone(move |vault| {
+        let claim = self.claim(&caller.into());
+        let (changing, collection) = (claim.clone(), Arc::clone(collection));
+        let (account, name) = (collection.account.clone(), collection.name.clone());
+        let done = self.writer.alone(move |vault| {
+            if let Some(done) = vault.done_before(changing.as_ref())? {
+                return Ok(Some(done));
+            }
             exists(&collection)?;
             let settings = change(collection.settings.read().clone())?;
             let record = collection_records(vault, collection.digest)?.pop();
             let header = record.and_then(|(_, record)| Header::parse(&record).ok());
-            put_collection(vault, &collection, &settings, header.as_ref())?;
+            put_collection(vault, &collection, &settings, header.as_ref(), changing.as_ref())?;
             *collection.settings.write() = settings;
-            Ok(())
-        })
+            Ok(None)
+        })?;
+        if let Some((claim, done)) = claim.zip(done) {
+            self.collection_again(&claim, &done, &account, &name)?;
+        }
+        Ok(())
     }
 
     /// Erases a collection and everyone in it; answers how many people were.
@@ -77,26 +106,33 @@ impl Gallery {
         &self,
         account: &Account,
         name: &CollectionName,
-        request: RandomId,
+        caller: impl Into<Caller>,
     ) -> Result<CollectionErasure> {
-        let nonce = Nonce::new();
+        let caller = caller.into();
+        let claim = self.claim(&caller);
+        let nonce = Nonce::of(claim.as_ref(), name);
         let asked = Asked {
-            request,
+            request: caller.request,
             subject: nonce.subject(account, name, None),
             ..Asked::default()
         };
         let digest = Digest::of_collection(&self.vault.ring.digest().secret, account, name);
         let key = (account.clone(), name.clone());
         let collections = Arc::clone(&self.collections);
-        let (erased, persons, receipts) = self.writer.alone(move |vault| {
+        let erasing = claim.clone();
+        let outcome = self.writer.alone(move |vault| {
+            if let Some(done) = vault.done_before(erasing.as_ref())? {
+                return Ok(Erasing::Done(Some(done)));
+            }
             let records = collection_records(vault, digest)?;
             if records.is_empty() {
-                return Err(RequestError::NoCollection.into());
+                return Ok(Erasing::Done(None));
             }
+            let from = vault.log.size();
             let ids: Vec<Vec<u8>> = records.iter().map(|(key, _)| key[16..].to_vec()).collect();
             // ORDER: the collection before its people. A crash between leaves people of no collection,
             // whom the next start erases; the other order could leave half a collection serving.
-            let mut receipts = vec![erase_collections(vault, records, asked)?];
+            let mut receipts = vec![erase_collections(vault, records, asked, erasing.as_ref())?];
             // ORDER: store before memory: a refused deletion leaves the collection as it was.
             let collection = collections.write().remove(&key);
             if let Some(collection) = &collection {
@@ -106,9 +142,20 @@ impl Gallery {
             for id in ids {
                 persons += erase_people_of(vault, &id, asked, &mut receipts)?;
             }
+            if let Some(claim) = &erasing {
+                note_all_erased(vault, claim, persons, receipts.len(), from)?;
+            }
             vault.advance_anchor()?;
-            Ok((collection, persons, receipts))
+            Ok(Erasing::Now(collection, persons, receipts))
         })?;
+        let (erased, persons, receipts) = match (outcome, claim) {
+            (Erasing::Now(erased, persons, receipts), _) => (erased, persons, receipts),
+            (Erasing::Done(done), Some(claim)) => {
+                let before = self.collection_erasure_again(&claim, done.as_ref(), account, name)?;
+                return before.ok_or_else(|| RequestError::NoCollection.into());
+            }
+            (Erasing::Done(_), None) => return Err(RequestError::NoCollection.into()),
+        };
         self.purger.wake();
         if let Some(collection) = erased {
             collection.readers.wait_for_older();
@@ -169,6 +216,7 @@ fn put_collection(
     collection: &Collection,
     settings: &CollectionSettings,
     previous: Option<&Header>,
+    claim: Option<&Claim>,
 ) -> Result<()> {
     let contents = collection.to_contents(settings);
     let record = NewRecord {
@@ -180,18 +228,48 @@ fn put_collection(
     };
     let mut plan = Plan::default();
     vault.plan_put(&mut plan, &record, previous)?;
+    if let Some(claim) = claim {
+        let mark = claim.mark(collection.id);
+        vault.plan_done(&mut plan, claim, Done::Kept { mark });
+    }
+    vault.commit(plan)
+}
+
+/// Until this is said, whoever asks again is told what the log has.
+fn note_all_erased(vault: &Vault, claim: &Claim, persons: usize, receipts: usize, from: u64) -> Result<()> {
+    let mut plan = Plan::default();
+    let done = Done::Collection {
+        persons: persons as u64,
+        receipts: u32::try_from(receipts).unwrap_or(u32::MAX),
+        from,
+    };
+    vault.plan_done_anew(&mut plan, claim, done);
     vault.commit(plan)
 }
 
 /// Records erased together when a collection goes.
 pub(super) const ERASE_GROUP: usize = KEYS_PER_RECEIPT_MAX;
 
-fn erase_collections(vault: &Vault, records: Vec<(Vec<u8>, Vec<u8>)>, asked: Asked) -> Result<Issued> {
+fn erase_collections(
+    vault: &Vault,
+    records: Vec<(Vec<u8>, Vec<u8>)>,
+    asked: Asked,
+    claim: Option<&Claim>,
+) -> Result<Issued> {
     let mut plan = Plan::default();
     let ticket = plan.begin_erasure(asked);
     for (key, record) in records {
         let header = Header::parse(&record).ok();
         vault.plan_erase(&mut plan, Family::Collections, key, header.as_ref())?;
+    }
+    if let Some(claim) = claim {
+        let from = vault.log.size();
+        let done = Done::Collection {
+            persons: 0,
+            receipts: 0,
+            from,
+        };
+        vault.plan_done(&mut plan, claim, done);
     }
     vault.commit(plan)?;
     Ok(ticket.get().cloned().expect("a commit issues its receipts"))

@@ -6,7 +6,7 @@
 
 mod open;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -85,6 +85,10 @@ pub struct Issued {
 
 /// Between the two places of the anchor: no sector holds both.
 pub(super) const ANCHOR_PLACE_BYTES: u64 = 4096;
+
+/// Receipts that one search for a subject reads: the largest erasure has some hundred, and purges come
+/// between.
+const LOOKED_THROUGH_MAX: u64 = 4096;
 
 /// Where in the records something was removed, for the purge.
 pub(crate) type Touched = (Family, Vec<u8>);
@@ -322,6 +326,34 @@ impl ErasureLog {
             .read_at(from, &mut bytes)
             .map_err(|e| failed("reading the erasure log", e))?;
         Ok(Some(bytes))
+    }
+
+    /// Receipts of erasures about these subjects, in order, among the next few thousand from a place on; no
+    /// more than `most` of them.
+    pub fn about(
+        &self,
+        subjects: &HashSet<[u8; 32]>,
+        from: u64,
+        most: usize,
+    ) -> Result<Vec<(Receipt, Issued)>> {
+        let mut found = Vec::new();
+        let end = self.size().min(from.saturating_add(LOOKED_THROUGH_MAX));
+        for sequence in from..end {
+            let Some(bytes) = self.receipt(sequence)? else {
+                break;
+            };
+            let parsed = Receipt::parse(&bytes)
+                .map_err(|e| failed("reading the erasure log", io::Error::other(format!("{e:?}"))))?;
+            let receipt = parsed.0;
+            let erases = matches!(receipt.kind, ReceiptKind::Erased | ReceiptKind::Reduced);
+            if erases && subjects.contains(&receipt.subject) {
+                found.push((receipt, Issued { sequence, bytes }));
+                if found.len() >= most {
+                    break;
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Everything that is erased and not yet purged.

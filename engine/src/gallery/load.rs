@@ -85,6 +85,7 @@ pub(super) fn load(vault: &Vault, destroyed: &HashSet<RandomId>) -> Result<(Coll
     loader.refuse_lost_keys()?;
     loader.report.keys_overwritten = vault.settle_slots(&loader.named, LEFT_BEHIND_MAX)?;
     loader.finish_erasures()?;
+    vault.sweep_all_tokens()?;
     loader.report.collections = loader.by_id.len();
     loader.report.damaged_collections = loader.damaged.len();
     let key = |c: &Arc<Collection>| (c.account.clone(), c.name.clone());

@@ -8,10 +8,12 @@ use crate::gallery::codec::{self, Digest};
 use crate::gallery::collection::Collection;
 use crate::gallery::erasures::Issued;
 use crate::gallery::records::{Family, Scan};
+use crate::gallery::tokens::Claim;
 use crate::gallery::vault::{Asked, Found};
 use crate::gallery::writer::{Changed, Current, Edit};
 use crate::gallery::{Gallery, Page, exists};
 use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId};
+use crate::once::Caller;
 use crate::person::{NewFace, Person, Profile, StoredFace, Timestamp};
 use crate::receipts;
 use crate::residue::{self, Needles};
@@ -34,6 +36,7 @@ pub struct ErasureReceipt {
     pub bytes: Vec<u8>,
     /// The receipt's subject is BLAKE3, keyed with this, of the length-prefixed account, collection and
     /// PersonID. It is not kept: a digest that could be recomputed would itself name the person for ever.
+    /// Under an idempotency token it can be told again, to whoever makes the same call with that token.
     pub nonce: [u8; 32],
 }
 
@@ -46,11 +49,16 @@ pub struct PersonErasure {
     pub receipt: ErasureReceipt,
 }
 
-pub(super) struct Nonce(pub [u8; 32]);
+pub(crate) struct Nonce(pub [u8; 32]);
 
 impl Nonce {
     pub fn new() -> Self {
         Self(crypto::random())
+    }
+
+    /// Random; under a token what the token gives, so that it can be told again.
+    pub fn of(claim: Option<&Claim>, collection: &CollectionName) -> Self {
+        claim.map_or_else(Self::new, |claim| claim.nonce(collection.as_str().as_bytes()))
     }
 
     pub fn subject(&self, account: &Account, collection: &CollectionName, id: Option<&PersonId>) -> [u8; 32] {
@@ -124,9 +132,10 @@ impl Gallery {
         id: &PersonId,
         profile: Profile,
         faces: Vec<NewFace>,
+        caller: impl Into<Caller>,
     ) -> Result<Person> {
         let (own, person_id) = (Arc::clone(collection), id.clone());
-        self.change(collection, id, move |current| {
+        self.change(collection, id, &caller.into(), move |current| {
             match current {
                 Current::Absent => {}
                 Current::Present(_) => return Err(RequestError::PersonExists.into()),
@@ -135,6 +144,7 @@ impl Gallery {
             let now = Timestamp::now();
             let mut person = Person {
                 id: person_id,
+                mark: RandomId::random(),
                 profile,
                 enrolled: now,
                 updated: now,
@@ -143,7 +153,6 @@ impl Gallery {
             add_faces(&mut person, faces, &own)?;
             Ok(Edit::Keep(person))
         })
-        .map(|(person, _)| person)
     }
 
     /// Adds faces to a person.
@@ -152,14 +161,14 @@ impl Gallery {
         collection: &Arc<Collection>,
         id: &PersonId,
         faces: Vec<NewFace>,
+        caller: impl Into<Caller>,
     ) -> Result<Person> {
         let own = Arc::clone(collection);
-        self.change(collection, id, move |current| {
+        self.change(collection, id, &caller.into(), move |current| {
             let mut person = present(current)?;
             add_faces(&mut person, faces, &own)?;
             Ok(Edit::Keep(person))
         })
-        .map(|(person, _)| person)
     }
 
     /// Changes a person's name or tags.
@@ -168,8 +177,9 @@ impl Gallery {
         collection: &Arc<Collection>,
         id: &PersonId,
         change: ProfileChange,
+        caller: impl Into<Caller>,
     ) -> Result<Person> {
-        self.change(collection, id, move |current| {
+        self.change(collection, id, &caller.into(), move |current| {
             let mut person = present(current)?;
             if let Some(name) = change.name {
                 person.profile.name = name;
@@ -182,7 +192,6 @@ impl Gallery {
             // What was replaced is removed: it must not stay readable.
             Ok(Edit::Replace(person))
         })
-        .map(|(person, _)| person)
     }
 
     /// Deletes faces of a person, but never the last.
@@ -191,46 +200,58 @@ impl Gallery {
         collection: &Arc<Collection>,
         id: &PersonId,
         faces: Vec<FaceId>,
-        request: RandomId,
+        caller: impl Into<Caller>,
     ) -> Result<(Person, ErasureReceipt)> {
-        let (mut asked, nonce) = self.asked(collection, id, request);
-        let (person, receipt) = self.change(collection, id, move |current| {
-            if faces.is_empty() {
-                return Err(RequestError::invalid("face_ids", "at least one face", "none").into());
-            }
-            let mut person = present(current)?;
-            if !faces
-                .iter()
-                .all(|id| person.faces.iter().any(|face| face.id == *id))
-            {
-                return Err(RequestError::NoFaceOfThatId.into());
-            }
-            person.faces.retain(|face| !faces.contains(&face.id));
-            if person.faces.is_empty() {
-                return Err(RequestError::LastFace.into());
-            }
-            asked.faces = u32::try_from(faces.len()).unwrap_or(u32::MAX);
-            person.updated = Timestamp::now();
-            Ok(Edit::Reduce(person, asked))
-        })?;
-        Ok((person, nonce.receipt(receipt)?))
+        let caller = caller.into();
+        let claim = self.claim(&caller);
+        let (mut asked, nonce) = asked(collection, id, &caller, claim.as_ref());
+        let digest = self.digest(collection, id);
+        let changed = self
+            .writer
+            .change(collection, digest, claim.clone(), move |current| {
+                if faces.is_empty() {
+                    return Err(RequestError::invalid("face_ids", "at least one face", "none").into());
+                }
+                let mut person = present(current)?;
+                if !faces
+                    .iter()
+                    .all(|id| person.faces.iter().any(|face| face.id == *id))
+                {
+                    return Err(RequestError::NoFaceOfThatId.into());
+                }
+                person.faces.retain(|face| !faces.contains(&face.id));
+                if person.faces.is_empty() {
+                    return Err(RequestError::LastFace.into());
+                }
+                asked.faces = u32::try_from(faces.len()).unwrap_or(u32::MAX);
+                person.updated = Timestamp::now();
+                Ok(Edit::Reduce(person, asked))
+            })?;
+        if let Some((claim, done)) = claim.zip(changed.done) {
+            return self.reduction_again(&claim, &done, collection, id);
+        }
+        self.purger.wake();
+        // ORDER: as in `delete`.
+        collection.readers.wait_for_older();
+        let person = changed.person.ok_or(RequestError::NoPerson)?;
+        Ok((person, nonce.receipt(changed.receipt)?))
     }
 
+    /// Changes a person without removing a face; or answers who is there, when this very call did before.
     fn change(
         &self,
         collection: &Arc<Collection>,
         id: &PersonId,
+        caller: &Caller,
         edit: impl FnOnce(Current) -> Result<Edit> + Send + 'static,
-    ) -> Result<(Person, Option<Issued>)> {
-        let Changed { person, receipt } =
-            self.writer
-                .change(collection, self.digest(collection, id), edit)?;
-        if receipt.is_some() {
-            self.purger.wake();
-            // ORDER: as in `delete`.
-            collection.readers.wait_for_older();
+    ) -> Result<Person> {
+        let claim = self.claim(caller);
+        let digest = self.digest(collection, id);
+        let changed = self.writer.change(collection, digest, claim.clone(), edit)?;
+        match claim.zip(changed.done) {
+            Some((claim, done)) => self.person_again(&claim, &done, collection, id),
+            None => changed.person.ok_or_else(|| RequestError::NoPerson.into()),
         }
-        Ok((person.ok_or(RequestError::NoPerson)?, receipt))
     }
 
     /// Whether a person who was changed is still there when the reply is built.
@@ -243,30 +264,22 @@ impl Gallery {
             .ok_or_else(|| RequestError::NoPerson.into())
     }
 
-    /// Who asks for an erasure of whom, and the nonce that alone can tell whom a receipt is about.
-    fn asked(&self, collection: &Collection, id: &PersonId, request: RandomId) -> (Asked, Nonce) {
-        let nonce = Nonce::new();
-        let asked = Asked {
-            request,
-            subject: nonce.subject(&collection.account, &collection.name, Some(id)),
-            ..Asked::default()
-        };
-        (asked, nonce)
-    }
-
     /// Erases a person: the erasure is logged, the data key is overwritten and synced, the record is
     /// deleted, the bits in the index are overwritten; then the purge follows.
     pub fn delete(
         &self,
         collection: &Arc<Collection>,
         id: &PersonId,
-        request: RandomId,
+        caller: impl Into<Caller>,
     ) -> Result<PersonErasure> {
-        let (mut asked, nonce) = self.asked(collection, id, request);
+        let caller = caller.into();
+        let claim = self.claim(&caller);
+        let (mut asked, nonce) = asked(collection, id, &caller, claim.as_ref());
         let (count, faces) = std::sync::mpsc::sync_channel(1);
+        let digest = self.digest(collection, id);
         let changed = self
             .writer
-            .change(collection, self.digest(collection, id), move |current| {
+            .change(collection, digest, claim.clone(), move |current| {
                 let faces = match current {
                     Current::Absent => return Err(RequestError::NoPerson.into()),
                     Current::Present(person) => person.faces.len(),
@@ -276,7 +289,17 @@ impl Gallery {
                 // Room for the one number was made above.
                 let _ = count.send(faces);
                 Ok(Edit::Erase(asked))
-            })?;
+            });
+        let changed = match (changed, claim) {
+            (Err(crate::Error::Request(RequestError::NoPerson)), Some(claim)) => {
+                let logged = self.erasure_without_row(&claim, collection, id)?;
+                return logged.ok_or_else(|| RequestError::NoPerson.into());
+            }
+            (Ok(Changed { done: Some(done), .. }), Some(claim)) => {
+                return self.erasure_again(&claim, &done, &collection.account, &collection.name, id);
+            }
+            (changed, _) => changed?,
+        };
         self.purger.wake();
         // ORDER: carried out, then waited, then acknowledged: a reply that began before does not come
         // after. Not on the writer's thread, where it would hold up everyone's changes.
@@ -379,6 +402,17 @@ impl Gallery {
         }
         Ok(page)
     }
+}
+
+/// Who asks for an erasure of whom, and the nonce that alone can tell whom a receipt is about.
+fn asked(collection: &Collection, id: &PersonId, caller: &Caller, claim: Option<&Claim>) -> (Asked, Nonce) {
+    let nonce = Nonce::of(claim, &collection.name);
+    let asked = Asked {
+        request: caller.request,
+        subject: nonce.subject(&collection.account, &collection.name, Some(id)),
+        ..Asked::default()
+    };
+    (asked, nonce)
 }
 
 fn present(current: Current) -> Result<Person> {

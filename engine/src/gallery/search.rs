@@ -71,7 +71,7 @@ impl Gallery {
         // The answer is known; what matters is that the writer has looked.
         drop(
             self.writer
-                .change(collection, digest, |_| Err(RequestError::Damaged.into())),
+                .change(collection, digest, None, |_| Err(RequestError::Damaged.into())),
         );
     }
 

@@ -16,3 +16,4 @@ mod races;
 mod replies;
 mod rotation;
 mod support;
+mod tokens;

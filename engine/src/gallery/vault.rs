@@ -11,6 +11,7 @@ use crate::error::{Error, OperatorError, RequestError, Result};
 use crate::gallery::codec::{self, Binding, Header};
 use crate::gallery::erasures::{Erasure, ErasureLog, Issued, Unpurged};
 use crate::gallery::records::{Family, Records, Scan, Write};
+use crate::gallery::tokens::Tokens;
 use crate::keys::KeyRing;
 use crate::names::RandomId;
 use crate::receipts::{DestroyedKey, KEYS_PER_RECEIPT_MAX, ReceiptKind};
@@ -39,6 +40,7 @@ pub(crate) struct Vault {
     slots: Slots,
     pub log: ErasureLog,
     pub ring: Arc<KeyRing>,
+    pub tokens: Tokens,
     /// Slots that are not empty. Held by whoever needs disk and log to be of one moment: through every
     /// commit, for the anchor, and to learn what can be purged.
     live: Mutex<u64>,
@@ -117,6 +119,11 @@ impl Plan {
         self.writes.is_empty()
     }
 
+    /// A write that belongs to no slot.
+    pub fn write(&mut self, write: Write) {
+        self.writes.push(write);
+    }
+
     /// Begins an erasure: the records erased from here on are in one receipt.
     pub fn begin_erasure(&mut self, asked: Asked) -> Ticket {
         let erasure = asked.erasure(ReceiptKind::Erased);
@@ -142,9 +149,15 @@ impl Vault {
             slots,
             log,
             ring,
+            tokens: Tokens::default(),
             live: Mutex::new(0),
             poisoned: AtomicBool::new(false),
         }
+    }
+
+    /// The row of an idempotency token.
+    pub fn token_row(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.records.get(Family::Tokens, key)
     }
 
     /// Reads one record.
@@ -424,6 +437,16 @@ impl Vault {
             .erase(vec![Asked::default().erasure(ReceiptKind::Erased)])
     }
 
+    /// Logs, when it is asked about, a reduction that a crash had kept out of the log: the record was sealed
+    /// anew, and the start has overwritten the old key as one that no record named.
+    pub fn log_late(&self, asked: Asked) -> Result<Option<Issued>> {
+        let reduction = asked.erasure(ReceiptKind::Reduced);
+        let ticket = Arc::clone(&reduction.issued);
+        self.poison_on_error(self.log.erase(vec![reduction]))?;
+        self.advance_anchor()?;
+        Ok(ticket.get().cloned())
+    }
+
     /// How many slots the file has.
     pub fn slot_count(&self) -> Result<u32> {
         self.slots.count()
@@ -477,7 +500,7 @@ impl Vault {
     fn find_unnamed_keys(&self, plan: &mut Plan, erasure: usize) -> Result<()> {
         let going: HashSet<_> = plan.writes.iter().map(|w| (w.family, w.key.as_slice())).collect();
         let mut named = Named::default();
-        for family in Family::ALL {
+        for family in Family::SEALED {
             let gaps = self.records.scan(family, &[], &[], &mut |key, record| {
                 let header = Header::parse(record).ok();
                 if header.is_some() || !going.contains(&(family, key)) {

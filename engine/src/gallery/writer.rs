@@ -3,14 +3,16 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, OperatorError, RequestError, Result};
 use crate::gallery::codec::{self, Digest, Header};
 use crate::gallery::collection::Collection;
 use crate::gallery::erasures::Issued;
 use crate::gallery::records::Family;
+use crate::gallery::tokens::{Claim, Done};
 use crate::gallery::vault::{Asked, Found, NewRecord, Plan, Ticket, Vault};
 use crate::person::Person;
 
@@ -18,6 +20,9 @@ use crate::person::Person;
 const QUEUE_MAX: usize = 1024;
 /// Changes made durable together.
 const GROUP_MAX: usize = 128;
+/// From one look for expired tokens to the next, and between the parts of one.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+const SWEEP_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a change finds under the PersonID.
 pub(crate) enum Current {
@@ -41,7 +46,10 @@ pub(crate) enum Edit {
 }
 
 /// What a change made.
+#[derive(Default)]
 pub(crate) struct Changed {
+    /// An earlier call had made the change already; nothing was changed now.
+    pub done: Option<Done>,
     /// Who is kept now.
     pub person: Option<Person>,
     /// For whatever was removed.
@@ -60,6 +68,7 @@ struct Change {
     collection: Arc<Collection>,
     digest: Digest,
     edit: EditFn,
+    claim: Option<Claim>,
     reply: SyncSender<Result<Changed>>,
 }
 
@@ -99,6 +108,7 @@ impl Writer {
         &self,
         collection: &Arc<Collection>,
         digest: Digest,
+        claim: Option<Claim>,
         edit: impl FnOnce(Current) -> Result<Edit> + Send + 'static,
     ) -> Result<Changed> {
         let (reply, outcome) = sync_channel(1);
@@ -106,6 +116,7 @@ impl Writer {
             collection: Arc::clone(collection),
             digest,
             edit: Box::new(edit),
+            claim,
             reply,
         };
         self.send(Job::Change(change))?;
@@ -142,11 +153,14 @@ impl Drop for Writer {
 
 fn run(vault: &Vault, jobs: &Receiver<Job>) {
     let mut waiting = VecDeque::new();
+    let mut sweep = Sweep::after_a_start();
     loop {
+        sweep.go_on_if_due(vault);
         if waiting.is_empty() {
-            match jobs.recv() {
+            match jobs.recv_timeout(sweep.wait()) {
                 Ok(job) => waiting.push_back(job),
-                Err(_) => return,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
         waiting.extend(jobs.try_iter().take(GROUP_MAX.saturating_sub(waiting.len())));
@@ -159,12 +173,55 @@ fn run(vault: &Vault, jobs: &Receiver<Job>) {
     }
 }
 
-/// The longest run of waiting changes in which nobody appears twice: a change must find on disk what
-/// the one before it made.
+/// Expired tokens are removed now and then, a few at a time, so that no change waits long for it.
+struct Sweep {
+    due: Instant,
+    after: Vec<u8>,
+}
+
+impl Sweep {
+    fn after_a_start() -> Self {
+        Self {
+            due: Instant::now() + SWEEP_EVERY,
+            after: Vec::new(),
+        }
+    }
+
+    fn wait(&self) -> Duration {
+        self.due.saturating_duration_since(Instant::now())
+    }
+
+    fn go_on_if_due(&mut self, vault: &Vault) {
+        if !self.wait().is_zero() {
+            return;
+        }
+        let pause = match vault.sweep_tokens(&self.after) {
+            Ok(Some(last)) => {
+                self.after = last;
+                SWEEP_PAUSE
+            }
+            Ok(None) => {
+                self.after.clear();
+                SWEEP_EVERY
+            }
+            Err(error) => {
+                tracing::error!(%error, "removing expired idempotency tokens failed");
+                SWEEP_EVERY
+            }
+        };
+        self.due = Instant::now() + pause;
+    }
+}
+
+/// The longest run of waiting changes in which neither a person nor a token appears twice: a change must
+/// find on disk what the one before it made.
 fn next_group(waiting: &mut VecDeque<Job>) -> Vec<Change> {
-    let mut seen = HashSet::new();
+    let (mut seen, mut claims) = (HashSet::new(), HashSet::new());
     let together = waiting.iter().take_while(|job| match job {
-        Job::Change(change) => seen.insert((change.collection.id, change.digest)),
+        Job::Change(change) => {
+            seen.insert((change.collection.id, change.digest))
+                && change.claim.as_ref().is_none_or(|claim| claims.insert(claim.key))
+        }
         Job::Alone(_) => false,
     });
     let together = together.count();
@@ -182,10 +239,24 @@ fn commit(vault: &Vault, group: Vec<Change>) {
         collection,
         digest,
         edit,
+        claim,
         reply,
     } in group
     {
-        match plan_change(vault, &mut plan, &collection, digest, edit) {
+        // ORDER: on this thread, after every change before it is durable: of two calls under one token the
+        // second finds what the first did.
+        match vault.done_before(claim.as_ref()) {
+            Ok(None) => {}
+            // The caller may have gone; nothing was changed for it.
+            known => {
+                let _ = reply.send(known.map(|done| Changed {
+                    done,
+                    ..Changed::default()
+                }));
+                continue;
+            }
+        }
+        match plan_change(vault, &mut plan, &collection, digest, claim.as_ref(), edit) {
             Ok((person, ticket)) => pending.push(Pending {
                 change: (collection, digest),
                 person,
@@ -221,6 +292,7 @@ fn commit(vault: &Vault, group: Vec<Change>) {
     {
         let answer = match &outcome {
             Ok(()) => Ok(Changed {
+                done: None,
                 person,
                 receipt: ticket.and_then(|ticket| ticket.get().cloned()),
             }),
@@ -260,6 +332,7 @@ fn plan_change(
     plan: &mut Plan,
     collection: &Collection,
     digest: Digest,
+    claim: Option<&Claim>,
     edit: EditFn,
 ) -> Result<(Option<Person>, Option<Ticket>)> {
     if collection.is_deleted() {
@@ -276,6 +349,11 @@ fn plan_change(
             asked.generation = collection.next_generation();
             let ticket = plan.begin_erasure(asked);
             vault.plan_erase(plan, Family::Persons, key, header.as_ref())?;
+            if let Some(claim) = claim {
+                let collections = vec![collection.name.as_str().to_owned()];
+                let from = vault.log.size();
+                vault.plan_done(plan, claim, Done::Erased { collections, from });
+            }
             return Ok((None, Some(ticket)));
         }
         Edit::Keep(person) => (person, None),
@@ -291,6 +369,7 @@ fn plan_change(
         contents: &contents,
     };
     let generation = collection.next_generation();
+    let faces = resealed.flatten().map_or(0, |asked| asked.faces);
     let ticket = match (header, resealed) {
         (Some(header), Some(asked)) => {
             let asked = asked.map(|asked| Asked { generation, ..asked });
@@ -301,6 +380,14 @@ fn plan_change(
             None
         }
     };
+    if let Some(claim) = claim {
+        let (mark, from) = (claim.mark(person.mark), vault.log.size());
+        let done = match &ticket {
+            Some(_) => Done::Reduced { mark, faces, from },
+            None => Done::Kept { mark },
+        };
+        vault.plan_done(plan, claim, done);
+    }
     Ok((Some(person), ticket))
 }
 

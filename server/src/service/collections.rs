@@ -63,8 +63,9 @@ impl CollectionService for Service {
 
 async fn create(
     call: &mut Ongoing,
-    request: CreateCollectionRequest,
+    mut request: CreateCollectionRequest,
 ) -> Result<CreateCollectionResponse, Refusal> {
+    call.once(&mut request)?;
     let name = convert::in_field("name", CollectionName::parse(&request.name))?;
     let new = NewCollection {
         bits: convert::bits(request.bits)?,
@@ -116,12 +117,16 @@ async fn list(
 
 async fn update(
     call: &mut Ongoing,
-    request: UpdateCollectionRequest,
+    mut request: UpdateCollectionRequest,
 ) -> Result<UpdateCollectionResponse, Refusal> {
+    call.once(&mut request)?;
     let name = convert::in_field("name", CollectionName::parse(&request.name))?;
     let threshold = convert::threshold(request.threshold)?;
     let collection = call
         .store(move |work, call| {
+            if let Some(before) = work.engine.collection_before(&work.account, &name, call)? {
+                return Ok(before);
+            }
             let collection = work.collection(&name)?;
             work.engine
                 .update_collection(&collection, threshold, request.faces_per_person_max, call)?;
@@ -137,8 +142,9 @@ async fn update(
 
 async fn delete(
     call: &mut Ongoing,
-    request: DeleteCollectionRequest,
+    mut request: DeleteCollectionRequest,
 ) -> Result<DeleteCollectionResponse, Refusal> {
+    call.once(&mut request)?;
     let name = convert::in_field("name", CollectionName::parse(&request.name))?;
     let erased = call
         .store(move |work, call| Ok(work.engine.delete_collection(&work.account, &name, call)?))

@@ -1,7 +1,8 @@
 //! Enrolling, reading, changing and erasing people.
 
 use likeness_engine::{
-    Call, Choose, CollectionName, CollectionRef, Error, Face, NewFace, PersonId, ProfileChange, Rejection,
+    Account, Call, Choose, CollectionName, CollectionRef, Engine, Error, Face, NewFace, Person, PersonId,
+    ProfileChange, Rejection,
 };
 use likeness_proto::v1::person_service_server::PersonService;
 use likeness_proto::v1::{
@@ -186,10 +187,20 @@ struct Extracted {
     outcomes: Vec<PhotographOutcome>,
 }
 
-async fn enroll(call: &mut Ongoing, request: EnrollPersonRequest) -> Result<EnrollPersonResponse, Refusal> {
+async fn enroll(
+    call: &mut Ongoing,
+    mut request: EnrollPersonRequest,
+) -> Result<EnrollPersonResponse, Refusal> {
+    call.once(&mut request)?;
     let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
     let photographs = Photographs::parse(request.photographs, request.face_choice, request.all_or_nothing)?;
     let profile = convert::profile(request.name, request.tags, request.consent)?;
+    if let Some(person) = made_before(call, &collection, &person_id).await? {
+        return Ok(EnrollPersonResponse {
+            person: Some(convert::person(person)),
+            ..Default::default()
+        });
+    }
     let Extracted {
         collection,
         faces,
@@ -209,9 +220,16 @@ async fn enroll(call: &mut Ongoing, request: EnrollPersonRequest) -> Result<Enro
     })
 }
 
-async fn add_faces(call: &mut Ongoing, request: AddFacesRequest) -> Result<AddFacesResponse, Refusal> {
+async fn add_faces(call: &mut Ongoing, mut request: AddFacesRequest) -> Result<AddFacesResponse, Refusal> {
+    call.once(&mut request)?;
     let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
     let photographs = Photographs::parse(request.photographs, request.face_choice, request.all_or_nothing)?;
+    if let Some(person) = made_before(call, &collection, &person_id).await? {
+        return Ok(AddFacesResponse {
+            person: Some(convert::person(person)),
+            ..Default::default()
+        });
+    }
     let Extracted {
         collection,
         faces,
@@ -226,6 +244,24 @@ async fn add_faces(call: &mut Ongoing, request: AddFacesRequest) -> Result<AddFa
         outcomes,
         duplicates: Vec::new(),
     })
+}
+
+/// The person whom this very call made or changed before: no photograph is looked at again.
+async fn made_before(
+    call: &mut Ongoing,
+    collection: &CollectionName,
+    person_id: &PersonId,
+) -> Result<Option<Person>, Refusal> {
+    if !call.call.is_once() {
+        return Ok(None);
+    }
+    let (collection, person_id) = (collection.clone(), person_id.clone());
+    call.store(move |work, call| {
+        Ok(work
+            .engine
+            .person_before(&work.account, &collection, &person_id, call)?)
+    })
+    .await
 }
 
 /// Photographs to faces that this collection can keep.
@@ -305,6 +341,7 @@ async fn get(call: &mut Ongoing, request: GetPersonRequest) -> Result<GetPersonR
         call,
         &request.collection,
         &request.person_id,
+        |_, _, _, _, _| Ok(None),
         |work, collection, id, call| Ok(work.engine.person(collection, id, call)?),
     );
     Ok(GetPersonResponse {
@@ -335,7 +372,11 @@ async fn list(call: &mut Ongoing, request: ListPersonsRequest) -> Result<ListPer
     })
 }
 
-async fn update(call: &mut Ongoing, request: UpdatePersonRequest) -> Result<UpdatePersonResponse, Refusal> {
+async fn update(
+    call: &mut Ongoing,
+    mut request: UpdatePersonRequest,
+) -> Result<UpdatePersonResponse, Refusal> {
+    call.once(&mut request)?;
     let change = ProfileChange {
         name: request.name,
         tags: request.tags.map(|list| list.tags),
@@ -344,6 +385,7 @@ async fn update(call: &mut Ongoing, request: UpdatePersonRequest) -> Result<Upda
         call,
         &request.collection,
         &request.person_id,
+        Engine::person_before,
         |work, collection, id, call| Ok(work.engine.update_person(collection, id, change, call)?),
     );
     Ok(UpdatePersonResponse {
@@ -354,13 +396,15 @@ async fn update(call: &mut Ongoing, request: UpdatePersonRequest) -> Result<Upda
 
 async fn delete_faces(
     call: &mut Ongoing,
-    request: DeleteFacesRequest,
+    mut request: DeleteFacesRequest,
 ) -> Result<DeleteFacesResponse, Refusal> {
+    call.once(&mut request)?;
     let faces = convert::face_ids(&request.face_ids)?;
     let reduced = on_person(
         call,
         &request.collection,
         &request.person_id,
+        Engine::reduction_before,
         |work, collection, id, call| Ok(work.engine.delete_faces(collection, id, faces, call)?),
     );
     let (person, receipt) = reduced.await?;
@@ -371,11 +415,16 @@ async fn delete_faces(
     })
 }
 
-async fn delete(call: &mut Ongoing, request: DeletePersonRequest) -> Result<DeletePersonResponse, Refusal> {
+async fn delete(
+    call: &mut Ongoing,
+    mut request: DeletePersonRequest,
+) -> Result<DeletePersonResponse, Refusal> {
+    call.once(&mut request)?;
     let erased = on_person(
         call,
         &request.collection,
         &request.person_id,
+        Engine::erasure_before,
         |work, collection, id, call| Ok(work.engine.delete_person(collection, id, call)?),
     );
     let erased = erased.await?;
@@ -388,8 +437,9 @@ async fn delete(call: &mut Ongoing, request: DeletePersonRequest) -> Result<Dele
 
 async fn erase_everywhere(
     call: &mut Ongoing,
-    request: EraseEverywhereRequest,
+    mut request: EraseEverywhereRequest,
 ) -> Result<EraseEverywhereResponse, Refusal> {
+    call.once(&mut request)?;
     let person_id = PersonId::parse(&request.person_id)?;
     let erased = call
         .store(move |work, call| Ok(work.engine.erase_everywhere(&work.account, &person_id, call)?))
@@ -407,21 +457,31 @@ async fn erase_everywhere(
     })
 }
 
+/// What an earlier call under the same token did, if it did anything.
+type Before<T> =
+    fn(&Engine, &Account, &CollectionName, &PersonId, &mut Call) -> likeness_engine::Result<Option<T>>;
+
 /// Reads or changes one person.
 async fn on_person<T: Send + 'static>(
     call: &mut Ongoing,
     collection: &str,
     person_id: &str,
+    before: Before<T>,
     act: impl FnOnce(&Work, &CollectionRef, &PersonId, &mut Call) -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, Refusal> {
     let (collection, person_id) = convert::names(collection, person_id)?;
     let (collection, answer) = call
         .store(move |work, call| {
-            let collection = work.collection(&collection)?;
-            let answer = act(work, &collection, &person_id, call)?;
-            Ok((collection, answer))
+            let found = work.collection(&collection);
+            // ORDER: before the collection is missed: it may have gone since the earlier call.
+            if let Some(answer) = before(&work.engine, &work.account, &collection, &person_id, call)? {
+                return Ok((found.ok(), answer));
+            }
+            let found = found?;
+            let answer = act(work, &found, &person_id, call)?;
+            Ok((Some(found), answer))
         })
         .await?;
-    call.scheme(&collection);
+    collection.iter().for_each(|collection| call.scheme(collection));
     Ok(answer)
 }

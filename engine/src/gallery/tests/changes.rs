@@ -30,7 +30,9 @@ fn adding_faces_keeps_the_data_key_and_its_slot() {
     enroll(&gallery, &one, "ada", &[1]).expect("enrolled");
     let before = header(&disk, &gallery, &one, "ada");
     let image = disk.slot(before.slot as usize);
-    gallery.add_faces(&one, &id("ada"), vec![face(2)]).expect("added");
+    gallery
+        .add_faces(&one, &id("ada"), vec![face(2)], REQUEST)
+        .expect("added");
     let after = header(&disk, &gallery, &one, "ada");
     assert_eq!((after.slot, after.data_key), (before.slot, before.data_key));
     assert_eq!(after.generation, before.generation + 1);
@@ -43,7 +45,7 @@ fn whatever_is_removed_dies_with_its_key_and_the_slot_is_zero() {
     let gallery = opened(&disk, &ring);
     let one = create(&gallery, "one");
     enroll(&gallery, &one, "ada", &[1, 2, 3]).expect("enrolled");
-    let update = |change| gallery.update(&one, &id("ada"), change).map(drop);
+    let update = |change| gallery.update(&one, &id("ada"), change, REQUEST).map(drop);
     let removals: [&dyn Fn() -> crate::Result<()>; 4] = [
         &|| {
             update(ProfileChange {
@@ -116,9 +118,9 @@ fn twenty_faces_fit_and_not_one_more() {
         RequestError::Invalid { .. }
     ));
     enroll(&gallery, &one, "ada", &twenty).expect("twenty fit");
-    let more = gallery.add_faces(&one, &id("ada"), vec![face(20)]);
+    let more = gallery.add_faces(&one, &id("ada"), vec![face(20)], REQUEST);
     assert_eq!(reason(more), over);
-    let none = gallery.add_faces(&one, &id("ada"), vec![]);
+    let none = gallery.add_faces(&one, &id("ada"), vec![], REQUEST);
     assert!(matches!(reason(none), RequestError::Invalid { .. }));
     for n in twenty {
         assert_eq!(found(&gallery, &one, n), ["ada"], "face {n}");
@@ -134,7 +136,7 @@ fn a_face_of_another_scheme_is_neither_kept_nor_compared() {
     other.models = [9; 32];
     let mut foreign = face(1);
     foreign.scheme = other.id();
-    let enrolled = gallery.enroll(&one, &id("ada"), profile("", &[]), vec![foreign]);
+    let enrolled = gallery.enroll(&one, &id("ada"), profile("", &[]), vec![foreign], REQUEST);
     assert!(matches!(reason(enrolled), RequestError::SchemeMismatch { .. }));
     let mut asking = query(1);
     asking.scheme = other.id();

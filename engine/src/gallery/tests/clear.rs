@@ -60,13 +60,13 @@ fn no_name_tag_personid_or_template_is_in_any_file() {
         }),
     };
     gallery
-        .enroll(&one, &who, person, vec![face(1), face(2)])
+        .enroll(&one, &who, person, vec![face(1), face(2)], REQUEST)
         .expect("enrolled");
     let change = ProfileChange {
         name: Some("Needle of a name".to_owned()),
         tags: None,
     };
-    gallery.update(&one, &who, change).expect("renamed");
+    gallery.update(&one, &who, change, REQUEST).expect("renamed");
     gallery
         .delete_faces(&one, &who, vec![face_id(2)], REQUEST)
         .expect("deleted");

@@ -52,7 +52,7 @@ fn assert_bob_alone_suffers(gallery: &Gallery, what: &str) {
     assert!(is_damaged(gallery.person(&one, &id("bob"))), "{what}");
     assert!(is_damaged(gallery.verify(&one, &id("bob"), &query(2))), "{what}");
     assert!(
-        is_damaged(gallery.add_faces(&one, &id("bob"), vec![face(9)])),
+        is_damaged(gallery.add_faces(&one, &id("bob"), vec![face(9)], REQUEST)),
         "{what}"
     );
     assert!(is_damaged(enroll(gallery, &one, "bob", &[9])), "{what}");

@@ -150,7 +150,9 @@ fn nothing_of_an_erased_person_is_in_any_file_once_purged_and_without_the_purge_
     let (gallery, one) = populated(&home);
     for who in ["p0", "p77", "p299"] {
         let id = id(who);
-        gallery.add_faces(&one, &id, vec![face(9000)]).expect("added");
+        gallery
+            .add_faces(&one, &id, vec![face(9000)], REQUEST)
+            .expect("added");
         let prints = gallery.fingerprints(&one, &id).expect("prepared");
         let before = residue::scan(&prints, &home.data).expect("scanned");
         let seen = kinds(&before);

@@ -86,7 +86,9 @@ fn changes_of_one_person_that_wait_together_see_each_other_in_order() {
         let_it_queue();
         let more = scope.spawn(move || {
             let faces = vec![face(4)];
-            gallery.add_faces(one, &id("ada"), faces).map(|p| p.faces.len())
+            gallery
+                .add_faces(one, &id("ada"), faces, REQUEST)
+                .map(|p| p.faces.len())
         });
         let_it_queue();
         let deleted = scope.spawn(move || gallery.delete(one, &id("ada"), REQUEST));
@@ -119,7 +121,8 @@ fn a_collection_deleted_and_made_anew_by_many_is_the_same_on_disk_and_in_memory(
             let gallery = &gallery;
             scope.spawn(move || {
                 for n in 0..100 {
-                    let made = gallery.create_collection(&account(), &name("one"), scheme(), settings());
+                    let made =
+                        gallery.create_collection(&account(), &name("one"), scheme(), settings(), REQUEST);
                     if let Ok(one) = made {
                         enroll(gallery, &one, &format!("p{thread}-{n}"), &[n]).ok();
                     }

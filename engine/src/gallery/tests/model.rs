@@ -54,7 +54,13 @@ impl Model {
         let Some(known) = self.collections.get(collection) else {
             assert!(gallery.collection(&account(), &name(collection)).is_err());
             gallery
-                .create_collection(&account(), &name(collection), scheme(), collection_settings())
+                .create_collection(
+                    &account(),
+                    &name(collection),
+                    scheme(),
+                    collection_settings(),
+                    REQUEST,
+                )
                 .expect("the name is free");
             let empty = CollectionView {
                 threshold: 0.5,
@@ -76,7 +82,8 @@ impl Model {
             78..94 => self.delete(gallery, &handle, &who_is_known),
             94..96 => self.delete_collection(gallery, collection),
             96..98 => {
-                let again = gallery.create_collection(&account(), &name(collection), scheme(), settings());
+                let again =
+                    gallery.create_collection(&account(), &name(collection), scheme(), settings(), REQUEST);
                 compare(again, &Err(RequestError::CollectionExists));
             }
             _ => self.update_collection(gallery, &handle),
@@ -131,7 +138,10 @@ impl Model {
             }
         };
         let faces = faces.iter().map(|n| face(*n)).collect();
-        compare(gallery.add_faces(collection, &id(&who), faces), &expected);
+        compare(
+            gallery.add_faces(collection, &id(&who), faces, REQUEST),
+            &expected,
+        );
     }
 
     fn update(
@@ -154,7 +164,7 @@ impl Model {
             name: Some(new_name),
             tags: Some(vec!["b".to_owned(), "a".to_owned(), "b".to_owned()]),
         };
-        compare(gallery.update(collection, &id(&who), change), &expected);
+        compare(gallery.update(collection, &id(&who), change, REQUEST), &expected);
     }
 
     fn delete_faces(
@@ -216,18 +226,22 @@ impl Model {
         compare(gallery.search(&handle, &query(0), 1, 0.0), &gone);
         compare(gallery.list(&handle, None, 1), &gone);
         compare(gallery.person(&handle, &id("person-1")), &gone);
-        compare(gallery.update_collection(&handle, Ok), &gone);
+        compare(gallery.update_collection(&handle, Ok, REQUEST), &gone);
     }
 
     fn update_collection(&mut self, gallery: &Gallery, collection: &Arc<Collection>) {
         let threshold = self.numbers.below(100) as f32 / 100.0;
         gallery
-            .update_collection(collection, move |settings| {
-                Ok(crate::CollectionSettings {
-                    threshold,
-                    ..settings
-                })
-            })
+            .update_collection(
+                collection,
+                move |settings| {
+                    Ok(crate::CollectionSettings {
+                        threshold,
+                        ..settings
+                    })
+                },
+                REQUEST,
+            )
             .expect("changed");
         let known = self.collections.get_mut(collection.name.as_str());
         known.expect("it exists").threshold = threshold;

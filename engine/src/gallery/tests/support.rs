@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::error::Result;
 use crate::gallery::collection::{Collection, CollectionSettings};
 use crate::gallery::erasures::{ErasureFiles, ErasureLog};
 use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};
+use crate::gallery::tokens::Tokens;
 use crate::gallery::vault::Vault;
 use crate::gallery::{Gallery, LoadReport, Query, directory};
 use crate::keys::KeyRing;
-use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId};
-use crate::person::{NewFace, Person, Profile};
+use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId, Token};
+use crate::once::{Caller, Once};
+use crate::person::{NewFace, Person, Profile, Timestamp};
 use crate::scheme::{Scheme, SchemeId};
 use crate::slots::{SlotBytes, Slots};
 use crate::template::{Bits, Probe, Template};
@@ -60,6 +63,25 @@ pub fn open_with_slots(
     ring: &Arc<KeyRing>,
     short: bool,
 ) -> Result<(Gallery, LoadReport)> {
+    open_vault(disk, slots, ring, short, Timestamp::now)
+}
+
+/// At a time of the test's own.
+pub fn open_at_time(disk: &FakeDisk, ring: &Arc<KeyRing>, clock: &Arc<AtomicU64>) -> Gallery {
+    let (slots, clock) = (Box::new(FakeFile(disk.clone(), Name::Slots)), Arc::clone(clock));
+    let clock = move || Timestamp(clock.load(Ordering::SeqCst));
+    open_vault(disk, slots, ring, false, clock)
+        .expect("the disk opens")
+        .0
+}
+
+fn open_vault(
+    disk: &FakeDisk,
+    slots: Box<dyn SlotBytes>,
+    ring: &Arc<KeyRing>,
+    short: bool,
+    clock: impl Fn() -> Timestamp + Send + Sync + 'static,
+) -> Result<(Gallery, LoadReport)> {
     let file = |name| FakeFile(disk.clone(), name);
     let slots = Slots::open(slots, Arc::clone(ring))?;
     let files = ErasureFiles {
@@ -68,7 +90,8 @@ pub fn open_with_slots(
         anchor: Box::new(file(Name::Anchor)),
     };
     let (log, destroyed) = ErasureLog::open(files, ring, short)?;
-    let vault = Vault::new(Box::new(disk.clone()), slots, log, Arc::clone(ring));
+    let mut vault = Vault::new(Box::new(disk.clone()), slots, log, Arc::clone(ring));
+    vault.tokens = Tokens::with_clock(clock);
     Gallery::open(vault, &destroyed, NEVER)
 }
 
@@ -97,6 +120,15 @@ pub fn opened_at(data: &Path, ring: &Arc<KeyRing>) -> Gallery {
 
 /// The call that asks, in every test.
 pub const REQUEST: RandomId = RandomId([7; 16]);
+
+/// A call under a token; `payload` stands for what it says.
+pub fn under(interface: &'static str, token: &str, payload: u8) -> Caller {
+    let token = Token::parse("idempotency_token", token).expect("allowed");
+    Caller {
+        request: REQUEST,
+        once: Some(Arc::new(Once::new(account(), interface, token, [payload; 32]))),
+    }
+}
 
 pub fn account() -> Account {
     Account::default()
@@ -134,7 +166,7 @@ pub fn settings() -> CollectionSettings {
 
 pub fn create(gallery: &Gallery, text: &str) -> Arc<Collection> {
     gallery
-        .create_collection(&account(), &name(text), scheme(), settings())
+        .create_collection(&account(), &name(text), scheme(), settings(), REQUEST)
         .expect("created")
 }
 
@@ -196,7 +228,7 @@ pub fn profile(name: &str, tags: &[&str]) -> Profile {
 
 pub fn enroll(gallery: &Gallery, collection: &Arc<Collection>, who: &str, faces: &[u64]) -> Result<Person> {
     let faces = faces.iter().map(|n| face(*n)).collect();
-    gallery.enroll(collection, &id(who), profile(who, &["tag"]), faces)
+    gallery.enroll(collection, &id(who), profile(who, &["tag"]), faces, REQUEST)
 }
 
 /// The error of a call that must fail.
