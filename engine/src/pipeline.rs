@@ -45,6 +45,7 @@ pub struct Pipeline {
     landmarks: Landmarks,
     aligner: Aligner,
     embedder: Embedder,
+    embedder_digest: blake3::Hash,
     calibration: Calibration,
     scheme: SchemeParts,
 }
@@ -96,6 +97,7 @@ impl Pipeline {
             detector: Detector::new(&manifest.detector, detector),
             landmarks: Landmarks::new(&manifest.landmarks, landmarks),
             aligner: Aligner::new(manifest),
+            embedder_digest: manifest.embedder.blake3,
             embedder: Embedder::new(&manifest.embedder, embedder),
             calibration: manifest.calibration,
             scheme: SchemeParts::new(manifest),
@@ -140,6 +142,11 @@ impl Pipeline {
         drop(image);
         let embedding = call.step(Step::Embed, || self.embedder.embed(aligned))?;
         Ok((embedding, self.face(&found, points)))
+    }
+
+    /// The BLAKE3 digest of the embedder's file, in hex.
+    pub fn embedder_digest(&self) -> String {
+        self.embedder_digest.to_hex().to_string()
     }
 
     /// Values of an embedding.

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use likeness_engine::{
-    Account, Bits, Bounds, Choose, CollectionErasure, CollectionInfo, CollectionName, Consent,
+    Account, Bits, Bounds, Choose, CollectionErasure, CollectionInfo, CollectionName, Consent, Engine,
     ErasureReceipt, Error, FaceId, Match, PAGE_ITEMS_MAX, Person, PersonId, Profile, RequestError, Result,
     StoredFace, TOP_K_MAX, Timestamp,
 };
@@ -147,6 +147,68 @@ pub fn face_ids(ids: &[String]) -> Result<Vec<FaceId>> {
         return Err(RequestError::invalid("face_ids", "at least one face id", "none").into());
     }
     in_field("face_ids", ids.iter().map(|id| FaceId::parse(id)).collect())
+}
+
+/// A stream of imports begins with its header.
+pub fn header_first(received: bool) -> Error {
+    let received = if received { "an item" } else { "nothing" };
+    RequestError::invalid("header", "a header as the first message", received).into()
+}
+
+/// And has no other.
+pub fn one_header() -> Error {
+    RequestError::invalid("header", "items after the header", "another header").into()
+}
+
+/// A message of a stream says something.
+pub fn empty_part() -> Error {
+    RequestError::invalid("part", "a header or an item", "nothing").into()
+}
+
+/// Checks that an import may ask for.
+pub fn import_checks(checks: Option<&v1::EnrollmentChecks>) -> Result<()> {
+    match checks.map_or(0, |checks| checks.duplicate_strictness) {
+        0 => Ok(()),
+        strictness => {
+            let received = strictness.to_string();
+            Err(RequestError::invalid("checks.duplicate_strictness", "0 in an import", received).into())
+        }
+    }
+}
+
+/// Features are of the server's own embedder, or there are none.
+pub fn own_embedder(model: &str, dim: u32, engine: &Engine) -> Result<()> {
+    if model.is_empty() && dim == 0 {
+        return Ok(());
+    }
+    let (own, own_dim) = engine.embedder();
+    if model != own {
+        let received = format!("another of {} bytes", model.len());
+        return Err(RequestError::invalid("embedding_model", own, received).into());
+    }
+    if dim as usize != own_dim {
+        return Err(RequestError::invalid("embedding_dim", own_dim.to_string(), dim.to_string()).into());
+    }
+    Ok(())
+}
+
+/// The features of an item, which has no photographs then.
+pub fn features(
+    embeddings: Vec<v1::FaceEmbedding>,
+    photographs: &[v1::Photograph],
+    dim: u32,
+) -> Result<Vec<Vec<f32>>> {
+    let count = embeddings.len();
+    if count > PHOTOGRAPHS_MAX || !photographs.is_empty() {
+        let expected = format!("1 to {PHOTOGRAPHS_MAX}, and no photographs");
+        let received = format!("{count}, and {} photographs", photographs.len());
+        return Err(RequestError::invalid("embeddings", expected, received).into());
+    }
+    if dim == 0 {
+        let expected = "the model that made the embeddings";
+        return Err(RequestError::invalid("embedding_model", expected, "none in the header").into());
+    }
+    Ok(embeddings.into_iter().map(|embedding| embedding.values).collect())
 }
 
 fn time_from_wire(time: prost_types::Timestamp) -> Result<Timestamp> {

@@ -55,6 +55,29 @@ impl Engine {
         Ok((new, face))
     }
 
+    /// Features that a client brings to a face that can be enrolled in this collection. How sure a detector
+    /// was of it is not known: 0.
+    ///
+    /// # Errors
+    /// Values that are no features of these models, or a collection of another scheme.
+    pub fn face_of_features(
+        &self,
+        collection: &CollectionRef,
+        values: Vec<f32>,
+        call: &mut Call,
+    ) -> Result<NewFace> {
+        let protector = self.protector(collection)?;
+        let embedding = Embedding::from_client(values, self.pipeline.dim())?;
+        call.step(Step::Protect, || {
+            Ok(protect(protector, embedding, collection, 0.0))
+        })
+    }
+
+    /// The model whose features can be brought: the BLAKE3 digest of its file in hex, and their number.
+    pub fn embedder(&self) -> (String, usize) {
+        (self.pipeline.embedder_digest(), self.pipeline.dim())
+    }
+
     /// A photograph to a face that can be looked for in this collection.
     ///
     /// # Errors

@@ -88,7 +88,7 @@ pub(super) const ANCHOR_PLACE_BYTES: u64 = 4096;
 
 /// Receipts that one search for a subject reads: the largest erasure has some hundred, and purges come
 /// between.
-const LOOKED_THROUGH_MAX: u64 = 4096;
+const LOOKED_THROUGH_MAX: u64 = 65_536;
 
 /// Where in the records something was removed, for the purge.
 pub(crate) type Touched = (Family, Vec<u8>);
@@ -328,7 +328,7 @@ impl ErasureLog {
         Ok(Some(bytes))
     }
 
-    /// Receipts of erasures about these subjects, in order, among the next few thousand from a place on; no
+    /// Receipts of erasures about these subjects, in order, among the next from a place on; no
     /// more than `most` of them.
     pub fn about(
         &self,

@@ -187,7 +187,7 @@ struct Extracted {
     outcomes: Vec<PhotographOutcome>,
 }
 
-async fn enroll(
+pub(super) async fn enroll(
     call: &mut Ongoing,
     mut request: EnrollPersonRequest,
 ) -> Result<EnrollPersonResponse, Refusal> {
@@ -243,6 +243,36 @@ async fn add_faces(call: &mut Ongoing, mut request: AddFacesRequest) -> Result<A
         person: Some(convert::person(person)),
         outcomes,
         duplicates: Vec::new(),
+    })
+}
+
+/// Enrols a person from features instead of photographs.
+pub(super) async fn enroll_features(
+    call: &mut Ongoing,
+    request: EnrollPersonRequest,
+    features: Vec<Vec<f32>>,
+) -> Result<EnrollPersonResponse, Refusal> {
+    let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
+    let profile = convert::profile(request.name, request.tags, request.consent)?;
+    let person = match made_before(call, &collection, &person_id).await? {
+        Some(person) => person,
+        None => {
+            call.store(move |work, call| {
+                let collection = work.collection(&collection)?;
+                let faces = features
+                    .into_iter()
+                    .map(|values| work.engine.face_of_features(&collection, values, call))
+                    .collect::<likeness_engine::Result<_>>()?;
+                Ok(work
+                    .engine
+                    .enroll(&collection, &person_id, profile, faces, call)?)
+            })
+            .await?
+        }
+    };
+    Ok(EnrollPersonResponse {
+        person: Some(convert::person(person)),
+        ..Default::default()
     })
 }
 
