@@ -32,7 +32,7 @@ fn assert_call(json: &Value) {
 }
 
 /// Every command, with the words that lead to it.
-const COMMANDS: [&[&str]; 43] = [
+const COMMANDS: [&[&str]; 44] = [
     &["serve"],
     &["collection"],
     &["collection", "create"],
@@ -41,6 +41,7 @@ const COMMANDS: [&[&str]; 43] = [
     &["collection", "update"],
     &["collection", "delete"],
     &["enroll"],
+    &["import"],
     &["search"],
     &["verify"],
     &["compare"],

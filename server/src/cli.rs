@@ -6,6 +6,7 @@ pub mod collection;
 pub mod demo;
 pub mod eval;
 pub mod exit;
+pub mod import;
 pub mod key;
 pub mod matching;
 pub mod models;
@@ -32,7 +33,7 @@ A first session:
   likeness search staff door.jpg
   likeness delete staff ada
 
-Exit codes: 0 done; 1 no match (search, verify, compare) or a failed check; 64 wrong usage; 65 a photograph
+Exit codes: 0 done; 1 no match (search, verify, compare), a failed check, or people refused (import); 64 wrong usage; 65 a photograph
 or a value was refused; 66 no such collection, person, face or file; 69 the server cannot be reached or
 cannot work; 70 a defect; 73 the name is taken; 75 busy, try again; 78 keys, models or data do not fit.";
 
@@ -56,6 +57,7 @@ enum Command {
     Serve(serve::ServeCommand),
     Collection(collection::CollectionCommand),
     Enroll(person::EnrollCommand),
+    Import(import::ImportCommand),
     Search(matching::SearchCommand),
     Verify(matching::VerifyCommand),
     Compare(matching::CompareCommand),
@@ -162,6 +164,7 @@ impl Cli {
         match self.command {
             Command::Serve(command) => command.run().map(|()| None),
             Command::Collection(command) => asking(client::block_on(command.run(server))),
+            Command::Import(command) => asking(client::block_on(command.run(server))),
             Command::Enroll(command) => asking(client::block_on(command.run(server))),
             Command::Search(command) => asking(client::block_on(command.run(server))),
             Command::Verify(command) => asking(client::block_on(command.run(server))),

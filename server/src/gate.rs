@@ -123,7 +123,7 @@ mod tests {
     async fn a_panic_in_the_work_refuses_its_call_and_no_other() {
         let gate = Gate::new(1, 1);
         let refused = gate
-            .pass(Call::default(), |_| -> Result<(), Refusal> {
+            .pass(Call::default(), false, |_| -> Result<(), Refusal> {
                 panic!("on purpose")
             })
             .await

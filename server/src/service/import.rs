@@ -51,12 +51,7 @@ pub(super) async fn import_persons(
 ) -> Result<Response<ReceiverStream<Result<ImportPersonsResponse, Status>>>, Status> {
     let mut call = service.begin("ImportPersons", &request);
     let Ok(place) = Arc::clone(&call.service.importing).try_acquire_owned() else {
-        return call
-            .finish(Err(Refusal::Busy))
-            .map(|never: Response<ImportPersonsResponse>| {
-                drop(never);
-                Response::new(ReceiverStream::new(mpsc::channel(1).1))
-            });
+        return Err(call.refuse(Refusal::Busy));
     };
     let (results, stream) = mpsc::channel(RESULTS_WAITING_MAX);
     let mut reply = Response::new(ReceiverStream::new(stream));
@@ -66,9 +61,9 @@ pub(super) async fn import_persons(
         let _place = place;
         let last = match run(&mut call, &mut incoming, &results).await {
             Ok(()) => call.finish(Ok(ImportPersonsResponse::default())).err(),
-            Err(Ended::Refused(refusal)) => call.finish::<ImportPersonsResponse>(Err(refusal)).err(),
+            Err(Ended::Refused(refusal)) => Some(call.refuse(refusal)),
             Err(Ended::Broken(status)) => {
-                call.code = status.code();
+                call.end(status.code());
                 Some(status)
             }
             Err(Ended::Gone) => None,
