@@ -16,6 +16,8 @@ mod details;
 mod docs;
 mod enroll;
 mod erasure;
+mod idempotency;
+mod import;
 mod interfaces;
 mod keys_and_formats;
 mod layering;
