@@ -28,6 +28,9 @@ const RESULTS_WAITING_MAX: usize = 64;
 /// Items with photographs at work for each worker: one computes while the other waits for the disk.
 const ITEMS_PER_WORKER: usize = 2;
 
+/// For a place among the imports: one that was cut takes a moment to end what it had begun.
+const PLACE_WAIT_MAX: Duration = Duration::from_secs(2);
+
 type Results = mpsc::Sender<Result<ImportPersonsResponse, Status>>;
 
 /// Why a stream ends before its client ends it.
@@ -50,7 +53,8 @@ pub(super) async fn import_persons(
     request: Request<Streaming<ImportPersonsRequest>>,
 ) -> Result<Response<ReceiverStream<Result<ImportPersonsResponse, Status>>>, Status> {
     let mut call = service.begin("ImportPersons", &request);
-    let Ok(place) = Arc::clone(&call.service.importing).try_acquire_owned() else {
+    let place = Arc::clone(&call.service.importing).acquire_owned();
+    let Ok(Ok(place)) = tokio::time::timeout(PLACE_WAIT_MAX, place).await else {
         return Err(call.refuse(Refusal::Busy));
     };
     let (results, stream) = mpsc::channel(RESULTS_WAITING_MAX);
