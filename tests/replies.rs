@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use likeness_engine::receipts::{Receipt, ReceiptKind};
 use likeness_proto::v1;
+use likeness_proto::v1::erasure_service_client::ErasureServiceClient;
 use tonic::{Code, Status};
 
 use crate::support::client::photograph;
@@ -167,4 +169,55 @@ async fn no_reply_after_an_acknowledged_erasure_names_the_person_to_any_of_32_cl
     let noticed: HashSet<_> = too_late(&namings, &too_early).into_iter().collect();
     assert_eq!(noticed, acknowledged.keys().map(String::as_str).collect());
     println!("{} namings beside {} erasures", namings.len(), acknowledged.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_receipt_of_deleted_faces_reaches_its_caller_though_the_person_is_erased_meanwhile() {
+    const PEOPLE: usize = 12;
+    let server = Server::start().await;
+    let client = server.client().await;
+    client.create("staff").await;
+    let (one, two) = (tiny(), astronaut_small());
+    let mut calls = tokio::task::JoinSet::new();
+    for n in 0..PEOPLE {
+        let who = format!("p{n}");
+        let enrolled = client
+            .enroll("staff", &who, &[&one, &two])
+            .await
+            .expect("enrolled");
+        let face = enrolled.person.expect("a person").faces[0].face_id.clone();
+        let (reducing, erasing) = (client.clone(), client.clone());
+        calls.spawn(async move {
+            let request = v1::DeleteFacesRequest {
+                collection: "staff".to_owned(),
+                person_id: who.clone(),
+                face_ids: vec![face],
+            };
+            let reduced = async { reducing.persons.clone().delete_faces(request).await };
+            let (reduced, erased) = tokio::join!(reduced, erasing.delete("staff", &who));
+            erased.expect("erased, before or after");
+            unless_unknown(reduced).and_then(|reply| reply.into_inner().receipt)
+        });
+    }
+    let received = calls.join_all().await.into_iter().flatten().count();
+    let mut receipts = ErasureServiceClient::new(client.channel.clone());
+    let request = v1::ListErasureReceiptsRequest {
+        first: 0,
+        page_size: 1000,
+    };
+    let log = receipts
+        .list_erasure_receipts(request)
+        .await
+        .expect("listed")
+        .into_inner();
+    let kinds = log
+        .receipts
+        .iter()
+        .map(|bytes| Receipt::parse(bytes).expect("whole").0.kind);
+    let logged = kinds.filter(|kind| *kind == ReceiptKind::Reduced).count();
+    assert_eq!(received, logged);
+    assert!(
+        received > 0,
+        "some faces were deleted before their person was erased"
+    );
 }

@@ -8,6 +8,7 @@ pub(crate) mod collection;
 mod collections;
 pub(crate) mod directory;
 pub(crate) mod erasures;
+mod everywhere;
 mod gaps;
 pub(crate) mod index;
 mod load;
@@ -43,6 +44,7 @@ use crate::keys::KeyRing;
 use crate::names::{Account, CollectionName, RandomId};
 
 pub use crate::gallery::collections::CollectionErasure;
+pub use crate::gallery::everywhere::ErasureIn;
 pub use crate::gallery::load::LoadReport;
 pub use crate::gallery::persons::{ErasureReceipt, Footprint, PersonErasure, ProfileChange};
 pub use crate::gallery::rotate::Rotation;

@@ -217,14 +217,16 @@ pub enum Malformed {
 }
 
 /// Whom a receipt is about, for whoever holds the nonce: BLAKE3, keyed with it, of account, collection
-/// and, unless it is the collection's own receipt, PersonID, each after its length (u32).
+/// and, unless it is the collection's own receipt, PersonID, each after its length (u32). A collection
+/// that could not be read had no name: it is an empty text.
 pub fn subject(
     nonce: &[u8; 32],
     account: &Account,
-    collection: &CollectionName,
+    collection: Option<&CollectionName>,
     person: Option<&PersonId>,
 ) -> [u8; 32] {
-    let mut parts = vec![account.as_str().as_bytes(), collection.as_str().as_bytes()];
+    let collection = collection.map_or("", CollectionName::as_str);
+    let mut parts = vec![account.as_str().as_bytes(), collection.as_bytes()];
     parts.extend(person.map(|id| id.as_str().as_bytes()));
     *blake3::keyed_hash(nonce, &crypto::length_prefixed(&parts)).as_bytes()
 }

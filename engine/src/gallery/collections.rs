@@ -82,7 +82,7 @@ impl Gallery {
         let nonce = Nonce::new();
         let asked = Asked {
             request,
-            subject: nonce.subject(account, name, None),
+            subject: nonce.subject(account, Some(name), None),
             ..Asked::default()
         };
         let digest = Digest::of_collection(&self.vault.ring.digest().secret, account, name);

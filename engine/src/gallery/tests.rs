@@ -7,6 +7,7 @@ mod crash;
 mod damage;
 mod disk;
 mod erasure;
+mod everywhere;
 mod formats;
 mod group;
 mod log;
