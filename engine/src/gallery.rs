@@ -2,6 +2,26 @@
 //!
 //! The store is the truth; the index is a projection that is rebuilt at every start. Every change
 //! passes the [`writer`], every read of a record the [`vault`].
+//!
+//! # All that is kept of a person
+//!
+//! and what an erasure does with it, in this order:
+//!
+//! | kept | where | the erasure |
+//! |---|---|---|
+//! | | erasure log, anchor | is in the log, durably, before anything is touched ([`erasures`]); names nobody |
+//! | data key, wrapped | slot file | overwritten in place, synced ([`vault`]) |
+//! | PersonID, name, tags, consent, templates | one sealed record | unreadable with its key; deleted |
+//! | the record's key: a keyed digest of the PersonID | store, index | goes with the record |
+//! | the templates' bits, in clear | index, memory only | overwritten ([`collection`]) |
+//! | replies that are being built | memory | waited for ([`readers`]), after the anchor, before the reply |
+//! | bytes of deleted records | old data files | rewritten without them ([`mod@purge`]), seconds after the reply |
+//!
+//! There are no hooks to register, because there is nothing else: photographs end in the pipeline, log lines
+//! and receipts name nobody. Whoever is to keep more of a person puts it into the record
+//! ([`crate::person::Person`]), which every way of erasing reaches; `tests/residue.rs` and
+//! `gallery/tests/clear.rs` then look for it in every file. If something cannot lie there, it needs a line
+//! above, an overwriting in the writer's commit between store and anchor, and a place in those searches.
 
 pub(crate) mod codec;
 pub(crate) mod collection;

@@ -21,7 +21,7 @@ pub struct CollectionErasure {
     pub persons: usize,
     /// One receipt for the collection, then one for every 4,096 people.
     pub receipts: Vec<Issued>,
-    /// As of [`ErasureReceipt::nonce`], for the account and the collection.
+    /// As of [`crate::ErasureReceipt::nonce`], for the account and the collection.
     pub nonce: [u8; 32],
 }
 
