@@ -145,6 +145,11 @@ impl Gallery {
         rotate::rotate_wrapping(&self.writer, &self.vault.ring, save, progress)
     }
 
+    /// Lets a new key sign receipts; answers the public key.
+    pub fn rotate_signing(&self, save: impl Fn(&KeyRing) -> Result<()>) -> Result<[u8; 32]> {
+        rotate::rotate_signing(&self.writer, &self.vault.ring, save)
+    }
+
     /// Purges now, without waiting for more.
     #[cfg(test)]
     pub(crate) fn purge_now(&self) -> Result<()> {

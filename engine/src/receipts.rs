@@ -36,6 +36,8 @@ const FORMAT: u16 = 1;
 pub(crate) const HEAD_BYTES: usize = 160;
 const KEY_BYTES: usize = 32;
 const SIGNATURE_BYTES: usize = 64;
+/// A receipt without keys, as the first of every log is.
+pub(crate) const PLAIN_BYTES: usize = HEAD_BYTES + SIGNATURE_BYTES;
 /// Keys that one receipt names; a larger erasure is several receipts.
 pub const KEYS_PER_RECEIPT_MAX: usize = 4096;
 

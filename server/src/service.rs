@@ -142,6 +142,7 @@ answers!(
     ListErasureReceiptsResponse,
     GetErasureStatusResponse,
     DestroyKeyGroupResponse,
+    RotateSigningKeyResponse,
     PrepareResidueAuditResponse,
 );
 

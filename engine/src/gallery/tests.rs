@@ -16,4 +16,5 @@ mod model;
 mod races;
 mod replies;
 mod rotation;
+mod signing;
 mod support;
