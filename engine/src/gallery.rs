@@ -52,7 +52,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::error::{RequestError, Result};
 use crate::gallery::collection::{Collection, CollectionInfo};
@@ -86,6 +86,8 @@ pub(crate) struct Gallery {
     // Dropped in this order: what the writer finishes, the next start purges.
     purger: Purger,
     writer: Writer,
+    /// Held through the deletion of a collection.
+    deleting: Mutex<()>,
     /// Changed by the writer alone, so that disk and memory never disagree on who exists.
     collections: Arc<RwLock<Collections>>,
 }
@@ -105,6 +107,7 @@ impl Gallery {
             purger: Purger::start(Arc::clone(&vault), report.removed_anything(), gather)?,
             writer: Writer::start(Arc::clone(&vault))?,
             vault,
+            deleting: Mutex::new(()),
             collections: Arc::new(RwLock::new(collections)),
         };
         Ok((gallery, report))
