@@ -137,8 +137,8 @@ async fn status(connection: &Connection, file: Option<&Path>) -> Result<Outcome,
     if let Ok(checkpoint) = Checkpoint::parse(&reply.checkpoint) {
         let _ = writeln!(
             text,
-            "checkpoint: {} receipts; {} keys created, {} destroyed, {} live",
-            checkpoint.size, checkpoint.created, checkpoint.destroyed, checkpoint.live
+            "checkpoint: {} receipts; {} keys destroyed, {} live",
+            checkpoint.size, checkpoint.destroyed, checkpoint.live
         );
         json["keys"] = json!({
             "created": checkpoint.created, "destroyed": checkpoint.destroyed, "live": checkpoint.live,
