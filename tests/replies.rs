@@ -72,13 +72,14 @@ async fn ask(client: &Client, turn: usize, somebody: Option<&String>, photo: &[u
         }
         _ => {
             let request = v1::SearchPersonsRequest {
-                collection: "staff".to_owned(),
+                collections: vec!["staff".to_owned()],
                 photograph: Some(photograph(photo)),
                 top_k: 100,
                 ..Default::default()
             };
-            let found = client.search_as(request).await.expect("searched").matches;
-            found.into_iter().map(|found| found.person_id).collect()
+            let found = client.search_as(request).await.expect("searched").results;
+            let matches = found.into_iter().flat_map(|face| face.matches);
+            matches.map(|found| found.person_id).collect()
         }
     }
 }
@@ -192,6 +193,7 @@ async fn every_receipt_of_deleted_faces_reaches_its_caller_though_the_person_is_
                 collection: "staff".to_owned(),
                 person_id: who.clone(),
                 face_ids: vec![face],
+                ..Default::default()
             };
             let reduced = async { reducing.persons.clone().delete_faces(request).await };
             let (reduced, erased) = tokio::join!(reduced, erasing.delete("staff", &who));

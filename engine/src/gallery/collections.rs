@@ -90,9 +90,9 @@ impl Gallery {
         };
         // ORDER: the collection before its people. A crash between leaves people of no collection, whom the
         // next start erases; the other order could leave half a collection serving.
-        let (ids, collection, receipt) = self.delete_collection_alone(account, name, asked)?;
-        let (mut persons, mut receipts) = (0, vec![receipt]);
-        for id in ids {
+        let gone = self.delete_collection_alone(account, name, asked)?;
+        let (mut persons, mut receipts) = (0, vec![gone.receipt]);
+        for id in gone.ids {
             let mut after = Vec::new();
             loop {
                 let id = id.clone();
@@ -107,7 +107,7 @@ impl Gallery {
         }
         self.writer.alone(Vault::advance_anchor)?;
         self.purger.wake();
-        if let Some(collection) = collection {
+        if let Some(collection) = gone.collection {
             collection.readers.wait_for_older();
         }
         Ok(CollectionErasure {
@@ -117,14 +117,13 @@ impl Gallery {
         })
     }
 
-    /// Erases a collection's own record, and overwrites its faces in memory; answers the ids that its
-    /// people's records begin with.
+    /// Erases a collection's own record, and overwrites its faces in memory.
     fn delete_collection_alone(
         &self,
         account: &Account,
         name: &CollectionName,
         asked: Asked,
-    ) -> Result<(Vec<Vec<u8>>, Option<Arc<Collection>>, Issued)> {
+    ) -> Result<Gone> {
         let digest = Digest::of_collection(&self.vault.ring.digest().secret, account, name);
         let key = (account.clone(), name.clone());
         let collections = Arc::clone(&self.collections);
@@ -140,7 +139,11 @@ impl Gallery {
             if let Some(collection) = &collection {
                 collection.set_deleted();
             }
-            Ok((ids, collection, receipt))
+            Ok(Gone {
+                ids,
+                collection,
+                receipt,
+            })
         })
     }
 
@@ -219,6 +222,15 @@ fn erase_collections(vault: &Vault, records: Vec<(Vec<u8>, Vec<u8>)>, asked: Ask
     }
     vault.commit(plan)?;
     Ok(ticket.get().cloned().expect("a commit issues its receipts"))
+}
+
+/// A collection whose people have yet to go.
+struct Gone {
+    /// What their records' keys begin with: one id, unless the disk is damaged.
+    ids: Vec<Vec<u8>>,
+    /// `None` if it could not be read.
+    collection: Option<Arc<Collection>>,
+    receipt: Issued,
 }
 
 /// People erased together.
