@@ -184,6 +184,32 @@ async fn changes_of_a_person_are_made_once() {
         .into_inner();
     assert!(again.person == first.person && again.receipt == first.receipt);
     assert!(replayed(again.call));
+    // Everywhere, also after the person is there again.
+    let everywhere = || v1::EraseEverywhereRequest {
+        person_id: "ada".to_owned(),
+        idempotency_token: TOKEN.to_owned(),
+    };
+    let gone = persons
+        .erase_everywhere(everywhere())
+        .await
+        .expect("erased")
+        .into_inner();
+    assert_eq!(gone.erasures.len(), 1);
+    client.enroll("staff", "ada", &[&photo]).await.expect("enrolled");
+    let again = persons
+        .erase_everywhere(everywhere())
+        .await
+        .expect("answered")
+        .into_inner();
+    assert!(again.erasures == gone.erasures && replayed(again.call));
+    assert_eq!(client.people("staff").await, ["ada"]);
+    // The proof of the deleted faces outlives the person it was about.
+    let last = persons
+        .delete_faces(fewer())
+        .await
+        .expect("answered")
+        .into_inner();
+    assert!(last.person.is_none() && last.receipt == first.receipt);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -168,6 +168,7 @@ answers!(
     ListErasureReceiptsResponse,
     GetErasureStatusResponse,
     DestroyKeyGroupResponse,
+    RotateSigningKeyResponse,
     PrepareResidueAuditResponse,
     CopyPersonResponse,
     RenamePersonResponse,

@@ -26,7 +26,7 @@ impl Engine {
         })
     }
 
-    /// The person of whom this very call deleted faces before, as kept now, and the same receipt.
+    /// The person of whom this very call deleted faces before, if there still is one, and the same receipt.
     ///
     /// # Errors
     /// As of [`Engine::person_before`].
@@ -36,7 +36,7 @@ impl Engine {
         collection: &CollectionName,
         id: &PersonId,
         call: &mut Call,
-    ) -> Result<Option<(Person, ErasureReceipt)>> {
+    ) -> Result<Option<(Option<Person>, ErasureReceipt)>> {
         let caller = self.reading(account, collection, call);
         call.step(Step::Store, || {
             self.gallery.reduction_before(&caller, account, collection, id)
@@ -50,14 +50,12 @@ impl Engine {
     pub fn erasure_before(
         &self,
         account: &Account,
-        collection: &CollectionName,
+        _collection: &CollectionName,
         id: &PersonId,
         call: &mut Call,
     ) -> Result<Option<PersonErasure>> {
         let caller = call.caller();
-        call.step(Step::Store, || {
-            self.gallery.erasure_before(&caller, account, collection, id)
-        })
+        call.step(Step::Store, || self.gallery.erasure_before(&caller, account, id))
     }
 
     /// The collection that this very call made or changed before, as it is now.

@@ -1,14 +1,15 @@
 //! What an earlier call under the same token did, answered again from what is there now.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::error::{Error, RequestError, Result};
 use crate::gallery::collection::Collection;
 use crate::gallery::collections::CollectionErasure;
 use crate::gallery::erasures::Issued;
+use crate::gallery::everywhere::ErasureIn;
 use crate::gallery::persons::{ErasureReceipt, PersonErasure};
-use crate::gallery::tokens::{Claim, Done};
+use crate::gallery::tokens::{Claim, Done, Where};
 use crate::gallery::vault::Asked;
 use crate::gallery::{Gallery, exists};
 use crate::names::{Account, CollectionName, PersonId};
@@ -81,40 +82,57 @@ impl Gallery {
         account: &Account,
         name: &CollectionName,
         id: &PersonId,
-    ) -> Result<Option<(Person, ErasureReceipt)>> {
-        let Some((claim, done)) = self.look(caller)? else {
-            return Ok(None);
-        };
-        let collection = self.collection(account, name);
-        let collection = collection.map_err(|_| RequestError::TokenSpent)?;
-        self.reduction_again(&claim, &done, &collection, id).map(Some)
+    ) -> Result<Option<(Option<Person>, ErasureReceipt)>> {
+        match self.look(caller)? {
+            Some((claim, done)) => self.reduction_again(&claim, &done, account, name, id).map(Some),
+            None => Ok(None),
+        }
     }
 
     pub(super) fn reduction_again(
         &self,
         claim: &Claim,
         done: &Done,
-        collection: &Collection,
+        account: &Account,
+        name: &CollectionName,
         id: &PersonId,
-    ) -> Result<(Person, ErasureReceipt)> {
+    ) -> Result<(Option<Person>, ErasureReceipt)> {
         let Done::Reduced { faces, from, .. } = *done else {
             return Err(RequestError::TokenSpent.into());
         };
-        let person = self.person_again(claim, done, collection, id)?;
-        let (account, name) = (collection.account.clone(), collection.name.clone());
-        let logged = self.receipt_again(claim, &account, &name, id, from)?;
-        if let Some((_, receipt)) = logged {
-            return Ok((person, receipt));
-        }
-        let nonce = claim.nonce(name.as_str().as_bytes());
+        let collection = self.collection(account, name);
+        // The receipt outlives the person.
+        let person = match collection.and_then(|own| self.person_again(claim, done, &own, id)) {
+            Err(Error::Operator(error)) => return Err(error.into()),
+            person => person.ok(),
+        };
+        claim.set_replayed();
+        let places = [Where::named(name)];
+        let receipt = match self.receipts_again(claim, &places, account, id, from)?.pop() {
+            Some((_, _, receipt)) => receipt,
+            None => self.receipt_late(claim, account, name, id, faces)?,
+        };
+        Ok((person, receipt))
+    }
+
+    /// The receipt of a reduction that a crash had kept out of the log.
+    fn receipt_late(
+        &self,
+        claim: &Claim,
+        account: &Account,
+        name: &CollectionName,
+        id: &PersonId,
+        faces: u32,
+    ) -> Result<ErasureReceipt> {
+        let nonce = claim.nonce(&Where::named(name));
         let asked = Asked {
-            subject: nonce.subject(&account, &name, Some(id)),
+            subject: nonce.subject(account, Some(name), Some(id)),
             faces,
             ..Asked::default()
         };
         let issued = self.writer.alone(move |vault| vault.log_late(asked))?;
         self.purger.wake();
-        Ok((person, nonce.receipt(issued)?))
+        nonce.receipt(issued)
     }
 
     /// The erasure that this very call made before.
@@ -122,11 +140,10 @@ impl Gallery {
         &self,
         caller: &Caller,
         account: &Account,
-        name: &CollectionName,
         id: &PersonId,
     ) -> Result<Option<PersonErasure>> {
         match self.look(caller)? {
-            Some((claim, done)) => self.erasure_again(&claim, &done, account, name, id).map(Some),
+            Some((claim, done)) => self.erasure_again(&claim, &done, account, id).map(Some),
             None => Ok(None),
         }
     }
@@ -136,61 +153,85 @@ impl Gallery {
         claim: &Claim,
         done: &Done,
         account: &Account,
-        name: &CollectionName,
         id: &PersonId,
     ) -> Result<PersonErasure> {
-        let Done::Erased { from, .. } = *done else {
+        let erased = self.erasures_again(claim, done, account, id)?.pop();
+        Ok(erased.ok_or(RequestError::TokenSpent)?.erasure)
+    }
+
+    /// What this very call erased before, in one collection or several.
+    pub(super) fn erasures_again(
+        &self,
+        claim: &Claim,
+        done: &Done,
+        account: &Account,
+        id: &PersonId,
+    ) -> Result<Vec<ErasureIn>> {
+        let Done::Erased { places, from } = done else {
             return Err(RequestError::TokenSpent.into());
         };
-        let erasure = self.logged_erasure(claim, account, name, id, from)?;
-        Ok(erasure.ok_or(RequestError::TokenSpent)?)
+        claim.set_replayed();
+        self.logged_erasures(claim, places, account, id, *from)
     }
 
-    /// The erasure of a person who is not there any more, if this very call is in the log but a crash kept
+    /// The erasures of somebody who is not there any more, if this very call is in the log but a crash kept
     /// its row from the disk.
-    pub(super) fn erasure_without_row(
+    pub(super) fn erasures_without_row(
         &self,
         claim: &Claim,
-        collection: &Collection,
+        places: &[Where],
+        account: &Account,
         id: &PersonId,
-    ) -> Result<Option<PersonErasure>> {
+    ) -> Result<Vec<ErasureIn>> {
         let from = self.vault.log.size().saturating_sub(LATEST_RECEIPTS);
-        self.logged_erasure(claim, &collection.account, &collection.name, id, from)
+        let found = self.logged_erasures(claim, places, account, id, from)?;
+        if !found.is_empty() {
+            claim.set_replayed();
+        }
+        Ok(found)
     }
 
-    fn logged_erasure(
+    fn logged_erasures(
         &self,
         claim: &Claim,
+        places: &[Where],
         account: &Account,
-        name: &CollectionName,
         id: &PersonId,
         from: u64,
-    ) -> Result<Option<PersonErasure>> {
-        let found = self.receipt_again(claim, account, name, id, from)?;
-        Ok(found.map(|(logged, receipt)| {
-            claim.set_replayed();
-            PersonErasure {
+    ) -> Result<Vec<ErasureIn>> {
+        let found = self.receipts_again(claim, places, account, id, from)?;
+        let erasures = found.into_iter().map(|(place, logged, receipt)| ErasureIn {
+            collection: place.name(),
+            erasure: PersonErasure {
                 faces: logged.faces as usize,
                 receipt,
-            }
-        }))
+            },
+        });
+        Ok(erasures.collect())
     }
 
-    /// The receipt whose subject only this call's nonce gives.
-    fn receipt_again(
+    /// The receipts whose subjects only this call's nonces give, in the order of the places.
+    fn receipts_again<'a>(
         &self,
         claim: &Claim,
+        places: &'a [Where],
         account: &Account,
-        name: &CollectionName,
         id: &PersonId,
         from: u64,
-    ) -> Result<Option<(Receipt, ErasureReceipt)>> {
-        let nonce = claim.nonce(name.as_str().as_bytes());
-        let subjects = HashSet::from([nonce.subject(account, name, Some(id))]);
-        let found = self.vault.log.about(&subjects, from, 1)?.pop();
-        found
-            .map(|(logged, issued)| Ok((logged, nonce.receipt(Some(issued))?)))
-            .transpose()
+    ) -> Result<Vec<(&'a Where, Receipt, ErasureReceipt)>> {
+        let nonces = places.iter().map(|place| {
+            let nonce = claim.nonce(place);
+            let subject = nonce.subject(account, place.name().as_ref(), Some(id));
+            (subject, (place, nonce))
+        });
+        let nonces: HashMap<_, _> = nonces.collect();
+        let subjects = nonces.keys().copied().collect();
+        let found = self.vault.log.about(&subjects, from, places.len())?;
+        let receipts = found.into_iter().map(|(logged, issued)| {
+            let (place, nonce) = &nonces[&logged.subject];
+            Ok((*place, logged, nonce.receipt(Some(issued))?))
+        });
+        receipts.collect()
     }
 
     /// The collection that this very call made or changed before.
@@ -241,8 +282,8 @@ impl Gallery {
             Some(_) => return Err(RequestError::TokenSpent.into()),
             None => (0, 0, latest),
         };
-        let nonce = claim.nonce(name.as_str().as_bytes());
-        let subjects = HashSet::from([nonce.subject(account, name, None)]);
+        let nonce = claim.nonce(&Where::named(name));
+        let subjects = HashSet::from([nonce.subject(account, Some(name), None)]);
         let most = if count == 0 { usize::MAX } else { count };
         let found = self.vault.log.about(&subjects, from, most)?;
         if found.is_empty() {

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::error::{RequestError, Result};
+use crate::error::{Error, RequestError, Result};
 use crate::gallery::codec::{Binding, Digest, Header};
 use crate::gallery::collection::{Collection, CollectionSettings};
 use crate::gallery::erasures::Issued;
 use crate::gallery::persons::Nonce;
 use crate::gallery::records::{Family, Scan};
-use crate::gallery::tokens::{Claim, Done};
+use crate::gallery::tokens::{Claim, Done, Where};
 use crate::gallery::vault::{Asked, NewRecord, Plan, Vault};
 use crate::gallery::{Gallery, exists};
 use crate::names::{Account, CollectionName, RandomId};
@@ -23,15 +23,8 @@ pub struct CollectionErasure {
     pub persons: usize,
     /// One receipt for the collection, then one for every 4,096 people.
     pub receipts: Vec<Issued>,
-    /// As of [`ErasureReceipt::nonce`], for the account and the collection.
+    /// As of [`crate::ErasureReceipt::nonce`], for the account and the collection.
     pub nonce: [u8; 32],
-}
-
-/// How far an erasure of a collection got.
-enum Erasing {
-    Now(Option<Arc<Collection>>, usize, Vec<Issued>),
-    /// There is no such collection, or an earlier call had erased it.
-    Done(Option<Done>),
 }
 
 impl Gallery {
@@ -101,69 +94,103 @@ impl Gallery {
         Ok(())
     }
 
-    /// Erases a collection and everyone in it; answers how many people were.
+    /// Erases a collection and everyone in it; answers how many people were. Its people go in groups,
+    /// between which other changes run.
     pub fn delete_collection(
         &self,
         account: &Account,
         name: &CollectionName,
         caller: impl Into<Caller>,
     ) -> Result<CollectionErasure> {
+        // Whoever is told that there is no such collection may believe that nobody is left of it either.
+        let _one_at_a_time = self.deleting.lock();
         let caller = caller.into();
         let claim = self.claim(&caller);
-        let nonce = Nonce::of(claim.as_ref(), name);
+        if let Some(claim) = &claim
+            && let Some(done) = self.vault.done(claim)?
+        {
+            let before = self.collection_erasure_again(claim, Some(&done), account, name)?;
+            return before.ok_or_else(|| RequestError::TokenSpent.into());
+        }
+        let nonce = Nonce::of(claim.as_ref(), &Where::named(name));
         let asked = Asked {
             request: caller.request,
-            subject: nonce.subject(account, name, None),
+            subject: nonce.subject(account, Some(name), None),
             ..Asked::default()
         };
-        let digest = Digest::of_collection(&self.vault.ring.digest().secret, account, name);
-        let key = (account.clone(), name.clone());
-        let collections = Arc::clone(&self.collections);
-        let erasing = claim.clone();
-        let outcome = self.writer.alone(move |vault| {
-            if let Some(done) = vault.done_before(erasing.as_ref())? {
-                return Ok(Erasing::Done(Some(done)));
+        // ORDER: the collection before its people. A crash between leaves people of no collection, whom the
+        // next start erases; the other order could leave half a collection serving.
+        let gone = match (
+            self.delete_collection_alone(account, name, asked, claim.clone()),
+            &claim,
+        ) {
+            (Err(Error::Request(RequestError::NoCollection)), Some(claim)) => {
+                let logged = self.collection_erasure_again(claim, None, account, name)?;
+                return logged.ok_or_else(|| RequestError::NoCollection.into());
             }
-            let records = collection_records(vault, digest)?;
-            if records.is_empty() {
-                return Ok(Erasing::Done(None));
-            }
-            let from = vault.log.size();
-            let ids: Vec<Vec<u8>> = records.iter().map(|(key, _)| key[16..].to_vec()).collect();
-            // ORDER: the collection before its people. A crash between leaves people of no collection,
-            // whom the next start erases; the other order could leave half a collection serving.
-            let mut receipts = vec![erase_collections(vault, records, asked, erasing.as_ref())?];
-            // ORDER: store before memory: a refused deletion leaves the collection as it was.
-            let collection = collections.write().remove(&key);
-            if let Some(collection) = &collection {
-                collection.set_deleted();
-            }
-            let mut persons = 0;
-            for id in ids {
-                persons += erase_people_of(vault, &id, asked, &mut receipts)?;
-            }
-            if let Some(claim) = &erasing {
-                note_all_erased(vault, claim, persons, receipts.len(), from)?;
-            }
-            vault.advance_anchor()?;
-            Ok(Erasing::Now(collection, persons, receipts))
-        })?;
-        let (erased, persons, receipts) = match (outcome, claim) {
-            (Erasing::Now(erased, persons, receipts), _) => (erased, persons, receipts),
-            (Erasing::Done(done), Some(claim)) => {
-                let before = self.collection_erasure_again(&claim, done.as_ref(), account, name)?;
-                return before.ok_or_else(|| RequestError::NoCollection.into());
-            }
-            (Erasing::Done(_), None) => return Err(RequestError::NoCollection.into()),
+            (gone, _) => gone?,
         };
+        let from = gone.receipt.sequence;
+        let (mut persons, mut receipts) = (0, vec![gone.receipt]);
+        for id in gone.ids {
+            let mut after = Vec::new();
+            loop {
+                let id = id.clone();
+                let group = self
+                    .writer
+                    .alone(move |vault| erase_group_of(vault, &id, &after, asked))?;
+                let Some(group) = group else { break };
+                persons += group.persons;
+                receipts.push(group.receipt);
+                after = group.last;
+            }
+        }
+        let count = receipts.len();
+        self.writer.alone(move |vault| {
+            if let Some(claim) = &claim {
+                note_all_erased(vault, claim, persons, count, from)?;
+            }
+            vault.advance_anchor()
+        })?;
         self.purger.wake();
-        if let Some(collection) = erased {
+        if let Some(collection) = gone.collection {
             collection.readers.wait_for_older();
         }
         Ok(CollectionErasure {
             persons,
             receipts,
             nonce: nonce.0,
+        })
+    }
+
+    /// Erases a collection's own record, and overwrites its faces in memory.
+    fn delete_collection_alone(
+        &self,
+        account: &Account,
+        name: &CollectionName,
+        asked: Asked,
+        claim: Option<Claim>,
+    ) -> Result<Gone> {
+        let digest = Digest::of_collection(&self.vault.ring.digest().secret, account, name);
+        let key = (account.clone(), name.clone());
+        let collections = Arc::clone(&self.collections);
+        self.writer.alone(move |vault| {
+            let records = collection_records(vault, digest)?;
+            if records.is_empty() {
+                return Err(RequestError::NoCollection.into());
+            }
+            let ids = records.iter().map(|(key, _)| key[16..].to_vec()).collect();
+            let receipt = erase_collections(vault, records, asked, claim.as_ref())?;
+            // ORDER: store before memory: a refused deletion leaves the collection as it was.
+            let collection = collections.write().remove(&key);
+            if let Some(collection) = &collection {
+                collection.set_deleted();
+            }
+            Ok(Gone {
+                ids,
+                collection,
+                receipt,
+            })
         })
     }
 
@@ -275,34 +302,47 @@ fn erase_collections(
     Ok(ticket.get().cloned().expect("a commit issues its receipts"))
 }
 
-/// Erases every person whose key begins with a collection's id.
-fn erase_people_of(
-    vault: &Vault,
-    collection: &[u8],
-    asked: Asked,
-    receipts: &mut Vec<Issued>,
-) -> Result<usize> {
-    let mut erased = 0;
-    loop {
-        let mut group = Vec::new();
-        vault.scan(Family::Persons, collection, &[], &mut |key, record| {
-            group.push((key.to_vec(), Header::parse(record).ok()));
-            if group.len() < ERASE_GROUP {
-                Scan::Continue
-            } else {
-                Scan::Stop
-            }
-        })?;
-        if group.is_empty() {
-            return Ok(erased);
+/// A collection whose people have yet to go.
+struct Gone {
+    /// What their records' keys begin with: one id, unless the disk is damaged.
+    ids: Vec<Vec<u8>>,
+    /// `None` if it could not be read.
+    collection: Option<Arc<Collection>>,
+    receipt: Issued,
+}
+
+/// People erased together.
+struct Group {
+    persons: usize,
+    /// The key of the last of them.
+    last: Vec<u8>,
+    receipt: Issued,
+}
+
+/// Erases the next people whose keys begin with a collection's id, if there are any.
+fn erase_group_of(vault: &Vault, collection: &[u8], after: &[u8], asked: Asked) -> Result<Option<Group>> {
+    let mut group = Vec::new();
+    vault.scan(Family::Persons, collection, after, &mut |key, record| {
+        group.push((key.to_vec(), Header::parse(record).ok()));
+        if group.len() < ERASE_GROUP {
+            Scan::Continue
+        } else {
+            Scan::Stop
         }
-        erased += group.len();
-        let mut plan = Plan::default();
-        let ticket = plan.begin_erasure(asked);
-        for (key, header) in group {
-            vault.plan_erase(&mut plan, Family::Persons, key, header.as_ref())?;
-        }
-        vault.commit(plan)?;
-        receipts.extend(ticket.get().cloned());
+    })?;
+    let (persons, Some((last, _))) = (group.len(), group.last().cloned()) else {
+        return Ok(None);
+    };
+    let mut plan = Plan::default();
+    let ticket = plan.begin_erasure(asked);
+    for (key, header) in group {
+        vault.plan_erase(&mut plan, Family::Persons, key, header.as_ref())?;
     }
+    vault.commit(plan)?;
+    let receipt = ticket.get().cloned().expect("a commit issues its receipts");
+    Ok(Some(Group {
+        persons,
+        last,
+        receipt,
+    }))
 }

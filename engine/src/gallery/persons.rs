@@ -8,7 +8,7 @@ use crate::gallery::codec::{self, Digest};
 use crate::gallery::collection::Collection;
 use crate::gallery::erasures::Issued;
 use crate::gallery::records::{Family, Scan};
-use crate::gallery::tokens::Claim;
+use crate::gallery::tokens::{Claim, Where};
 use crate::gallery::vault::{Asked, Found};
 use crate::gallery::writer::{Changed, Current, Edit};
 use crate::gallery::{Gallery, Page, exists};
@@ -57,11 +57,16 @@ impl Nonce {
     }
 
     /// Random; under a token what the token gives, so that it can be told again.
-    pub fn of(claim: Option<&Claim>, collection: &CollectionName) -> Self {
-        claim.map_or_else(Self::new, |claim| claim.nonce(collection.as_str().as_bytes()))
+    pub fn of(claim: Option<&Claim>, place: &Where) -> Self {
+        claim.map_or_else(Self::new, |claim| claim.nonce(place))
     }
 
-    pub fn subject(&self, account: &Account, collection: &CollectionName, id: Option<&PersonId>) -> [u8; 32] {
+    pub fn subject(
+        &self,
+        account: &Account,
+        collection: Option<&CollectionName>,
+        id: Option<&PersonId>,
+    ) -> [u8; 32] {
         receipts::subject(&self.0, account, collection, id)
     }
 
@@ -90,32 +95,6 @@ pub struct Footprint {
 }
 
 impl Gallery {
-    /// Erases everyone of this PersonID in every collection of an account.
-    pub fn erase_everywhere(
-        &self,
-        account: &Account,
-        id: &PersonId,
-        request: RandomId,
-    ) -> Result<Vec<(CollectionName, PersonErasure)>> {
-        let own: Vec<_> = {
-            let collections = self.collections.read();
-            collections
-                .values()
-                .filter(|c| c.account == *account)
-                .cloned()
-                .collect()
-        };
-        let mut erased = Vec::new();
-        for collection in own {
-            match self.delete(&collection, id, request) {
-                Ok(erasure) => erased.push((collection.name.clone(), erasure)),
-                Err(crate::Error::Request(RequestError::NoPerson | RequestError::NoCollection)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(erased)
-    }
-
     pub(super) fn digest(&self, collection: &Collection, id: &PersonId) -> Digest {
         Digest::of_person(
             &self.vault.ring.digest().secret,
@@ -201,7 +180,7 @@ impl Gallery {
         id: &PersonId,
         faces: Vec<FaceId>,
         caller: impl Into<Caller>,
-    ) -> Result<(Person, ErasureReceipt)> {
+    ) -> Result<(Option<Person>, ErasureReceipt)> {
         let caller = caller.into();
         let claim = self.claim(&caller);
         let (mut asked, nonce) = asked(collection, id, &caller, claim.as_ref());
@@ -228,13 +207,12 @@ impl Gallery {
                 Ok(Edit::Reduce(person, asked))
             })?;
         if let Some((claim, done)) = claim.zip(changed.done) {
-            return self.reduction_again(&claim, &done, collection, id);
+            return self.reduction_again(&claim, &done, &collection.account, &collection.name, id);
         }
         self.purger.wake();
         // ORDER: as in `delete`.
         collection.readers.wait_for_older();
-        let person = changed.person.ok_or(RequestError::NoPerson)?;
-        Ok((person, nonce.receipt(changed.receipt)?))
+        Ok((changed.person, nonce.receipt(changed.receipt)?))
     }
 
     /// Changes a person without removing a face; or answers who is there, when this very call did before.
@@ -292,11 +270,14 @@ impl Gallery {
             });
         let changed = match (changed, claim) {
             (Err(crate::Error::Request(RequestError::NoPerson)), Some(claim)) => {
-                let logged = self.erasure_without_row(&claim, collection, id)?;
-                return logged.ok_or_else(|| RequestError::NoPerson.into());
+                let places = [Where::named(&collection.name)];
+                let logged = self
+                    .erasures_without_row(&claim, &places, &collection.account, id)?
+                    .pop();
+                return Ok(logged.ok_or(RequestError::NoPerson)?.erasure);
             }
             (Ok(Changed { done: Some(done), .. }), Some(claim)) => {
-                return self.erasure_again(&claim, &done, &collection.account, &collection.name, id);
+                return self.erasure_again(&claim, &done, &collection.account, id);
             }
             (changed, _) => changed?,
         };
@@ -406,10 +387,10 @@ impl Gallery {
 
 /// Who asks for an erasure of whom, and the nonce that alone can tell whom a receipt is about.
 fn asked(collection: &Collection, id: &PersonId, caller: &Caller, claim: Option<&Claim>) -> (Asked, Nonce) {
-    let nonce = Nonce::of(claim, &collection.name);
+    let nonce = Nonce::of(claim, &Where::named(&collection.name));
     let asked = Asked {
         request: caller.request,
-        subject: nonce.subject(&collection.account, &collection.name, Some(id)),
+        subject: nonce.subject(&collection.account, Some(&collection.name), Some(id)),
         ..Asked::default()
     };
     (asked, nonce)

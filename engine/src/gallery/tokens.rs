@@ -21,7 +21,7 @@ use crate::gallery::codec;
 use crate::gallery::persons::Nonce;
 use crate::gallery::records::{Family, Scan, Write};
 use crate::gallery::vault::{Plan, Vault};
-use crate::names::RandomId;
+use crate::names::{CollectionName, RandomId};
 use crate::once::Once;
 use crate::person::Timestamp;
 
@@ -41,11 +41,32 @@ pub(crate) enum Done {
     Kept { mark: [u8; 16] },
     /// Faces were deleted of a person who stayed; the receipt is at this place of the log or later.
     Reduced { mark: [u8; 16], faces: u32, from: u64 },
-    /// A person was erased, in each of these collections; the receipts are at this place or later. The
-    /// name is empty where the collection's own record could not be read.
-    Erased { collections: Vec<String>, from: u64 },
+    /// A person was erased in each of these; the receipts are at this place or later.
+    Erased { places: Vec<Where>, from: u64 },
     /// A collection was erased, with so many people and receipts; 0 receipts while it was not complete.
     Collection { persons: u64, receipts: u32, from: u64 },
+}
+
+/// Where somebody was erased.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Where {
+    /// A collection's name.
+    Named(String),
+    /// The id of a collection whose own record cannot be read, which alone knows its name.
+    Unnamed([u8; 16]),
+}
+
+impl Where {
+    pub fn named(name: &CollectionName) -> Self {
+        Self::Named(name.as_str().to_owned())
+    }
+
+    pub fn name(&self) -> Option<CollectionName> {
+        match self {
+            Self::Named(name) => CollectionName::parse(name).ok(),
+            Self::Unnamed(_) => None,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -83,9 +104,13 @@ impl Claim {
         crypto::keyed_digest(&self.secret, "likeness v1 token mark", &[&record.0])
     }
 
-    /// The nonce of the receipts of this write, the same whenever it is asked for again: it is kept nowhere,
-    /// and only the same call under the same token gives it. `place` tells the receipts of one call apart.
-    pub fn nonce(&self, place: &[u8]) -> Nonce {
+    /// The nonce of a receipt of this write, the same whenever it is asked for again: it is kept nowhere, and
+    /// only the same call under the same token gives it.
+    pub fn nonce(&self, place: &Where) -> Nonce {
+        let place = match place {
+            Where::Named(name) => name.as_bytes(),
+            Where::Unnamed(id) => &id[..],
+        };
         let parts = [&self.once.payload[..], place];
         Nonce(crypto::keyed_digest(
             &self.secret,

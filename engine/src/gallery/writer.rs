@@ -12,7 +12,7 @@ use crate::gallery::codec::{self, Digest, Header};
 use crate::gallery::collection::Collection;
 use crate::gallery::erasures::Issued;
 use crate::gallery::records::Family;
-use crate::gallery::tokens::{Claim, Done};
+use crate::gallery::tokens::{Claim, Done, Where};
 use crate::gallery::vault::{Asked, Found, NewRecord, Plan, Ticket, Vault};
 use crate::person::Person;
 
@@ -350,9 +350,9 @@ fn plan_change(
             let ticket = plan.begin_erasure(asked);
             vault.plan_erase(plan, Family::Persons, key, header.as_ref())?;
             if let Some(claim) = claim {
-                let collections = vec![collection.name.as_str().to_owned()];
+                let places = vec![Where::named(&collection.name)];
                 let from = vault.log.size();
-                vault.plan_done(plan, claim, Done::Erased { collections, from });
+                vault.plan_done(plan, claim, Done::Erased { places, from });
             }
             return Ok((None, Some(ticket)));
         }

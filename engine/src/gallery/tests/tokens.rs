@@ -150,7 +150,10 @@ fn an_erasure_again_has_the_same_receipt_and_nonce() {
             .expect("answered");
         assert!(replayed(&caller));
         assert_eq!((again.sequence, again.nonce), (reduced.sequence, reduced.nonce));
-        assert_eq!((again.bytes, ada.faces.len()), (reduced.bytes.clone(), 1));
+        assert_eq!(
+            (again.bytes, ada.expect("kept").faces.len()),
+            (reduced.bytes.clone(), 1)
+        );
         let again = gallery.delete(&one, &id("bob"), gone()).expect("answered");
         assert_eq!(
             (again.faces, again.receipt.bytes),
@@ -167,6 +170,39 @@ fn an_erasure_again_has_the_same_receipt_and_nonce() {
     let gallery = opened(&disk.restarted(|_| false), &ring);
     check(&gallery);
     assert_eq!(found(&gallery, &collection(&gallery, "one"), 4), ["bob"]);
+}
+
+#[test]
+fn an_erasure_everywhere_again_names_the_same_collections_and_reaches_nobody_new() {
+    let (disk, ring, gallery) = place();
+    create(&gallery, "two");
+    for text in ["one", "two"] {
+        enroll(&gallery, &collection(&gallery, text), "ada", &[1]).expect("enrolled");
+    }
+    let erase = |gallery: &Gallery, token: &str| {
+        let caller = under("EraseEverywhere", token, 1);
+        let erased = gallery
+            .erase_everywhere(&account(), &id("ada"), caller.clone())
+            .expect("erased");
+        let erased = erased.into_iter().map(|one| {
+            let receipt = one.erasure.receipt;
+            (one.collection, one.erasure.faces, receipt.bytes, receipt.nonce)
+        });
+        (erased.collect::<Vec<_>>(), replayed(&caller))
+    };
+    let (first, _) = erase(&gallery, TOKEN);
+    assert_eq!(first.len(), 2);
+    let nobody = "nobody-is-there-000";
+    assert_eq!(erase(&gallery, nobody), (vec![], false));
+    gallery
+        .delete_collection(&account(), &name("two"), REQUEST)
+        .expect("erased");
+    enroll(&gallery, &collection(&gallery, "one"), "ada", &[2]).expect("enrolled");
+    drop(gallery);
+    let gallery = opened(&disk.restarted(|_| false), &ring);
+    assert_eq!(erase(&gallery, TOKEN), (first, true));
+    assert_eq!(erase(&gallery, nobody), (vec![], true));
+    assert_eq!(found(&gallery, &collection(&gallery, "one"), 2), ["ada"]);
 }
 
 #[test]
@@ -339,7 +375,7 @@ fn what_is_kept_for_a_token_names_nobody_and_opens_with_the_token_only() {
 type Write = fn(&Gallery, &Caller) -> Result<()>;
 
 /// Every write.
-const WRITES: [(&str, Write); 7] = [
+const WRITES: [(&str, Write); 9] = [
     ("EnrollPerson", |g, caller| {
         enroll_under(g, &collection(g, "one"), "new", 9, caller.clone()).map(drop)
     }),
@@ -367,6 +403,23 @@ const WRITES: [(&str, Write); 7] = [
     ("DeletePerson", |g, caller| {
         g.delete(&collection(g, "one"), &id("ada"), caller.clone())
             .map(drop)
+    }),
+    ("EraseEverywhere", |g, caller| {
+        let erased = g.erase_everywhere(&account(), &id("ada"), caller.clone())?;
+        assert_eq!(erased.len(), 1);
+        Ok(())
+    }),
+    ("UpdateCollection", |g, caller| {
+        g.update_collection(
+            &collection(g, "one"),
+            |settings| {
+                Ok(crate::CollectionSettings {
+                    threshold: 0.75,
+                    ..settings
+                })
+            },
+            caller.clone(),
+        )
     }),
     ("CreateCollection", |g, caller| {
         g.create_collection(&account(), &name("two"), scheme(), settings(), caller.clone())
