@@ -4,6 +4,9 @@
 //! bytes -> Image -> Candidate -> five points -> AlignedFace -> Embedding
 //!        image     detect      landmarks      align          embed
 //! ```
+//!
+//! A photograph that lies on its side is turned on the way (`upright`), and a large one is looked at more
+//! than once (`scales`).
 
 mod align;
 mod detect;
@@ -13,7 +16,9 @@ mod image;
 mod landmarks;
 pub(crate) mod protect;
 mod resample;
+mod scales;
 pub(crate) mod stages;
+mod upright;
 
 use std::fs;
 use std::io::ErrorKind;
@@ -24,9 +29,10 @@ pub use face::{Bounds, Choose, Detection, Face};
 use self::align::Aligner;
 use self::detect::Detector;
 use self::embed::Embedder;
-use self::face::{CANDIDATE_SCORE_MIN, Candidate};
-use self::image::Image;
+use self::face::{CANDIDATE_SCORE_MIN, Candidate, acceptable};
+use self::image::{Image, Turn};
 use self::landmarks::Landmarks;
+use self::upright::Upright;
 use crate::call::{Call, Step};
 use crate::config::Limits;
 use crate::embedding::Embedding;
@@ -109,16 +115,15 @@ impl Pipeline {
     /// A [`Rejection`] of the photograph; no face at all is an empty list and no error.
     pub fn detect(&self, photo: &[u8], call: &mut Call) -> Result<Detection> {
         let image = call.step(Step::Decode, || Image::decode(photo, &self.limits))?;
-        let candidates = call.step(Step::Detect, || self.candidates(&image))?;
+        let upright = self.upright(image, call)?;
+        let candidates = self.search(&upright, Until::All, call)?;
         let faces = call.step(Step::Align, || {
-            candidates
-                .iter()
-                .map(|found| Ok(self.face(found, self.landmarks.five(&image, &found.bounds)?)))
-                .collect()
+            let face = |found| Ok(self.face(found, upright.five(self, found)?, upright.turn));
+            candidates.iter().map(face).collect()
         })?;
         Ok(Detection {
-            width: image.width() as u32,
-            height: image.height() as u32,
+            width: upright.image.width() as u32,
+            height: upright.image.height() as u32,
             faces,
         })
     }
@@ -129,17 +134,18 @@ impl Pipeline {
     /// A [`Rejection`] of the photograph or of its faces.
     pub fn embedding(&self, photo: &[u8], choose: Choose, call: &mut Call) -> Result<(Embedding, Face)> {
         let image = call.step(Step::Decode, || Image::decode(photo, &self.limits))?;
-        let found = call.step(Step::Detect, || {
-            let size = [image.width() as f32, image.height() as f32];
-            choose.among(&self.candidates(&image)?, size, &self.limits)
-        })?;
+        let upright = self.upright(image, call)?;
+        let candidates = self.search(&upright, Until::Acceptable, call)?;
+        let size = [upright.image.width() as f32, upright.image.height() as f32];
+        let found = choose.among(&candidates, size, &self.limits)?;
         let (points, aligned) = call.step(Step::Align, || {
-            let points = self.landmarks.five(&image, &found.bounds)?;
-            Ok((points, self.aligner.align(&image, &points)?))
+            let points = upright.five(self, &found)?;
+            Ok((points, self.aligner.align(&upright.image, &points)?))
         })?;
-        drop(image);
+        let turn = upright.turn;
+        drop(upright);
         let embedding = call.step(Step::Embed, || self.embedder.embed(aligned))?;
-        Ok((embedding, self.face(&found, points)))
+        Ok((embedding, self.face(&found, points, turn)))
     }
 
     /// Values of an embedding.
@@ -157,26 +163,56 @@ impl Pipeline {
         &self.scheme
     }
 
-    /// Every box worth mentioning, the surest first.
-    fn candidates(&self, image: &Image) -> Result<Vec<Candidate>> {
-        let score_min = CANDIDATE_SCORE_MIN.min(self.limits.face_score_min);
-        let candidates = self.detector.find(image, score_min)?;
-        let (found, faces_max) = (candidates.len(), self.limits.detected_faces_max);
+    /// Every box worth mentioning in the photograph as a whole, the surest first.
+    fn whole(&self, image: &Image) -> Result<Vec<Candidate>> {
+        self.detector.find(image, self.score_min())
+    }
+
+    /// Every box worth mentioning, from large faces to small, the surest first.
+    fn search(&self, upright: &Upright, until: Until, call: &mut Call) -> Result<Vec<Candidate>> {
+        let (image, limits) = (&upright.image, &self.limits);
+        let mut candidates = upright.candidates.clone();
+        for scale in scales::finer(image, self.detector.input(), limits) {
+            if until == Until::Acceptable && acceptable(&candidates, limits).next().is_some() {
+                break;
+            }
+            call.step(Step::Detect, || {
+                candidates.extend(scale.find(&self.detector, image, self.score_min())?);
+                Ok(())
+            })?;
+            candidates = scales::merged(candidates, limits.face_score_min);
+        }
+        let (found, faces_max) = (candidates.len(), limits.detected_faces_max);
         if found > faces_max {
             return Err(Rejection::TooManyFaces { found, faces_max }.into());
         }
         Ok(candidates)
     }
 
-    fn face(&self, found: &Candidate, points: [[f32; 2]; 5]) -> Face {
+    /// The score from which a box is worth mentioning.
+    fn score_min(&self) -> f32 {
+        CANDIDATE_SCORE_MIN.min(self.limits.face_score_min)
+    }
+
+    fn face(&self, found: &Candidate, points: [[f32; 2]; 5], turn: Option<Turn>) -> Face {
         let Candidate { bounds, score } = *found;
         Face {
             bounds,
             points,
             score,
             rejection: found.rejection(&self.limits),
+            rotated_degrees: turn.map_or(0, Turn::degrees),
         }
     }
+}
+
+/// How finely a photograph is searched.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// Down to the smallest faces that are accepted.
+    All,
+    /// Until there is an acceptable face: whoever is much smaller than that one is not meant.
+    Acceptable,
 }
 
 impl SchemeParts {

@@ -8,7 +8,7 @@ use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
 
-use super::{Image, check_size, orient};
+use super::{Image, check_size};
 use crate::config::Limits;
 use crate::error::{Rejection, Result};
 use crate::wipe::Wiped;
@@ -47,11 +47,7 @@ pub(super) fn decode(photo: &[u8], limits: &Limits) -> Result<Image> {
     decoder
         .decode_into(&mut rgb)
         .map_err(|error| refusal(photo, &error))?;
-    let image = Image::new(width, height, rgb.take());
-    Ok(orient::upright(
-        image,
-        orientation.unwrap_or(Orientation::NoTransforms),
-    ))
+    Ok(Image::new(width, height, rgb.take()).upright(orientation))
 }
 
 fn refusal(photo: &[u8], error: &DecodeErrors) -> Rejection {
