@@ -108,8 +108,7 @@ impl View {
             .map(|axis| input[axis] as f64 / photo[axis] as f64)
             .into_iter()
             .fold(f64::INFINITY, f64::min);
-        let sides = [0, 1]
-            .map(|axis| ((photo[axis] as f64 * scale).round() as usize).clamp(1, input[axis]));
+        let sides = [0, 1].map(|axis| ((photo[axis] as f64 * scale).round() as usize).clamp(1, input[axis]));
         Self {
             origin: [0.0; 2],
             step: [0, 1].map(|axis| photo[axis] as f64 / sides[axis] as f64),

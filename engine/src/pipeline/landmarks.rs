@@ -136,8 +136,7 @@ impl Landmarks {
 
 /// The five of 68 points.
 fn five(points: &[[f32; 2]]) -> [[f32; 2]; 5] {
-    let mean =
-        |of: &[usize], axis: usize| of.iter().map(|&i| points[i][axis]).sum::<f32>() / of.len() as f32;
+    let mean = |of: &[usize], axis: usize| of.iter().map(|&i| points[i][axis]).sum::<f32>() / of.len() as f32;
     FIVE_OF_68.map(|of| [mean(of, 0), mean(of, 1)])
 }
 
