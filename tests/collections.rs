@@ -34,6 +34,7 @@ async fn a_collection_has_the_settings_it_was_made_with() {
         bits: 256,
         threshold: Some(0.5),
         faces_per_person_max: 3,
+        ..Default::default()
     };
     let reply = client
         .collections
@@ -76,6 +77,7 @@ async fn threshold_and_faces_per_person_change_and_what_is_unset_stays() {
             name: "staff".to_owned(),
             threshold,
             faces_per_person_max,
+            ..Default::default()
         };
         let mut collections = client.collections.clone();
         async move { collections.update_collection(request).await }

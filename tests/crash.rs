@@ -112,13 +112,18 @@ async fn assert_as_acknowledged(client: &Client, people: &Fates, collections: &F
     let listed = client.people("staff").await;
     settle(people, &listed);
     let found = client.search_as(v1::SearchPersonsRequest {
-        collection: "staff".to_owned(),
+        collections: vec!["staff".to_owned()],
         photograph: Some(photograph(photo)),
         top_k: 100,
         ..Default::default()
     });
     let found = found.await.expect("searched");
-    let mut named: Vec<_> = found.matches.into_iter().map(|m| m.person_id).collect();
+    let mut named: Vec<_> = found
+        .results
+        .into_iter()
+        .flat_map(|r| r.matches)
+        .map(|m| m.person_id)
+        .collect();
     named.sort();
     assert_eq!(named, listed, "who is listed is found, and nobody else");
     let collection = client.collection("staff").await.expect("kept");

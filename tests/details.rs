@@ -3,7 +3,7 @@
 use likeness_proto::v1;
 use tonic::{Code, Response, Status};
 
-use crate::support::client::{photograph, photographs};
+use crate::support::client::{photograph, photographs, similarity};
 use crate::support::pictures::{astronaut_small, sample};
 use crate::support::{Client, Refused, Server, refusal};
 
@@ -49,6 +49,7 @@ async fn every_reply_carries_request_id_scheme_and_step_timings() {
         name: name.clone(),
         threshold: Some(0.5),
         faces_per_person_max: None,
+        ..Default::default()
     };
     assert_call(collections.update_collection(request).await, |r| &r.call, &stored);
     let request = v1::GetCollectionRequest { name: name.clone() };
@@ -94,17 +95,20 @@ async fn every_reply_carries_request_id_scheme_and_step_timings() {
         person_id: person_id.clone(),
         name: Some("Eileen".to_owned()),
         tags: None,
+        ..Default::default()
     };
     assert_call(persons.update_person(request).await, |r| &r.call, &stored);
     let request = v1::DeleteFacesRequest {
         collection: collection.clone(),
         person_id: person_id.clone(),
         face_ids: vec![face_id],
+        ..Default::default()
     };
     assert_call(persons.delete_faces(request).await, |r| &r.call, &stored);
 
     let request = v1::DetectFacesRequest {
         photograph: Some(photograph(&photo)),
+        ..Default::default()
     };
     let reply = matching.detect_faces(request).await;
     assert_call(reply, |r| &r.call, &["queue", "decode", "detect", "align"]);
@@ -124,7 +128,7 @@ async fn every_reply_carries_request_id_scheme_and_step_timings() {
     let matched = ["queue", "decode", "detect", "align", "embed", "protect", "match"];
     assert_call(matching.verify_person(request).await, |r| &r.call, &matched);
     let request = v1::SearchPersonsRequest {
-        collection: collection.clone(),
+        collections: vec![collection.clone()],
         photograph: Some(photograph(&photo)),
         ..Default::default()
     };
@@ -133,9 +137,13 @@ async fn every_reply_carries_request_id_scheme_and_step_timings() {
     let request = v1::DeletePersonRequest {
         collection,
         person_id,
+        ..Default::default()
     };
     assert_call(persons.delete_person(request).await, |r| &r.call, &stored);
-    let request = v1::DeleteCollectionRequest { name };
+    let request = v1::DeleteCollectionRequest {
+        name,
+        ..Default::default()
+    };
     assert_call(collections.delete_collection(request).await, |r| &r.call, &stored);
 }
 
@@ -224,18 +232,21 @@ async fn numbers_have_their_ranges() {
     let photo = astronaut_small();
     let search = |top_k, threshold| {
         client.search_as(v1::SearchPersonsRequest {
-            collection: "staff".to_owned(),
+            collections: vec!["staff".to_owned()],
             photograph: Some(photograph(&photo)),
             top_k,
             threshold,
             ..Default::default()
         })
     };
-    search(100, Some(1.0)).await.expect("allowed");
-    search(1, Some(0.0)).await.expect("allowed");
+    search(100, Some(similarity(1.0))).await.expect("allowed");
+    search(1, Some(similarity(0.0))).await.expect("allowed");
     assert_eq!(refusal::fields(search(101, None).await), ["top_k"]);
     for threshold in [f32::NAN, f32::INFINITY, -0.01, 1.01] {
-        assert_eq!(refusal::fields(search(5, Some(threshold)).await), ["threshold"]);
+        assert_eq!(
+            refusal::fields(search(5, Some(similarity(threshold))).await),
+            ["threshold"]
+        );
     }
 
     let create = |bits, threshold, faces_per_person_max| {
@@ -244,6 +255,7 @@ async fn numbers_have_their_ranges() {
             bits,
             threshold,
             faces_per_person_max,
+            ..Default::default()
         };
         let mut collections = client.collections.clone();
         async move { collections.create_collection(request).await }
@@ -277,7 +289,7 @@ async fn numbers_have_their_ranges() {
     assert_eq!(refusal::fields(refused), ["page_size"]);
 
     let request = v1::SearchPersonsRequest {
-        collection: "staff".to_owned(),
+        collections: vec!["staff".to_owned()],
         photograph: Some(photograph(&photo)),
         face_choice: 7,
         ..Default::default()

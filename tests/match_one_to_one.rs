@@ -3,7 +3,7 @@
 use likeness_proto::v1;
 use tonic::Code;
 
-use crate::support::client::photograph;
+use crate::support::client::{photograph, similarity};
 use crate::support::pictures::{astronaut_small, montage, png, sample, scaled};
 use crate::support::{Refused, Server, refusal};
 
@@ -51,7 +51,7 @@ async fn verification_tells_the_person_from_others_and_the_best_face_counts() {
         collection: "staff".to_owned(),
         person_id: "one-face".to_owned(),
         photograph: Some(photograph(&probe)),
-        threshold: Some(0.99),
+        threshold: Some(similarity(0.99)),
         ..Default::default()
     };
     let strict = client
@@ -95,7 +95,8 @@ async fn two_photographs_are_compared_and_nothing_is_kept() {
         first: Some(photograph(&obama)),
         second: Some(photograph(&group)),
         face_choice: v1::FaceChoice::Largest.into(),
-        threshold: Some(0.9),
+        threshold: Some(similarity(0.9)),
+        ..Default::default()
     };
     let reply = client
         .matching

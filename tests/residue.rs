@@ -132,6 +132,7 @@ async fn live(server: &Child, photo: &[u8]) {
         person_id: PERSON_ID.to_owned(),
         name: Some("Bob Yttrium".to_owned()),
         tags: None,
+        ..Default::default()
     };
     client
         .persons

@@ -3,13 +3,13 @@
 use likeness_proto::v1;
 use tonic::Code;
 
-use crate::support::client::photograph;
+use crate::support::client::{photograph, similarity};
 use crate::support::pictures::{astronaut_small, montage, png, sample, scaled};
 use crate::support::{Client, Refused, Server, refusal};
 
 fn request(photo: &[u8]) -> v1::SearchPersonsRequest {
     v1::SearchPersonsRequest {
-        collection: "staff".to_owned(),
+        collections: vec!["staff".to_owned()],
         photograph: Some(photograph(photo)),
         ..Default::default()
     }
@@ -52,7 +52,7 @@ async fn a_person_is_found_by_photographs_not_enrolled_and_confused_with_nobody(
         .search("staff", &sample("biden.jpg"))
         .await
         .expect("searched");
-    assert!(stranger.matches.is_empty());
+    assert!(stranger.results[0].matches.is_empty());
     assert_eq!(stranger.faces_searched, 2);
 }
 
@@ -64,13 +64,13 @@ async fn matches_come_best_first_above_the_threshold_and_as_many_as_asked_for() 
     let probe = sample("obama2.jpg");
     // The collection's own threshold.
     let usual = client.search("staff", &probe).await.expect("searched");
-    assert_eq!(usual.threshold, 0.411);
-    assert_eq!(usual.matches.len(), 1);
-    let best = usual.matches[0].similarity;
+    assert_eq!(usual.results[0].threshold, 0.411);
+    assert_eq!(usual.results[0].matches.len(), 1);
+    let best = usual.results[0].matches[0].similarity;
     assert!(best > 0.6 && best < 0.9, "{best}");
 
     let asked = v1::SearchPersonsRequest {
-        threshold: Some(1.0),
+        threshold: Some(similarity(1.0)),
         ..request(&probe)
     };
     assert!(
@@ -78,6 +78,8 @@ async fn matches_come_best_first_above_the_threshold_and_as_many_as_asked_for() 
             .search_as(asked)
             .await
             .expect("searched")
+            .results
+            .remove(0)
             .matches
             .is_empty()
     );
@@ -93,11 +95,17 @@ async fn matches_come_best_first_above_the_threshold_and_as_many_as_asked_for() 
         .await
         .expect("enrolled");
     let asked = v1::SearchPersonsRequest {
-        threshold: Some(0.0),
+        threshold: Some(similarity(0.0)),
         top_k: 100,
         ..request(&probe)
     };
-    let all = client.search_as(asked.clone()).await.expect("searched").matches;
+    let all = client
+        .search_as(asked.clone())
+        .await
+        .expect("searched")
+        .results
+        .remove(0)
+        .matches;
     assert!(all.len() >= 3);
     assert!(all.is_sorted_by(|a, b| a.similarity >= b.similarity));
     let mut named: Vec<_> = all.iter().map(|found| &found.person_id).collect();
@@ -105,7 +113,13 @@ async fn matches_come_best_first_above_the_threshold_and_as_many_as_asked_for() 
     named.dedup();
     assert_eq!(named.len(), all.len(), "a person counts once, with the best face");
     let first = v1::SearchPersonsRequest { top_k: 1, ..asked };
-    let first = client.search_as(first).await.expect("searched").matches;
+    let first = client
+        .search_as(first)
+        .await
+        .expect("searched")
+        .results
+        .remove(0)
+        .matches;
     assert!(first[..] == all[..1]);
 }
 
@@ -129,7 +143,7 @@ async fn an_enrolled_photograph_finds_itself_with_every_template_size() {
         assert_eq!(client.found(&name, &probe).await, ["barack"], "{bits} bits");
         assert_eq!(client.found(&name, &biden).await, [""; 0], "{bits} bits");
         let reply = client.search(&name, &obama).await.expect("searched");
-        assert!(reply.matches[0].similarity > 0.9, "{bits} bits");
+        assert!(reply.results[0].matches[0].similarity > 0.9, "{bits} bits");
         schemes.push(reply.call.expect("a call").scheme);
     }
     schemes.sort();
@@ -153,8 +167,13 @@ async fn with_several_faces_a_search_asks_which() {
         ..request(&group)
     };
     let reply = client.search_as(asked).await.expect("searched");
-    assert_eq!(reply.matches[0].person_id, "barack");
-    let face = reply.face.expect("a face").r#box.expect("a box");
+    assert_eq!(reply.results[0].matches[0].person_id, "barack");
+    let face = reply.results[0]
+        .face
+        .as_ref()
+        .expect("a face")
+        .r#box
+        .expect("a box");
     assert!(
         face.left < 230.0,
         "the face that was searched for is at {}",
@@ -181,8 +200,8 @@ async fn a_match_carries_name_and_tags() {
         .search("staff", &sample("astronaut.png"))
         .await
         .expect("searched");
-    assert_eq!(found.matches[0].name, "Eileen Collins");
-    assert_eq!(found.matches[0].tags, ["crew"]);
+    assert_eq!(found.results[0].matches[0].name, "Eileen Collins");
+    assert_eq!(found.results[0].matches[0].tags, ["crew"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,7 +211,7 @@ async fn an_empty_collection_finds_nobody_and_an_unknown_one_is_refused() {
     client.create("staff").await;
     let small = astronaut_small();
     let reply = client.search("staff", &small).await.expect("searched");
-    assert_eq!((reply.matches.len(), reply.faces_searched), (0, 0));
+    assert_eq!((reply.results[0].matches.len(), reply.faces_searched), (0, 0));
     let unknown = client.search("visitors", &small).await;
     assert_eq!(
         refusal::of(unknown),

@@ -13,6 +13,7 @@ async fn update(client: &Client, name: Option<&str>, tags: Option<&[&str]>) -> v
         tags: tags.map(|tags| v1::TagList {
             tags: tags.iter().map(|&tag| tag.to_owned()).collect(),
         }),
+        ..Default::default()
     };
     let reply = client.persons.clone().update_person(request).await;
     reply.expect("changed").into_inner().person.expect("a person")

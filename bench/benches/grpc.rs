@@ -240,14 +240,14 @@ impl Calls for Remote {
 
     fn search(&self) {
         let request = SearchPersonsRequest {
-            collection: COLLECTION.to_owned(),
+            collections: vec![COLLECTION.to_owned()],
             photograph: Some(self.photograph()),
             top_k: TOP_K as u32,
             ..Default::default()
         };
         let mut client = self.matching.clone();
         let reply = self.runtime.block_on(client.search_persons(request));
-        assert_eq!(reply.expect(FINE).into_inner().matches.len(), TOP_K);
+        assert_eq!(reply.expect(FINE).into_inner().results[0].matches.len(), TOP_K);
     }
 
     fn verify(&self) {
@@ -266,6 +266,7 @@ impl Calls for Remote {
         let request = DeletePersonRequest {
             collection: COLLECTION.to_owned(),
             person_id: id.to_owned(),
+            ..Default::default()
         };
         let mut client = self.persons.clone();
         let reply = self.runtime.block_on(client.delete_person(request));

@@ -27,7 +27,7 @@ MESSAGE_BYTES_MAX = 64 << 20
 
 
 class Likeness:
-    """`likeness.call("SearchPersons", collection=..., photograph=...)` for every unary call of the API."""
+    """`likeness.call("SearchPersons", collections=[...], photograph=...)` for every unary call of the API."""
 
     def __init__(self, channel):
         self.channel = channel
@@ -106,10 +106,10 @@ def tour(likeness, photographs):
 
         probe = photograph("obama2.jpg")
         began = time.monotonic()
-        found = likeness.call("SearchPersons", collection=collection, photograph=probe)
+        found = likeness.call("SearchPersons", collections=[collection], photograph=probe)
         took_ms = (time.monotonic() - began) * 1e3
-        print(f"found    {[(m.person_id, round(m.similarity, 3)) for m in found.matches]} in {took_ms:.1f} ms")
-        check([m.person_id for m in found.matches] == ["barack"], "the search must find barack and nobody else")
+        print(f"found    {[(m.person_id, round(m.similarity, 3)) for m in found.results[0].matches]} in {took_ms:.1f} ms")
+        check([m.person_id for m in found.results[0].matches] == ["barack"], "the search must find barack and nobody else")
         steps = [step.step for step in found.call.steps]
         check("embed" in steps and "match" in steps, f"the reply tells its steps, not {steps}")
 
@@ -133,8 +133,8 @@ def tour(likeness, photographs):
 
         erased = likeness.call("DeletePerson", collection=collection, person_id="barack")
         print(f"erased   barack: {erased.faces_erased} face(s)")
-        found = likeness.call("SearchPersons", collection=collection, photograph=probe)
-        check(not found.matches, "nobody finds an erased person")
+        found = likeness.call("SearchPersons", collections=[collection], photograph=probe)
+        check(not found.results[0].matches, "nobody finds an erased person")
         person = {"collection": collection, "person_id": "barack"}
         refused(likeness, grpc.StatusCode.NOT_FOUND, "PERSON_NOT_FOUND", "GetPerson", **person)
     finally:

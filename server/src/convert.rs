@@ -21,6 +21,14 @@ pub fn names(collection: &str, person_id: &str) -> Result<(CollectionName, Perso
     Ok((CollectionName::parse(collection)?, PersonId::parse(person_id)?))
 }
 
+/// The collection of a call that works on one.
+pub fn one_collection(names: &[String]) -> Result<CollectionName> {
+    match names {
+        [name] => CollectionName::parse(name),
+        several => Err(RequestError::invalid("collections", "one", several.len().to_string()).into()),
+    }
+}
+
 /// The engine names a value by what it is; a client wants the field of its own request.
 pub fn in_field<T>(field: &'static str, parsed: Result<T>) -> Result<T> {
     parsed.map_err(|error| match error {
@@ -36,7 +44,7 @@ pub fn face_choice(choice: i32) -> Result<Choose> {
     match v1::FaceChoice::try_from(choice) {
         Ok(v1::FaceChoice::Only) => Ok(Choose::Only),
         Ok(v1::FaceChoice::Largest) => Ok(Choose::Largest),
-        Err(_) => {
+        Ok(v1::FaceChoice::All) | Err(_) => {
             Err(RequestError::invalid("face_choice", "0 (only) or 1 (largest)", choice.to_string()).into())
         }
     }
@@ -48,6 +56,15 @@ pub fn bits(bits: u32) -> Result<Option<Bits>> {
         Ok(None)
     } else {
         Bits::parse(bits).map(Some)
+    }
+}
+
+/// What a call's threshold comes to as a similarity; unset is `None`.
+pub fn limit(threshold: Option<v1::Threshold>) -> Result<Option<f32>> {
+    match threshold.and_then(|t| t.limit) {
+        None => Ok(None),
+        Some(v1::threshold::Limit::Similarity(similarity)) => self::threshold(Some(similarity)),
+        Some(_) => Err(RequestError::invalid("threshold", "a similarity", "another limit").into()),
     }
 }
 
@@ -159,6 +176,7 @@ pub fn collection(info: CollectionInfo) -> v1::Collection {
         persons: info.persons as u64,
         faces: info.faces as u64,
         damaged_persons: info.damaged as u64,
+        quality_level: 0,
     }
 }
 
@@ -176,6 +194,7 @@ pub fn person(person: Person) -> v1::Person {
         enrolled: time(person.enrolled),
         updated: time(person.updated),
         faces: person.faces.iter().map(stored_face).collect(),
+        expires: None,
     }
 }
 
@@ -218,6 +237,8 @@ pub fn matched(found: Match) -> v1::Match {
         name: found.person.profile.name,
         similarity: found.similarity,
         tags: found.person.profile.tags,
+        collection: String::new(),
+        estimate: None,
     }
 }
 
@@ -243,6 +264,8 @@ pub fn face(face: likeness_engine::Face) -> v1::Face {
             .map(|[x, y]| v1::Point { x: *x, y: *y })
             .collect(),
         rejection: face.rejection.as_ref().map(rejection),
+        quality: None,
+        rotated_degrees: 0,
     }
 }
 

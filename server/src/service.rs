@@ -1,8 +1,11 @@
 //! The RPCs: each checks its request, passes a gate to the engine, and answers.
 
 mod collections;
+mod duplicates;
 mod erasure;
+mod import;
 mod keys;
+mod lifecycle;
 mod matching;
 mod persons;
 
@@ -143,6 +146,11 @@ answers!(
     GetErasureStatusResponse,
     DestroyKeyGroupResponse,
     PrepareResidueAuditResponse,
+    CopyPersonResponse,
+    RenamePersonResponse,
+    ExportPersonResponse,
+    ListConsentsResponse,
+    WithdrawConsentResponse,
 );
 
 impl Answer for v1::RotateWrappingKeyResponse {
@@ -238,6 +246,7 @@ impl Ongoing {
             request_id: self.request_id.clone(),
             scheme,
             steps: steps.collect(),
+            replayed: false,
         }
     }
 }

@@ -20,6 +20,13 @@ pub struct Client {
     pub matching: MatchingServiceClient<Channel>,
 }
 
+/// A threshold stated as a similarity.
+pub fn similarity(similarity: f32) -> v1::Threshold {
+    v1::Threshold {
+        limit: Some(v1::threshold::Limit::Similarity(similarity)),
+    }
+}
+
 pub fn photograph(data: &[u8]) -> v1::Photograph {
     v1::Photograph { data: data.to_vec() }
 }
@@ -161,6 +168,7 @@ impl Client {
             collection: collection.to_owned(),
             person_id: person_id.to_owned(),
             face_ids: face_ids.iter().map(|&id| id.to_owned()).collect(),
+            ..Default::default()
         };
         let reply = self.persons.clone().delete_faces(request).await?;
         Ok(reply.into_inner().person.expect("a person"))
@@ -171,6 +179,7 @@ impl Client {
         let request = v1::DeletePersonRequest {
             collection: collection.to_owned(),
             person_id: person_id.to_owned(),
+            ..Default::default()
         };
         let reply = self.persons.clone().delete_person(request).await?;
         Ok(reply.into_inner().faces_erased)
@@ -180,6 +189,7 @@ impl Client {
     pub async fn delete_collection(&self, name: &str) -> Result<u64, Status> {
         let request = v1::DeleteCollectionRequest {
             name: name.to_owned(),
+            ..Default::default()
         };
         let reply = self.collections.clone().delete_collection(request).await?;
         Ok(reply.into_inner().persons_erased)
@@ -188,6 +198,7 @@ impl Client {
     pub async fn detect(&self, photo: &[u8]) -> Result<v1::DetectFacesResponse, Status> {
         let request = v1::DetectFacesRequest {
             photograph: Some(photograph(photo)),
+            ..Default::default()
         };
         Ok(self.matching.clone().detect_faces(request).await?.into_inner())
     }
@@ -218,7 +229,7 @@ impl Client {
 
     pub async fn search(&self, collection: &str, photo: &[u8]) -> Result<v1::SearchPersonsResponse, Status> {
         let request = v1::SearchPersonsRequest {
-            collection: collection.to_owned(),
+            collections: vec![collection.to_owned()],
             photograph: Some(photograph(photo)),
             ..Default::default()
         };
@@ -235,6 +246,11 @@ impl Client {
     /// Whom a search finds, best first.
     pub async fn found(&self, collection: &str, photo: &[u8]) -> Vec<String> {
         let reply = self.search(collection, photo).await.expect("searched");
-        reply.matches.into_iter().map(|found| found.person_id).collect()
+        reply
+            .results
+            .into_iter()
+            .flat_map(|r| r.matches)
+            .map(|found| found.person_id)
+            .collect()
     }
 }

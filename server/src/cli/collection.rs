@@ -88,6 +88,7 @@ impl CollectionCommand {
                     bits,
                     threshold,
                     faces_per_person_max: faces_per_person,
+                    ..Default::default()
                 };
                 let reply = client.create_collection(request).await?.into_inner();
                 (reply.call, reply.collection)
@@ -108,6 +109,7 @@ impl CollectionCommand {
                     name,
                     threshold,
                     faces_per_person_max: faces_per_person,
+                    ..Default::default()
                 };
                 let reply = client.update_collection(request).await?.into_inner();
                 (reply.call, reply.collection)
@@ -139,7 +141,10 @@ async fn list(mut client: CollectionServiceClient<Channel>) -> Result<Outcome, F
 }
 
 async fn delete(mut client: CollectionServiceClient<Channel>, name: String) -> Result<Outcome, Failure> {
-    let request = v1::DeleteCollectionRequest { name: name.clone() };
+    let request = v1::DeleteCollectionRequest {
+        name: name.clone(),
+        ..Default::default()
+    };
     let reply = client.delete_collection(request).await?.into_inner();
     let json = json!({ "call": call_json(reply.call.as_ref()), "persons_erased": reply.persons_erased });
     let people = counted(reply.persons_erased, "person", "people");

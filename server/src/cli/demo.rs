@@ -180,6 +180,7 @@ impl Tour {
         let request = v1::DeletePersonRequest {
             collection: COLLECTION.to_owned(),
             person_id: barack.0.to_owned(),
+            ..Default::default()
         };
         let erased = self.persons.delete_person(request).await?.into_inner();
         let receipt = erased.receipt.unwrap_or_default();
@@ -274,18 +275,23 @@ impl Tour {
 
     async fn search(&mut self, photo: &str) -> Result<(Vec<String>, String, Instant), Failure> {
         let request = v1::SearchPersonsRequest {
-            collection: COLLECTION.to_owned(),
+            collections: vec![COLLECTION.to_owned()],
             photograph: Some(photograph(&self.photographs.join(photo))?),
             ..Default::default()
         };
         let began = Instant::now();
         let reply = self.matching.search_persons(request).await?.into_inner();
-        let text = match reply.matches.first() {
+        let text = match reply.results.first().and_then(|r| r.matches.first()) {
             Some(best) => format!("{} (similarity {:.3})", best.name, best.similarity),
             None => format!("nobody of the {} faces", reply.faces_searched),
         };
         Ok((
-            reply.matches.into_iter().map(|m| m.person_id).collect(),
+            reply
+                .results
+                .into_iter()
+                .flat_map(|r| r.matches)
+                .map(|m| m.person_id)
+                .collect(),
             text,
             began,
         ))

@@ -38,40 +38,42 @@ impl SearchCommand {
     /// Carries the command out.
     pub async fn run(self, connection: &Connection) -> Result<Outcome, Failure> {
         let request = v1::SearchPersonsRequest {
-            collection: self.collection,
+            collections: vec![self.collection],
             photograph: Some(photograph(&self.photograph)?),
             face_choice: self.face.wire(),
             top_k: self.top,
-            threshold: self.threshold,
+            threshold: self.threshold.map(similarity),
+            ..Default::default()
         };
         let mut client = MatchingServiceClient::new(connection.open().await?);
-        let reply = client.search_persons(request).await?.into_inner();
+        let mut reply = client.search_persons(request).await?.into_inner();
+        let result = reply.results.pop().unwrap_or_default();
         let mut text = String::new();
-        for found in &reply.matches {
+        for found in &result.matches {
             let line = format!("{:.3}  {}  {}", found.similarity, found.person_id, found.name);
             let _ = writeln!(text, "{}", line.trim_end());
         }
-        if reply.matches.is_empty() {
+        if result.matches.is_empty() {
             let _ = writeln!(
                 text,
                 "nobody at or above {:.3} among {}",
-                reply.threshold,
+                result.threshold,
                 counted(reply.faces_searched, "face", "faces")
             );
         }
         let json = json!({
             "call": call_json(reply.call.as_ref()),
-            "matches": reply.matches.iter().map(|m| json!({
+            "matches": result.matches.iter().map(|m| json!({
                 "person_id": m.person_id, "name": m.name, "tags": m.tags, "similarity": m.similarity,
             })).collect::<Vec<_>>(),
-            "threshold": reply.threshold,
+            "threshold": result.threshold,
             "faces_searched": reply.faces_searched,
-            "face": face_json(reply.face.as_ref()),
+            "face": face_json(result.face.as_ref()),
         });
         Ok(Outcome {
             json,
             text,
-            holds: !reply.matches.is_empty(),
+            holds: !result.matches.is_empty(),
         })
     }
 }
@@ -105,7 +107,8 @@ impl VerifyCommand {
             person_id: self.person_id,
             photograph: Some(photograph(&self.photograph)?),
             face_choice: self.face.wire(),
-            threshold: self.threshold,
+            threshold: self.threshold.map(similarity),
+            ..Default::default()
         };
         let mut client = MatchingServiceClient::new(connection.open().await?);
         let reply = client.verify_person(request).await?.into_inner();
@@ -147,7 +150,8 @@ impl CompareCommand {
             first: Some(photograph(&self.first)?),
             second: Some(photograph(&self.second)?),
             face_choice: self.face.wire(),
-            threshold: self.threshold,
+            threshold: self.threshold.map(similarity),
+            ..Default::default()
         };
         let mut client = MatchingServiceClient::new(connection.open().await?);
         let reply = client.compare_faces(request).await?.into_inner();
@@ -164,6 +168,12 @@ impl CompareCommand {
             text: verdict(reply.same_person, reply.similarity, reply.threshold),
             holds: reply.same_person,
         })
+    }
+}
+
+fn similarity(similarity: f32) -> v1::Threshold {
+    v1::Threshold {
+        limit: Some(v1::threshold::Limit::Similarity(similarity)),
     }
 }
 
@@ -189,6 +199,7 @@ impl DetectCommand {
     pub async fn run(self, connection: &Connection) -> Result<Outcome, Failure> {
         let request = v1::DetectFacesRequest {
             photograph: Some(photograph(&self.photograph)?),
+            ..Default::default()
         };
         let mut client = MatchingServiceClient::new(connection.open().await?);
         let reply = client.detect_faces(request).await?.into_inner();

@@ -78,6 +78,7 @@ impl EnrollCommand {
                 of_age_or_parental: true,
             }),
             all_or_nothing: self.photographs.all_or_nothing,
+            ..Default::default()
         };
         let mut client = PersonServiceClient::new(connection.open().await?);
         let reply = client.enroll_person(request).await?.into_inner();
@@ -206,6 +207,7 @@ impl PersonCommand {
                     person_id,
                     name,
                     tags,
+                    ..Default::default()
                 };
                 let reply = client.update_person(request).await?.into_inner();
                 (reply.call, reply.person)
@@ -221,6 +223,7 @@ impl PersonCommand {
                     photographs: photographs.read()?,
                     face_choice: photographs.face.wire(),
                     all_or_nothing: photographs.all_or_nothing,
+                    ..Default::default()
                 };
                 let reply = client.add_faces(request).await?.into_inner();
                 return Ok(enrolled(
@@ -239,6 +242,7 @@ impl PersonCommand {
                     collection,
                     person_id,
                     face_ids,
+                    ..Default::default()
                 };
                 let reply = client.delete_faces(request).await?.into_inner();
                 (reply.call, reply.person)
@@ -274,6 +278,7 @@ impl DeleteCommand {
         let request = v1::DeletePersonRequest {
             collection: self.collection,
             person_id: self.person_id,
+            ..Default::default()
         };
         let reply = client.delete_person(request).await?.into_inner();
         let receipt = reply.receipt.unwrap_or_default();
@@ -306,6 +311,7 @@ async fn erase_everywhere(
 ) -> Result<Outcome, Failure> {
     let request = v1::EraseEverywhereRequest {
         person_id: person_id.clone(),
+        ..Default::default()
     };
     let reply = client.erase_everywhere(request).await?.into_inner();
     let mut text = String::new();

@@ -1,14 +1,16 @@
 //! Detecting, comparing, verifying and searching: nothing here is kept.
 
-use likeness_engine::{CollectionName, Error, Step};
+use likeness_engine::{Error, Step};
 use likeness_proto::v1::matching_service_server::MatchingService;
 use likeness_proto::v1::{
-    CompareFacesRequest, CompareFacesResponse, DetectFacesRequest, DetectFacesResponse, SearchPersonsRequest,
-    SearchPersonsResponse, VerifyPersonRequest, VerifyPersonResponse,
+    CompareFacesRequest, CompareFacesResponse, DetectFacesRequest, DetectFacesResponse, FaceMatches,
+    FindDuplicatesRequest, FindDuplicatesResponse, SearchPersonsRequest, SearchPersonsResponse,
+    VerifyPersonRequest, VerifyPersonResponse,
 };
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{Ongoing, Service};
+use super::{Ongoing, Service, duplicates};
 use crate::convert;
 use crate::status::Refusal;
 
@@ -49,6 +51,15 @@ impl MatchingService for Service {
         let answer = search(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
+
+    type FindDuplicatesStream = ReceiverStream<Result<FindDuplicatesResponse, Status>>;
+
+    async fn find_duplicates(
+        &self,
+        request: Request<FindDuplicatesRequest>,
+    ) -> Result<Response<Self::FindDuplicatesStream>, Status> {
+        duplicates::find_duplicates(self, request).await
+    }
 }
 
 async fn detect(call: &mut Ongoing, request: DetectFacesRequest) -> Result<DetectFacesResponse, Refusal> {
@@ -68,7 +79,7 @@ async fn compare(call: &mut Ongoing, request: CompareFacesRequest) -> Result<Com
     let first = convert::photograph("first", request.first)?;
     let second = convert::photograph("second", request.second)?;
     let choose = convert::face_choice(request.face_choice)?;
-    let threshold = convert::threshold(request.threshold)?;
+    let threshold = convert::limit(request.threshold)?;
     call.compute(move |work, call| {
         let threshold = threshold.unwrap_or(work.engine.calibration().far_1e4);
         let compared = work.engine.compare(&first, &second, choose, call);
@@ -87,6 +98,7 @@ async fn compare(call: &mut Ongoing, request: CompareFacesRequest) -> Result<Com
             same_person: similarity >= threshold,
             first: Some(convert::face(first)),
             second: Some(convert::face(second)),
+            estimate: None,
         })
     })
     .await
@@ -96,7 +108,7 @@ async fn verify(call: &mut Ongoing, request: VerifyPersonRequest) -> Result<Veri
     let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
     let photo = convert::photograph("photograph", request.photograph)?;
     let choose = convert::face_choice(request.face_choice)?;
-    let threshold = convert::threshold(request.threshold)?;
+    let threshold = convert::limit(request.threshold)?;
     let (collection, reply) = call
         .compute(move |work, call| {
             let collection = work.collection(&collection)?;
@@ -109,6 +121,7 @@ async fn verify(call: &mut Ongoing, request: VerifyPersonRequest) -> Result<Veri
                 threshold,
                 same_person: found.similarity >= threshold,
                 face: Some(convert::face(face)),
+                estimate: None,
             };
             Ok((collection, reply))
         })
@@ -118,22 +131,26 @@ async fn verify(call: &mut Ongoing, request: VerifyPersonRequest) -> Result<Veri
 }
 
 async fn search(call: &mut Ongoing, request: SearchPersonsRequest) -> Result<SearchPersonsResponse, Refusal> {
-    let collection = CollectionName::parse(&request.collection)?;
+    let collection = convert::one_collection(&request.collections)?;
     let photo = convert::photograph("photograph", request.photograph)?;
     let choose = convert::face_choice(request.face_choice)?;
     let top_k = convert::top_k(request.top_k)?;
-    let threshold = convert::threshold(request.threshold)?;
+    let threshold = convert::limit(request.threshold)?;
     let (collection, reply) = call
         .compute(move |work, call| {
             let collection = work.collection(&collection)?;
             let threshold = threshold.unwrap_or(collection.threshold());
             let (query, face) = work.engine.query(&collection, &photo, choose, call)?;
             let found = work.engine.search(&collection, &query, top_k, threshold, call)?;
-            let reply = SearchPersonsResponse {
-                call: None,
+            let result = FaceMatches {
+                face: Some(convert::face(face)),
                 matches: found.into_iter().map(convert::matched).collect(),
                 threshold,
-                face: Some(convert::face(face)),
+            };
+            let reply = SearchPersonsResponse {
+                call: None,
+                results: vec![result],
+                rejected: Vec::new(),
                 faces_searched: collection.faces() as u64,
             };
             Ok((collection, reply))

@@ -5,14 +5,18 @@ use likeness_engine::{
 };
 use likeness_proto::v1::person_service_server::PersonService;
 use likeness_proto::v1::{
-    self, AddFacesRequest, AddFacesResponse, DeleteFacesRequest, DeleteFacesResponse, DeletePersonRequest,
-    DeletePersonResponse, EnrollPersonRequest, EnrollPersonResponse, EraseEverywhereRequest,
-    EraseEverywhereResponse, GetPersonRequest, GetPersonResponse, ListPersonsRequest, ListPersonsResponse,
-    PhotographOutcome, UpdatePersonRequest, UpdatePersonResponse,
+    self, AddFacesRequest, AddFacesResponse, CopyPersonRequest, CopyPersonResponse, DeleteFacesRequest,
+    DeleteFacesResponse, DeletePersonRequest, DeletePersonResponse, DeletePersonsRequest,
+    DeletePersonsResponse, EnrollPersonRequest, EnrollPersonResponse, EraseEverywhereRequest,
+    EraseEverywhereResponse, ExportPersonRequest, ExportPersonResponse, GetPersonRequest, GetPersonResponse,
+    ImportPersonsRequest, ImportPersonsResponse, ListConsentsRequest, ListConsentsResponse,
+    ListPersonsRequest, ListPersonsResponse, PhotographOutcome, RenamePersonRequest, RenamePersonResponse,
+    UpdatePersonRequest, UpdatePersonResponse, WithdrawConsentRequest, WithdrawConsentResponse,
 };
-use tonic::{Request, Response, Status};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
 
-use super::{Ongoing, Service, Work};
+use super::{Ongoing, Service, Work, import, lifecycle};
 use crate::convert;
 use crate::status::{Refusal, rejection};
 
@@ -89,6 +93,69 @@ impl PersonService for Service {
         let answer = erase_everywhere(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
+
+    type DeletePersonsStream = ReceiverStream<Result<DeletePersonsResponse, Status>>;
+
+    async fn delete_persons(
+        &self,
+        request: Request<Streaming<DeletePersonsRequest>>,
+    ) -> Result<Response<Self::DeletePersonsStream>, Status> {
+        lifecycle::delete_persons(self, request).await
+    }
+
+    type ImportPersonsStream = ReceiverStream<Result<ImportPersonsResponse, Status>>;
+
+    async fn import_persons(
+        &self,
+        request: Request<Streaming<ImportPersonsRequest>>,
+    ) -> Result<Response<Self::ImportPersonsStream>, Status> {
+        import::import_persons(self, request).await
+    }
+
+    async fn copy_person(
+        &self,
+        request: Request<CopyPersonRequest>,
+    ) -> Result<Response<CopyPersonResponse>, Status> {
+        let mut call = self.begin("CopyPerson", &request);
+        let answer = lifecycle::copy(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+
+    async fn rename_person(
+        &self,
+        request: Request<RenamePersonRequest>,
+    ) -> Result<Response<RenamePersonResponse>, Status> {
+        let mut call = self.begin("RenamePerson", &request);
+        let answer = lifecycle::rename(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+
+    async fn export_person(
+        &self,
+        request: Request<ExportPersonRequest>,
+    ) -> Result<Response<ExportPersonResponse>, Status> {
+        let mut call = self.begin("ExportPerson", &request);
+        let answer = lifecycle::export(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+
+    async fn list_consents(
+        &self,
+        request: Request<ListConsentsRequest>,
+    ) -> Result<Response<ListConsentsResponse>, Status> {
+        let mut call = self.begin("ListConsents", &request);
+        let answer = lifecycle::list_consents(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+
+    async fn withdraw_consent(
+        &self,
+        request: Request<WithdrawConsentRequest>,
+    ) -> Result<Response<WithdrawConsentResponse>, Status> {
+        let mut call = self.begin("WithdrawConsent", &request);
+        let answer = lifecycle::withdraw_consent(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
 }
 
 /// The photographs of a call, and what it wants of them.
@@ -138,6 +205,7 @@ async fn enroll(call: &mut Ongoing, request: EnrollPersonRequest) -> Result<Enro
         call: None,
         person: Some(convert::person(person)),
         outcomes,
+        duplicates: Vec::new(),
     })
 }
 
@@ -156,6 +224,7 @@ async fn add_faces(call: &mut Ongoing, request: AddFacesRequest) -> Result<AddFa
         call: None,
         person: Some(convert::person(person)),
         outcomes,
+        duplicates: Vec::new(),
     })
 }
 
@@ -217,6 +286,8 @@ fn enrolled(new: &NewFace, face: Face) -> PhotographOutcome {
     let enrolled = v1::EnrolledFace {
         face_id: new.id.to_string(),
         face: Some(convert::face(face)),
+        own_similarity: None,
+        own_estimate: None,
     };
     PhotographOutcome {
         outcome: Some(v1::photograph_outcome::Outcome::Enrolled(enrolled)),
