@@ -124,3 +124,139 @@ fn smaller(image: &Image) -> (Image, f64) {
     });
     (Image::new(width, height, rgb), scale)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::manifest::{DEFAULT_MANIFEST, Manifest};
+    use crate::model::Model;
+    use crate::tensor::Tensor;
+    use crate::testing::{Fake, asset};
+
+    /// Points that stay where they are if the crop is lighter above than below, and wander otherwise.
+    struct LightFromAbove(Arc<Mutex<usize>>);
+
+    impl Model for LightFromAbove {
+        fn run(&self, input: &Tensor) -> Result<Vec<Tensor>> {
+            *self.0.lock().expect("no test panics here") += 1;
+            let (above, below) = input.values().split_at(32 * 64);
+            let sum = |half: &[f32]| half.iter().sum::<f32>();
+            // The crop around points that fill 1/1.1 of a crop is the same crop.
+            let reach = if sum(above) > sum(below) { 0.5 / 1.1 } else { 0.2 };
+            let points: Vec<_> = (0..68)
+                .flat_map(|i| {
+                    if i % 2 == 0 {
+                        [0.5 - reach; 2]
+                    } else {
+                        [0.5 + reach; 2]
+                    }
+                })
+                .collect();
+            Ok(vec![Tensor::from_slice(&[1, 136], &points).expect("fits")])
+        }
+    }
+
+    /// A pipeline with a face in the middle of every picture, and how often each network was asked.
+    struct Counted {
+        pipeline: Pipeline,
+        detected: Arc<Mutex<Vec<Vec<f32>>>>,
+        placed: Arc<Mutex<usize>>,
+    }
+
+    fn counted() -> Counted {
+        let boxes = [0.375, 0.25, 0.625, 0.75];
+        let detector = Fake::answering(&[(&[1, 1, 2], &[0.1, 0.9]), (&[1, 1, 4], &boxes)]);
+        let (detected, placed) = (detector.asked.clone(), Arc::default());
+        let landmarks = LightFromAbove(Arc::clone(&placed));
+        let manifest = Manifest::parse(DEFAULT_MANIFEST).expect("valid");
+        let models: [Box<dyn Model>; 3] = [
+            Box::new(detector),
+            Box::new(landmarks),
+            Box::new(Fake::answering(&[])),
+        ];
+        Counted {
+            pipeline: Pipeline::new(&manifest, models, Limits::default()),
+            detected,
+            placed,
+        }
+    }
+
+    /// White above, black below.
+    fn lit() -> Image {
+        let half = 320 * 120 * 3;
+        Image::new(320, 240, [vec![255; half], vec![0; half]].concat())
+    }
+
+    #[test]
+    fn a_photograph_is_turned_until_the_points_settle() {
+        for (lying, expected) in [
+            (Turn::Quarter, Turn::ThreeQuarters),
+            (Turn::Half, Turn::Half),
+            (Turn::ThreeQuarters, Turn::Quarter),
+        ] {
+            let upright = counted()
+                .pipeline
+                .upright(lit().turned(lying), &mut Call::default())
+                .expect("runs");
+            assert_eq!(upright.turn, Some(expected));
+            assert_eq!((upright.image.width(), upright.image.height()), (320, 240));
+            assert_eq!((upright.image.row(0)[0], upright.image.row(239)[0]), (255, 0));
+        }
+    }
+
+    #[test]
+    fn an_upright_face_costs_one_look_and_two_passes() {
+        let Counted {
+            pipeline,
+            detected,
+            placed,
+        } = counted();
+        let upright = pipeline.upright(lit(), &mut Call::default()).expect("runs");
+        assert_eq!(upright.turn, None);
+        let found = upright.candidates[0];
+        upright.five(&pipeline, &found).expect("runs");
+        let looks = detected.lock().expect("nobody panicked").len();
+        assert_eq!((looks, *placed.lock().expect("nobody panicked")), (1, 2));
+    }
+
+    #[test]
+    fn a_photograph_in_which_no_points_settle_stays_as_it_is() {
+        let Counted {
+            pipeline, detected, ..
+        } = counted();
+        let dark = Image::new(320, 240, vec![0; 320 * 240 * 3]);
+        let upright = pipeline.upright(dark, &mut Call::default()).expect("runs");
+        assert_eq!(upright.turn, None);
+        assert_eq!(detected.lock().expect("nobody panicked").len(), 4);
+    }
+
+    #[test]
+    fn the_points_of_real_faces_settle_upright_and_nowhere_else() {
+        let library = asset("runtime/libonnxruntime.so");
+        let pipeline = Pipeline::load(&asset("models"), &library, Limits::default(), 1).expect("loads");
+        for name in [
+            "astronaut.png",
+            "biden.jpg",
+            "obama.jpg",
+            "obama2.jpg",
+            "obama3.jpg",
+        ] {
+            let photo = fs::read(asset("photographs").join(name)).expect("`make assets` fetched it");
+            let image = Image::decode(&photo, &Limits::default()).expect("decodes");
+            let wander = |image: &Image| {
+                let candidates = pipeline.whole(image).expect("runs");
+                let lead = pipeline.lead(image, &candidates, &pipeline.limits).expect("runs");
+                lead.map_or(f32::INFINITY, |(_, points)| points.wander)
+            };
+            let upright = wander(&image);
+            assert!(upright <= WANDER_MAX, "{name}: {upright}");
+            for turn in Turn::ALL {
+                let turned = wander(&image.turned(turn));
+                assert!(turned > 1.5 * WANDER_MAX, "{name}, {turn:?}: {turned}");
+            }
+        }
+    }
+}
