@@ -23,11 +23,14 @@ async fn a_photograph_that_says_how_it_lies_is_turned_so_and_not_otherwise() {
         .await
         .expect("enrolled");
     let upright = pixels("biden.jpg");
-    for (lying, orientation) in [(rotate270(&upright), QUARTER), (rotate180(&upright), HALF)] {
+    for (lying, orientation, reason) in [
+        (rotate270(&upright), QUARTER, "NO_FACE"),
+        (rotate180(&upright), HALF, "LOW_CONFIDENCE"),
+    ] {
         let silent = png(&lying);
         let mistaken = png_turned(&silent, UPRIGHT);
         let refused = client.search("staff", &mistaken).await;
-        assert_eq!(refusal::of(refused), Refused::photo("NO_FACE"), "{orientation}");
+        assert_eq!(refusal::of(refused), Refused::photo(reason), "{orientation}");
         let saying = png_turned(&silent, orientation);
         assert_eq!(client.found("staff", &saying).await, ["joe"], "{orientation}");
         let seen = client.detect(&saying).await.expect("detected");

@@ -35,17 +35,19 @@ pub(super) struct Upright {
     pub turn: Option<Turn>,
     /// The surest first, one a face.
     pub candidates: Vec<Candidate>,
-    /// The largest acceptable one of these, with its points.
-    lead: Option<(Candidate, Points)>,
+    /// Candidates whose points are known.
+    placed: Vec<(Candidate, Points)>,
 }
 
 impl Upright {
-    /// The points of a candidate.
-    pub fn five(&self, pipeline: &Pipeline, found: &Candidate) -> Result<[[f32; 2]; 5]> {
-        match &self.lead {
-            Some((lead, points)) if lead == found => Ok(points.five),
-            _ => pipeline.landmarks.five(&self.image, &found.bounds),
+    /// The points of a candidate; the network is asked once.
+    pub fn place(&mut self, pipeline: &Pipeline, found: &Candidate) -> Result<Points> {
+        if let Some((_, points)) = self.placed.iter().find(|(known, _)| known == found) {
+            return Ok(*points);
         }
+        let points = pipeline.landmarks.of(&self.image, &found.bounds)?;
+        self.placed.push((*found, points));
+        Ok(points)
     }
 }
 
@@ -54,11 +56,11 @@ impl Pipeline {
     pub(super) fn upright(&self, image: Image, call: &mut Call) -> Result<Upright> {
         let candidates = call.step(Step::Detect, || self.whole(&image))?;
         let believed = image.says_how_it_lies();
-        let upright = |image, turn, candidates, lead| Upright {
+        let upright = |image, turn, candidates, lead: Option<_>| Upright {
             image,
             turn,
             candidates,
-            lead,
+            placed: lead.into_iter().collect(),
         };
         if believed {
             return Ok(upright(image, None, candidates, None));
@@ -214,10 +216,10 @@ mod tests {
             detected,
             placed,
         } = counted();
-        let upright = pipeline.upright(lit(), &mut Call::default()).expect("runs");
+        let mut upright = pipeline.upright(lit(), &mut Call::default()).expect("runs");
         assert_eq!(upright.turn, None);
         let found = upright.candidates[0];
-        upright.five(&pipeline, &found).expect("runs");
+        upright.place(&pipeline, &found).expect("runs");
         let looks = detected.lock().expect("nobody panicked").len();
         assert_eq!((looks, *placed.lock().expect("nobody panicked")), (1, 2));
     }
