@@ -245,6 +245,7 @@ mod tests {
             "obama.jpg",
             "obama2.jpg",
             "obama3.jpg",
+            "32bit.png",
         ] {
             let photo = fs::read(asset("photographs").join(name)).expect("`make assets` fetched it");
             let image = Image::decode(&photo, &Limits::default()).expect("decodes");

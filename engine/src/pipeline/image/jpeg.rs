@@ -1,5 +1,9 @@
 //! JPEG, by its decoder directly: `image` wraps the same one, but tolerates half a picture and keeps a
 //! copy of the file that nobody wipes.
+//!
+//! Photographs are decoded whole, however large: docs/detection.md has the figures. A decoder that can
+//! leave detail out wins next to nothing at half the size, where reading the codes is most of the work,
+//! and would be a second one for hostile input.
 
 use image::metadata::Orientation;
 use zune_core::bytestream::ZCursor;
