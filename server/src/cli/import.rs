@@ -133,24 +133,22 @@ impl ImportCommand {
     }
 }
 
-/// Files are read on a thread of their own, as fast as the connection takes them.
+/// Files are read as fast as the connection takes them.
 fn sending(
     header: v1::ImportHeader,
     left: Arc<HashMap<u64, Entry>>,
 ) -> mpsc::Receiver<v1::ImportPersonsRequest> {
     let (requests, stream) = mpsc::channel(READ_AHEAD);
-    std::thread::spawn(move || {
-        let send = |part| {
-            let request = v1::ImportPersonsRequest { part: Some(part) };
-            requests.blocking_send(request).is_ok()
-        };
-        if !send(Part::Header(header)) {
+    tokio::spawn(async move {
+        let request = |part| v1::ImportPersonsRequest { part: Some(part) };
+        // A stream that has ended takes no more.
+        if requests.send(request(Part::Header(header))).await.is_err() {
             return;
         }
         for entry in left.values() {
             // What cannot be read any more has no result, and is looked at by the next run.
             if let Ok(item) = entry.item()
-                && !send(Part::Item(item))
+                && requests.send(request(Part::Item(item))).await.is_err()
             {
                 return;
             }
