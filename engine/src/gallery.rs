@@ -13,6 +13,7 @@
 //! | data key, wrapped | slot file | overwritten in place, synced ([`vault`]) |
 //! | PersonID, name, tags, consent, templates | one sealed record | unreadable with its key; deleted |
 //! | the record's key: a keyed digest of the PersonID | store, index | goes with the record |
+//! | a keyed digest of the record's random mark, in a token's row | store | nothing: the mark goes with the record, the row within 24 hours ([`tokens`]) |
 //! | the templates' bits, in clear | index, memory only | overwritten ([`collection`]) |
 //! | replies that are being built | memory | waited for ([`readers`]), after the anchor, before the reply |
 //! | bytes of deleted records | old data files | rewritten without them ([`mod@purge`]), seconds after the reply |

@@ -8,7 +8,8 @@
 //! A row is written in the batch of the change that it stands for. It holds nothing of a person: of whom
 //! was enrolled or changed it has a digest of that record's own random mark, which is gone with the record.
 //! So an erasure needs to touch no row, and a token of an erased person fits nobody any more. Rows are
-//! sealed under a key that only the digest key and the client's token give together.
+//! sealed under a key that only the digest key and the client's token give together. docs/idempotency.md has
+//! the whole story.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
