@@ -1,7 +1,7 @@
 //! Many people over one stream: cut anywhere, it goes on, and nobody is enrolled twice.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use likeness_proto::v1;
 use likeness_proto::v1::import_persons_request::Part;
@@ -439,6 +439,41 @@ async fn features_of_the_servers_model_are_taken_at_any_length_and_no_others() {
     )
     .await;
     assert_eq!(refused(&results[&8]).reason, "INVALID_FIELD");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "measures; `cargo test --release --workspace --test likeness what_an_import -- --ignored --nocapture`"]
+async fn what_an_import_costs_beside_single_calls() {
+    const PEOPLE: u64 = 200;
+    let server = Server::start().await;
+    let client = server.client().await;
+    client.create("staff").await;
+    let photo = tiny();
+    for round in 0..3 {
+        let began = Instant::now();
+        for n in 0..PEOPLE {
+            let person_id = format!("single-{round}-{n}");
+            client
+                .enroll("staff", &person_id, &[&photo])
+                .await
+                .expect("enrolled");
+        }
+        let single = began.elapsed();
+        let items = |first: u64| {
+            (first..first + PEOPLE)
+                .map(|n| item(n, &[&photo]))
+                .collect::<Vec<_>>()
+        };
+        let began = Instant::now();
+        let (results, _) = import(&client, header(), items(round * PEOPLE), usize::MAX).await;
+        let streamed = began.elapsed();
+        assert!(results.values().all(|outcome| !imported(outcome).replayed));
+        let began = Instant::now();
+        let (results, _) = import(&client, header(), items(round * PEOPLE), usize::MAX).await;
+        let replayed = began.elapsed();
+        assert!(results.values().all(|outcome| imported(outcome).replayed));
+        println!("{PEOPLE} people: single calls {single:.1?}, import {streamed:.1?}, again {replayed:.1?}");
+    }
 }
 
 #[test]

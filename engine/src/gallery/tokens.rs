@@ -199,6 +199,12 @@ impl Tokens {
         }
     }
 
+    /// As if there were so many.
+    #[cfg(test)]
+    pub fn set_rows(&self, rows: u64) {
+        self.rows.store(rows, Ordering::Relaxed);
+    }
+
     pub fn rows(&self) -> u64 {
         self.rows.load(Ordering::Relaxed)
     }

@@ -8,7 +8,7 @@ use crate::gallery::collection::Collection;
 use crate::gallery::records::Family;
 use crate::gallery::tests::disk::{FakeDisk, Fault};
 use crate::gallery::tests::support::*;
-use crate::gallery::tokens::KEPT_MS;
+use crate::gallery::tokens::{KEPT_MS, ROWS_MAX};
 use crate::gallery::{Gallery, ProfileChange};
 use crate::keys::KeyRing;
 use crate::once::Caller;
@@ -286,6 +286,24 @@ fn a_token_is_kept_for_24_hours_and_then_removed() {
         (disk.keys(Family::Tokens).len(), gallery.vault.tokens.rows()),
         (0, 0)
     );
+}
+
+#[test]
+fn when_there_is_no_room_for_another_token_calls_without_one_go_on() {
+    let (_, _, gallery) = place();
+    let one = collection(&gallery, "one");
+    enroll_under(&gallery, &one, "ada", 1, under("EnrollPerson", TOKEN, 1)).expect("enrolled");
+    gallery.vault.tokens.set_rows(ROWS_MAX);
+    let other = under("EnrollPerson", "another-token-0000", 1);
+    let error = refused(enroll_under(&gallery, &one, "bob", 2, other));
+    assert!(
+        matches!(error, Error::Request(RequestError::TooManyTokens { .. })),
+        "{error}"
+    );
+    enroll(&gallery, &one, "bob", &[2]).expect("enrolled without a token");
+    let again = under("EnrollPerson", TOKEN, 1);
+    enroll_under(&gallery, &one, "ada", 1, again.clone()).expect("answered");
+    assert!(replayed(&again));
 }
 
 #[test]
