@@ -12,6 +12,7 @@ mod face;
 mod image;
 mod landmarks;
 pub(crate) mod protect;
+mod quality;
 mod resample;
 pub(crate) mod stages;
 
@@ -19,20 +20,21 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-pub use face::{Bounds, Choose, Detection, Face};
+pub use face::{Bounds, Choose, Detection, Face, Wanted};
 
-use self::align::Aligner;
+use self::align::{AlignedFace, Aligner};
 use self::detect::Detector;
 use self::embed::Embedder;
 use self::face::{CANDIDATE_SCORE_MIN, Candidate};
 use self::image::Image;
-use self::landmarks::Landmarks;
+use self::landmarks::{Landmarks, Shape};
 use crate::call::{Call, Step};
 use crate::config::Limits;
 use crate::embedding::Embedding;
 use crate::error::{OperatorError, Rejection, Result};
 use crate::manifest::{Calibration, DEFAULT_MANIFEST, MANIFEST_FILE, Manifest, ModelSpec};
 use crate::model::{Model, Runtime};
+use crate::quality::QualityLevel;
 
 /// The version of this code's own part of an embedding: crops, resampling, points and warp. A change
 /// that moves embeddings is a new number, and templates of two numbers are never compared.
@@ -103,17 +105,21 @@ impl Pipeline {
     }
 
     /// All faces of a photograph, also the unsure and the small, each with the reason why it would not
-    /// be enrolled.
+    /// be enrolled where this quality is asked for.
     ///
     /// # Errors
     /// A [`Rejection`] of the photograph; no face at all is an empty list and no error.
-    pub fn detect(&self, photo: &[u8], call: &mut Call) -> Result<Detection> {
+    pub fn detect(&self, photo: &[u8], level: QualityLevel, call: &mut Call) -> Result<Detection> {
         let image = call.step(Step::Decode, || Image::decode(photo, &self.limits))?;
         let candidates = call.step(Step::Detect, || self.candidates(&image))?;
         let faces = call.step(Step::Align, || {
             candidates
                 .iter()
-                .map(|found| Ok(self.face(found, self.landmarks.five(&image, &found.bounds)?)))
+                .map(|found| {
+                    let shape = self.landmarks.find(&image, &found.bounds)?;
+                    let aligned = self.aligner.align(&image, &shape.five())?;
+                    Ok(self.face(found, &shape, &aligned, level))
+                })
                 .collect()
         })?;
         Ok(Detection {
@@ -123,23 +129,30 @@ impl Pipeline {
         })
     }
 
-    /// The features of one face of a photograph, and where that face is.
+    /// The features of one face of a photograph, and where that face is. None are made of a face that is
+    /// not as good as wanted.
     ///
     /// # Errors
     /// A [`Rejection`] of the photograph or of its faces.
-    pub fn embedding(&self, photo: &[u8], choose: Choose, call: &mut Call) -> Result<(Embedding, Face)> {
+    pub fn embedding(&self, photo: &[u8], wanted: Wanted, call: &mut Call) -> Result<(Embedding, Face)> {
         let image = call.step(Step::Decode, || Image::decode(photo, &self.limits))?;
         let found = call.step(Step::Detect, || {
             let size = [image.width() as f32, image.height() as f32];
-            choose.among(&self.candidates(&image)?, size, &self.limits)
+            wanted.choose.among(&self.candidates(&image)?, size, &self.limits)
         })?;
-        let (points, aligned) = call.step(Step::Align, || {
-            let points = self.landmarks.five(&image, &found.bounds)?;
-            Ok((points, self.aligner.align(&image, &points)?))
+        let (face, aligned) = call.step(Step::Align, || {
+            let shape = self.landmarks.find(&image, &found.bounds)?;
+            let aligned = self.aligner.align(&image, &shape.five())?;
+            Ok((self.face(&found, &shape, &aligned, wanted.level), aligned))
         })?;
         drop(image);
+        // ORDER: after the choice, which quality has no say in; before the embedder, so that there are no
+        // features of a face that is refused.
+        if let Some(rejection) = face.rejection {
+            return Err(rejection.into());
+        }
         let embedding = call.step(Step::Embed, || self.embedder.embed(aligned))?;
-        Ok((embedding, self.face(&found, points)))
+        Ok((embedding, face))
     }
 
     /// Values of an embedding.
@@ -168,13 +181,16 @@ impl Pipeline {
         Ok(candidates)
     }
 
-    fn face(&self, found: &Candidate, points: [[f32; 2]; 5]) -> Face {
+    fn face(&self, found: &Candidate, shape: &Shape, aligned: &AlignedFace, level: QualityLevel) -> Face {
         let Candidate { bounds, score } = *found;
+        let quality = quality::measure(shape, aligned, &self.aligner.middle());
+        let rejection = found.rejection(&self.limits);
         Face {
             bounds,
-            points,
+            points: shape.five(),
             score,
-            rejection: found.rejection(&self.limits),
+            quality,
+            rejection: rejection.or_else(|| quality.rejection(level)),
         }
     }
 }
@@ -218,6 +234,8 @@ impl SchemeParts {
     }
 }
 
+#[cfg(test)]
+mod dump;
 #[cfg(test)]
 mod golden;
 #[cfg(all(test, target_os = "linux", target_env = "gnu"))]

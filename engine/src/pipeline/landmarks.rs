@@ -28,6 +28,14 @@ pub(crate) struct Landmarks {
     model: Box<dyn Model>,
 }
 
+/// What the network says of one face: 68 points, x and y in pixels of the photograph.
+pub(crate) struct Shape {
+    /// Those of the second pass, which count.
+    pub points: Vec<[f32; 2]>,
+    /// Those of the first, which differ where the network is unsure.
+    pub first: Vec<[f32; 2]>,
+}
+
 /// A square crop, in pixels of the photograph.
 #[derive(Clone, Copy)]
 struct Square {
@@ -44,20 +52,18 @@ impl Landmarks {
         }
     }
 
-    /// The five points of the face in this box, x and y in pixels of the photograph.
-    pub fn five(&self, image: &Image, bounds: &Bounds) -> Result<[[f32; 2]; 5]> {
+    /// The points of the face in this box.
+    pub fn find(&self, image: &Image, bounds: &Bounds) -> Result<Shape> {
         let [x, y] = bounds.centre();
         let height = bounds.height();
         let first = Square {
             centre: [x, y + FIRST_DROP * height],
             side: FIRST_SIDE * height,
         };
-        let points = self.points(image, first)?;
+        let first = self.points(image, first)?;
         // Once more around the points themselves: the result then hardly depends on the box.
-        let points = self.points(image, around(&points))?;
-        let mean =
-            |of: &[usize], axis: usize| of.iter().map(|&i| points[i][axis]).sum::<f32>() / of.len() as f32;
-        Ok(FIVE_OF_68.map(|of| [mean(of, 0), mean(of, 1)]))
+        let points = self.points(image, around(&first))?;
+        Ok(Shape { points, first })
     }
 
     /// 68 points in pixels of the photograph.
@@ -111,6 +117,18 @@ impl Landmarks {
             detail,
         }
         .into()
+    }
+}
+
+impl Shape {
+    /// The mean of some of the points.
+    pub fn mean(&self, of: &[usize]) -> [f32; 2] {
+        [0, 1].map(|axis| of.iter().map(|&i| self.points[i][axis]).sum::<f32>() / of.len() as f32)
+    }
+
+    /// Left eye, right eye, tip of the nose, left and right corner of the mouth.
+    pub fn five(&self) -> [[f32; 2]; 5] {
+        FIVE_OF_68.map(|of| self.mean(of))
     }
 }
 
