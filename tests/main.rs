@@ -22,6 +22,7 @@ mod layering;
 mod match_one_to_one;
 mod orientation;
 mod own_models;
+mod quality;
 mod residue;
 mod search;
 mod shutdown;

@@ -235,8 +235,6 @@ impl SchemeParts {
 }
 
 #[cfg(test)]
-mod dump;
-#[cfg(test)]
 mod golden;
 #[cfg(all(test, target_os = "linux", target_env = "gnu"))]
 mod residue;
