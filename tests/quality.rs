@@ -91,7 +91,7 @@ fn mouth_hidden() -> RgbImage {
 
 /// A photograph for every reason, and the level that refuses it.
 fn bad_photographs() -> Vec<(&'static str, QualityLevel, RgbImage)> {
-    use QualityLevel::{High, Low, Medium, Strict};
+    use QualityLevel::{Low, Medium, Strict};
     vec![
         ("EYES_TOO_CLOSE", Medium, scaled("obama.jpg", 180)),
         ("TOO_BLURRED", Low, imageops::blur(&portrait(), 6.0)),

@@ -165,7 +165,6 @@ impl CompareCommand {
             face_choice: self.face.wire(),
             quality_level: QualityArgument::wire(self.quality),
             threshold: self.threshold.map(similarity),
-            ..Default::default()
         };
         let mut client = MatchingServiceClient::new(connection.open().await?);
         let reply = client.compare_faces(request).await?.into_inner();

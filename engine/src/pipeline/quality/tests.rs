@@ -1,5 +1,7 @@
 //! Faces made up for one number each, and any faces at all.
 
+mod degraded;
+
 use proptest::prelude::*;
 
 use super::*;
