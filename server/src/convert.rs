@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use likeness_engine::{
-    Account, Bits, Bounds, Choose, CollectionErasure, CollectionInfo, CollectionName, Consent,
+    Account, Bits, Bounds, Choose, CollectionErasure, CollectionInfo, CollectionName, Consent, ErasureIn,
     ErasureReceipt, Error, FaceId, Match, PAGE_ITEMS_MAX, Person, PersonId, Profile, Quality, QualityLevel,
     RequestError, Result, StoredFace, TOP_K_MAX, Timestamp,
 };
@@ -233,6 +233,16 @@ pub fn receipt(receipt: ErasureReceipt) -> v1::ErasureReceipt {
         sequence: receipt.sequence,
         receipt: receipt.bytes,
         nonce: receipt.nonce.to_vec(),
+    }
+}
+
+/// A person erased in one of several collections, on the wire.
+pub fn erasure_in(erased: ErasureIn) -> v1::CollectionErasure {
+    let collection = erased.collection.map(|name| name.as_str().to_owned());
+    v1::CollectionErasure {
+        collection: collection.unwrap_or_default(),
+        faces_erased: count(erased.erasure.faces),
+        receipt: Some(receipt(erased.erasure.receipt)),
     }
 }
 
