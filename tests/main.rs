@@ -25,6 +25,7 @@ mod layering;
 mod match_one_to_one;
 mod orientation;
 mod own_models;
+mod quality;
 mod replies;
 mod residue;
 mod search;

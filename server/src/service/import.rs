@@ -160,6 +160,7 @@ async fn parse(call: &mut Ongoing, mut wire: ImportHeader, patience: Duration) -
     let token = Token::parse("import_token", &std::mem::take(&mut wire.import_token))?;
     let collection = CollectionName::parse(&wire.collection)?;
     convert::face_choice(wire.face_choice)?;
+    convert::quality_level(wire.quality_level)?;
     convert::import_checks(wire.checks.as_ref())?;
     let (model, dim) = (wire.embedding_model.clone(), wire.embedding_dim);
     let collection = call

@@ -2,7 +2,7 @@
 
 use likeness_engine::{
     Account, Call, Choose, CollectionName, CollectionRef, Engine, Error, Face, NewFace, Person, PersonId,
-    ProfileChange, Rejection,
+    ProfileChange, QualityLevel, Rejection,
 };
 use likeness_proto::v1::person_service_server::PersonService;
 use likeness_proto::v1::{
@@ -163,6 +163,7 @@ impl PersonService for Service {
 struct Photographs {
     photos: Vec<Vec<u8>>,
     choose: Choose,
+    level: Option<QualityLevel>,
     all_or_nothing: bool,
 }
 
@@ -170,10 +171,12 @@ impl Photographs {
     fn parse(
         photographs: Vec<v1::Photograph>,
         face_choice: i32,
+        quality_level: i32,
         all_or_nothing: bool,
     ) -> Result<Self, Refusal> {
         Ok(Self {
             choose: convert::face_choice(face_choice)?,
+            level: convert::quality_level(quality_level)?,
             photos: convert::photographs(photographs)?,
             all_or_nothing,
         })
@@ -193,7 +196,12 @@ pub(super) async fn enroll(
 ) -> Result<EnrollPersonResponse, Refusal> {
     call.once(&mut request)?;
     let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
-    let photographs = Photographs::parse(request.photographs, request.face_choice, request.all_or_nothing)?;
+    let photographs = Photographs::parse(
+        request.photographs,
+        request.face_choice,
+        request.quality_level,
+        request.all_or_nothing,
+    )?;
     let profile = convert::profile(request.name, request.tags, request.consent)?;
     if let Some(person) = made_before(call, &collection, &person_id).await? {
         return Ok(EnrollPersonResponse {
@@ -223,7 +231,12 @@ pub(super) async fn enroll(
 async fn add_faces(call: &mut Ongoing, mut request: AddFacesRequest) -> Result<AddFacesResponse, Refusal> {
     call.once(&mut request)?;
     let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
-    let photographs = Photographs::parse(request.photographs, request.face_choice, request.all_or_nothing)?;
+    let photographs = Photographs::parse(
+        request.photographs,
+        request.face_choice,
+        request.quality_level,
+        request.all_or_nothing,
+    )?;
     if let Some(person) = made_before(call, &collection, &person_id).await? {
         return Ok(AddFacesResponse {
             person: Some(convert::person(person)),
@@ -317,13 +330,15 @@ fn faces_of(
     let Photographs {
         photos,
         choose,
+        level,
         all_or_nothing,
     } = photographs;
+    let wanted = choose.at(level.unwrap_or(collection.quality_level()));
     let mut faces = Vec::with_capacity(photos.len());
     let mut outcomes = Vec::with_capacity(photos.len());
     let mut rejected = Vec::new();
     for (index, photo) in photos.into_iter().enumerate() {
-        let outcome = match work.engine.new_face(&collection, &photo, choose, call) {
+        let outcome = match work.engine.new_face(&collection, &photo, wanted, call) {
             Ok((new, face)) => {
                 let outcome = enrolled(&new, face);
                 faces.push(new);
