@@ -81,7 +81,8 @@ impl ImportCommand {
         );
         bar.set_position(done.len() as u64);
         refuse_unsendable(&mut report, &mut left)?;
-        let left: Arc<HashMap<u64, Entry>> = Arc::new(left.into_iter().map(|e| (e.sequence(), e)).collect());
+        let left = Arc::new(left);
+        let by_number: HashMap<u64, &Entry> = left.iter().map(|e| (e.sequence(), e)).collect();
         let requests = sending(self.header(&report.token, &left), Arc::clone(&left));
         let mut results = client
             .import_persons(ReceiverStream::new(requests))
@@ -90,7 +91,7 @@ impl ImportCommand {
         let broken = loop {
             match results.message().await {
                 Ok(Some(result)) => {
-                    if let Some(entry) = left.get(&result.sequence) {
+                    if let Some(entry) = by_number.get(&result.sequence) {
                         report.note(line(entry, result))?;
                         bar.inc(1);
                     }
@@ -112,9 +113,9 @@ impl ImportCommand {
         }
     }
 
-    fn header(&self, token: &str, left: &HashMap<u64, Entry>) -> v1::ImportHeader {
+    fn header(&self, token: &str, left: &[Entry]) -> v1::ImportHeader {
         let dim = left
-            .values()
+            .iter()
             .flat_map(|entry| &entry.embeddings)
             .map(Vec::len)
             .next();
@@ -134,10 +135,7 @@ impl ImportCommand {
 }
 
 /// Files are read as fast as the connection takes them.
-fn sending(
-    header: v1::ImportHeader,
-    left: Arc<HashMap<u64, Entry>>,
-) -> mpsc::Receiver<v1::ImportPersonsRequest> {
+fn sending(header: v1::ImportHeader, left: Arc<Vec<Entry>>) -> mpsc::Receiver<v1::ImportPersonsRequest> {
     let (requests, stream) = mpsc::channel(READ_AHEAD);
     tokio::spawn(async move {
         let request = |part| v1::ImportPersonsRequest { part: Some(part) };
@@ -145,7 +143,7 @@ fn sending(
         if requests.send(request(Part::Header(header))).await.is_err() {
             return;
         }
-        for entry in left.values() {
+        for entry in left.iter() {
             // What cannot be read any more has no result, and is looked at by the next run.
             if let Ok(item) = entry.item()
                 && requests.send(request(Part::Item(item))).await.is_err()
@@ -214,8 +212,11 @@ fn line(entry: &Entry, result: v1::ImportPersonsResponse) -> Line {
 }
 
 /// Of everyone who is in the source now.
-fn summary(report: &Report, done: &[Entry], left: &HashMap<u64, Entry>, path: &std::path::Path) -> Outcome {
-    let numbers = done.iter().map(Entry::sequence).chain(left.keys().copied());
+fn summary(report: &Report, done: &[Entry], left: &[Entry], path: &std::path::Path) -> Outcome {
+    let numbers = done
+        .iter()
+        .map(Entry::sequence)
+        .chain(left.iter().map(Entry::sequence));
     let lines: Vec<_> = numbers.filter_map(|item| report.lines.get(&item)).collect();
     let enrolled = lines.iter().filter(|line| line.faces.is_some()).count();
     let faces: u64 = lines.iter().filter_map(|line| line.faces).map(u64::from).sum();
