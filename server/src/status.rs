@@ -183,7 +183,7 @@ fn request_saying(error: &RequestError) -> Saying {
         RequestError::NoReceipt => (Code::NotFound, "RECEIPT_NOT_FOUND"),
         RequestError::LastFace => (Code::FailedPrecondition, "LAST_FACE"),
         RequestError::FacesPerPerson { .. } => (Code::FailedPrecondition, "TOO_MANY_FACES_FOR_PERSON"),
-        RequestError::SchemeMismatch { .. } => (Code::FailedPrecondition, "SCHEME_MISMATCH"),
+        RequestError::SchemeMismatch { .. } | RequestError::NoPassage { .. } => (Code::FailedPrecondition, "SCHEME_MISMATCH"),
         RequestError::Damaged => (Code::DataLoss, "RECORD_DAMAGED"),
     };
     Saying::new(code, reason, error)

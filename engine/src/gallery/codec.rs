@@ -25,7 +25,7 @@ use crate::slots::DataKey;
 use crate::template::Template;
 
 /// Counts up when any byte below changes its meaning.
-pub(crate) const FORMAT: u8 = 1;
+pub(crate) const FORMAT: u8 = 2;
 const CHECKED_BYTES: usize = 1 + 4 + 16 + 8 + 16;
 const CHECKSUM_BYTES: usize = 4;
 const HEADER_BYTES: usize = CHECKED_BYTES + CHECKSUM_BYTES + NONCE_BYTES;
@@ -176,6 +176,7 @@ struct PersonContents<'a> {
     consent: Option<ConsentContents<'a>>,
     enrolled_ms: u64,
     updated_ms: u64,
+    expires_ms: Option<u64>,
     faces: Vec<FaceContents>,
 }
 
@@ -214,6 +215,7 @@ pub(crate) fn person_to_contents(person: &Person) -> Zeroizing<Vec<u8>> {
         }),
         enrolled_ms: person.enrolled.0,
         updated_ms: person.updated.0,
+        expires_ms: person.profile.expires.map(|expires| expires.0),
         faces: person
             .faces
             .iter()
@@ -252,6 +254,7 @@ pub(crate) fn person_from_contents(contents: &[u8]) -> Result<Person, Unreadable
                 given: Timestamp(c.given_ms),
                 of_age_or_parental: c.of_age_or_parental,
             }),
+            expires: contents.expires_ms.map(Timestamp),
         },
         enrolled: Timestamp(contents.enrolled_ms),
         updated: Timestamp(contents.updated_ms),

@@ -65,6 +65,7 @@ fn no_name_tag_personid_or_template_is_in_any_file() {
     let change = ProfileChange {
         name: Some("Needle of a name".to_owned()),
         tags: None,
+        ..ProfileChange::default()
     };
     gallery.update(&one, &who, change).expect("renamed");
     gallery

@@ -54,6 +54,7 @@ const STORIES: [Story; 10] = [
         let change = ProfileChange {
             name: Some("Another".to_owned()),
             tags: Some(vec!["other".to_owned()]),
+            ..ProfileChange::default()
         };
         g.update(&collection(g, "one"), &id("ada"), change).map(drop)
     }),

@@ -153,6 +153,7 @@ impl Model {
         let change = ProfileChange {
             name: Some(new_name),
             tags: Some(vec!["b".to_owned(), "a".to_owned(), "b".to_owned()]),
+            ..ProfileChange::default()
         };
         compare(gallery.update(collection, &id(&who), change), &expected);
     }

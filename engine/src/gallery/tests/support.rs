@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::error::Result;
 use crate::gallery::collection::{Collection, CollectionSettings};
 use crate::gallery::erasures::{ErasureFiles, ErasureLog};
 use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};
 use crate::gallery::vault::Vault;
-use crate::gallery::{Gallery, LoadReport, Query, directory};
+use crate::gallery::{Background, Gallery, LoadReport, Query, directory};
 use crate::keys::KeyRing;
 use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId};
 use crate::person::{NewFace, Person, Profile};
@@ -48,6 +49,15 @@ pub fn open(disk: &FakeDisk, ring: &Arc<KeyRing>) -> Result<(Gallery, LoadReport
 /// What is never reached in a test: there purges happen when the test says so.
 pub const NEVER: Duration = Duration::from_secs(3600);
 
+/// Nothing happens beside the calls but when the test says so.
+pub fn background(clock: Clock) -> Background {
+    Background {
+        gather: NEVER,
+        look: NEVER,
+        clock,
+    }
+}
+
 /// With the operator's word on a short erasure log.
 pub fn open_accepting(disk: &FakeDisk, ring: &Arc<KeyRing>, short: bool) -> Result<(Gallery, LoadReport)> {
     open_with_slots(disk, Box::new(FakeFile(disk.clone(), Name::Slots)), ring, short)
@@ -69,7 +79,7 @@ pub fn open_with_slots(
     };
     let (log, destroyed) = ErasureLog::open(files, ring, short)?;
     let vault = Vault::new(Box::new(disk.clone()), slots, log, Arc::clone(ring));
-    Gallery::open(vault, &destroyed, NEVER)
+    Gallery::open(vault, &destroyed, background(Clock::System))
 }
 
 /// Opens a disk on which nothing is wrong.
@@ -82,7 +92,7 @@ pub fn open_at(data: &Path, ring: &Arc<KeyRing>) -> Result<(Gallery, LoadReport)
     let keys = keys_of(data);
     std::fs::create_dir_all(&keys).expect("made");
     let (vault, destroyed) = directory::open(data, &keys, Arc::clone(ring), false)?;
-    Gallery::open(vault, &destroyed, NEVER)
+    Gallery::open(vault, &destroyed, background(Clock::System))
 }
 
 /// Where [`open_at`] keeps the erasure log's copy and anchor.
@@ -190,7 +200,7 @@ pub fn profile(name: &str, tags: &[&str]) -> Profile {
     Profile {
         name: name.to_owned(),
         tags: tags.iter().map(|t| (*t).to_owned()).collect(),
-        consent: None,
+        ..Profile::default()
     }
 }
 
