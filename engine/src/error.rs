@@ -130,10 +130,7 @@ pub enum RequestError {
     #[error(
         "the target's templates ({target}) cannot be made of the person's ({source_scheme}): expected the same models and projection key, and no more bits"
     )]
-    NoPassage {
-        source_scheme: String,
-        target: String,
-    },
+    NoPassage { source_scheme: String, target: String },
     /// The person's record cannot be read; every other person is unaffected.
     #[error("the person's record is damaged; it can be deleted, and enrolled again")]
     Damaged,

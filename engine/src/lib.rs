@@ -31,7 +31,9 @@ mod wipe;
 pub use call::{Call, Cancel, Step};
 pub use config::Limits;
 pub use embedding::{EMBEDDING_DIM_MAX, Embedding};
-pub use engine::{CollectionRef, Engine, EngineConfig, NewCollection, PAGE_ITEMS_MAX, PersonExport, TOP_K_MAX};
+pub use engine::{
+    CollectionRef, Engine, EngineConfig, NewCollection, PAGE_ITEMS_MAX, PersonExport, TOP_K_MAX,
+};
 pub use error::{Error, OperatorError, Rejection, RequestError, Result, Stopped};
 pub use evaluate::{Curve, DetPoint, Evaluation, Evaluator, TemplateCurve};
 pub use gallery::collection::{CollectionInfo, CollectionSettings, FACES_PER_PERSON_MAX};

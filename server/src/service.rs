@@ -51,13 +51,24 @@ impl Service {
     }
 
     fn begin<T>(&self, interface: &'static str, request: &Request<T>) -> Ongoing {
+        let deadline = request.extensions().get::<Deadline>().copied();
+        self.begin_by(interface, deadline)
+    }
+
+    /// One item of a stream: a call of its own in the log and in receipts. Without a deadline, for the
+    /// stream's is over long before a large stream is.
+    fn begin_item(&self, interface: &'static str) -> Ongoing {
+        self.begin_by(interface, None)
+    }
+
+    fn begin_by(&self, interface: &'static str, deadline: Option<Deadline>) -> Ongoing {
         let cancel = Cancel::default();
         let id = RandomId::random();
         Ongoing {
             service: Arc::clone(&self.0),
             interface,
             request_id: id.to_string(),
-            deadline: request.extensions().get::<Deadline>().copied(),
+            deadline,
             began: Instant::now(),
             call: Call::new(id, cancel.clone()),
             scheme: String::new(),
@@ -220,9 +231,7 @@ impl Ongoing {
                 Ok(response)
             }
             Err(refusal) => {
-                if let Some(detail) = refusal.operator_detail() {
-                    tracing::error!(request_id = self.request_id, interface = self.interface, detail);
-                }
+                self.note_detail(&refusal);
                 let mut status = refusal.into_status(&self.request_id);
                 insert_id(status.metadata_mut(), &self.request_id);
                 Err(status)
@@ -230,6 +239,21 @@ impl Ongoing {
         };
         self.code = result.as_ref().err().map_or(Code::Ok, Status::code);
         result
+    }
+
+    /// What became of one item of a stream.
+    fn finish_item<T>(mut self, answer: Result<T, Refusal>) -> Result<T, v1::ItemRefused> {
+        self.code = answer.as_ref().err().map_or(Code::Ok, Refusal::code);
+        answer.map_err(|refusal| {
+            self.note_detail(&refusal);
+            refusal.into_item()
+        })
+    }
+
+    fn note_detail(&self, refusal: &Refusal) {
+        if let Some(detail) = refusal.operator_detail() {
+            tracing::error!(request_id = self.request_id, interface = self.interface, detail);
+        }
     }
 
     fn info(&self) -> v1::CallInfo {

@@ -110,6 +110,21 @@ impl Refusal {
         Status::with_error_details(saying.code, saying.message, details)
     }
 
+    /// The code that the status has.
+    pub fn code(&self) -> Code {
+        self.saying().code
+    }
+
+    /// The same, for one item of a stream.
+    pub fn into_item(self) -> v1::ItemRefused {
+        let saying = self.saying();
+        v1::ItemRefused {
+            reason: saying.reason.to_owned(),
+            message: saying.message,
+            retry: saying.retry,
+        }
+    }
+
     /// What the log says, where the reply may not.
     pub fn operator_detail(&self) -> Option<String> {
         match self {
@@ -183,7 +198,9 @@ fn request_saying(error: &RequestError) -> Saying {
         RequestError::NoReceipt => (Code::NotFound, "RECEIPT_NOT_FOUND"),
         RequestError::LastFace => (Code::FailedPrecondition, "LAST_FACE"),
         RequestError::FacesPerPerson { .. } => (Code::FailedPrecondition, "TOO_MANY_FACES_FOR_PERSON"),
-        RequestError::SchemeMismatch { .. } | RequestError::NoPassage { .. } => (Code::FailedPrecondition, "SCHEME_MISMATCH"),
+        RequestError::SchemeMismatch { .. } | RequestError::NoPassage { .. } => {
+            (Code::FailedPrecondition, "SCHEME_MISMATCH")
+        }
         RequestError::Damaged => (Code::DataLoss, "RECORD_DAMAGED"),
     };
     Saying::new(code, reason, error)

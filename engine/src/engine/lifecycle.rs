@@ -76,9 +76,7 @@ impl Engine {
         own.iter()
             .for_each(|collection| call.reads(&collection.0.readers));
         call.step(Step::Store, || {
-            let exports = own
-                .iter()
-                .map(|collection| export(&self.gallery, collection, id));
+            let exports = own.iter().map(|collection| export(&self.gallery, collection, id));
             exports.filter_map(Result::transpose).collect()
         })
     }

@@ -161,6 +161,8 @@ pub(crate) struct People {
     free: Vec<u32>,
     damaged: HashSet<Digest>,
     pub expiries: Expiries,
+    /// Renames under way: whoever was seen under the first is to be found under the second.
+    pub renames: HashMap<Digest, Digest>,
     pub index: Index,
 }
 
@@ -177,6 +179,7 @@ impl People {
             free: Vec::new(),
             damaged: HashSet::new(),
             expiries: Expiries::default(),
+            renames: HashMap::new(),
             index: Index::new(bits),
         }
     }

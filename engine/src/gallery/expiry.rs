@@ -59,7 +59,10 @@ impl Expiries {
     }
 
     fn due(&self, now: Timestamp) -> impl Iterator<Item = Digest> {
-        let due = self.in_order.iter().take_while(move |(expires, _)| *expires <= now);
+        let due = self
+            .in_order
+            .iter()
+            .take_while(move |(expires, _)| *expires <= now);
         due.map(|(_, digest)| *digest)
     }
 }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::error::{RequestError, Result};
+use crate::gallery::codec::Digest;
 use crate::gallery::collection::Collection;
 use crate::gallery::persons::present;
 use crate::gallery::vault::Asked;
@@ -47,8 +48,12 @@ impl Gallery {
     ) -> Result<Person> {
         let (from, to) = self.places((collection, id), (collection, new))?;
         let (now, new_id) = (self.eraser.clock.now(), new.clone());
+        let (own, old_digest, new_digest) = (Arc::clone(collection), from.digest, to.digest);
         let changed = self.writer.pass(from, to, move |current| {
             let mut person = present(current, now)?;
+            // ORDER: before the record moves: a search that sees the person in the index until then finds
+            // the record under one PersonID or the other, and not the person gone.
+            own.people.write().renames.insert(old_digest, new_digest);
             person.id = new_id;
             person.updated = Timestamp::now();
             let asked = Asked {
@@ -56,8 +61,40 @@ impl Gallery {
                 ..Asked::default()
             };
             Ok(Passage::Rename(person, asked))
-        })?;
-        Ok(self.changed(collection, changed)?.0)
+        });
+        let renamed = changed.and_then(|changed| self.changed(collection, changed));
+        // Whoever saw the person under the old PersonID has been waited for.
+        let renames = &mut collection.people.write().renames;
+        if renames.get(&old_digest) == Some(&new_digest) {
+            renames.remove(&old_digest);
+        }
+        Ok(renamed?.0)
+    }
+
+    /// Who was seen in the index under this digest, renamed since or not.
+    pub(super) fn read_seen(&self, collection: &Collection, digest: Digest) -> Result<Option<Person>> {
+        match self.read_person(collection, digest)? {
+            None => {
+                let renamed = collection.people.read().renames.get(&digest).copied();
+                renamed.map_or(Ok(None), |new| self.read_person(collection, new))
+            }
+            person => Ok(person),
+        }
+    }
+
+    /// Whether a person who was read is still there, by this PersonID or, from now on, by the one given
+    /// since.
+    pub(super) fn still_named(&self, collection: &Collection, person: &mut Person) -> bool {
+        if self.still_there(collection, &person.id).is_ok() {
+            return true;
+        }
+        match self.read_seen(collection, self.digest(collection, &person.id)) {
+            Ok(Some(now)) => {
+                person.id = now.id;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Where a copy or a rename begins and ends.

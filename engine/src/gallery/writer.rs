@@ -363,16 +363,11 @@ fn plan_change(vault: &Vault, plan: &mut Plan, at: Place, edit: EditFn) -> Resul
 
 /// ORDER: both places are read and written in the writer's one turn, so that no erasure comes between: one
 /// that was acknowledged before finds nobody copied, and one that comes after finds the copy.
-fn plan_passage(
-    vault: &Vault,
-    plan: &mut Plan,
-    at: Place,
-    to: Place,
-    passage: PassageFn,
-) -> Result<Planned> {
+fn plan_passage(vault: &Vault, plan: &mut Plan, at: Place, to: Place, passage: PassageFn) -> Result<Planned> {
     let (current, header) = read_current(vault, &at)?;
+    let (there, _) = read_current(vault, &to)?;
     let passage = passage(current)?;
-    match read_current(vault, &to)?.0 {
+    match there {
         Current::Absent => {}
         Current::Present(_) => return Err(RequestError::PersonExists.into()),
         Current::Damaged => return Err(RequestError::Damaged.into()),
@@ -407,9 +402,7 @@ impl Place {
         NewRecord {
             family: Family::Persons,
             key: self.key(),
-            binding: self
-                .collection
-                .person_binding(vault.ring.deployment, self.digest),
+            binding: self.collection.person_binding(vault.ring.deployment, self.digest),
             scheme: self.collection.scheme.id(),
             contents,
         }

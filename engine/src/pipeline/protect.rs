@@ -312,7 +312,11 @@ mod tests {
         for bits in Bits::ALL {
             let shorter = protector.protect(formula(512), bits);
             assert_eq!(*shorter.to_bytes(), longest.to_bytes()[..bits.get() / 8]);
-            assert_eq!(shorter, longest.beginning(bits), "which is how a copy is shortened");
+            assert_eq!(
+                shorter,
+                longest.beginning(bits),
+                "which is how a copy is shortened"
+            );
         }
     }
 

@@ -1,7 +1,7 @@
 //! Enrolling, reading, changing and erasing people.
 
 use likeness_engine::{
-    Call, Choose, CollectionName, CollectionRef, Error, Face, NewFace, PersonId, ProfileChange, Rejection,
+    Call, Choose, CollectionName, CollectionRef, Error, Face, NewFace, PersonId, Rejection,
 };
 use likeness_proto::v1::person_service_server::PersonService;
 use likeness_proto::v1::{
@@ -189,7 +189,7 @@ struct Extracted {
 async fn enroll(call: &mut Ongoing, request: EnrollPersonRequest) -> Result<EnrollPersonResponse, Refusal> {
     let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
     let photographs = Photographs::parse(request.photographs, request.face_choice, request.all_or_nothing)?;
-    let profile = convert::profile(request.name, request.tags, request.consent)?;
+    let profile = convert::profile(request.name, request.tags, request.consent, request.expires)?;
     let Extracted {
         collection,
         faces,
@@ -336,10 +336,7 @@ async fn list(call: &mut Ongoing, request: ListPersonsRequest) -> Result<ListPer
 }
 
 async fn update(call: &mut Ongoing, request: UpdatePersonRequest) -> Result<UpdatePersonResponse, Refusal> {
-    let change = ProfileChange {
-        name: request.name,
-        tags: request.tags.map(|list| list.tags),
-    };
+    let change = convert::profile_change(request.name, request.tags, request.consent, request.expiry)?;
     let person = on_person(
         call,
         &request.collection,
@@ -408,7 +405,7 @@ async fn erase_everywhere(
 }
 
 /// Reads or changes one person.
-async fn on_person<T: Send + 'static>(
+pub(super) async fn on_person<T: Send + 'static>(
     call: &mut Ongoing,
     collection: &str,
     person_id: &str,

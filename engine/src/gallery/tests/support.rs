@@ -1,6 +1,6 @@
 //! Faces of bits, galleries on any disk, and everything a client can see of one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::gallery::vault::Vault;
 use crate::gallery::{Background, Gallery, LoadReport, Query, directory};
 use crate::keys::KeyRing;
 use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId};
-use crate::person::{NewFace, Person, Profile};
+use crate::person::{NewFace, Person, Profile, Timestamp};
 use crate::scheme::{Scheme, SchemeId};
 use crate::slots::{SlotBytes, Slots};
 use crate::template::{Bits, Probe, Template};
@@ -70,6 +70,28 @@ pub fn open_with_slots(
     ring: &Arc<KeyRing>,
     short: bool,
 ) -> Result<(Gallery, LoadReport)> {
+    open_by(disk, slots, ring, short, Clock::System)
+}
+
+/// With everything that a test may want otherwise.
+pub fn open_by(
+    disk: &FakeDisk,
+    slots: Box<dyn SlotBytes>,
+    ring: &Arc<KeyRing>,
+    short: bool,
+    clock: Clock,
+) -> Result<(Gallery, LoadReport)> {
+    let (vault, destroyed) = vault_of(disk, slots, ring, short)?;
+    Gallery::open(vault, &destroyed, background(clock))
+}
+
+/// What a gallery is opened on.
+pub fn vault_of(
+    disk: &FakeDisk,
+    slots: Box<dyn SlotBytes>,
+    ring: &Arc<KeyRing>,
+    short: bool,
+) -> Result<(Vault, HashSet<RandomId>)> {
     let file = |name| FakeFile(disk.clone(), name);
     let slots = Slots::open(slots, Arc::clone(ring))?;
     let files = ErasureFiles {
@@ -79,7 +101,7 @@ pub fn open_with_slots(
     };
     let (log, destroyed) = ErasureLog::open(files, ring, short)?;
     let vault = Vault::new(Box::new(disk.clone()), slots, log, Arc::clone(ring));
-    Gallery::open(vault, &destroyed, background(Clock::System))
+    Ok((vault, destroyed))
 }
 
 /// Opens a disk on which nothing is wrong.
@@ -89,10 +111,15 @@ pub fn opened(disk: &FakeDisk, ring: &Arc<KeyRing>) -> Gallery {
 
 /// Opens a real data directory; the erasure log's other half lies beside it.
 pub fn open_at(data: &Path, ring: &Arc<KeyRing>) -> Result<(Gallery, LoadReport)> {
+    open_at_by(data, ring, Clock::System)
+}
+
+/// By another clock.
+pub fn open_at_by(data: &Path, ring: &Arc<KeyRing>, clock: Clock) -> Result<(Gallery, LoadReport)> {
     let keys = keys_of(data);
     std::fs::create_dir_all(&keys).expect("made");
     let (vault, destroyed) = directory::open(data, &keys, Arc::clone(ring), false)?;
-    Gallery::open(vault, &destroyed, background(Clock::System))
+    Gallery::open(vault, &destroyed, background(clock))
 }
 
 /// Where [`open_at`] keeps the erasure log's copy and anchor.
@@ -227,6 +254,7 @@ pub fn found(gallery: &Gallery, collection: &Arc<Collection>, n: u64) -> Vec<Str
 pub struct PersonView {
     pub name: String,
     pub tags: Vec<String>,
+    pub expires: Option<Timestamp>,
     /// By id, with the bits.
     pub faces: BTreeMap<FaceId, Vec<u8>>,
 }
@@ -236,6 +264,7 @@ impl PersonView {
         Self {
             name: person.profile.name.clone(),
             tags: person.profile.tags.clone(),
+            expires: person.profile.expires,
             faces: person
                 .faces
                 .iter()
