@@ -32,7 +32,7 @@ fn assert_call(json: &Value) {
 }
 
 /// Every command, with the words that lead to it.
-const COMMANDS: [&[&str]; 49] = [
+const COMMANDS: [&[&str]; 50] = [
     &["serve"],
     &["collection"],
     &["collection", "create"],
@@ -63,6 +63,7 @@ const COMMANDS: [&[&str]; 49] = [
     &["key", "rotate"],
     &["key", "rotate", "root"],
     &["key", "rotate", "wrapping"],
+    &["key", "rotate", "signing"],
     &["key", "destroy-group"],
     &["receipt"],
     &["receipt", "status"],

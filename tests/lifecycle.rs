@@ -421,7 +421,7 @@ fn assert_receipt(receipt: &v1::ErasureReceipt, person_id: &str) {
     let about = subject(
         nonce,
         &Account::default(),
-        &staff.expect("a name"),
+        Some(&staff.expect("a name")),
         Some(&id.expect("an id")),
     );
     assert_eq!(read.subject, about);

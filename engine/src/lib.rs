@@ -39,8 +39,8 @@ pub use evaluate::{Curve, DetPoint, Evaluation, Evaluator, TemplateCurve};
 pub use gallery::collection::{CollectionInfo, CollectionSettings, FACES_PER_PERSON_MAX};
 pub use gallery::erasures::{Backlog, Issued};
 pub use gallery::{
-    CollectionErasure, ErasureReceipt, Footprint, LoadReport, Match, Page, PersonErasure, ProfileChange,
-    Query, Rotation,
+    CollectionErasure, ErasureIn, ErasureReceipt, Footprint, LoadReport, Match, Page, PersonErasure,
+    ProfileChange, Query, Rotation,
 };
 pub use keys::root::RootSource;
 pub use keys::store::KeyStore;

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use likeness_engine::{
-    Account, Bits, Bounds, Choose, CollectionErasure, CollectionInfo, CollectionName, Consent,
+    Account, Bits, Bounds, Choose, CollectionErasure, CollectionInfo, CollectionName, Consent, ErasureIn,
     ErasureReceipt, Error, FaceId, Match, PAGE_ITEMS_MAX, Person, PersonErasure, PersonExport, PersonId,
     Profile, ProfileChange, RequestError, Result, StoredFace, TOP_K_MAX, Timestamp,
 };
@@ -302,6 +302,16 @@ pub fn person_erased(erased: PersonErasure) -> v1::PersonErased {
     v1::PersonErased {
         faces_erased: count(erased.faces),
         receipt: Some(receipt(erased.receipt)),
+    }
+}
+
+/// A person erased in one of several collections, on the wire.
+pub fn erasure_in(erased: ErasureIn) -> v1::CollectionErasure {
+    let collection = erased.collection.map(|name| name.as_str().to_owned());
+    v1::CollectionErasure {
+        collection: collection.unwrap_or_default(),
+        faces_erased: count(erased.erasure.faces),
+        receipt: Some(receipt(erased.erasure.receipt)),
     }
 }
 

@@ -156,6 +156,7 @@ answers!(
     ListErasureReceiptsResponse,
     GetErasureStatusResponse,
     DestroyKeyGroupResponse,
+    RotateSigningKeyResponse,
     PrepareResidueAuditResponse,
     CopyPersonResponse,
     RenamePersonResponse,

@@ -458,7 +458,7 @@ fn random_changes_on_rocksdb_and_a_file() {
         let data = home.path().join("data");
         let now = Arc::new(AtomicU64::new(1_000_000));
         let opened = || {
-            let opened = open_at_by(&data, &ring, Clock::Set(Arc::clone(&now)));
+            let opened = open_at_by(&data, &ring, background(Clock::Set(Arc::clone(&now))));
             opened.expect("opens").0
         };
         run((seed, Arc::clone(&now)), 300, 60, opened(), |gallery| {

@@ -111,15 +111,24 @@ pub fn opened(disk: &FakeDisk, ring: &Arc<KeyRing>) -> Gallery {
 
 /// Opens a real data directory; the erasure log's other half lies beside it.
 pub fn open_at(data: &Path, ring: &Arc<KeyRing>) -> Result<(Gallery, LoadReport)> {
-    open_at_by(data, ring, Clock::System)
+    open_at_by(data, ring, background(Clock::System))
 }
 
-/// By another clock.
-pub fn open_at_by(data: &Path, ring: &Arc<KeyRing>, clock: Clock) -> Result<(Gallery, LoadReport)> {
+/// With purges that gather erasures for so long, or [`NEVER`] happen.
+pub fn open_purging_at(data: &Path, ring: &Arc<KeyRing>, gather: Duration) -> Result<(Gallery, LoadReport)> {
+    let background = Background {
+        gather,
+        ..background(Clock::System)
+    };
+    open_at_by(data, ring, background)
+}
+
+/// With other goings-on beside the calls.
+pub fn open_at_by(data: &Path, ring: &Arc<KeyRing>, background: Background) -> Result<(Gallery, LoadReport)> {
     let keys = keys_of(data);
     std::fs::create_dir_all(&keys).expect("made");
     let (vault, destroyed) = directory::open(data, &keys, Arc::clone(ring), false)?;
-    Gallery::open(vault, &destroyed, background(clock))
+    Gallery::open(vault, &destroyed, background)
 }
 
 /// Where [`open_at`] keeps the erasure log's copy and anchor.
