@@ -554,3 +554,40 @@ async fn a_client_that_takes_no_answers_is_read_no_further_and_not_cut_off() {
         .await
         .expect("enrolled");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_nobody_ends_does_not_hold_up_the_end_of_the_server() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    client.create("staff").await;
+    let (items, requests) = tokio::sync::mpsc::channel(1);
+    let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+    let nobody = v1::DeletePersonsRequest {
+        sequence: 7,
+        collection: "staff".to_owned(),
+        person_id: "nobody".to_owned(),
+    };
+    items.send(nobody).await.expect("it listens");
+    let reply = client
+        .persons
+        .clone()
+        .delete_persons(requests)
+        .await
+        .expect("a stream");
+    assert!(reply.metadata().get("x-request-id").is_some());
+    let mut stream = reply.into_inner();
+    let answer = stream.message().await.expect("no error").expect("an answer");
+    assert_eq!(answer.sequence, 7);
+    let began = Instant::now();
+    let (stopped, ended) = tokio::join!(server.stop(), stream.message());
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "as long as the drain may take it is three times that"
+    );
+    let status = ended.err().expect("the stream is told");
+    assert_eq!(
+        refusal::read(&status),
+        Refused::new(Code::Unavailable, "SHUTTING_DOWN")
+    );
+    drop((items, stopped));
+}

@@ -97,6 +97,7 @@ pub async fn serve(
     // Without it every reply waits for the client's delayed acknowledgement: 40 ms.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let (begun, draining) = tokio::sync::oneshot::channel();
+    let streams = service.clone();
     let serving = Server::builder()
         .timeout(config.call_time_max())
         .layer(InterceptorLayer::new(deadline::note(config.call_time_max())))
@@ -118,6 +119,7 @@ pub async fn serve(
         .serve_with_incoming_shutdown(incoming, async move {
             shutdown.await;
             let _ = begun.send(());
+            streams.stop();
             for service in [
                 "",
                 CollectionServiceServer::<Service>::NAME,

@@ -26,6 +26,8 @@ pub enum Refusal {
     Busy,
     /// The call's time is up.
     Late,
+    /// The server is about to end.
+    Stopping,
     /// A defect of ours; the details stay here.
     Panicked,
 }
@@ -110,18 +112,17 @@ impl Refusal {
         Status::with_error_details(saying.code, saying.message, details)
     }
 
-    /// The code that the status has.
-    pub fn code(&self) -> Code {
-        self.saying().code
-    }
-
-    /// The same, for one item of a stream.
-    pub fn into_item(self) -> v1::ItemRefused {
+    /// What became of one item of a stream.
+    pub fn item(&self) -> v1::ItemRefused {
         let saying = self.saying();
+        let passes = matches!(
+            saying.code,
+            Code::DeadlineExceeded | Code::Cancelled | Code::Unavailable
+        );
         v1::ItemRefused {
             reason: saying.reason.to_owned(),
             message: saying.message,
-            retry: saying.retry,
+            retry: saying.retry || passes,
         }
     }
 
@@ -156,6 +157,9 @@ impl Refusal {
                 "DEADLINE_EXCEEDED",
                 "the deadline passed before the call was done",
             ),
+            Self::Stopping => {
+                Saying::new(Code::Unavailable, "SHUTTING_DOWN", "the server is about to end").retry()
+            }
             Self::Panicked => Saying::new(Code::Internal, "INTERNAL", "the call failed inside the server"),
         }
     }

@@ -10,71 +10,125 @@ use likeness_proto::v1::{
     ExportPersonResponse, ListConsentsRequest, ListConsentsResponse, PersonErased, RenamePersonRequest,
     RenamePersonResponse, WithdrawConsentRequest, WithdrawConsentResponse,
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::persons::on_person;
-use super::{Ongoing, Service};
+use super::{Ongoing, Service, insert_id};
 use crate::config::CHANGES_MAX;
 use crate::convert;
+use crate::deadline::Deadline;
 use crate::status::Refusal;
 
 /// Items of one stream in work at once: many enough for the group commit, and half of what the gate lets
 /// through, so that everybody else's changes find a place beside a stream.
 const ITEMS_MAX: usize = CHANGES_MAX / 2;
-/// Until an item that found the gate full tries again.
-const BUSY_PAUSE: Duration = Duration::from_millis(20);
+
+type Answers = mpsc::Sender<Result<DeletePersonsResponse, Status>>;
 
 /// An item takes a place when it is read and gives it back when its answer has been taken: a client that
-/// reads no answers is read no further.
+/// takes no answers is read no further.
 pub(super) async fn delete_persons(
     service: &Service,
     request: Request<Streaming<DeletePersonsRequest>>,
 ) -> Result<Response<ReceiverStream<Result<DeletePersonsResponse, Status>>>, Status> {
-    let service = service.clone();
-    let mut items = request.into_inner();
+    let mut call = service.begin("DeletePersons", &request);
     let (answers, stream) = mpsc::channel(1);
-    let places = Arc::new(Semaphore::new(ITEMS_MAX));
+    let mut reply = Response::new(ReceiverStream::new(stream));
+    insert_id(reply.metadata_mut(), &call.request_id);
+    let mut incoming = request.into_inner();
     tokio::spawn(async move {
-        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-            // Half a stream is as good as a whole one: what was answered is done.
-            let item = tokio::select! {
-                item = items.message() => item,
-                () = answers.closed() => return,
-            };
-            let Ok(Some(item)) = item else { return };
-            let (service, answers) = (service.clone(), answers.clone());
-            tokio::spawn(async move {
-                let sequence = item.sequence;
-                let outcome = delete_item(&service, &item).await;
-                let answer = DeletePersonsResponse {
-                    sequence,
-                    outcome: Some(outcome),
-                };
-                // The client may have gone; what was erased stays erased.
-                let _ = answers.send(Ok(answer)).await;
-                drop(place);
-            });
+        let last = match delete_each(&mut call, &mut incoming, &answers).await {
+            Ended::Whole => call.finish(Ok(DeletePersonsResponse::default())).err(),
+            Ended::Gone => None,
+            Ended::Broken(status) => {
+                call.end(status.code());
+                Some(status)
+            }
+            Ended::Refused(refusal) => Some(call.refuse(refusal)),
+        };
+        if let Some(status) = last {
+            // The client may have gone.
+            let _ = answers.send(Err(status)).await;
         }
     });
-    Ok(Response::new(ReceiverStream::new(stream)))
+    Ok(reply)
 }
 
-async fn delete_item(service: &Service, item: &DeletePersonsRequest) -> Outcome {
-    loop {
-        let mut call = service.begin_item("DeletePersons");
-        let answer = erase(&mut call, &item.collection, &item.person_id).await;
-        if matches!(answer, Err(Refusal::Busy)) {
-            drop(call.finish_item(answer));
-            tokio::time::sleep(BUSY_PAUSE).await;
-            continue;
-        }
-        return match call.finish_item(answer) {
-            Ok(erased) => Outcome::Erased(erased),
-            Err(refused) => Outcome::Refused(refused),
+/// How a stream of items ended.
+enum Ended {
+    Whole,
+    /// Nobody is there any more.
+    Gone,
+    /// The transport says why.
+    Broken(Status),
+    Refused(Refusal),
+}
+
+/// A stream lasts as long as it has to; its deadline is for the client's silence, and for each item.
+async fn delete_each(
+    call: &mut Ongoing,
+    incoming: &mut Streaming<DeletePersonsRequest>,
+    answers: &Answers,
+) -> Ended {
+    let patience = call.deadline.take().map_or(Duration::MAX, |Deadline(at)| {
+        at.saturating_duration_since(Instant::now())
+    });
+    let mut stopping = call.service.stopping.subscribe();
+    let (places, mut items) = (Arc::new(Semaphore::new(ITEMS_MAX)), JoinSet::new());
+    let ended = loop {
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            let message = tokio::time::timeout(patience, incoming.message()).await;
+            (place, message)
         };
-    }
+        let (place, message) = tokio::select! {
+            next = next => next,
+            () = answers.closed() => break Ended::Gone,
+            _ = stopping.wait_for(|stopping| *stopping) => break Ended::Refused(Refusal::Stopping),
+        };
+        match message {
+            Ok(Ok(Some(item))) => {
+                items.spawn(delete_item(
+                    call.item(patience),
+                    item,
+                    place.ok(),
+                    answers.clone(),
+                ));
+            }
+            Ok(Ok(None)) => break Ended::Whole,
+            Ok(Err(status)) => break Ended::Broken(status),
+            Err(_) => break Ended::Refused(Refusal::Late),
+        }
+        while items.try_join_next().is_some() {}
+    };
+    // What was begun is answered, whatever came after it.
+    while items.join_next().await.is_some() {}
+    ended
+}
+
+async fn delete_item(
+    mut call: Ongoing,
+    item: DeletePersonsRequest,
+    _place: Option<OwnedSemaphorePermit>,
+    answers: Answers,
+) {
+    let outcome = match erase(&mut call, &item.collection, &item.person_id).await {
+        Ok(erased) => Outcome::Erased(erased),
+        Err(refusal) => {
+            call.log_operator_detail(&refusal);
+            Outcome::Refused(refusal.item())
+        }
+    };
+    let answer = DeletePersonsResponse {
+        sequence: item.sequence,
+        outcome: Some(outcome),
+    };
+    // The client may have gone; what was erased stays erased.
+    let _ = answers.send(Ok(answer)).await;
 }
 
 async fn erase(call: &mut Ongoing, collection: &str, person_id: &str) -> Result<PersonErased, Refusal> {
