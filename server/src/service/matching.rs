@@ -64,8 +64,9 @@ impl MatchingService for Service {
 
 async fn detect(call: &mut Ongoing, request: DetectFacesRequest) -> Result<DetectFacesResponse, Refusal> {
     let photo = convert::photograph("photograph", request.photograph)?;
+    let level = convert::quality_level(request.quality_level)?.unwrap_or_default();
     let detection = call
-        .compute(move |work, call| Ok(work.engine.detect(&photo, call)?))
+        .compute(move |work, call| Ok(work.engine.detect(&photo, level, call)?))
         .await?;
     Ok(DetectFacesResponse {
         call: None,
@@ -79,10 +80,12 @@ async fn compare(call: &mut Ongoing, request: CompareFacesRequest) -> Result<Com
     let first = convert::photograph("first", request.first)?;
     let second = convert::photograph("second", request.second)?;
     let choose = convert::face_choice(request.face_choice)?;
+    let level = convert::quality_level(request.quality_level)?;
     let threshold = convert::limit(request.threshold)?;
     call.compute(move |work, call| {
         let threshold = threshold.unwrap_or(work.engine.calibration().far_1e4);
-        let compared = work.engine.compare(&first, &second, choose, call);
+        let wanted = choose.at(level.unwrap_or_default());
+        let compared = work.engine.compare(&first, &second, wanted, call);
         let (similarity, first, second) = compared.map_err(|error| match error {
             Error::Photo(rejected) => {
                 // Photographs are rejected before they are embedded: if one was, it was the first.
@@ -108,12 +111,14 @@ async fn verify(call: &mut Ongoing, request: VerifyPersonRequest) -> Result<Veri
     let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
     let photo = convert::photograph("photograph", request.photograph)?;
     let choose = convert::face_choice(request.face_choice)?;
+    let level = convert::quality_level(request.quality_level)?;
     let threshold = convert::limit(request.threshold)?;
     let (collection, reply) = call
         .compute(move |work, call| {
             let collection = work.collection(&collection)?;
             let threshold = threshold.unwrap_or(collection.threshold());
-            let (query, face) = work.engine.query(&collection, &photo, choose, call)?;
+            let wanted = choose.at(level.unwrap_or(collection.quality_level()));
+            let (query, face) = work.engine.query(&collection, &photo, wanted, call)?;
             let found = work.engine.verify(&collection, &person_id, &query, call)?;
             let reply = VerifyPersonResponse {
                 call: None,
@@ -134,13 +139,15 @@ async fn search(call: &mut Ongoing, request: SearchPersonsRequest) -> Result<Sea
     let collection = convert::one_collection(&request.collections)?;
     let photo = convert::photograph("photograph", request.photograph)?;
     let choose = convert::face_choice(request.face_choice)?;
+    let level = convert::quality_level(request.quality_level)?;
     let top_k = convert::top_k(request.top_k)?;
     let threshold = convert::limit(request.threshold)?;
     let (collection, reply) = call
         .compute(move |work, call| {
             let collection = work.collection(&collection)?;
             let threshold = threshold.unwrap_or(collection.threshold());
-            let (query, face) = work.engine.query(&collection, &photo, choose, call)?;
+            let wanted = choose.at(level.unwrap_or(collection.quality_level()));
+            let (query, face) = work.engine.query(&collection, &photo, wanted, call)?;
             let found = work.engine.search(&collection, &query, top_k, threshold, call)?;
             let result = FaceMatches {
                 face: Some(convert::face(face)),

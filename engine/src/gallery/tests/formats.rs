@@ -64,8 +64,8 @@ fn the_format_file_of_another_version_deployment_or_form_is_refused() {
     let home = home();
     let file = home.data.join("FORMAT");
     let good = fs::read_to_string(&file).expect("there");
-    fs::write(&file, good.replace("format 2", "format 1")).expect("written");
-    assert_refused(&home, "format 2", "format 1");
+    fs::write(&file, good.replace("format 2", "format 3")).expect("written");
+    assert_refused(&home, "format 2", "format 3");
     fs::write(
         &file,
         good.replace(&home.ring.deployment.to_string(), &"ab".repeat(16)),
