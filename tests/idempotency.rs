@@ -213,6 +213,76 @@ async fn changes_of_a_person_are_made_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn people_are_copied_renamed_and_withdrawn_once() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    client.create("staff").await;
+    client.create("visitors").await;
+    let photo = tiny();
+    client.enroll("staff", "ada", &[&photo]).await.expect("enrolled");
+    let mut persons = client.persons.clone();
+    let (collection, idempotency_token) = ("staff".to_owned(), TOKEN.to_owned());
+    let copy = v1::CopyPersonRequest {
+        collection: collection.clone(),
+        person_id: "ada".to_owned(),
+        target_collection: "visitors".to_owned(),
+        idempotency_token: idempotency_token.clone(),
+        ..Default::default()
+    };
+    let first = persons
+        .copy_person(copy.clone())
+        .await
+        .expect("copied")
+        .into_inner();
+    let again = persons
+        .copy_person(copy.clone())
+        .await
+        .expect("answered")
+        .into_inner();
+    assert!(again.person == first.person && replayed(again.call));
+    let rename = v1::RenamePersonRequest {
+        collection: collection.clone(),
+        person_id: "ada".to_owned(),
+        new_person_id: "lovelace".to_owned(),
+        idempotency_token: idempotency_token.clone(),
+    };
+    let first = persons
+        .rename_person(rename.clone())
+        .await
+        .expect("renamed")
+        .into_inner();
+    // Whoever has the old PersonID now is not renamed.
+    client.enroll("staff", "ada", &[&photo]).await.expect("enrolled");
+    let again = persons
+        .rename_person(rename.clone())
+        .await
+        .expect("answered")
+        .into_inner();
+    assert!(again.person == first.person && replayed(again.call));
+    assert_eq!(client.people("staff").await, ["ada", "lovelace"]);
+    let withdrawal = v1::WithdrawConsentRequest {
+        collection,
+        person_id: "lovelace".to_owned(),
+        idempotency_token,
+    };
+    let first = persons
+        .withdraw_consent(withdrawal.clone())
+        .await
+        .expect("erased")
+        .into_inner();
+    let again = persons
+        .withdraw_consent(withdrawal)
+        .await
+        .expect("answered")
+        .into_inner();
+    assert!(again.receipt == first.receipt && replayed(again.call));
+    assert_eq!(refusal::of(persons.rename_person(rename).await), spent());
+    client.delete("visitors", "ada").await.expect("erased");
+    assert_eq!(refusal::of(persons.copy_person(copy).await), spent());
+    assert_eq!(client.people("staff").await, ["ada"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn collections_are_made_changed_and_erased_once() {
     let server = Server::start().await;
     let client = server.client().await;

@@ -22,6 +22,7 @@ mod import;
 mod interfaces;
 mod keys_and_formats;
 mod layering;
+mod lifecycle;
 mod match_one_to_one;
 mod orientation;
 mod own_models;

@@ -168,6 +168,11 @@ pub enum RequestError {
     /// Too many tokens of the last 24 hours are kept.
     #[error("{tokens_max} idempotency tokens of the last 24 hours are kept, and no more; ask without one")]
     TooManyTokens { tokens_max: u64 },
+    /// A copy would need templates that cannot be made of the stored ones.
+    #[error(
+        "the target's templates ({target}) cannot be made of the person's ({source_scheme}): expected the same models and projection key, and no more bits"
+    )]
+    NoPassage { source_scheme: String, target: String },
     /// The person's record cannot be read; every other person is unaffected.
     #[error("the person's record is damaged; it can be deleted, and enrolled again")]
     Damaged,

@@ -3,6 +3,7 @@
 #[doc(hidden)]
 pub mod bench;
 mod call;
+mod clock;
 mod config;
 mod crypto;
 mod embedding;
@@ -32,7 +33,9 @@ mod wipe;
 pub use call::{Call, Cancel, Step};
 pub use config::Limits;
 pub use embedding::{EMBEDDING_DIM_MAX, Embedding};
-pub use engine::{CollectionRef, Engine, EngineConfig, NewCollection, PAGE_ITEMS_MAX, TOP_K_MAX};
+pub use engine::{
+    CollectionRef, Engine, EngineConfig, NewCollection, PAGE_ITEMS_MAX, PersonExport, TOP_K_MAX,
+};
 pub use error::{Error, OperatorError, Rejection, RequestError, Result, Stopped};
 pub use evaluate::{Curve, DetPoint, Evaluation, Evaluator, LevelFigures, TemplateCurve};
 pub use gallery::collection::{CollectionInfo, CollectionSettings, FACES_PER_PERSON_MAX};
@@ -46,7 +49,7 @@ pub use keys::store::KeyStore;
 pub use manifest::{Calibration, DEFAULT_MANIFEST, MANIFEST_FILE};
 pub use names::{Account, CollectionName, FaceId, NAME_BYTES_MAX, PersonId, RandomId, Token};
 pub use once::{Caller, Once};
-pub use person::{Consent, NewFace, Person, Profile, StoredFace, Timestamp};
+pub use person::{Consent, EXPIRY_YEARS_MAX, NewFace, Person, Profile, StoredFace, Timestamp};
 pub use pipeline::protect::Protector;
 pub use pipeline::{Bounds, Choose, Detection, Face, Pipeline, SchemeParts, Wanted};
 pub use quality::{Quality, QualityLevel};

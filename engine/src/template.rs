@@ -149,6 +149,12 @@ impl Template {
     pub(crate) fn words(&self) -> &[u64] {
         &self.words
     }
+
+    /// The first `bits` bits; there must be as many. Under one projection key that is the template of that
+    /// length.
+    pub(crate) fn beginning(&self, bits: Bits) -> Self {
+        Self::from_words(self.words[..bits.words()].iter().copied())
+    }
 }
 
 impl fmt::Debug for Template {

@@ -212,6 +212,11 @@ impl Answer for v1::ImportPersonsResponse {
     fn set_call(&mut self, _: v1::CallInfo) {}
 }
 
+impl Answer for v1::DeletePersonsResponse {
+    /// As below.
+    fn set_call(&mut self, _: v1::CallInfo) {}
+}
+
 impl Answer for v1::RotateWrappingKeyResponse {
     /// A message of a stream says nothing about its call; the metadata do.
     fn set_call(&mut self, _: v1::CallInfo) {}

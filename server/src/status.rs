@@ -211,7 +211,9 @@ fn request_saying(error: &RequestError) -> Saying {
         RequestError::NoReceipt => (Code::NotFound, "RECEIPT_NOT_FOUND"),
         RequestError::LastFace => (Code::FailedPrecondition, "LAST_FACE"),
         RequestError::FacesPerPerson { .. } => (Code::FailedPrecondition, "TOO_MANY_FACES_FOR_PERSON"),
-        RequestError::SchemeMismatch { .. } => (Code::FailedPrecondition, "SCHEME_MISMATCH"),
+        RequestError::SchemeMismatch { .. } | RequestError::NoPassage { .. } => {
+            (Code::FailedPrecondition, "SCHEME_MISMATCH")
+        }
         RequestError::TokenReused => (Code::FailedPrecondition, "TOKEN_REUSED"),
         RequestError::TokenSpent => (Code::Aborted, "TOKEN_SPENT"),
         RequestError::TooManyTokens { .. } => (Code::ResourceExhausted, "TOO_MANY_TOKENS"),

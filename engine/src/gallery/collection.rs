@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::crypto;
 use crate::error::{RequestError, Result};
 use crate::gallery::codec::{self, Binding, Digest, Unreadable};
+use crate::gallery::expiry::Expiries;
 use crate::gallery::index::{Index, Row};
 use crate::gallery::readers::Readers;
 use crate::names::{Account, CollectionName, RandomId};
@@ -156,6 +157,9 @@ pub(crate) struct People {
     entries: Vec<Entry>,
     free: Vec<u32>,
     damaged: HashSet<Digest>,
+    pub expiries: Expiries,
+    /// Renames under way: whoever was seen under the first is to be found under the second.
+    pub renames: HashMap<Digest, Digest>,
     pub index: Index,
 }
 
@@ -171,6 +175,8 @@ impl People {
             entries: Vec::new(),
             free: Vec::new(),
             damaged: HashSet::new(),
+            expiries: Expiries::default(),
+            renames: HashMap::new(),
             index: Index::new(bits),
         }
     }
@@ -193,11 +199,13 @@ impl People {
             .collect();
         self.entries[number as usize] = Entry { digest, rows };
         self.numbers.insert(digest, number);
+        self.expiries.set(digest, person.profile.expires);
     }
 
     /// Overwrites the person's bits in the index and forgets the person.
     pub fn remove(&mut self, digest: Digest) {
         self.damaged.remove(&digest);
+        self.expiries.set(digest, None);
         let Some(number) = self.numbers.remove(&digest) else {
             return;
         };
@@ -208,7 +216,10 @@ impl People {
     }
 
     pub fn set_damaged(&mut self, digest: Digest) {
+        // What was known before the damage still holds: whoever is due is erased, readable or not.
+        let expires = self.expiries.of(digest);
         self.remove(digest);
+        self.expiries.set(digest, expires);
         self.damaged.insert(digest);
     }
 

@@ -14,7 +14,7 @@ use crate::gallery::writer::{Changed, Current, Edit};
 use crate::gallery::{Gallery, Page, exists};
 use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId};
 use crate::once::Caller;
-use crate::person::{NewFace, Person, Profile, StoredFace, Timestamp};
+use crate::person::{Consent, NewFace, Person, Profile, StoredFace, Timestamp, checked_expiry};
 use crate::receipts;
 use crate::residue::{self, Needles};
 
@@ -25,6 +25,22 @@ pub struct ProfileChange {
     pub name: Option<String>,
     /// Other tags.
     pub tags: Option<Vec<String>>,
+    /// Another consent in the place of the one on record.
+    pub consent: Option<Consent>,
+    /// Another expiry; `Some(None)` is never.
+    pub expires: Option<Option<Timestamp>>,
+}
+
+impl ProfileChange {
+    fn of(self, profile: Profile) -> Result<Profile> {
+        Profile {
+            name: self.name.unwrap_or(profile.name),
+            tags: self.tags.unwrap_or(profile.tags),
+            consent: self.consent.or(profile.consent),
+            expires: self.expires.unwrap_or(profile.expires),
+        }
+        .checked()
+    }
 }
 
 /// A receipt of an erasure, and what alone can tell whom it is about.
@@ -113,6 +129,8 @@ impl Gallery {
         faces: Vec<NewFace>,
         caller: impl Into<Caller>,
     ) -> Result<Person> {
+        checked_expiry(profile.expires, self.eraser.clock.now())?;
+        self.make_way(collection, id)?;
         let (own, person_id) = (Arc::clone(collection), id.clone());
         self.change(collection, id, &caller.into(), move |current| {
             match current {
@@ -142,15 +160,15 @@ impl Gallery {
         faces: Vec<NewFace>,
         caller: impl Into<Caller>,
     ) -> Result<Person> {
-        let own = Arc::clone(collection);
+        let (own, now) = (Arc::clone(collection), self.eraser.clock.now());
         self.change(collection, id, &caller.into(), move |current| {
-            let mut person = present(current)?;
+            let mut person = present(current, now)?;
             add_faces(&mut person, faces, &own)?;
             Ok(Edit::Keep(person))
         })
     }
 
-    /// Changes a person's name or tags.
+    /// Changes what is kept with a person beside the faces.
     pub fn update(
         &self,
         collection: &Arc<Collection>,
@@ -158,15 +176,13 @@ impl Gallery {
         change: ProfileChange,
         caller: impl Into<Caller>,
     ) -> Result<Person> {
+        let now = self.eraser.clock.now();
+        if let Some(expires) = change.expires {
+            checked_expiry(expires, now)?;
+        }
         self.change(collection, id, &caller.into(), move |current| {
-            let mut person = present(current)?;
-            if let Some(name) = change.name {
-                person.profile.name = name;
-            }
-            if let Some(tags) = change.tags {
-                person.profile.tags = tags;
-            }
-            person.profile = person.profile.checked()?;
+            let mut person = present(current, now)?;
+            person.profile = change.of(std::mem::take(&mut person.profile))?;
             person.updated = Timestamp::now();
             // What was replaced is removed: it must not stay readable.
             Ok(Edit::Replace(person))
@@ -184,14 +200,14 @@ impl Gallery {
         let caller = caller.into();
         let claim = self.claim(&caller);
         let (mut asked, nonce) = asked(collection, id, &caller, claim.as_ref());
-        let digest = self.digest(collection, id);
+        let (digest, now) = (self.digest(collection, id), self.eraser.clock.now());
         let changed = self
             .writer
             .change(collection, digest, claim.clone(), move |current| {
                 if faces.is_empty() {
                     return Err(RequestError::invalid("face_ids", "at least one face", "none").into());
                 }
-                let mut person = present(current)?;
+                let mut person = present(current, now)?;
                 if !faces
                     .iter()
                     .all(|id| person.faces.iter().any(|face| face.id == *id))
@@ -226,10 +242,27 @@ impl Gallery {
         let claim = self.claim(caller);
         let digest = self.digest(collection, id);
         let changed = self.writer.change(collection, digest, claim.clone(), edit)?;
-        match claim.zip(changed.done) {
-            Some((claim, done)) => self.person_again(&claim, &done, collection, id),
-            None => changed.person.ok_or_else(|| RequestError::NoPerson.into()),
+        self.kept(collection, id, claim, changed)
+    }
+
+    /// Who is kept: by this change, or by the one that this very call made before. What was removed is
+    /// purged, and named by nobody any more when this returns.
+    pub(super) fn kept(
+        &self,
+        collection: &Collection,
+        id: &PersonId,
+        claim: Option<Claim>,
+        changed: Changed,
+    ) -> Result<Person> {
+        if let Some((claim, done)) = claim.zip(changed.done) {
+            return self.person_again(&claim, &done, collection, id);
         }
+        if changed.receipt.is_some() {
+            self.purger.wake();
+            // ORDER: as in `delete`.
+            collection.readers.wait_for_older();
+        }
+        changed.person.ok_or_else(|| RequestError::NoPerson.into())
     }
 
     /// Whether a person who was changed is still there when the reply is built.
@@ -322,6 +355,7 @@ impl Gallery {
         }))
     }
 
+    /// Whoever is past the expiry is nobody, erased or not yet.
     pub(super) fn read_person(&self, collection: &Collection, digest: Digest) -> Result<Option<Person>> {
         exists(collection)?;
         let key = codec::person_key(collection.id, digest);
@@ -330,7 +364,7 @@ impl Gallery {
             Found::Nothing => Ok(None),
             Found::Damaged(_) => Err(RequestError::Damaged.into()),
             Found::Open { contents, .. } => match codec::person_from_contents(&contents) {
-                Ok(person) => Ok(Some(person)),
+                Ok(person) => Ok(Some(person).filter(|person| !person.is_expired(self.eraser.clock.now()))),
                 Err(codec::Unreadable) => Err(RequestError::Damaged.into()),
             },
         }
@@ -396,10 +430,10 @@ fn asked(collection: &Collection, id: &PersonId, caller: &Caller, claim: Option<
     (asked, nonce)
 }
 
-fn present(current: Current) -> Result<Person> {
+pub(super) fn present(current: Current, now: Timestamp) -> Result<Person> {
     match current {
-        Current::Present(person) => Ok(person),
-        Current::Absent => Err(RequestError::NoPerson.into()),
+        Current::Present(person) if !person.is_expired(now) => Ok(person),
+        Current::Absent | Current::Present(_) => Err(RequestError::NoPerson.into()),
         Current::Damaged => Err(RequestError::Damaged.into()),
     }
 }

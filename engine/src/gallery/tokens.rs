@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Clock;
 use crate::crypto::{self, NONCE_BYTES, Secret};
 use crate::error::{Error, RequestError, Result};
 use crate::gallery::codec;
@@ -24,7 +25,7 @@ use crate::gallery::records::{Family, Scan, Write};
 use crate::gallery::vault::{Plan, Vault};
 use crate::names::{CollectionName, RandomId};
 use crate::once::Once;
-use crate::person::Timestamp;
+use crate::person::{Person, Timestamp};
 
 const FORMAT: u8 = 1;
 const HEAD_BYTES: usize = 1 + 8;
@@ -182,20 +183,14 @@ fn expires(row: &[u8]) -> Option<Timestamp> {
 /// How many rows there are, and the time.
 pub(crate) struct Tokens {
     rows: AtomicU64,
-    clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
-}
-
-impl Default for Tokens {
-    fn default() -> Self {
-        Self::with_clock(Timestamp::now)
-    }
+    clock: Clock,
 }
 
 impl Tokens {
-    pub fn with_clock(clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+    pub fn new(clock: Clock) -> Self {
         Self {
             rows: AtomicU64::new(0),
-            clock: Box::new(clock),
+            clock,
         }
     }
 
@@ -221,7 +216,7 @@ impl Vault {
                 Err(RequestError::TooManyTokens { tokens_max: ROWS_MAX }.into())
             }
             Ok(None) => Ok(None),
-            Ok(Some(row)) => claim.read(&row, (self.tokens.clock)()),
+            Ok(Some(row)) => claim.read(&row, self.tokens.clock.now()),
             Err(Error::Request(RequestError::Damaged)) => Err(RequestError::TokenSpent.into()),
             Err(error) => Err(error),
         }
@@ -238,9 +233,17 @@ impl Vault {
         self.plan_done_anew(plan, claim, done);
     }
 
+    /// Plans the row of a call, if it has a token, that leaves this person.
+    pub fn plan_kept(&self, plan: &mut Plan, claim: Option<&Claim>, person: &Person) {
+        if let Some(claim) = claim {
+            let mark = claim.mark(person.mark);
+            self.plan_done(plan, claim, Done::Kept { mark });
+        }
+    }
+
     /// Plans to say more of what was done under a token that has its row.
     pub fn plan_done_anew(&self, plan: &mut Plan, claim: &Claim, done: Done) {
-        let expires = Timestamp((self.tokens.clock)().0.saturating_add(KEPT_MS));
+        let expires = Timestamp(self.tokens.clock.now().0.saturating_add(KEPT_MS));
         plan.write(Write {
             family: Family::Tokens,
             key: claim.key.to_vec(),
@@ -250,7 +253,7 @@ impl Vault {
 
     /// Removes expired rows among the next few after a key; answers where to go on, or none at the end.
     pub fn sweep_tokens(&self, after: &[u8]) -> Result<Option<Vec<u8>>> {
-        let (now, mut plan) = ((self.tokens.clock)(), Plan::default());
+        let (now, mut plan) = (self.tokens.clock.now(), Plan::default());
         let (mut seen, mut expired, mut last) = (0, 0, Vec::new());
         self.scan(Family::Tokens, &[], after, &mut |key, row| {
             // What cannot be read goes too: it stands for nothing any more but an eternal refusal.

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
+use crate::clock::Clock;
 use crate::error::{Error, OperatorError, RequestError, Result};
 use crate::gallery::codec::{self, Binding, Header};
 use crate::gallery::erasures::{Erasure, ErasureLog, Issued, Unpurged};
@@ -149,7 +150,7 @@ impl Vault {
             slots,
             log,
             ring,
-            tokens: Tokens::default(),
+            tokens: Tokens::new(Clock::System),
             live: Mutex::new(0),
             poisoned: AtomicBool::new(false),
         }
@@ -276,6 +277,27 @@ impl Vault {
         let ticket = Arc::clone(&reduction.issued);
         plan.reductions.push(reduction);
         Ok(Some(ticket))
+    }
+
+    /// Plans a record in the place of another under another record key: sealed under a new data key; the
+    /// other goes with its data key. What is logged names no key and nobody: it is there so that the other's
+    /// bytes are purged also if a crash comes between.
+    pub fn plan_move(
+        &self,
+        plan: &mut Plan,
+        record: &NewRecord<'_>,
+        other: Vec<u8>,
+        previous: &Header,
+        asked: Asked,
+    ) -> Result<Ticket> {
+        self.plan_put_under_new_key(plan, record, previous.generation + 1)?;
+        plan.superseded_slots.push(previous.slot);
+        let mut reduction = asked.erasure(ReceiptKind::Reduced);
+        reduction.touched.push((record.family, other.clone()));
+        let ticket = Arc::clone(&reduction.issued);
+        plan.reductions.push(reduction);
+        self.plan_forget(plan, record.family, other);
+        Ok(ticket)
     }
 
     fn plan_put_under_new_key(

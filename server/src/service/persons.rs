@@ -1,8 +1,8 @@
 //! Enrolling, reading, changing and erasing people.
 
 use likeness_engine::{
-    Account, Call, Choose, CollectionName, CollectionRef, Engine, Error, Face, NewFace, Person, PersonId,
-    ProfileChange, QualityLevel, Rejection,
+    Call, Choose, CollectionName, CollectionRef, Error, Face, NewFace, Person, PersonId, QualityLevel,
+    Rejection,
 };
 use likeness_proto::v1::person_service_server::PersonService;
 use likeness_proto::v1::{
@@ -202,7 +202,7 @@ pub(super) async fn enroll(
         request.quality_level,
         request.all_or_nothing,
     )?;
-    let profile = convert::profile(request.name, request.tags, request.consent)?;
+    let profile = convert::profile(request.name, request.tags, request.consent, request.expires)?;
     if let Some(person) = made_before(call, &collection, &person_id).await? {
         return Ok(EnrollPersonResponse {
             person: Some(convert::person(person)),
@@ -266,7 +266,7 @@ pub(super) async fn enroll_features(
     features: Vec<Vec<f32>>,
 ) -> Result<EnrollPersonResponse, Refusal> {
     let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
-    let profile = convert::profile(request.name, request.tags, request.consent)?;
+    let profile = convert::profile(request.name, request.tags, request.consent, request.expires)?;
     let person = match made_before(call, &collection, &person_id).await? {
         Some(person) => person,
         None => {
@@ -386,7 +386,7 @@ async fn get(call: &mut Ongoing, request: GetPersonRequest) -> Result<GetPersonR
         call,
         &request.collection,
         &request.person_id,
-        |_, _, _, _, _| Ok(None),
+        |_, _, _, _| Ok(None),
         |work, collection, id, call| Ok(work.engine.person(collection, id, call)?),
     );
     Ok(GetPersonResponse {
@@ -422,15 +422,12 @@ async fn update(
     mut request: UpdatePersonRequest,
 ) -> Result<UpdatePersonResponse, Refusal> {
     call.once(&mut request)?;
-    let change = ProfileChange {
-        name: request.name,
-        tags: request.tags.map(|list| list.tags),
-    };
+    let change = convert::profile_change(request.name, request.tags, request.consent, request.expiry)?;
     let person = on_person(
         call,
         &request.collection,
         &request.person_id,
-        Engine::person_before,
+        |work, collection, id, call| work.engine.person_before(&work.account, collection, id, call),
         |work, collection, id, call| Ok(work.engine.update_person(collection, id, change, call)?),
     );
     Ok(UpdatePersonResponse {
@@ -449,7 +446,7 @@ async fn delete_faces(
         call,
         &request.collection,
         &request.person_id,
-        Engine::reduction_before,
+        |work, collection, id, call| work.engine.reduction_before(&work.account, collection, id, call),
         |work, collection, id, call| Ok(work.engine.delete_faces(collection, id, faces, call)?),
     );
     let (person, receipt) = reduced.await?;
@@ -469,7 +466,7 @@ async fn delete(
         call,
         &request.collection,
         &request.person_id,
-        Engine::erasure_before,
+        |work, collection, id, call| work.engine.erasure_before(&work.account, collection, id, call),
         |work, collection, id, call| Ok(work.engine.delete_person(collection, id, call)?),
     );
     let erased = erased.await?;
@@ -496,16 +493,14 @@ async fn erase_everywhere(
     })
 }
 
-/// What an earlier call under the same token did, if it did anything.
-type Before<T> =
-    fn(&Engine, &Account, &CollectionName, &PersonId, &mut Call) -> likeness_engine::Result<Option<T>>;
-
 /// Reads or changes one person.
-async fn on_person<T: Send + 'static>(
+pub(super) async fn on_person<T: Send + 'static>(
     call: &mut Ongoing,
     collection: &str,
     person_id: &str,
-    before: Before<T>,
+    before: impl FnOnce(&Work, &CollectionName, &PersonId, &mut Call) -> likeness_engine::Result<Option<T>>
+    + Send
+    + 'static,
     act: impl FnOnce(&Work, &CollectionRef, &PersonId, &mut Call) -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, Refusal> {
     let (collection, person_id) = convert::names(collection, person_id)?;
@@ -513,7 +508,7 @@ async fn on_person<T: Send + 'static>(
         .store(move |work, call| {
             let found = work.collection(&collection);
             // ORDER: before the collection is missed: it may have gone since the earlier call.
-            if let Some(answer) = before(&work.engine, &work.account, &collection, &person_id, call)? {
+            if let Some(answer) = before(work, &collection, &person_id, call)? {
                 return Ok((found.ok(), answer));
             }
             let found = found?;
