@@ -20,6 +20,9 @@ impl Engine {
         id: &PersonId,
         call: &mut Call,
     ) -> Result<Option<Person>> {
+        if !call.is_once() {
+            return Ok(None);
+        }
         let caller = self.reading(account, collection, call);
         call.step(Step::Store, || {
             self.gallery.person_before(&caller, account, collection, id)
@@ -37,6 +40,9 @@ impl Engine {
         id: &PersonId,
         call: &mut Call,
     ) -> Result<Option<(Option<Person>, ErasureReceipt)>> {
+        if !call.is_once() {
+            return Ok(None);
+        }
         let caller = self.reading(account, collection, call);
         call.step(Step::Store, || {
             self.gallery.reduction_before(&caller, account, collection, id)
@@ -68,6 +74,9 @@ impl Engine {
         name: &CollectionName,
         call: &mut Call,
     ) -> Result<Option<CollectionRef>> {
+        if !call.is_once() {
+            return Ok(None);
+        }
         let caller = call.caller();
         let before = call.step(Step::Store, || {
             self.gallery.collection_before(&caller, account, name)
