@@ -391,8 +391,11 @@ fn what_is_kept_for_a_token_names_nobody_and_opens_with_the_token_only() {
     ));
 }
 
-/// Collections with their thresholds, people with their names and faces.
-fn without_ids(gallery: &Gallery) -> Vec<(String, f32, Vec<(String, String, Vec<Vec<u8>>)>)> {
+/// A PersonID, a name, and the bits of the faces.
+type Seen = (String, String, Vec<Vec<u8>>);
+
+/// Collections with their thresholds, and the people in them.
+fn without_ids(gallery: &Gallery) -> Vec<(String, f32, Vec<Seen>)> {
     let people = |people: BTreeMap<String, PersonView>| {
         let people = people.into_iter().map(|(id, person)| {
             let mut faces: Vec<_> = person.faces.into_values().collect();
