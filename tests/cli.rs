@@ -32,7 +32,7 @@ fn assert_call(json: &Value) {
 }
 
 /// Every command, with the words that lead to it.
-const COMMANDS: [&[&str]; 43] = [
+const COMMANDS: [&[&str]; 44] = [
     &["serve"],
     &["collection"],
     &["collection", "create"],
@@ -74,6 +74,7 @@ const COMMANDS: [&[&str]; 43] = [
     &["models", "verify"],
     &["models", "list"],
     &["eval"],
+    &["calibrate"],
     &["demo"],
     &[],
 ];

@@ -3,6 +3,8 @@
 //! Every photograph is compared with every other, by the plain cosine and by the protected
 //! template. The embeddings stay in here: figures come out, never a feature or a bit.
 
+mod bootstrap;
+mod calibrate;
 mod curve;
 
 use std::collections::BTreeMap;
@@ -14,6 +16,8 @@ use std::thread;
 
 use serde::Serialize;
 
+pub use self::bootstrap::Interval;
+pub use self::calibrate::{CalibrationReport, Calibrator, HeldOut, RateReport, ScoringReport};
 pub use self::curve::{Curve, DetPoint};
 use self::curve::{FARS, Tally};
 use crate::call::Call;

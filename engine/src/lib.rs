@@ -2,6 +2,7 @@
 
 #[doc(hidden)]
 pub mod bench;
+mod calibration;
 mod call;
 mod config;
 mod crypto;
@@ -27,12 +28,18 @@ mod tensor;
 mod testing;
 mod wipe;
 
+pub use calibration::{
+    CALIBRATION_FILE, Calibration, DEFAULT_CALIBRATION, Estimate, Limit, Population, Scoring,
+};
 pub use call::{Call, Cancel, Step};
 pub use config::Limits;
 pub use embedding::{EMBEDDING_DIM_MAX, Embedding};
 pub use engine::{CollectionRef, Engine, EngineConfig, NewCollection, PAGE_ITEMS_MAX, TOP_K_MAX};
 pub use error::{Error, OperatorError, Rejection, RequestError, Result, Stopped};
-pub use evaluate::{Curve, DetPoint, Evaluation, Evaluator, TemplateCurve};
+pub use evaluate::{
+    CalibrationReport, Calibrator, Curve, DetPoint, Evaluation, Evaluator, HeldOut, Interval, RateReport,
+    ScoringReport, TemplateCurve,
+};
 pub use gallery::collection::{CollectionInfo, CollectionSettings, FACES_PER_PERSON_MAX};
 pub use gallery::erasures::{Backlog, Issued};
 pub use gallery::{
@@ -41,7 +48,7 @@ pub use gallery::{
 };
 pub use keys::root::RootSource;
 pub use keys::store::KeyStore;
-pub use manifest::{Calibration, DEFAULT_MANIFEST, MANIFEST_FILE};
+pub use manifest::{DEFAULT_MANIFEST, MANIFEST_FILE, StatedRates};
 pub use names::{Account, CollectionName, FaceId, NAME_BYTES_MAX, PersonId, RandomId};
 pub use person::{Consent, NewFace, Person, Profile, StoredFace, Timestamp};
 pub use pipeline::protect::Protector;

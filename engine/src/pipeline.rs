@@ -27,11 +27,12 @@ use self::embed::Embedder;
 use self::face::{CANDIDATE_SCORE_MIN, Candidate};
 use self::image::Image;
 use self::landmarks::Landmarks;
+use crate::calibration::{CALIBRATION_FILE, Calibration};
 use crate::call::{Call, Step};
 use crate::config::Limits;
 use crate::embedding::Embedding;
 use crate::error::{OperatorError, Rejection, Result};
-use crate::manifest::{Calibration, DEFAULT_MANIFEST, MANIFEST_FILE, Manifest, ModelSpec};
+use crate::manifest::{DEFAULT_MANIFEST, MANIFEST_FILE, Manifest, ModelSpec, StatedRates};
 use crate::model::{Model, Runtime};
 
 /// The version of this code's own part of an embedding: crops, resampling, points and warp. A change
@@ -45,6 +46,8 @@ pub struct Pipeline {
     landmarks: Landmarks,
     aligner: Aligner,
     embedder: Embedder,
+    embedder_digest: blake3::Hash,
+    stated: StatedRates,
     calibration: Calibration,
     scheme: SchemeParts,
 }
@@ -60,19 +63,17 @@ pub struct SchemeParts {
 
 impl Pipeline {
     /// Loads the models of a directory: its `models.toml` says which, or, where it has none, the default
-    /// manifest. `runtime` is the shared library of ONNX Runtime. With `sessions` sessions of each model
+    /// manifest. Its `calibration.toml` says what similarities mean, where it has one. `runtime` is the shared library of ONNX Runtime. With `sessions` sessions of each model
     /// as many calls run at once; more of them wait.
     ///
     /// # Errors
     /// [`OperatorError`], naming what was expected and what was found, whenever a file is not the one
     /// that the manifest describes.
     pub fn load(models_dir: &Path, runtime: &Path, limits: Limits, sessions: usize) -> Result<Self> {
-        let path = models_dir.join(MANIFEST_FILE);
-        let manifest = match fs::read_to_string(&path) {
-            Ok(text) => Manifest::parse(&text)?,
-            Err(error) if error.kind() == ErrorKind::NotFound => Manifest::parse(DEFAULT_MANIFEST)?,
-            Err(error) => return Err(OperatorError::file("reading", path, error).into()),
-        };
+        let manifest = beside(models_dir, MANIFEST_FILE)?;
+        let manifest = Manifest::parse(manifest.as_deref().unwrap_or(DEFAULT_MANIFEST))?;
+        let calibration = beside(models_dir, CALIBRATION_FILE)?;
+        let calibration = Calibration::of(&manifest, calibration.as_deref())?;
         let runtime = Runtime::load(runtime)?;
         let model = |spec: &ModelSpec| -> Result<Box<dyn Model>> {
             Ok(Box::new(runtime.model(models_dir, spec, sessions)?))
@@ -82,7 +83,10 @@ impl Pipeline {
             model(&manifest.landmarks)?,
             model(&manifest.embedder)?,
         ];
-        Ok(Self::new(&manifest, models, limits))
+        Ok(Self {
+            calibration,
+            ..Self::new(&manifest, models, limits)
+        })
     }
 
     /// A pipeline of these models: detector, landmarks, embedder.
@@ -97,7 +101,9 @@ impl Pipeline {
             landmarks: Landmarks::new(&manifest.landmarks, landmarks),
             aligner: Aligner::new(manifest),
             embedder: Embedder::new(&manifest.embedder, embedder),
-            calibration: manifest.calibration,
+            embedder_digest: manifest.embedder.blake3,
+            stated: manifest.calibration,
+            calibration: Calibration::stated(manifest.calibration),
             scheme: SchemeParts::new(manifest),
         }
     }
@@ -147,9 +153,19 @@ impl Pipeline {
         self.embedder.dim()
     }
 
-    /// The embedder's thresholds.
-    pub fn calibration(&self) -> Calibration {
-        self.calibration
+    /// What similarities of this embedder mean.
+    pub fn calibration(&self) -> &Calibration {
+        &self.calibration
+    }
+
+    /// The similarities that the manifest states.
+    pub fn stated_rates(&self) -> StatedRates {
+        self.stated
+    }
+
+    /// The digest of the embedder's file, to which a calibration is bound.
+    pub(crate) fn embedder_digest(&self) -> blake3::Hash {
+        self.embedder_digest
     }
 
     /// What makes embeddings of this pipeline comparable.
@@ -176,6 +192,16 @@ impl Pipeline {
             score,
             rejection: found.rejection(&self.limits),
         }
+    }
+}
+
+/// The text of a file beside the models, if it is there.
+fn beside(models_dir: &Path, name: &str) -> Result<Option<String>> {
+    let path = models_dir.join(name);
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(OperatorError::file("reading", path, error).into()),
     }
 }
 

@@ -81,7 +81,7 @@ async fn compare(call: &mut Ongoing, request: CompareFacesRequest) -> Result<Com
     let choose = convert::face_choice(request.face_choice)?;
     let threshold = convert::limit(request.threshold)?;
     call.compute(move |work, call| {
-        let threshold = threshold.unwrap_or(work.engine.calibration().far_1e4);
+        let threshold = threshold.unwrap_or(work.engine.default_threshold());
         let compared = work.engine.compare(&first, &second, choose, call);
         let (similarity, first, second) = compared.map_err(|error| match error {
             Error::Photo(rejected) => {
