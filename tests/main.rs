@@ -23,6 +23,7 @@ mod match_one_to_one;
 mod orientation;
 mod own_models;
 mod residue;
+mod scores;
 mod search;
 mod shutdown;
 mod update;

@@ -69,9 +69,14 @@ impl CollectionRef {
         self.0.scheme.to_string()
     }
 
-    /// How photographs are compared with its templates.
+    /// How a photograph is compared with one of its templates.
     pub fn scoring(&self) -> Scoring {
         Scoring::Probe(self.0.scheme.bits)
+    }
+
+    /// How a photograph is compared with all templates of a person together.
+    pub fn fused_scoring(&self) -> Scoring {
+        Scoring::Fused(self.0.scheme.bits)
     }
 
     /// Faces that a search compares with.

@@ -6,6 +6,7 @@
 mod bootstrap;
 mod calibrate;
 mod curve;
+mod several;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,6 +21,7 @@ pub use self::bootstrap::Interval;
 pub use self::calibrate::{CalibrationReport, Calibrator, HeldOut, RateReport, ScoringReport};
 pub use self::curve::{Curve, DetPoint};
 use self::curve::{FARS, Tally};
+pub use self::several::SeveralFaces;
 use crate::call::Call;
 use crate::embedding::Embedding;
 use crate::error::{Error, OperatorError, RequestError, Result};

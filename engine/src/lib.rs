@@ -38,7 +38,7 @@ pub use engine::{CollectionRef, Engine, EngineConfig, NewCollection, PAGE_ITEMS_
 pub use error::{Error, OperatorError, Rejection, RequestError, Result, Stopped};
 pub use evaluate::{
     CalibrationReport, Calibrator, Curve, DetPoint, Evaluation, Evaluator, HeldOut, Interval, RateReport,
-    ScoringReport, TemplateCurve,
+    ScoringReport, SeveralFaces, TemplateCurve,
 };
 pub use gallery::collection::{CollectionInfo, CollectionSettings, FACES_PER_PERSON_MAX};
 pub use gallery::erasures::{Backlog, Issued};

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use likeness_engine::{
     Account, Bits, Bounds, Choose, CollectionErasure, CollectionInfo, CollectionName, Consent,
-    ErasureReceipt, Error, FaceId, Match, PAGE_ITEMS_MAX, Person, PersonId, Profile, RequestError, Result,
-    StoredFace, TOP_K_MAX, Timestamp,
+    ErasureReceipt, Error, Estimate, FaceId, Limit, Match, PAGE_ITEMS_MAX, Person, PersonId, Profile,
+    RequestError, Result, StoredFace, TOP_K_MAX, Timestamp,
 };
 use likeness_proto::v1;
 
@@ -59,12 +59,34 @@ pub fn bits(bits: u32) -> Result<Option<Bits>> {
     }
 }
 
-/// What a call's threshold comes to as a similarity; unset is `None`.
-pub fn limit(threshold: Option<v1::Threshold>) -> Result<Option<f32>> {
-    match threshold.and_then(|t| t.limit) {
-        None => Ok(None),
-        Some(v1::threshold::Limit::Similarity(similarity)) => self::threshold(Some(similarity)),
-        Some(_) => Err(RequestError::invalid("threshold", "a similarity", "another limit").into()),
+/// A search's threshold, as it was stated; unset is `None`.
+pub fn limit(threshold: Option<v1::Threshold>) -> Result<Option<Limit>> {
+    let stated = threshold.and_then(|t| t.limit).map(|limit| match limit {
+        v1::threshold::Limit::Similarity(similarity) => Limit::of_similarity(similarity),
+        v1::threshold::Limit::Score(score) => Limit::of_score(score),
+        v1::threshold::Limit::MaxFarPerComparison(far) => Limit::of_far(far),
+        v1::threshold::Limit::MaxFpirPerSearch(fpir) => Limit::of_fpir(fpir),
+    });
+    stated.transpose()
+}
+
+/// The threshold of a single comparison, as it was stated; unset is `None`.
+pub fn limit_of_one(threshold: Option<v1::Threshold>) -> Result<Option<Limit>> {
+    let limit = limit(threshold)?;
+    if limit.is_some_and(Limit::is_of_searches) {
+        let expected = "a limit of one comparison";
+        return Err(RequestError::invalid("threshold", expected, "a limit of searches").into());
+    }
+    Ok(limit)
+}
+
+/// What a similarity means, on the wire.
+pub fn estimate(estimate: Estimate) -> v1::Estimate {
+    v1::Estimate {
+        score: estimate.score,
+        far: estimate.far,
+        extrapolated: estimate.extrapolated,
+        fpir: estimate.fpir,
     }
 }
 
@@ -231,14 +253,14 @@ pub fn collection_receipts(erased: CollectionErasure) -> Vec<v1::ErasureReceipt>
 }
 
 /// A person found, on the wire.
-pub fn matched(found: Match) -> v1::Match {
+pub fn matched(found: Match, means: Estimate) -> v1::Match {
     v1::Match {
         person_id: found.person.id.as_str().to_owned(),
         name: found.person.profile.name,
         similarity: found.similarity,
         tags: found.person.profile.tags,
         collection: String::new(),
-        estimate: None,
+        estimate: Some(estimate(means)),
     }
 }
 

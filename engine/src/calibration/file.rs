@@ -59,6 +59,7 @@ enum Kind {
     Photographs,
     Probe,
     Stored,
+    Fused,
 }
 
 /// Reads and checks a calibration.
@@ -95,12 +96,13 @@ pub(super) fn parse(text: &str) -> Result<Counted> {
 
 impl Entry {
     fn scoring(&self) -> Result<Scoring> {
-        let expected = "no bits with photographs; 256, 512, 1024 or 2048 with probe and stored";
+        let expected = "no bits with photographs; 256, 512, 1024 or 2048 with the others";
         let bits = self.bits.map(Bits::parse);
         match (self.scoring, bits) {
             (Kind::Photographs, None) => Ok(Scoring::Photographs),
             (Kind::Probe, Some(Ok(bits))) => Ok(Scoring::Probe(bits)),
             (Kind::Stored, Some(Ok(bits))) => Ok(Scoring::Stored(bits)),
+            (Kind::Fused, Some(Ok(bits))) => Ok(Scoring::Fused(bits)),
             _ => Err(mismatch(FILE, "bits", expected, format!("{:?}", self.bits))),
         }
     }
@@ -112,6 +114,7 @@ pub(crate) fn name(scoring: Scoring) -> String {
         Scoring::Photographs => "photographs".to_owned(),
         Scoring::Probe(bits) => format!("probe-{bits}"),
         Scoring::Stored(bits) => format!("stored-{bits}"),
+        Scoring::Fused(bits) => format!("fused-{bits}"),
     }
 }
 
@@ -132,16 +135,17 @@ pub(crate) fn document(embedder: blake3::Hash, population: Population, counts: &
             Scoring::Photographs => ("photographs", None),
             Scoring::Probe(bits) => ("probe", Some(bits)),
             Scoring::Stored(bits) => ("stored", Some(bits)),
+            Scoring::Fused(bits) => ("fused", Some(bits)),
         };
         let _ = write!(text, "\n[[rates]]\nscoring = \"{kind}\"\n");
         if let Some(bits) = bits {
             let _ = writeln!(text, "bits = {bits}");
         }
-        let _ = writeln!(text, "supported = {:.2e}", count.supported);
+        let _ = writeln!(text, "supported = {:.4e}", count.supported);
         let _ = writeln!(text, "tail = {:.2}", count.tail);
         text.push_str("points = [\n");
         for (similarity, far) in &count.points {
-            let _ = writeln!(text, "  [{similarity:.5}, {far:.3e}],");
+            let _ = writeln!(text, "  [{similarity:.5}, {far:.4e}],");
         }
         text.push_str("]\n");
     }

@@ -1,5 +1,7 @@
 //! From where on faces count as one person's, as a request states it.
 
+use std::ops::RangeInclusive;
+
 use super::{Calibration, Scoring, far_of_fpir, far_of_score};
 use crate::error::{RequestError, Result};
 
@@ -22,7 +24,12 @@ impl Limit {
     /// Anything else.
     pub fn of_similarity(similarity: f32) -> Result<Self> {
         let stated = Stated::Similarity(similarity);
-        within("threshold.similarity", f64::from(similarity), 0.0, 1.0, stated)
+        within(
+            f64::from(similarity),
+            0.0..=1.0,
+            "a similarity from 0 to 1",
+            stated,
+        )
     }
 
     /// A score, 0 to 100.
@@ -31,7 +38,7 @@ impl Limit {
     /// Anything else.
     pub fn of_score(score: f32) -> Result<Self> {
         let stated = Stated::Far(far_of_score(score));
-        within("threshold.score", f64::from(score), 0.0, 100.0, stated)
+        within(f64::from(score), 0.0..=100.0, "a score from 0 to 100", stated)
     }
 
     /// Of unrelated pairs at most this part may pass, 1e-9 to 0.5.
@@ -40,10 +47,9 @@ impl Limit {
     /// Anything else.
     pub fn of_far(far: f64) -> Result<Self> {
         within(
-            "threshold.max_far_per_comparison",
             far,
-            1e-9,
-            0.5,
+            1e-9..=0.5,
+            "a rate of comparisons from 1e-9 to 0.5",
             Stated::Far(far),
         )
     }
@@ -54,10 +60,9 @@ impl Limit {
     /// Anything else.
     pub fn of_fpir(fpir: f64) -> Result<Self> {
         within(
-            "threshold.max_fpir_per_search",
             fpir,
-            1e-6,
-            0.5,
+            1e-6..=0.5,
+            "a rate of searches from 1e-6 to 0.5",
             Stated::Fpir(fpir),
         )
     }
@@ -77,14 +82,9 @@ impl Limit {
     }
 }
 
-fn within(field: &'static str, value: f64, least: f64, most: f64, stated: Stated) -> Result<Limit> {
-    if (least..=most).contains(&value) {
+fn within(value: f64, range: RangeInclusive<f64>, expected: &str, stated: Stated) -> Result<Limit> {
+    if range.contains(&value) {
         return Ok(Limit(stated));
     }
-    let expected = if field.ends_with("similarity") {
-        "a similarity from 0 to 1".to_owned()
-    } else {
-        format!("{least:?} to {most:?}")
-    };
-    Err(RequestError::invalid(field, expected, format!("{value:?}")).into())
+    Err(RequestError::invalid("threshold", expected, value.to_string()).into())
 }

@@ -60,11 +60,12 @@ impl Rates {
 
     /// The line through two similarities, that of 1e-3 and that of 1e-4; nothing is known of the pairs
     /// behind them. `noise` is the variance that a template adds to the cosine, which moves an exponential
-    /// tail of b powers of ten for each 1 of similarity by b ln(10) noise / 2.
-    pub(super) fn of_two_points(far_1e3: f32, far_1e4: f32, noise: f64) -> Self {
+    /// tail of b powers of ten for each 1 of similarity by b ln(10) noise / 2; all rates are then `times` as
+    /// high.
+    pub(super) fn of_two_points(far_1e3: f32, far_1e4: f32, noise: f64, times: f64) -> Self {
         // Two points in one place are no line; a hundredth is steeper than any embedder's.
         let step = f64::from(far_1e4 - far_1e3).max(0.01);
-        let shift = std::f64::consts::LN_10 / step * noise / 2.0;
+        let shift = std::f64::consts::LN_10 / step * noise / 2.0 + step * times.log10();
         let last = f64::from(far_1e4) + shift;
         Self {
             knots: vec![(last - 4.0 * step, 0.0), (last, -4.0)],

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::bootstrap::{Bootstrap, Interval};
 use super::curve::Tally;
+use super::several::{SeveralFaces, fused, several_faces};
 use super::{Evaluator, KEYS_CONTEXT, Photograph, Sample, on_all_cores, photographs};
 use crate::calibration::{Calibration, Population, Rates, Scoring, ScoringCount, document, name};
 use crate::error::{RequestError, Result};
@@ -23,6 +24,8 @@ use crate::template::{Bits, Probe, Template};
 const RULE_OF: f64 = 30.0;
 /// The tail is fitted to so many times more pairs than that.
 const TAIL_PAIRS: f64 = 10.0;
+/// Fewer impostor pairs show nothing: 30 of them pass at a rate of 1e-2.
+const PAIRS_MIN: u64 = 3000;
 /// The rates of a report.
 const REPORTED: [f64; 4] = [1e-2, 1e-3, 1e-4, 1e-5];
 /// The rates that are tested on other people.
@@ -59,6 +62,8 @@ pub struct CalibrationReport {
     pub supported_far: f64,
     /// Each scoring by itself.
     pub scorings: Vec<ScoringReport>,
+    /// What the calibration of one stored face comes to for people with several.
+    pub several_faces: Vec<SeveralFaces>,
     /// The calibration, to be kept as `calibration.toml`.
     #[serde(skip)]
     pub document: String,
@@ -138,13 +143,14 @@ impl Calibrator<'_> {
         };
         let (samples, _) = evaluator.samples(&photographs)?;
         let population = population(&samples);
-        if population.genuine_pairs == 0 || population.impostor_pairs < 3000 {
+        if population.genuine_pairs == 0 || population.impostor_pairs < PAIRS_MIN {
             let found = format!("{} impostor pairs", population.impostor_pairs);
             let expected =
                 "<person>/<photograph> with 3,000 pairs of two people at least, and one of one person";
             return Err(RequestError::invalid("directory", expected, found).into());
         }
-        let (counts, scorings) = self.scorings(&People::new(&photographs, &samples, self.holdout))?;
+        let people_of = People::new(&photographs, &samples, self.holdout);
+        let (counts, scorings, several_faces) = self.scorings(&people_of)?;
         Ok(CalibrationReport {
             photographs: photographs.len(),
             people,
@@ -153,15 +159,20 @@ impl Calibrator<'_> {
             genuine_pairs: population.genuine_pairs,
             supported_far: RULE_OF / population.impostor_pairs as f64,
             scorings,
+            several_faces,
             document: document(self.pipeline.embedder_digest(), population, &counts),
         })
     }
 
-    fn scorings(&self, people: &People<'_>) -> Result<(Vec<ScoringCount>, Vec<ScoringReport>)> {
+    fn scorings(
+        &self,
+        people: &People<'_>,
+    ) -> Result<(Vec<ScoringCount>, Vec<ScoringReport>, Vec<SeveralFaces>)> {
         let samples = people.samples;
         let cosine = |i: usize, j: usize, add: &mut dyn FnMut(f32)| {
             add(samples[i].embedding.values().dot(&samples[j].embedding.values()));
         };
+        let (mut several, mut together) = (Vec::new(), Vec::new());
         let mut done = vec![people.count(Scoring::Photographs, &cosine)?];
         for bits in &self.bits {
             let protected = self.protected(*bits, samples);
@@ -174,6 +185,12 @@ impl Calibrator<'_> {
                 }
             };
             done.push(people.count(Scoring::Probe(*bits), &probe)?);
+            let rates = Rates::of(&done[done.len() - 1].0)?;
+            several.extend(several_faces(*bits, samples, &protected, &rates));
+            let (tally, pairs) = fused(samples, &protected);
+            if pairs >= PAIRS_MIN {
+                together.push(counted(Scoring::Fused(*bits), &tally, pairs));
+            }
             let stored = |i: usize, j: usize, add: &mut dyn FnMut(f32)| {
                 protected
                     .iter()
@@ -181,7 +198,9 @@ impl Calibrator<'_> {
             };
             done.push(people.count(Scoring::Stored(*bits), &stored)?);
         }
-        Ok(done.into_iter().unzip())
+        let (mut counts, reports): (Vec<_>, Vec<_>) = done.into_iter().unzip();
+        counts.extend(together);
+        Ok((counts, reports, several))
     }
 
     /// Template and probe of every sample, under each key.

@@ -101,6 +101,23 @@ fn summary(report: &CalibrationReport) -> String {
         .scorings
         .iter()
         .for_each(|scoring| scoring_text(&mut text, scoring));
+    text.push_str("people with several stored faces, at the similarity of one face's rate\n");
+    for several in &report.several_faces {
+        let _ = writeln!(
+            text,
+            "  {} bits, {} faces, stated {:.0e}: best face {:.1e} (TAR {:.2} %), together {:.1e} (TAR {:.2} %); \
+             {} people, {} pairs",
+            several.bits,
+            several.faces,
+            several.stated,
+            several.best_face_far,
+            several.best_face_tar * 100.0,
+            several.fused_far,
+            several.fused_tar * 100.0,
+            several.people,
+            several.impostor_pairs
+        );
+    }
     text
 }
 
