@@ -7,6 +7,7 @@ mod support;
 
 mod bad_input;
 mod busy;
+mod checks;
 mod cli;
 mod collections;
 mod crash;

@@ -1,5 +1,6 @@
 //! The engine: the pipeline that makes templates, and the gallery that keeps them.
 
+mod checks;
 mod collections;
 mod erasure;
 mod matching;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+pub use self::checks::{Admission, Checks};
 use crate::calibration::{Calibration, Scoring};
 use crate::config::Limits;
 use crate::error::Result;

@@ -84,6 +84,11 @@ pub enum Rejection {
         height: u32,
         side_px_max: u32,
     },
+    /// The face is not like the person's other faces.
+    #[error(
+        "the face has a similarity of {similarity:.3} to the person's other faces; at least {similarity_min:.3} is required"
+    )]
+    NotThePerson { similarity: f32, similarity_min: f32 },
 }
 
 /// Why a request was refused as it stands.
@@ -206,6 +211,7 @@ impl Rejection {
             Self::TooManyPixels { .. } => "too-many-pixels",
             Self::SideTooShort { .. } => "side-too-short",
             Self::SideTooLong { .. } => "side-too-long",
+            Self::NotThePerson { .. } => "not-the-person",
         }
     }
 }

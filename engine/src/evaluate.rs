@@ -26,7 +26,7 @@ use crate::call::Call;
 use crate::embedding::Embedding;
 use crate::error::{Error, OperatorError, RequestError, Result};
 use crate::pipeline::protect::Protector;
-use crate::pipeline::{Choose, Pipeline};
+use crate::pipeline::{Choose, Looks, Pipeline};
 use crate::template::Bits;
 
 /// The projection keys of an evaluation: fixed, so that it can be repeated; nothing is kept under them.
@@ -40,6 +40,8 @@ pub struct Evaluator<'a> {
     pub bits: Bits,
     /// Projection keys to try; all people share each key, as in a real gallery.
     pub keys: NonZeroU8,
+    /// Looks at a face that is stored; those that ask are plain.
+    pub stored: Looks,
     /// Photographs done and photographs in all, told after each one, from several threads.
     pub progress: &'a (dyn Fn(usize, usize) + Sync),
 }
@@ -87,6 +89,8 @@ struct Photograph {
 /// An embedding and the number of its person.
 struct Sample {
     embedding: Embedding,
+    /// What is stored of it, where that is not the same.
+    stored: Option<Embedding>,
     person: usize,
 }
 
@@ -151,12 +155,19 @@ impl Evaluator<'_> {
     fn sample(&self, photograph: &Photograph) -> Result<Sample> {
         let path = &photograph.path;
         let bytes = fs::read(path).map_err(|error| OperatorError::file("reading", path, error))?;
-        let mut call = Call::default();
-        let (embedding, _) = self
-            .pipeline
-            .embedding(&bytes, Choose::NearestCentre, &mut call)?;
+        let look = |looks| {
+            let mut call = Call::default();
+            let (embedding, _) =
+                self.pipeline
+                    .embedding_by(looks, &bytes, Choose::NearestCentre, &mut call)?;
+            Ok::<_, Error>(embedding)
+        };
         Ok(Sample {
-            embedding,
+            embedding: look(Looks::Plain)?,
+            stored: match self.stored {
+                Looks::Plain => None,
+                looks => Some(look(looks)?),
+            },
             person: photograph.person,
         })
     }
@@ -188,10 +199,14 @@ fn template_under(key: u8, bits: Bits, samples: &[Sample]) -> Tally {
     };
     let key = blake3::derive_key(KEYS_CONTEXT, &[key]);
     let protector = Protector::new(&key, first.embedding.values().len());
-    let protected: Vec<_> = samples
-        .iter()
-        .map(|s| protector.sample(&s.embedding, bits))
-        .collect();
+    let protect = |sample: &Sample| {
+        let (template, probe) = protector.sample(&sample.embedding, bits);
+        match &sample.stored {
+            None => (template, probe),
+            Some(stored) => (protector.sample(stored, bits).0, probe),
+        }
+    };
+    let protected: Vec<_> = samples.iter().map(protect).collect();
     every_pair(samples, |tally, i, j| {
         let genuine = samples[i].person == samples[j].person;
         for (stored, asking) in [(i, j), (j, i)] {
@@ -281,7 +296,11 @@ mod tests {
             values[person] = 1.0;
             values[100 + 3 * person + photo] = 0.3;
             let embedding = Embedding::from_raw(values, "test").expect("it has a length");
-            Sample { embedding, person }
+            Sample {
+                embedding,
+                stored: None,
+                person,
+            }
         };
         (0..30).map(|i| of(i / 3, i % 3)).collect()
     }

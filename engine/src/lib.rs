@@ -34,7 +34,9 @@ pub use calibration::{
 pub use call::{Call, Cancel, Step};
 pub use config::Limits;
 pub use embedding::{EMBEDDING_DIM_MAX, Embedding};
-pub use engine::{CollectionRef, Engine, EngineConfig, NewCollection, PAGE_ITEMS_MAX, TOP_K_MAX};
+pub use engine::{
+    Admission, Checks, CollectionRef, Engine, EngineConfig, NewCollection, PAGE_ITEMS_MAX, TOP_K_MAX,
+};
 pub use error::{Error, OperatorError, Rejection, RequestError, Result, Stopped};
 pub use evaluate::{
     CalibrationReport, Calibrator, Curve, DetPoint, Evaluation, Evaluator, HeldOut, Interval, RateReport,
@@ -52,7 +54,7 @@ pub use manifest::{DEFAULT_MANIFEST, MANIFEST_FILE, StatedRates};
 pub use names::{Account, CollectionName, FaceId, NAME_BYTES_MAX, PersonId, RandomId};
 pub use person::{Consent, NewFace, Person, Profile, StoredFace, Timestamp};
 pub use pipeline::protect::Protector;
-pub use pipeline::{Bounds, Choose, Detection, Face, Pipeline, SchemeParts};
+pub use pipeline::{Bounds, Choose, Detection, Face, Looks, Pipeline, SchemeParts};
 pub use scheme::{Scheme, SchemeId};
 pub use swap::swap_warning;
 pub use template::{Bits, Probe, Template};

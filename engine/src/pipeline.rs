@@ -52,6 +52,16 @@ pub struct Pipeline {
     scheme: SchemeParts,
 }
 
+/// How often a face is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Looks {
+    /// As it is.
+    #[default]
+    Plain,
+    /// As it is and as in a mirror, and the mean of both kept. It compares with plain ones.
+    Mirrored,
+}
+
 /// What makes two embeddings comparable: the same models, spoken to in the same way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SchemeParts {
@@ -134,6 +144,20 @@ impl Pipeline {
     /// # Errors
     /// A [`Rejection`] of the photograph or of its faces.
     pub fn embedding(&self, photo: &[u8], choose: Choose, call: &mut Call) -> Result<(Embedding, Face)> {
+        self.embedding_by(Looks::Plain, photo, choose, call)
+    }
+
+    /// As [`Self::embedding`], by more than one look.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn embedding_by(
+        &self,
+        looks: Looks,
+        photo: &[u8],
+        choose: Choose,
+        call: &mut Call,
+    ) -> Result<(Embedding, Face)> {
         let image = call.step(Step::Decode, || Image::decode(photo, &self.limits))?;
         let found = call.step(Step::Detect, || {
             let size = [image.width() as f32, image.height() as f32];
@@ -144,7 +168,10 @@ impl Pipeline {
             Ok((points, self.aligner.align(&image, &points)?))
         })?;
         drop(image);
-        let embedding = call.step(Step::Embed, || self.embedder.embed(aligned))?;
+        let embedding = call.step(Step::Embed, || match looks {
+            Looks::Plain => self.embedder.embed(aligned),
+            Looks::Mirrored => self.embedder.embed_mirrored(aligned),
+        })?;
         Ok((embedding, self.face(&found, points)))
     }
 

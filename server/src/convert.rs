@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use likeness_engine::{
-    Account, Bits, Bounds, Choose, CollectionErasure, CollectionInfo, CollectionName, Consent,
-    ErasureReceipt, Error, Estimate, FaceId, Limit, Match, PAGE_ITEMS_MAX, Person, PersonId, Profile,
+    Account, Bits, Bounds, Checks, Choose, CollectionErasure, CollectionInfo, CollectionName, Consent,
+    ErasureReceipt, Error, Estimate, FaceId, Limit, Looks, Match, PAGE_ITEMS_MAX, Person, PersonId, Profile,
     RequestError, Result, StoredFace, TOP_K_MAX, Timestamp,
 };
 use likeness_proto::v1;
@@ -78,6 +78,31 @@ pub fn limit_of_one(threshold: Option<v1::Threshold>) -> Result<Option<Limit>> {
         return Err(RequestError::invalid("threshold", expected, "a limit of searches").into());
     }
     Ok(limit)
+}
+
+/// Checks of new faces. Each step of strictness is a power of ten of searches that find somebody by mistake.
+pub fn checks(checks: Option<v1::EnrollmentChecks>) -> Result<Checks> {
+    let checks = checks.unwrap_or_default();
+    let duplicates = match checks.duplicate_strictness {
+        0 => None,
+        1 => Some(1e-5),
+        2 => Some(1e-4),
+        3 => Some(1e-3),
+        4 => Some(1e-2),
+        other => {
+            let received = other.to_string();
+            return Err(RequestError::invalid("checks.duplicate_strictness", "0 to 4", received).into());
+        }
+    };
+    Ok(Checks {
+        duplicates: duplicates.map(Limit::of_fpir).transpose()?,
+        own_person: checks.own_person,
+        looks: if checks.mirror {
+            Looks::Mirrored
+        } else {
+            Looks::Plain
+        },
+    })
 }
 
 /// What a similarity means, on the wire.

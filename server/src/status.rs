@@ -52,6 +52,7 @@ pub fn rejection_reason(rejection: &Rejection) -> RejectionReason {
         Rejection::TooManyPixels { .. } => RejectionReason::TooManyPixels,
         Rejection::SideTooShort { .. } => RejectionReason::SideTooShort,
         Rejection::SideTooLong { .. } => RejectionReason::SideTooLong,
+        Rejection::NotThePerson { .. } => RejectionReason::NotThePerson,
     }
 }
 

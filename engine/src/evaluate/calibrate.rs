@@ -15,8 +15,8 @@ use super::several::{SeveralFaces, fused, several_faces};
 use super::{Evaluator, KEYS_CONTEXT, Photograph, Sample, on_all_cores, photographs};
 use crate::calibration::{Calibration, Population, Rates, Scoring, ScoringCount, document, name};
 use crate::error::{RequestError, Result};
-use crate::pipeline::Pipeline;
 use crate::pipeline::protect::Protector;
+use crate::pipeline::{Looks, Pipeline};
 use crate::template::{Bits, Probe, Template};
 
 /// A rate is shown by 30 pairs that pass at least (Doddington's rule of 30: the true rate then lies within
@@ -139,6 +139,7 @@ impl Calibrator<'_> {
             pipeline: self.pipeline,
             bits: Bits::default(),
             keys: self.keys,
+            stored: Looks::Plain,
             progress: self.progress,
         };
         let (samples, _) = evaluator.samples(&photographs)?;

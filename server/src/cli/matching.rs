@@ -104,10 +104,7 @@ impl SearchCommand {
         }
         let json = json!({
             "call": call_json(reply.call.as_ref()),
-            "matches": result.matches.iter().map(|m| json!({
-                "person_id": m.person_id, "name": m.name, "tags": m.tags, "similarity": m.similarity,
-                "estimate": estimate_json(m.estimate.as_ref()),
-            })).collect::<Vec<_>>(),
+            "matches": result.matches.iter().map(match_json).collect::<Vec<_>>(),
             "threshold": result.threshold,
             "faces_searched": reply.faces_searched,
             "face": face_json(result.face.as_ref()),
@@ -228,6 +225,16 @@ pub(super) fn score_text(estimate: Option<&v1::Estimate>) -> String {
     let estimate = estimate.copied().unwrap_or_default();
     let mark = if estimate.extrapolated { "~" } else { "" };
     format!("score {mark}{:.0}", estimate.score)
+}
+
+pub(super) fn match_json(found: &v1::Match) -> Value {
+    json!({
+        "person_id": found.person_id,
+        "name": found.name,
+        "tags": found.tags,
+        "similarity": found.similarity,
+        "estimate": estimate_json(found.estimate.as_ref()),
+    })
 }
 
 pub(super) fn estimate_json(estimate: Option<&v1::Estimate>) -> Value {
