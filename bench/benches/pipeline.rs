@@ -10,7 +10,9 @@ use likeness_bench::figures::Figures;
 use likeness_bench::turns::Turns;
 use likeness_bench::{assets, criterion, measures_all};
 use likeness_engine::bench::{RawModel, Stages};
-use likeness_engine::{Bits, Call, Checks, Choose, CollectionRef, Engine, PersonId, Profile, Protector};
+use likeness_engine::{
+    Bits, Call, Checks, Choose, CollectionRef, Engine, PersonId, Profile, Protector, QualityLevel,
+};
 use tempfile::TempDir;
 
 /// A photograph may take so many times what decoding and the models by themselves take.
@@ -196,7 +198,7 @@ impl Store {
             .new_face(
                 &self.collection,
                 photo,
-                Choose::Only,
+                Choose::Only.at(QualityLevel::None),
                 Checks::default(),
                 &mut call,
             )

@@ -24,6 +24,7 @@ use crate::keys::{KeyRing, Purpose};
 use crate::names::RandomId;
 use crate::pipeline::Pipeline;
 use crate::pipeline::protect::Protector;
+use crate::quality::QualityLevel;
 use crate::template::Bits;
 
 /// Most people one search returns.
@@ -66,6 +67,11 @@ impl CollectionRef {
         self.0.settings.read().threshold
     }
 
+    /// What faces must pass in calls that name no level.
+    pub fn quality_level(&self) -> QualityLevel {
+        self.0.settings.read().quality_level
+    }
+
     /// What its templates depend on, for people.
     pub fn scheme(&self) -> String {
         self.0.scheme.to_string()
@@ -96,6 +102,8 @@ pub struct NewCollection {
     pub threshold: Option<f32>,
     /// Default: the most that is allowed.
     pub faces_per_person_max: Option<u32>,
+    /// Default: none.
+    pub quality_level: QualityLevel,
 }
 
 /// Everything a deployment holds.
@@ -147,6 +155,10 @@ impl Engine {
             _lock: lock,
             protectors,
         };
+        if engine.ring.all(Purpose::Signing).len() > 1 {
+            engine.rotate_signing()?;
+            tracing::info!("finished a rotation of the signing key");
+        }
         Ok((engine, report))
     }
 

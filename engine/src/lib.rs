@@ -17,6 +17,7 @@ mod model;
 mod names;
 mod person;
 mod pipeline;
+mod quality;
 pub mod receipts;
 pub mod residue;
 mod scheme;
@@ -39,14 +40,14 @@ pub use engine::{
 };
 pub use error::{Error, OperatorError, Rejection, RequestError, Result, Stopped};
 pub use evaluate::{
-    CalibrationReport, Calibrator, Curve, DetPoint, Evaluation, Evaluator, HeldOut, Interval, RateReport,
-    ScoringReport, SeveralFaces, TemplateCurve,
+    CalibrationReport, Calibrator, Curve, DetPoint, Evaluation, Evaluator, HeldOut, Interval, LevelFigures,
+    RateReport, ScoringReport, SeveralFaces, TemplateCurve,
 };
 pub use gallery::collection::{CollectionInfo, CollectionSettings, FACES_PER_PERSON_MAX};
 pub use gallery::erasures::{Backlog, Issued};
 pub use gallery::{
-    CollectionErasure, ErasureReceipt, Footprint, LoadReport, Match, Page, PersonErasure, ProfileChange,
-    Query, Rotation,
+    CollectionErasure, ErasureIn, ErasureReceipt, Footprint, LoadReport, Match, Page, PersonErasure,
+    ProfileChange, Query, Rotation,
 };
 pub use keys::root::RootSource;
 pub use keys::store::KeyStore;
@@ -54,7 +55,8 @@ pub use manifest::{DEFAULT_MANIFEST, MANIFEST_FILE, StatedRates};
 pub use names::{Account, CollectionName, FaceId, NAME_BYTES_MAX, PersonId, RandomId};
 pub use person::{Consent, NewFace, Person, Profile, StoredFace, Timestamp};
 pub use pipeline::protect::Protector;
-pub use pipeline::{Bounds, Choose, Detection, Face, Looks, Pipeline, SchemeParts};
+pub use pipeline::{Bounds, Choose, Detection, Face, Looks, Pipeline, SchemeParts, Wanted};
+pub use quality::{Quality, QualityLevel};
 pub use scheme::{Scheme, SchemeId};
 pub use swap::swap_warning;
 pub use template::{Bits, Probe, Template};

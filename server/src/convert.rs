@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use likeness_engine::{
     Account, Bits, Bounds, Checks, Choose, CollectionErasure, CollectionInfo, CollectionName, Consent,
-    ErasureReceipt, Error, Estimate, FaceId, Limit, Looks, Match, PAGE_ITEMS_MAX, Person, PersonId, Profile,
-    RequestError, Result, StoredFace, TOP_K_MAX, Timestamp,
+    ErasureIn, ErasureReceipt, Error, Estimate, FaceId, Limit, Looks, Match, PAGE_ITEMS_MAX, Person,
+    PersonId, Profile, Quality, QualityLevel, RequestError, Result, StoredFace, TOP_K_MAX, Timestamp,
 };
 use likeness_proto::v1;
 
@@ -46,6 +46,22 @@ pub fn face_choice(choice: i32) -> Result<Choose> {
         Ok(v1::FaceChoice::Largest) => Ok(Choose::Largest),
         Ok(v1::FaceChoice::All) | Err(_) => {
             Err(RequestError::invalid("face_choice", "0 (only) or 1 (largest)", choice.to_string()).into())
+        }
+    }
+}
+
+/// How good a face must be; unset is `None`.
+pub fn quality_level(level: i32) -> Result<Option<QualityLevel>> {
+    match v1::QualityLevel::try_from(level) {
+        Ok(v1::QualityLevel::Unspecified) => Ok(None),
+        Ok(v1::QualityLevel::None) => Ok(Some(QualityLevel::None)),
+        Ok(v1::QualityLevel::Low) => Ok(Some(QualityLevel::Low)),
+        Ok(v1::QualityLevel::Medium) => Ok(Some(QualityLevel::Medium)),
+        Ok(v1::QualityLevel::High) => Ok(Some(QualityLevel::High)),
+        Ok(v1::QualityLevel::Strict) => Ok(Some(QualityLevel::Strict)),
+        Err(_) => {
+            let expected = "0 (unset), or 1 (none) to 5 (strict)";
+            Err(RequestError::invalid("quality_level", expected, level.to_string()).into())
         }
     }
 }
@@ -223,7 +239,7 @@ pub fn collection(info: CollectionInfo) -> v1::Collection {
         persons: info.persons as u64,
         faces: info.faces as u64,
         damaged_persons: info.damaged as u64,
-        quality_level: 0,
+        quality_level: wire_level(info.settings.quality_level).into(),
     }
 }
 
@@ -267,6 +283,16 @@ pub fn receipt(receipt: ErasureReceipt) -> v1::ErasureReceipt {
     }
 }
 
+/// A person erased in one of several collections, on the wire.
+pub fn erasure_in(erased: ErasureIn) -> v1::CollectionErasure {
+    let collection = erased.collection.map(|name| name.as_str().to_owned());
+    v1::CollectionErasure {
+        collection: collection.unwrap_or_default(),
+        faces_erased: count(erased.erasure.faces),
+        receipt: Some(receipt(erased.erasure.receipt)),
+    }
+}
+
 /// The receipts of a collection's erasure, on the wire.
 pub fn collection_receipts(erased: CollectionErasure) -> Vec<v1::ErasureReceipt> {
     let receipts = erased.receipts.into_iter().map(|issued| v1::ErasureReceipt {
@@ -286,6 +312,31 @@ pub fn matched(found: Match, means: Estimate) -> v1::Match {
         tags: found.person.profile.tags,
         collection: String::new(),
         estimate: Some(estimate(means)),
+    }
+}
+
+fn wire_level(level: QualityLevel) -> v1::QualityLevel {
+    match level {
+        QualityLevel::None => v1::QualityLevel::None,
+        QualityLevel::Low => v1::QualityLevel::Low,
+        QualityLevel::Medium => v1::QualityLevel::Medium,
+        QualityLevel::High => v1::QualityLevel::High,
+        QualityLevel::Strict => v1::QualityLevel::Strict,
+    }
+}
+
+fn quality(quality: &Quality) -> v1::Quality {
+    v1::Quality {
+        eye_distance_px: quality.eye_distance_px,
+        sharpness: quality.sharpness,
+        brightness: quality.brightness,
+        contrast: quality.contrast,
+        yaw_degrees: quality.yaw_degrees,
+        pitch_degrees: quality.pitch_degrees,
+        roll_degrees: quality.roll_degrees,
+        landmark_confidence: quality.landmark_confidence,
+        eyes_open: quality.eyes_open,
+        level: wire_level(quality.level()).into(),
     }
 }
 
@@ -311,8 +362,8 @@ pub fn face(face: likeness_engine::Face) -> v1::Face {
             .map(|[x, y]| v1::Point { x: *x, y: *y })
             .collect(),
         rejection: face.rejection.as_ref().map(rejection),
-        quality: None,
-        rotated_degrees: 0,
+        quality: Some(quality(&face.quality)),
+        rotated_degrees: face.rotated_degrees,
     }
 }
 
@@ -335,6 +386,15 @@ mod tests {
         assert!(threshold(Some(-0.1)).is_err());
         assert!(threshold(Some(1.1)).is_err());
         assert_eq!(threshold(None).ok(), Some(None));
+    }
+
+    #[test]
+    fn every_quality_level_survives_the_wire() {
+        for level in QualityLevel::ALL {
+            assert_eq!(quality_level(wire_level(level).into()).ok(), Some(Some(level)));
+        }
+        assert_eq!(quality_level(0).ok(), Some(None));
+        assert!(quality_level(6).is_err() && quality_level(-1).is_err());
     }
 
     #[test]

@@ -8,15 +8,16 @@ use crate::gallery::Query;
 use crate::names::FaceId;
 use crate::person::NewFace;
 use crate::pipeline::protect::Protector;
-use crate::pipeline::{Choose, Detection, Face};
+use crate::pipeline::{Detection, Face, Wanted};
+use crate::quality::QualityLevel;
 
 impl Engine {
-    /// All faces of a photograph; keeps nothing.
+    /// All faces of a photograph, each with the reason why it would be refused at this level; keeps nothing.
     ///
     /// # Errors
     /// A rejection of the photograph.
-    pub fn detect(&self, photo: &[u8], call: &mut Call) -> Result<Detection> {
-        self.pipeline.detect(photo, call)
+    pub fn detect(&self, photo: &[u8], level: QualityLevel, call: &mut Call) -> Result<Detection> {
+        self.pipeline.detect(photo, level, call)
     }
 
     /// The cosine of two faces, -1 to 1; keeps nothing.
@@ -27,11 +28,11 @@ impl Engine {
         &self,
         first: &[u8],
         second: &[u8],
-        choose: Choose,
+        wanted: Wanted,
         call: &mut Call,
     ) -> Result<(f32, Face, Face)> {
-        let (one, first) = self.pipeline.embedding(first, choose, call)?;
-        let (other, second) = self.pipeline.embedding(second, choose, call)?;
+        let (one, first) = self.pipeline.embedding(first, wanted, call)?;
+        let (other, second) = self.pipeline.embedding(second, wanted, call)?;
         let cosine = call.step(Step::Match, || Ok(one.cosine(other)))?;
         Ok((cosine, first, second))
     }
@@ -44,12 +45,12 @@ impl Engine {
         &self,
         collection: &CollectionRef,
         photo: &[u8],
-        choose: Choose,
+        wanted: Wanted,
         checks: Checks,
         call: &mut Call,
     ) -> Result<(NewFace, Face)> {
         let protector = self.protector(collection)?;
-        let (embedding, face) = self.pipeline.embedding_by(checks.looks, photo, choose, call)?;
+        let (embedding, face) = self.pipeline.embedding_by(checks.looks, photo, wanted, call)?;
         let new = call.step(Step::Protect, || {
             let mut new = protect(protector, embedding, collection, face.score);
             if !checks.need_probes() {
@@ -68,11 +69,11 @@ impl Engine {
         &self,
         collection: &CollectionRef,
         photo: &[u8],
-        choose: Choose,
+        wanted: Wanted,
         call: &mut Call,
     ) -> Result<(Query, Face)> {
         let protector = self.protector(collection)?;
-        let (embedding, face) = self.pipeline.embedding(photo, choose, call)?;
+        let (embedding, face) = self.pipeline.embedding(photo, wanted, call)?;
         let scheme = &collection.0.scheme;
         let query = call.step(Step::Protect, || {
             Ok(Query {

@@ -13,6 +13,7 @@ use crate::gallery::index::{Index, Row};
 use crate::gallery::readers::Readers;
 use crate::names::{Account, CollectionName, RandomId};
 use crate::person::{Person, Timestamp};
+use crate::quality::QualityLevel;
 use crate::scheme::Scheme;
 use crate::template::Bits;
 
@@ -29,6 +30,8 @@ pub struct CollectionSettings {
     pub threshold: f32,
     /// Faces a person may have, 1 to [`FACES_PER_PERSON_MAX`].
     pub faces_per_person_max: u32,
+    /// What new faces and searches must pass, where a call names no level.
+    pub quality_level: QualityLevel,
 }
 
 impl CollectionSettings {
@@ -142,13 +145,7 @@ impl Collection {
 
     /// What a person's record of this collection is bound to.
     pub fn person_binding(&self, deployment: RandomId, digest: Digest) -> Binding<'_> {
-        Binding {
-            kind: "person",
-            deployment,
-            account: self.account.as_str(),
-            collection: self.id,
-            digest,
-        }
+        Binding::of_person(deployment, &self.account, self.id, digest)
     }
 }
 
@@ -233,6 +230,7 @@ struct Contents<'a> {
     bits: u32,
     threshold: f32,
     faces_per_person_max: u32,
+    quality_level: u8,
     models: [u8; 32],
     models_name: &'a str,
     projection: [u8; 16],
@@ -249,6 +247,7 @@ impl Collection {
             bits: u32::try_from(settings.bits.get()).expect("at most 2048"),
             threshold: settings.threshold,
             faces_per_person_max: settings.faces_per_person_max,
+            quality_level: settings.quality_level.number(),
             models: self.scheme.models,
             models_name: &self.scheme.models_name,
             projection: self.scheme.projection.0,
@@ -275,6 +274,7 @@ impl Collection {
                 bits,
                 threshold: contents.threshold,
                 faces_per_person_max: contents.faces_per_person_max,
+                quality_level: QualityLevel::numbered(contents.quality_level).ok_or(Unreadable)?,
             }),
             people: RwLock::new(People::new(bits)),
             deleted: AtomicBool::new(false),

@@ -10,7 +10,9 @@ use likeness_proto::v1::threshold::Limit;
 use serde_json::{Value, json};
 
 use super::Outcome;
-use super::client::{Connection, FaceArgument, call_json, counted, face_json, photograph};
+use super::client::{
+    Connection, FaceArgument, QualityArgument, call_json, counted, face_json, photograph, quality_text,
+};
 use super::exit::Failure;
 
 /// Find out who is on a photograph (1:N)
@@ -35,6 +37,9 @@ pub struct SearchCommand {
     /// Which face of the photograph is meant: `only` refuses several, `largest` takes the largest box
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     face: FaceArgument,
+    /// How good the face must be: none, low, medium, high or strict [default: the collection's]
+    #[arg(long, value_enum, value_name = "LEVEL", hide_possible_values = true)]
+    quality: Option<QualityArgument>,
 }
 
 /// From where on faces count as one person's; the default is the collection's threshold, or, without a
@@ -75,6 +80,7 @@ impl SearchCommand {
             collections: vec![self.collection],
             photograph: Some(photograph(&self.photograph)?),
             face_choice: self.face.wire(),
+            quality_level: QualityArgument::wire(self.quality),
             top_k: self.top,
             threshold: self
                 .limit
@@ -135,6 +141,9 @@ pub struct VerifyCommand {
     /// Which face of the photograph is meant: `only` refuses several, `largest` takes the largest box
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     face: FaceArgument,
+    /// How good the face must be: none, low, medium, high or strict [default: the collection's]
+    #[arg(long, value_enum, value_name = "LEVEL", hide_possible_values = true)]
+    quality: Option<QualityArgument>,
 }
 
 impl VerifyCommand {
@@ -145,6 +154,7 @@ impl VerifyCommand {
             person_id: self.person_id,
             photograph: Some(photograph(&self.photograph)?),
             face_choice: self.face.wire(),
+            quality_level: QualityArgument::wire(self.quality),
             threshold: self.limit.wire(),
             ..Default::default()
         };
@@ -184,6 +194,9 @@ pub struct CompareCommand {
     /// Which face of each photograph is meant: `only` refuses several, `largest` takes the largest box
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     face: FaceArgument,
+    /// How good the face must be: none, low, medium, high or strict [default: none]
+    #[arg(long, value_enum, value_name = "LEVEL", hide_possible_values = true)]
+    quality: Option<QualityArgument>,
 }
 
 impl CompareCommand {
@@ -193,8 +206,8 @@ impl CompareCommand {
             first: Some(photograph(&self.first)?),
             second: Some(photograph(&self.second)?),
             face_choice: self.face.wire(),
+            quality_level: QualityArgument::wire(self.quality),
             threshold: self.limit.wire(),
-            ..Default::default()
         };
         let mut client = MatchingServiceClient::new(connection.open().await?);
         let reply = client.compare_faces(request).await?.into_inner();
@@ -264,6 +277,9 @@ fn verdict(same_person: bool, similarity: f32, threshold: f32, estimate: Option<
 pub struct DetectCommand {
     /// The photograph; `-` reads it from standard input
     photograph: PathBuf,
+    /// Say of each face why it would be refused at this level: none, low, medium, high or strict [default: none]
+    #[arg(long, value_enum, value_name = "LEVEL", hide_possible_values = true)]
+    quality: Option<QualityArgument>,
 }
 
 impl DetectCommand {
@@ -271,7 +287,7 @@ impl DetectCommand {
     pub async fn run(self, connection: &Connection) -> Result<Outcome, Failure> {
         let request = v1::DetectFacesRequest {
             photograph: Some(photograph(&self.photograph)?),
-            ..Default::default()
+            quality_level: QualityArgument::wire(self.quality),
         };
         let mut client = MatchingServiceClient::new(connection.open().await?);
         let reply = client.detect_faces(request).await?.into_inner();
@@ -288,6 +304,9 @@ impl DetectCommand {
                 "  {:.0},{:.0} to {:.0},{:.0}  score {:.3}",
                 area.left, area.top, area.right, area.bottom, face.detection_score
             );
+            if face.rotated_degrees != 0 {
+                let _ = write!(text, "  turned by {} degrees", face.rotated_degrees);
+            }
             if let Some(rejection) = &face.rejection {
                 let _ = write!(
                     text,
@@ -297,6 +316,9 @@ impl DetectCommand {
                 );
             }
             text.push('\n');
+            if let Some(quality) = &face.quality {
+                let _ = writeln!(text, "    {}", quality_text(quality));
+            }
         }
         let json = json!({
             "call": call_json(reply.call.as_ref()),

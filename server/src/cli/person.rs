@@ -12,7 +12,8 @@ use tonic::transport::Channel;
 
 use super::Outcome;
 use super::client::{
-    Connection, FaceArgument, call_json, counted, face_json, hex, photograph, rejection_json, time_text,
+    Connection, FaceArgument, QualityArgument, call_json, counted, face_json, hex, photograph,
+    rejection_json, time_text,
 };
 use super::exit::Failure;
 use super::matching::{estimate_json, match_json, score_text};
@@ -55,6 +56,9 @@ struct Photographs {
     /// Which face of a photograph is meant: `only` refuses several, `largest` takes the largest box
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     face: FaceArgument,
+    /// How good each face must be: none, low, medium, high or strict [default: the collection's]
+    #[arg(long, value_enum, value_name = "LEVEL", hide_possible_values = true)]
+    quality: Option<QualityArgument>,
     /// Refuse the whole call if any photograph is rejected
     #[arg(long)]
     all_or_nothing: bool,
@@ -91,6 +95,7 @@ impl EnrollCommand {
             collection: self.collection,
             person_id: self.person_id,
             face_choice: self.photographs.face.wire(),
+            quality_level: QualityArgument::wire(self.photographs.quality),
             name: self.name,
             tags: self.tags,
             consent: self.consent.map(|purpose| v1::Consent {
@@ -245,6 +250,7 @@ impl PersonCommand {
                     person_id,
                     photographs: photographs.read()?,
                     face_choice: photographs.face.wire(),
+                    quality_level: QualityArgument::wire(photographs.quality),
                     all_or_nothing: photographs.all_or_nothing,
                     checks: photographs.checks(),
                     ..Default::default()
@@ -270,7 +276,7 @@ impl PersonCommand {
                     ..Default::default()
                 };
                 let reply = client.delete_faces(request).await?.into_inner();
-                (reply.call, reply.person)
+                return Ok(faces_deleted(&reply));
             }
         };
         let person = person.unwrap_or_default();
@@ -330,6 +336,23 @@ fn receipt_json(receipt: &v1::ErasureReceipt) -> Value {
     })
 }
 
+fn faces_deleted(reply: &v1::DeleteFacesResponse) -> Outcome {
+    let receipt = reply.receipt.clone().unwrap_or_default();
+    let kept = reply.person.as_ref();
+    let text = kept.map_or_else(|| "the person was erased meanwhile\n".to_owned(), person_text);
+    let json = json!({
+        "call": call_json(reply.call.as_ref()),
+        "person": kept.map(person_json),
+        "receipt": receipt_json(&receipt),
+    });
+    let text = format!(
+        "{text}  receipt {}, nonce {}\n",
+        receipt.sequence,
+        hex(&receipt.nonce)
+    );
+    Outcome::done(json, text)
+}
+
 async fn erase_everywhere(
     mut client: PersonServiceClient<Channel>,
     person_id: String,
@@ -345,7 +368,10 @@ async fn erase_everywhere(
         let _ = writeln!(
             text,
             "erased {person_id} from {}: {}; receipt {}, nonce {}",
-            erasure.collection,
+            match erasure.collection.as_str() {
+                "" => "a collection that cannot be read",
+                name => name,
+            },
             counted(erasure.faces_erased, "face", "faces"),
             receipt.sequence,
             hex(&receipt.nonce)

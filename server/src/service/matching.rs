@@ -64,8 +64,9 @@ impl MatchingService for Service {
 
 async fn detect(call: &mut Ongoing, request: DetectFacesRequest) -> Result<DetectFacesResponse, Refusal> {
     let photo = convert::photograph("photograph", request.photograph)?;
+    let level = convert::quality_level(request.quality_level)?.unwrap_or_default();
     let detection = call
-        .compute(move |work, call| Ok(work.engine.detect(&photo, call)?))
+        .compute(move |work, call| Ok(work.engine.detect(&photo, level, call)?))
         .await?;
     Ok(DetectFacesResponse {
         call: None,
@@ -79,13 +80,15 @@ async fn compare(call: &mut Ongoing, request: CompareFacesRequest) -> Result<Com
     let first = convert::photograph("first", request.first)?;
     let second = convert::photograph("second", request.second)?;
     let choose = convert::face_choice(request.face_choice)?;
+    let level = convert::quality_level(request.quality_level)?;
     let limit = convert::limit_of_one(request.threshold)?;
     call.compute(move |work, call| {
         let (calibration, scoring) = (work.engine.calibration(), Scoring::Photographs);
         let threshold = limit.map_or(work.engine.default_threshold(), |limit| {
             limit.similarity(calibration, scoring, 1)
         });
-        let compared = work.engine.compare(&first, &second, choose, call);
+        let wanted = choose.at(level.unwrap_or_default());
+        let compared = work.engine.compare(&first, &second, wanted, call);
         let (similarity, first, second) = compared.map_err(|error| match error {
             Error::Photo(rejected) => {
                 // Photographs are rejected before they are embedded: if one was, it was the first.
@@ -111,6 +114,7 @@ async fn verify(call: &mut Ongoing, request: VerifyPersonRequest) -> Result<Veri
     let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
     let photo = convert::photograph("photograph", request.photograph)?;
     let choose = convert::face_choice(request.face_choice)?;
+    let level = convert::quality_level(request.quality_level)?;
     let limit = convert::limit_of_one(request.threshold)?;
     let (collection, reply) = call
         .compute(move |work, call| {
@@ -119,7 +123,8 @@ async fn verify(call: &mut Ongoing, request: VerifyPersonRequest) -> Result<Veri
             let threshold = limit.map_or(collection.threshold(), |limit| {
                 limit.similarity(calibration, scoring, 1)
             });
-            let (query, face) = work.engine.query(&collection, &photo, choose, call)?;
+            let wanted = choose.at(level.unwrap_or(collection.quality_level()));
+            let (query, face) = work.engine.query(&collection, &photo, wanted, call)?;
             let found = work.engine.verify(&collection, &person_id, &query, call)?;
             let reply = VerifyPersonResponse {
                 call: None,
@@ -144,12 +149,14 @@ async fn search(call: &mut Ongoing, request: SearchPersonsRequest) -> Result<Sea
     let collection = convert::one_collection(&request.collections)?;
     let photo = convert::photograph("photograph", request.photograph)?;
     let choose = convert::face_choice(request.face_choice)?;
+    let level = convert::quality_level(request.quality_level)?;
     let top_k = convert::top_k(request.top_k)?;
     let limit = convert::limit(request.threshold)?;
     let (collection, reply) = call
         .compute(move |work, call| {
             let collection = work.collection(&collection)?;
-            let (query, face) = work.engine.query(&collection, &photo, choose, call)?;
+            let wanted = choose.at(level.unwrap_or(collection.quality_level()));
+            let (query, face) = work.engine.query(&collection, &photo, wanted, call)?;
             let (calibration, scoring) = (work.engine.calibration(), collection.scoring());
             let searched = collection.faces() as u64;
             let threshold = limit.map_or(collection.threshold(), |limit| {

@@ -2,7 +2,7 @@
 
 use likeness_engine::{
     Admission, Call, Checks, Choose, CollectionName, CollectionRef, Error, Estimate, Face, Match, NewFace,
-    Person, PersonId, ProfileChange, Rejection,
+    Person, PersonId, ProfileChange, QualityLevel, Rejection,
 };
 use likeness_proto::v1::person_service_server::PersonService;
 use likeness_proto::v1::{
@@ -163,6 +163,7 @@ impl PersonService for Service {
 struct Photographs {
     photos: Vec<Vec<u8>>,
     choose: Choose,
+    level: Option<QualityLevel>,
     all_or_nothing: bool,
     checks: Checks,
 }
@@ -171,12 +172,14 @@ impl Photographs {
     fn parse(
         photographs: Vec<v1::Photograph>,
         face_choice: i32,
+        quality_level: i32,
         all_or_nothing: bool,
         checks: Option<v1::EnrollmentChecks>,
     ) -> Result<Self, Refusal> {
         Ok(Self {
             checks: convert::checks(checks)?,
             choose: convert::face_choice(face_choice)?,
+            level: convert::quality_level(quality_level)?,
             photos: convert::photographs(photographs)?,
             all_or_nothing,
         })
@@ -195,6 +198,7 @@ async fn enroll(call: &mut Ongoing, request: EnrollPersonRequest) -> Result<Enro
     let photographs = Photographs::parse(
         request.photographs,
         request.face_choice,
+        request.quality_level,
         request.all_or_nothing,
         request.checks,
     )?;
@@ -230,6 +234,7 @@ async fn add_faces(call: &mut Ongoing, request: AddFacesRequest) -> Result<AddFa
     let photographs = Photographs::parse(
         request.photographs,
         request.face_choice,
+        request.quality_level,
         request.all_or_nothing,
         request.checks,
     )?;
@@ -332,14 +337,16 @@ fn faces_of(
     let Photographs {
         photos,
         choose,
+        level,
         all_or_nothing,
         checks,
     } = photographs;
+    let wanted = choose.at(level.unwrap_or(collection.quality_level()));
     let mut faces = Vec::with_capacity(photos.len());
     let mut outcomes = Vec::with_capacity(photos.len());
     let mut rejected = Vec::new();
     for (index, photo) in photos.into_iter().enumerate() {
-        let taken = work.engine.new_face(&collection, &photo, choose, checks, call);
+        let taken = work.engine.new_face(&collection, &photo, wanted, checks, call);
         let checked = taken.and_then(|(new, face)| {
             let own = match checks.own_person {
                 true => work.engine.check_own(&collection, &new, kept, &faces)?,
@@ -461,7 +468,7 @@ async fn delete_faces(
     let (person, receipt) = reduced.await?;
     Ok(DeleteFacesResponse {
         call: None,
-        person: Some(convert::person(person)),
+        person: person.map(convert::person),
         receipt: Some(convert::receipt(receipt)),
     })
 }
@@ -489,13 +496,7 @@ async fn erase_everywhere(
     let erased = call
         .store(move |work, call| Ok(work.engine.erase_everywhere(&work.account, &person_id, call)?))
         .await?;
-    let erasures = erased
-        .into_iter()
-        .map(|(collection, erased)| v1::CollectionErasure {
-            collection: collection.as_str().to_owned(),
-            faces_erased: convert::count(erased.faces),
-            receipt: Some(convert::receipt(erased.receipt)),
-        });
+    let erasures = erased.into_iter().map(convert::erasure_in);
     Ok(EraseEverywhereResponse {
         call: None,
         erasures: erasures.collect(),
