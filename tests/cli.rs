@@ -426,6 +426,49 @@ fn matching_says_whether_what_was_asked_is_so() {
 }
 
 #[test]
+fn checks_at_enrolment_say_who_is_enrolled_already_and_who_is_a_stranger() {
+    let home = Home::new();
+    let server = home.serve();
+    server.ask(&["collection", "create", "staff"]).expect(0);
+    let (obama, obama2, biden) = (photo("obama.jpg"), photo("obama2.jpg"), photo("biden.jpg"));
+    let mixed = [
+        "enroll",
+        "staff",
+        "barack",
+        &obama,
+        &biden,
+        "--own-person",
+        "--mirror",
+    ];
+    let enrolled = server.ask(&mixed).expect(0).stdout;
+    assert!(enrolled.contains("rejected, NOT_THE_PERSON"), "{enrolled}");
+
+    let again = ["enroll", "staff", "b44", &obama2, "--duplicate-strictness", "2"];
+    let (words, json) = both(&server, &again, 1);
+    assert!(
+        words.starts_with("enrolled already: 0.") && words.ends_with("nothing was kept\n"),
+        "{words}"
+    );
+    assert!(json["person"].is_null(), "{json}");
+    assert_eq!(json["duplicates"][0]["person_id"], "barack");
+    server.ask(&["person", "get", "staff", "b44"]).expect(66);
+    let own = [
+        "--json",
+        "person",
+        "add-faces",
+        "staff",
+        "barack",
+        &obama2,
+        "--own-person",
+    ];
+    let json = server.ask(&own).expect(0).json();
+    assert!(json["outcomes"][0]["own_estimate"]["score"].is_f64(), "{json}");
+    server
+        .ask(&["enroll", "staff", "x", &biden, "--duplicate-strictness", "5"])
+        .expect(64);
+}
+
+#[test]
 fn photographs_and_values_that_are_refused_have_a_code_of_their_own() {
     let home = Home::new();
     let server = home.serve();
