@@ -21,6 +21,7 @@ mod erasure;
 mod interfaces;
 mod keys_and_formats;
 mod layering;
+mod lifecycle;
 mod match_one_to_one;
 mod orientation;
 mod own_models;

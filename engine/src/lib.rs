@@ -4,6 +4,7 @@
 pub mod bench;
 mod calibration;
 mod call;
+mod clock;
 mod config;
 mod crypto;
 mod embedding;
@@ -36,7 +37,8 @@ pub use call::{Call, Cancel, Step};
 pub use config::Limits;
 pub use embedding::{EMBEDDING_DIM_MAX, Embedding};
 pub use engine::{
-    Admission, Checks, CollectionRef, Engine, EngineConfig, NewCollection, PAGE_ITEMS_MAX, TOP_K_MAX,
+    Admission, Checks, CollectionRef, Engine, EngineConfig, NewCollection, PAGE_ITEMS_MAX, PersonExport,
+    TOP_K_MAX,
 };
 pub use error::{Error, OperatorError, Rejection, RequestError, Result, Stopped};
 pub use evaluate::{
@@ -53,7 +55,7 @@ pub use keys::root::RootSource;
 pub use keys::store::KeyStore;
 pub use manifest::{DEFAULT_MANIFEST, MANIFEST_FILE, StatedRates};
 pub use names::{Account, CollectionName, FaceId, NAME_BYTES_MAX, PersonId, RandomId};
-pub use person::{Consent, NewFace, Person, Profile, StoredFace, Timestamp};
+pub use person::{Consent, EXPIRY_YEARS_MAX, NewFace, Person, Profile, StoredFace, Timestamp};
 pub use pipeline::protect::Protector;
 pub use pipeline::{Bounds, Choose, Detection, Face, Looks, Pipeline, SchemeParts, Wanted};
 pub use quality::{Quality, QualityLevel};

@@ -165,6 +165,12 @@ impl Template {
         let differing: u32 = pairs.map(|(a, b)| (a ^ b).count_ones()).sum();
         (std::f64::consts::PI * f64::from(differing) / self.bits().get() as f64).cos() as f32
     }
+
+    /// The first `bits` bits; there must be as many. Under one projection key that is the template of that
+    /// length.
+    pub(crate) fn beginning(&self, bits: Bits) -> Self {
+        Self::from_words(self.words[..bits.words()].iter().copied())
+    }
 }
 
 impl fmt::Debug for Template {

@@ -4,6 +4,8 @@ pub mod audit;
 pub mod calibrate;
 pub mod client;
 pub mod collection;
+pub mod consent;
+pub mod delete;
 pub mod demo;
 pub mod eval;
 pub mod exit;
@@ -13,6 +15,7 @@ pub mod models;
 pub mod person;
 pub mod receipt;
 pub mod serve;
+pub mod terms;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -33,7 +36,7 @@ A first session:
   likeness search staff door.jpg
   likeness delete staff ada
 
-Exit codes: 0 done; 1 no match (search, verify, compare) or a failed check; 64 wrong usage; 65 a photograph
+Exit codes: 0 done; 1 no match (search, verify, compare), a failed check, or not everybody on a list; 64 wrong usage; 65 a photograph
 or a value was refused; 66 no such collection, person, face or file; 69 the server cannot be reached or
 cannot work; 70 a defect; 73 the name is taken; 75 busy, try again; 78 keys, models or data do not fit.";
 
@@ -62,7 +65,8 @@ enum Command {
     Compare(matching::CompareCommand),
     Detect(matching::DetectCommand),
     Person(person::PersonCommand),
-    Delete(person::DeleteCommand),
+    Consent(consent::ConsentCommand),
+    Delete(delete::DeleteCommand),
     Receipt(receipt::ReceiptCommand),
     Audit(audit::AuditCommand),
     Key(key::KeyCommand),
@@ -170,6 +174,7 @@ impl Cli {
             Command::Compare(command) => asking(client::block_on(command.run(server))),
             Command::Detect(command) => asking(client::block_on(command.run(server))),
             Command::Person(command) => asking(client::block_on(command.run(server))),
+            Command::Consent(command) => asking(client::block_on(command.run(server))),
             Command::Delete(command) => asking(client::block_on(command.run(server))),
             Command::Receipt(command) => asking(client::block_on(command.run(server))),
             Command::Key(command) => asking(client::block_on(command.run(server))),

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::crypto;
 use crate::error::{RequestError, Result};
 use crate::gallery::codec::{self, Binding, Digest, Unreadable};
+use crate::gallery::expiry::Expiries;
 use crate::gallery::index::{Index, Row};
 use crate::gallery::readers::Readers;
 use crate::names::{Account, CollectionName, RandomId};
@@ -158,6 +159,9 @@ pub(crate) struct People {
     damaged: HashSet<Digest>,
     /// How often anybody came, changed or went since the start.
     pub changes: u64,
+    pub expiries: Expiries,
+    /// Renames under way: whoever was seen under the first is to be found under the second.
+    pub renames: HashMap<Digest, Digest>,
     pub index: Index,
 }
 
@@ -174,6 +178,8 @@ impl People {
             free: Vec::new(),
             damaged: HashSet::new(),
             changes: 0,
+            expiries: Expiries::default(),
+            renames: HashMap::new(),
             index: Index::new(bits),
         }
     }
@@ -196,12 +202,14 @@ impl People {
             .collect();
         self.entries[number as usize] = Entry { digest, rows };
         self.numbers.insert(digest, number);
+        self.expiries.set(digest, person.profile.expires);
     }
 
     /// Overwrites the person's bits in the index and forgets the person.
     pub fn remove(&mut self, digest: Digest) {
         self.changes += 1;
         self.damaged.remove(&digest);
+        self.expiries.set(digest, None);
         let Some(number) = self.numbers.remove(&digest) else {
             return;
         };
@@ -212,7 +220,10 @@ impl People {
     }
 
     pub fn set_damaged(&mut self, digest: Digest) {
+        // What was known before the damage still holds: whoever is due is erased, readable or not.
+        let expires = self.expiries.of(digest);
         self.remove(digest);
+        self.expiries.set(digest, expires);
         self.damaged.insert(digest);
     }
 

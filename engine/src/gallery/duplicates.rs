@@ -14,7 +14,7 @@ use crate::gallery::search::{Match, same_scheme};
 use crate::gallery::writer::{Current, Edit};
 use crate::gallery::{Gallery, exists, persons};
 use crate::names::PersonId;
-use crate::person::{NewFace, Person, Profile};
+use crate::person::{NewFace, Person, Profile, checked_expiry};
 use crate::template::Probe;
 
 /// Most people that are named.
@@ -45,6 +45,8 @@ impl Gallery {
         faces: Vec<NewFace>,
         similarity_min: f32,
     ) -> Result<Admitted> {
+        checked_expiry(profile.expires, self.eraser.clock.now())?;
+        self.make_way(collection, id)?;
         let edit = persons::enrolling(collection, id, profile);
         self.unless_duplicate(collection, id, For::New, faces, similarity_min, edit)
     }
@@ -57,7 +59,7 @@ impl Gallery {
         faces: Vec<NewFace>,
         similarity_min: f32,
     ) -> Result<Admitted> {
-        let edit = persons::adding(collection);
+        let edit = persons::adding(collection, self.eraser.clock.now());
         self.unless_duplicate(collection, id, For::Enrolled, faces, similarity_min, edit)
     }
 

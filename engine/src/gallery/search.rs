@@ -44,7 +44,7 @@ impl Gallery {
         };
         let mut matches = Vec::with_capacity(digests.len());
         for digest in digests {
-            match self.read_person(collection, digest) {
+            match self.read_seen(collection, digest) {
                 // Deleted since the scan: never named again.
                 Ok(None) => {}
                 // The record has the last word: the face that was found may be gone since, and the
@@ -57,7 +57,7 @@ impl Gallery {
         // Erasers wait for who reads; who took too long to be waited for looks once more.
         if collection.generation() != generation {
             exists(collection)?;
-            matches.retain(|found: &Match| self.still_there(collection, &found.person.id).is_ok());
+            matches.retain_mut(|found: &mut Match| self.still_named(collection, &mut found.person));
         }
         matches.retain(|found| found.similarity >= similarity_min);
         matches.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));

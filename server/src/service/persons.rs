@@ -2,7 +2,7 @@
 
 use likeness_engine::{
     Admission, Call, Checks, Choose, CollectionName, CollectionRef, Error, Estimate, Face, Match, NewFace,
-    Person, PersonId, ProfileChange, QualityLevel, Rejection,
+    Person, PersonId, QualityLevel, Rejection,
 };
 use likeness_proto::v1::person_service_server::PersonService;
 use likeness_proto::v1::{
@@ -203,7 +203,7 @@ async fn enroll(call: &mut Ongoing, request: EnrollPersonRequest) -> Result<Enro
         request.checks,
     )?;
     let duplicates = photographs.checks.duplicates;
-    let profile = convert::profile(request.name, request.tags, request.consent)?;
+    let profile = convert::profile(request.name, request.tags, request.consent, request.expires)?;
     let Extracted {
         collection,
         faces,
@@ -438,10 +438,7 @@ async fn list(call: &mut Ongoing, request: ListPersonsRequest) -> Result<ListPer
 }
 
 async fn update(call: &mut Ongoing, request: UpdatePersonRequest) -> Result<UpdatePersonResponse, Refusal> {
-    let change = ProfileChange {
-        name: request.name,
-        tags: request.tags.map(|list| list.tags),
-    };
+    let change = convert::profile_change(request.name, request.tags, request.consent, request.expiry)?;
     let person = on_person(
         call,
         &request.collection,
@@ -504,7 +501,7 @@ async fn erase_everywhere(
 }
 
 /// Reads or changes one person.
-async fn on_person<T: Send + 'static>(
+pub(super) async fn on_person<T: Send + 'static>(
     call: &mut Ongoing,
     collection: &str,
     person_id: &str,
