@@ -32,7 +32,7 @@ fn assert_call(json: &Value) {
 }
 
 /// Every command, with the words that lead to it.
-const COMMANDS: [&[&str]; 51] = [
+const COMMANDS: [&[&str]; 52] = [
     &["serve"],
     &["collection"],
     &["collection", "create"],
@@ -82,6 +82,7 @@ const COMMANDS: [&[&str]; 51] = [
     &["models", "verify"],
     &["models", "list"],
     &["eval"],
+    &["calibrate"],
     &["demo"],
     &[],
 ];
@@ -140,6 +141,17 @@ fn wrong_arguments_are_the_callers_mistake() {
         &["enroll", "staff", "ada"],
         &["search", "staff", "x.jpg", "--top", "many"],
         &["detect", "x.jpg", "--face", "middle"],
+        &["search", "staff", "x.jpg", "--score", "60", "--threshold", "0.4"],
+        &[
+            "search",
+            "staff",
+            "x.jpg",
+            "--max-far",
+            "1e-4",
+            "--max-fpir",
+            "1e-3",
+        ],
+        &["verify", "staff", "ada", "x.jpg", "--max-fpir", "1e-3"],
         &["--server", "not a url", "collection", "list"],
         &["serve"],
         &["person", "update", "staff", "ada", "--tag", "x", "--no-tags"],
@@ -484,6 +496,13 @@ fn matching_says_whether_what_was_asked_is_so() {
         json["matches"][0]["similarity"].as_f64().is_some_and(|s| s > 0.6),
         "{json}"
     );
+    assert!(words.contains("  score ~"), "{words}");
+    let estimate = &json["matches"][0]["estimate"];
+    assert!(
+        estimate["score"].as_f64().is_some_and(|score| score > 90.0),
+        "{json}"
+    );
+    assert!(estimate["far"].is_f64() && estimate["fpir"].is_f64() && estimate["extrapolated"] == true);
     assert_eq!(json["faces_searched"], 1);
     let (words, json) = both(&server, &["search", "staff", &biden], 1);
     assert!(
@@ -497,14 +516,27 @@ fn matching_says_whether_what_was_asked_is_so() {
         1,
     );
 
-    let (words, json) = both(&server, &["verify", "staff", "barack", &obama2], 0);
+    for limit in [["--score", "60"], ["--max-far", "1e-4"], ["--max-fpir", "1e-4"]] {
+        let (_, json) = both(&server, &[&["search", "staff", &obama2], &limit[..]].concat(), 0);
+        assert!(
+            (json["threshold"].as_f64().expect("a number") - 0.418).abs() < 1e-3,
+            "{json}"
+        );
+    }
+
+    let (words, json) = both(
+        &server,
+        &["verify", "staff", "barack", &obama2, "--score", "60"],
+        0,
+    );
     assert!(words.starts_with("the same person"), "{words}");
     assert_eq!(json["same_person"], true);
     let (words, json) = both(&server, &["verify", "staff", "barack", &biden], 1);
     assert!(words.starts_with("not the same person"), "{words}");
     assert_eq!(json["same_person"], false);
 
-    let (_, json) = both(&server, &["compare", &obama, &obama2], 0);
+    let (_, json) = both(&server, &["compare", &obama, &obama2, "--max-far", "1e-3"], 0);
+    assert!(json["estimate"]["score"].is_f64() && json["estimate"]["fpir"].is_null());
     assert_call(&json);
     assert!(
         json["first"]["points"]
@@ -518,6 +550,49 @@ fn matching_says_whether_what_was_asked_is_so() {
     assert!(words.contains("910 x 1137 px, 1 face\n"), "{words}");
     assert_eq!(json["faces"].as_array().map(Vec::len), Some(1));
     assert!(json["faces"][0]["rejection"].is_null());
+}
+
+#[test]
+fn checks_at_enrolment_say_who_is_enrolled_already_and_who_is_a_stranger() {
+    let home = Home::new();
+    let server = home.serve();
+    server.ask(&["collection", "create", "staff"]).expect(0);
+    let (obama, obama2, biden) = (photo("obama.jpg"), photo("obama2.jpg"), photo("biden.jpg"));
+    let mixed = [
+        "enroll",
+        "staff",
+        "barack",
+        &obama,
+        &biden,
+        "--own-person",
+        "--mirror",
+    ];
+    let enrolled = server.ask(&mixed).expect(0).stdout;
+    assert!(enrolled.contains("rejected, NOT_THE_PERSON"), "{enrolled}");
+
+    let again = ["enroll", "staff", "b44", &obama2, "--duplicate-strictness", "2"];
+    let (words, json) = both(&server, &again, 1);
+    assert!(
+        words.starts_with("enrolled already: 0.") && words.ends_with("nothing was kept\n"),
+        "{words}"
+    );
+    assert!(json["person"].is_null(), "{json}");
+    assert_eq!(json["duplicates"][0]["person_id"], "barack");
+    server.ask(&["person", "get", "staff", "b44"]).expect(66);
+    let own = [
+        "--json",
+        "person",
+        "add-faces",
+        "staff",
+        "barack",
+        &obama2,
+        "--own-person",
+    ];
+    let json = server.ask(&own).expect(0).json();
+    assert!(json["outcomes"][0]["own_estimate"]["score"].is_f64(), "{json}");
+    server
+        .ask(&["enroll", "staff", "x", &biden, "--duplicate-strictness", "5"])
+        .expect(64);
 }
 
 #[test]

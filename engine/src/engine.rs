@@ -1,6 +1,7 @@
 //! The engine: the pipeline that makes templates, and the gallery that keeps them.
 
 mod again;
+mod checks;
 mod collections;
 mod erasure;
 mod lifecycle;
@@ -14,13 +15,14 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+pub use self::checks::{Admission, Checks};
+use crate::calibration::{Calibration, Scoring};
 use crate::config::Limits;
 use crate::error::Result;
 use crate::gallery::collection::{Collection, CollectionInfo};
 use crate::gallery::{Background, Gallery, LoadReport, directory};
 use crate::keys::store::{KeyStore, KeyStoreLock};
 use crate::keys::{KeyRing, Purpose};
-use crate::manifest::Calibration;
 use crate::names::RandomId;
 use crate::pipeline::Pipeline;
 use crate::pipeline::protect::Protector;
@@ -77,6 +79,16 @@ impl CollectionRef {
     /// What its templates depend on, for people.
     pub fn scheme(&self) -> String {
         self.0.scheme.to_string()
+    }
+
+    /// How a photograph is compared with one of its templates.
+    pub fn scoring(&self) -> Scoring {
+        Scoring::Probe(self.0.scheme.bits)
+    }
+
+    /// How a photograph is compared with all templates of a person together.
+    pub fn fused_scoring(&self) -> Scoring {
+        Scoring::Fused(self.0.scheme.bits)
     }
 
     /// Faces that a search compares with.
@@ -154,9 +166,15 @@ impl Engine {
         Ok((engine, report))
     }
 
-    /// The embedder's thresholds.
-    pub fn calibration(&self) -> Calibration {
+    /// What similarities of the embedder mean.
+    pub fn calibration(&self) -> &Calibration {
         self.pipeline.calibration()
+    }
+
+    /// The similarity from which on faces count as one person's where nobody says otherwise: the one that
+    /// the models' manifest states for a false accept rate of 1e-4.
+    pub fn default_threshold(&self) -> f32 {
+        self.pipeline.stated_rates().far_1e4
     }
 
     /// The embedder, where no collection is involved.

@@ -29,6 +29,7 @@ pub(crate) mod codec;
 pub(crate) mod collection;
 mod collections;
 pub(crate) mod directory;
+mod duplicates;
 pub(crate) mod erasures;
 mod everywhere;
 pub(crate) mod expiry;
@@ -72,6 +73,7 @@ use crate::keys::KeyRing;
 use crate::names::{Account, CollectionName, RandomId};
 
 pub use crate::gallery::collections::CollectionErasure;
+pub(crate) use crate::gallery::duplicates::Admitted;
 pub use crate::gallery::everywhere::ErasureIn;
 pub use crate::gallery::load::LoadReport;
 pub use crate::gallery::persons::{ErasureReceipt, Footprint, PersonErasure, ProfileChange};

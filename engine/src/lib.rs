@@ -2,6 +2,7 @@
 
 #[doc(hidden)]
 pub mod bench;
+mod calibration;
 mod call;
 mod clock;
 mod config;
@@ -30,14 +31,21 @@ mod tensor;
 mod testing;
 mod wipe;
 
+pub use calibration::{
+    CALIBRATION_FILE, Calibration, DEFAULT_CALIBRATION, Estimate, Limit, Population, Scoring,
+};
 pub use call::{Call, Cancel, Step};
 pub use config::Limits;
 pub use embedding::{EMBEDDING_DIM_MAX, Embedding};
 pub use engine::{
-    CollectionRef, Engine, EngineConfig, NewCollection, PAGE_ITEMS_MAX, PersonExport, TOP_K_MAX,
+    Admission, Checks, CollectionRef, Engine, EngineConfig, NewCollection, PAGE_ITEMS_MAX, PersonExport,
+    TOP_K_MAX,
 };
 pub use error::{Error, OperatorError, Rejection, RequestError, Result, Stopped};
-pub use evaluate::{Curve, DetPoint, Evaluation, Evaluator, LevelFigures, TemplateCurve};
+pub use evaluate::{
+    CalibrationReport, Calibrator, Curve, DetPoint, Evaluation, Evaluator, HeldOut, Interval, LevelFigures,
+    RateReport, ScoringReport, SeveralFaces, TemplateCurve,
+};
 pub use gallery::collection::{CollectionInfo, CollectionSettings, FACES_PER_PERSON_MAX};
 pub use gallery::erasures::{Backlog, Issued};
 pub use gallery::{
@@ -46,12 +54,12 @@ pub use gallery::{
 };
 pub use keys::root::RootSource;
 pub use keys::store::KeyStore;
-pub use manifest::{Calibration, DEFAULT_MANIFEST, MANIFEST_FILE};
+pub use manifest::{DEFAULT_MANIFEST, MANIFEST_FILE, StatedRates};
 pub use names::{Account, CollectionName, FaceId, NAME_BYTES_MAX, PersonId, RandomId, Token};
 pub use once::{Caller, Once};
 pub use person::{Consent, EXPIRY_YEARS_MAX, NewFace, Person, Profile, StoredFace, Timestamp};
 pub use pipeline::protect::Protector;
-pub use pipeline::{Bounds, Choose, Detection, Face, Pipeline, SchemeParts, Wanted};
+pub use pipeline::{Bounds, Choose, Detection, Face, Looks, Pipeline, SchemeParts, Wanted};
 pub use quality::{Quality, QualityLevel};
 pub use scheme::{Scheme, SchemeId};
 pub use swap::swap_warning;

@@ -150,6 +150,22 @@ impl Template {
         &self.words
     }
 
+    /// cos(pi h / m) of the h bits in which two templates of m bits differ, -1 to 1: what two stored faces
+    /// say about their cosine. Its calibration is another than a probe's.
+    ///
+    /// # Panics
+    /// When the lengths differ: templates of two schemes are never compared.
+    pub(crate) fn similarity(&self, other: &Self) -> f32 {
+        assert_eq!(
+            self.words.len(),
+            other.words.len(),
+            "templates of two schemes are never compared"
+        );
+        let pairs = self.words.iter().zip(&other.words);
+        let differing: u32 = pairs.map(|(a, b)| (a ^ b).count_ones()).sum();
+        (std::f64::consts::PI * f64::from(differing) / self.bits().get() as f64).cos() as f32
+    }
+
     /// The first `bits` bits; there must be as many. Under one projection key that is the template of that
     /// length.
     pub(crate) fn beginning(&self, bits: Bits) -> Self {

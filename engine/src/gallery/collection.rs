@@ -157,6 +157,8 @@ pub(crate) struct People {
     entries: Vec<Entry>,
     free: Vec<u32>,
     damaged: HashSet<Digest>,
+    /// How often anybody came, changed or went since the start.
+    pub changes: u64,
     pub expiries: Expiries,
     /// Renames under way: whoever was seen under the first is to be found under the second.
     pub renames: HashMap<Digest, Digest>,
@@ -175,6 +177,7 @@ impl People {
             entries: Vec::new(),
             free: Vec::new(),
             damaged: HashSet::new(),
+            changes: 0,
             expiries: Expiries::default(),
             renames: HashMap::new(),
             index: Index::new(bits),
@@ -204,6 +207,7 @@ impl People {
 
     /// Overwrites the person's bits in the index and forgets the person.
     pub fn remove(&mut self, digest: Digest) {
+        self.changes += 1;
         self.damaged.remove(&digest);
         self.expiries.set(digest, None);
         let Some(number) = self.numbers.remove(&digest) else {

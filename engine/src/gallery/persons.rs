@@ -131,24 +131,9 @@ impl Gallery {
     ) -> Result<Person> {
         checked_expiry(profile.expires, self.eraser.clock.now())?;
         self.make_way(collection, id)?;
-        let (own, person_id) = (Arc::clone(collection), id.clone());
+        let edit = enrolling(collection, id, profile);
         self.change(collection, id, &caller.into(), move |current| {
-            match current {
-                Current::Absent => {}
-                Current::Present(_) => return Err(RequestError::PersonExists.into()),
-                Current::Damaged => return Err(RequestError::Damaged.into()),
-            }
-            let now = Timestamp::now();
-            let mut person = Person {
-                id: person_id,
-                mark: RandomId::random(),
-                profile,
-                enrolled: now,
-                updated: now,
-                faces: Vec::new(),
-            };
-            add_faces(&mut person, faces, &own)?;
-            Ok(Edit::Keep(person))
+            edit(current, faces)
         })
     }
 
@@ -160,11 +145,9 @@ impl Gallery {
         faces: Vec<NewFace>,
         caller: impl Into<Caller>,
     ) -> Result<Person> {
-        let (own, now) = (Arc::clone(collection), self.eraser.clock.now());
+        let edit = adding(collection, self.eraser.clock.now());
         self.change(collection, id, &caller.into(), move |current| {
-            let mut person = present(current, now)?;
-            add_faces(&mut person, faces, &own)?;
-            Ok(Edit::Keep(person))
+            edit(current, faces)
         })
     }
 
@@ -428,6 +411,46 @@ fn asked(collection: &Collection, id: &PersonId, caller: &Caller, claim: Option<
         ..Asked::default()
     };
     (asked, nonce)
+}
+
+/// Makes a new person of faces.
+pub(super) fn enrolling(
+    collection: &Arc<Collection>,
+    id: &PersonId,
+    profile: Profile,
+) -> impl FnOnce(Current, Vec<NewFace>) -> Result<Edit> + Send + 'static {
+    let (own, person_id) = (Arc::clone(collection), id.clone());
+    move |current, faces| {
+        match current {
+            Current::Absent => {}
+            Current::Present(_) => return Err(RequestError::PersonExists.into()),
+            Current::Damaged => return Err(RequestError::Damaged.into()),
+        }
+        let now = Timestamp::now();
+        let mut person = Person {
+            id: person_id,
+            mark: RandomId::random(),
+            profile,
+            enrolled: now,
+            updated: now,
+            faces: Vec::new(),
+        };
+        add_faces(&mut person, faces, &own)?;
+        Ok(Edit::Keep(person))
+    }
+}
+
+/// Adds faces to a person.
+pub(super) fn adding(
+    collection: &Arc<Collection>,
+    now: Timestamp,
+) -> impl FnOnce(Current, Vec<NewFace>) -> Result<Edit> + Send + 'static {
+    let own = Arc::clone(collection);
+    move |current, faces| {
+        let mut person = present(current, now)?;
+        add_faces(&mut person, faces, &own)?;
+        Ok(Edit::Keep(person))
+    }
 }
 
 pub(super) fn present(current: Current, now: Timestamp) -> Result<Person> {

@@ -66,7 +66,7 @@ impl Gallery {
 
     /// Lets the writer look at a record that could not be read; it marks the person damaged unless
     /// the record was replaced meanwhile.
-    fn note_damage(&self, collection: &Arc<Collection>, digest: Digest) {
+    pub(super) fn note_damage(&self, collection: &Arc<Collection>, digest: Digest) {
         tracing::warn!(collection = collection.name.as_str(), "a record cannot be read");
         // The answer is known; what matters is that the writer has looked.
         drop(
@@ -99,7 +99,7 @@ fn best_face(person: Person, query: &Query) -> Option<Match> {
     })
 }
 
-fn same_scheme(scheme: SchemeId, collection: &Collection) -> Result<()> {
+pub(super) fn same_scheme(scheme: SchemeId, collection: &Collection) -> Result<()> {
     if scheme == collection.scheme.id() {
         return Ok(());
     }

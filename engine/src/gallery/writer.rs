@@ -44,6 +44,8 @@ pub(crate) enum Edit {
     Reduce(Person, Asked),
     /// No person.
     Erase(Asked),
+    /// What was there before; whoever asked learns the reason by another way.
+    Leave,
 }
 
 /// What a change made.
@@ -78,6 +80,8 @@ type PassageFn = Box<dyn FnOnce(Current) -> Result<Passage> + Send>;
 
 enum Making {
     Edit(EditFn),
+    /// Looks at the index, and must find there what every change before it made.
+    Looking(EditFn),
     /// Leads to another place, where nobody may be yet.
     Passage(PassageFn, Place),
 }
@@ -102,7 +106,7 @@ impl Change {
     /// Everybody it is about.
     fn persons(&self) -> impl Iterator<Item = (RandomId, Digest)> {
         let to = match &self.making {
-            Making::Edit(_) => None,
+            Making::Edit(_) | Making::Looking(_) => None,
             Making::Passage(_, to) => Some(to),
         };
         let places = std::iter::once(&self.at).chain(to);
@@ -169,6 +173,21 @@ impl Writer {
     ) -> Result<Changed> {
         let collection = Arc::clone(collection);
         let making = Making::Edit(Box::new(edit));
+        let outcome = self.submit(Place { collection, digest }, making, claim)?;
+        outcome.recv().map_err(|_| OperatorError::Poisoned)?
+    }
+
+    /// As [`Self::change`], for an edit that looks at the index: it finds there what every change before it
+    /// made, and none after it was begun. It costs the syncs of a group of its own.
+    pub fn change_looking(
+        &self,
+        collection: &Arc<Collection>,
+        digest: Digest,
+        claim: Option<Claim>,
+        edit: impl FnOnce(Current) -> Result<Edit> + Send + 'static,
+    ) -> Result<Changed> {
+        let collection = Arc::clone(collection);
+        let making = Making::Looking(Box::new(edit));
         let outcome = self.submit(Place { collection, digest }, making, claim)?;
         outcome.recv().map_err(|_| OperatorError::Poisoned)?
     }
@@ -297,11 +316,15 @@ impl Sweep {
     }
 }
 
-/// The longest run of waiting changes in which neither a person nor a token appears twice: a change must
-/// find on disk what the one before it made.
+/// The longest run of waiting changes in which neither a person nor a token appears twice, and only the
+/// first looks at the index: a change must find on disk, and there, what the ones before it made.
 fn next_group(waiting: &mut VecDeque<Job>) -> Vec<Change> {
     let (mut seen, mut claims) = (HashSet::new(), HashSet::new());
     let together = waiting.iter().take_while(|job| match job {
+        Job::Change(Change {
+            making: Making::Looking(_),
+            ..
+        }) if !seen.is_empty() => false,
         Job::Change(change) => {
             change.persons().all(|person| seen.insert(person))
                 && change.claim.as_ref().is_none_or(|claim| claims.insert(claim.key))
@@ -341,12 +364,15 @@ fn commit(vault: &Vault, group: Vec<Change>) {
         }
         let claim = claim.as_ref();
         let planned = match making {
-            Making::Edit(edit) => plan_change(vault, &mut plan, at, claim, edit),
-            Making::Passage(passage, to) => plan_passage(vault, &mut plan, (at, to), claim, passage),
+            Making::Edit(edit) | Making::Looking(edit) => plan_change(vault, &mut plan, at, claim, edit),
+            Making::Passage(passage, to) => {
+                plan_passage(vault, &mut plan, (at, to), claim, passage).map(Some)
+            }
         };
         match planned {
-            Ok(planned) => pending.push(Pending { planned, reply }),
+            Ok(Some(planned)) => pending.push(Pending { planned, reply }),
             // The caller may have gone; nothing was changed for it.
+            Ok(None) => drop(reply.send(Ok(Changed::default()))),
             Err(error) => drop(reply.send(Err(error))),
         }
     }
@@ -415,7 +441,7 @@ fn plan_change(
     at: Place,
     claim: Option<&Claim>,
     edit: EditFn,
-) -> Result<Planned> {
+) -> Result<Option<Planned>> {
     let (current, header) = read_current(vault, &at)?;
     let collection = &at.collection;
     let (person, resealed) = match edit(current)? {
@@ -428,13 +454,14 @@ fn plan_change(
                 let from = vault.log.size();
                 vault.plan_done(plan, claim, Done::Erased { places, from });
             }
-            return Ok(Planned {
+            return Ok(Some(Planned {
                 left: None,
                 at,
                 person: None,
                 ticket: Some(ticket),
-            });
+            }));
         }
+        Edit::Leave => return Ok(None),
         Edit::Keep(person) => (person, None),
         Edit::Replace(person) => (person, Some(None)),
         Edit::Reduce(person, asked) => (person, Some(Some(asked))),
@@ -462,7 +489,7 @@ fn plan_change(
         };
         vault.plan_done(plan, claim, done);
     }
-    Ok(Planned::kept(at, person, ticket))
+    Ok(Some(Planned::kept(at, person, ticket)))
 }
 
 /// ORDER: both places are read and written in the writer's one turn, so that no erasure comes between: one

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use clap::Args;
 use likeness_proto::v1;
 use likeness_proto::v1::matching_service_client::MatchingServiceClient;
-use serde_json::json;
+use likeness_proto::v1::threshold::Limit;
+use serde_json::{Value, json};
 
 use super::Outcome;
 use super::client::{
@@ -17,7 +18,7 @@ use super::exit::Failure;
 /// Find out who is on a photograph (1:N)
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  likeness search staff door.jpg\n  likeness search staff group.jpg --face largest --top 3 --json\n\n\
+    after_help = "Examples:\n  likeness search staff door.jpg\n  likeness search staff group.jpg --face largest --top 3 --json\n  likeness search staff door.jpg --max-fpir 1e-3\n\n\
     Exit code 0 if somebody is found, 1 if nobody is."
 )]
 pub struct SearchCommand {
@@ -28,15 +29,48 @@ pub struct SearchCommand {
     /// Most people to show, 1 to 100
     #[arg(long, value_name = "N", default_value_t = 5)]
     top: u32,
-    /// Least similarity, 0 to 1 [default: the collection's threshold]
-    #[arg(long, value_name = "SIMILARITY")]
-    threshold: Option<f32>,
+    #[command(flatten)]
+    limit: LimitArguments,
+    /// Of searches for somebody not enrolled at most this part may find anybody, 1e-6 to 0.5
+    #[arg(long, value_name = "RATE", conflicts_with = "limit")]
+    max_fpir: Option<f64>,
     /// Which face of the photograph is meant: `only` refuses several, `largest` takes the largest box
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     face: FaceArgument,
     /// How good the face must be: none, low, medium, high or strict [default: the collection's]
     #[arg(long, value_enum, value_name = "LEVEL", hide_possible_values = true)]
     quality: Option<QualityArgument>,
+}
+
+/// From where on faces count as one person's; the default is the collection's threshold, or, without a
+/// collection, the embedder's at a false accept rate of 1e-4.
+#[derive(Debug, Args)]
+#[group(id = "limit", multiple = false)]
+struct LimitArguments {
+    /// Least similarity, 0 to 1 [default: the collection's threshold; without one, the models']
+    #[arg(long, value_name = "SIMILARITY")]
+    threshold: Option<f32>,
+    /// Least score instead, 0 to 100: 60 is one false match in 10,000 comparisons, 70 in 100,000
+    #[arg(long, value_name = "SCORE")]
+    score: Option<f32>,
+    /// Of unrelated pairs at most this part may pass instead, 1e-9 to 0.5
+    #[arg(long, value_name = "RATE")]
+    max_far: Option<f64>,
+}
+
+impl LimitArguments {
+    fn wire(&self) -> Option<v1::Threshold> {
+        let similarity = self.threshold.map(Limit::Similarity);
+        let score = self.score.map(Limit::Score);
+        let limit = similarity
+            .or(score)
+            .or(self.max_far.map(Limit::MaxFarPerComparison));
+        limit.map(threshold)
+    }
+}
+
+fn threshold(limit: Limit) -> v1::Threshold {
+    v1::Threshold { limit: Some(limit) }
 }
 
 impl SearchCommand {
@@ -48,7 +82,10 @@ impl SearchCommand {
             face_choice: self.face.wire(),
             quality_level: QualityArgument::wire(self.quality),
             top_k: self.top,
-            threshold: self.threshold.map(similarity),
+            threshold: self
+                .limit
+                .wire()
+                .or(self.max_fpir.map(Limit::MaxFpirPerSearch).map(threshold)),
             ..Default::default()
         };
         let mut client = MatchingServiceClient::new(connection.open().await?);
@@ -56,7 +93,11 @@ impl SearchCommand {
         let result = reply.results.pop().unwrap_or_default();
         let mut text = String::new();
         for found in &result.matches {
-            let line = format!("{:.3}  {}  {}", found.similarity, found.person_id, found.name);
+            let score = score_text(found.estimate.as_ref());
+            let line = format!(
+                "{:.3}  {score}  {}  {}",
+                found.similarity, found.person_id, found.name
+            );
             let _ = writeln!(text, "{}", line.trim_end());
         }
         if result.matches.is_empty() {
@@ -69,9 +110,7 @@ impl SearchCommand {
         }
         let json = json!({
             "call": call_json(reply.call.as_ref()),
-            "matches": result.matches.iter().map(|m| json!({
-                "person_id": m.person_id, "name": m.name, "tags": m.tags, "similarity": m.similarity,
-            })).collect::<Vec<_>>(),
+            "matches": result.matches.iter().map(match_json).collect::<Vec<_>>(),
             "threshold": result.threshold,
             "faces_searched": reply.faces_searched,
             "face": face_json(result.face.as_ref()),
@@ -97,9 +136,8 @@ pub struct VerifyCommand {
     person_id: String,
     /// The photograph; `-` reads it from standard input
     photograph: PathBuf,
-    /// Least similarity, 0 to 1 [default: the collection's threshold]
-    #[arg(long, value_name = "SIMILARITY")]
-    threshold: Option<f32>,
+    #[command(flatten)]
+    limit: LimitArguments,
     /// Which face of the photograph is meant: `only` refuses several, `largest` takes the largest box
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     face: FaceArgument,
@@ -117,7 +155,7 @@ impl VerifyCommand {
             photograph: Some(photograph(&self.photograph)?),
             face_choice: self.face.wire(),
             quality_level: QualityArgument::wire(self.quality),
-            threshold: self.threshold.map(similarity),
+            threshold: self.limit.wire(),
             ..Default::default()
         };
         let mut client = MatchingServiceClient::new(connection.open().await?);
@@ -126,12 +164,18 @@ impl VerifyCommand {
             "call": call_json(reply.call.as_ref()),
             "same_person": reply.same_person,
             "similarity": reply.similarity,
+            "estimate": estimate_json(reply.estimate.as_ref()),
             "threshold": reply.threshold,
             "face": face_json(reply.face.as_ref()),
         });
         Ok(Outcome {
             json,
-            text: verdict(reply.same_person, reply.similarity, reply.threshold),
+            text: verdict(
+                reply.same_person,
+                reply.similarity,
+                reply.threshold,
+                reply.estimate.as_ref(),
+            ),
             holds: reply.same_person,
         })
     }
@@ -145,9 +189,8 @@ pub struct CompareCommand {
     first: PathBuf,
     /// Another photograph
     second: PathBuf,
-    /// Least similarity, 0 to 1 [default: the embedder's at a false accept rate of 1e-4]
-    #[arg(long, value_name = "SIMILARITY")]
-    threshold: Option<f32>,
+    #[command(flatten)]
+    limit: LimitArguments,
     /// Which face of each photograph is meant: `only` refuses several, `largest` takes the largest box
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     face: FaceArgument,
@@ -164,7 +207,7 @@ impl CompareCommand {
             second: Some(photograph(&self.second)?),
             face_choice: self.face.wire(),
             quality_level: QualityArgument::wire(self.quality),
-            threshold: self.threshold.map(similarity),
+            threshold: self.limit.wire(),
         };
         let mut client = MatchingServiceClient::new(connection.open().await?);
         let reply = client.compare_faces(request).await?.into_inner();
@@ -172,31 +215,60 @@ impl CompareCommand {
             "call": call_json(reply.call.as_ref()),
             "same_person": reply.same_person,
             "similarity": reply.similarity,
+            "estimate": estimate_json(reply.estimate.as_ref()),
             "threshold": reply.threshold,
             "first": face_json(reply.first.as_ref()),
             "second": face_json(reply.second.as_ref()),
         });
         Ok(Outcome {
             json,
-            text: verdict(reply.same_person, reply.similarity, reply.threshold),
+            text: verdict(
+                reply.same_person,
+                reply.similarity,
+                reply.threshold,
+                reply.estimate.as_ref(),
+            ),
             holds: reply.same_person,
         })
     }
 }
 
-fn similarity(similarity: f32) -> v1::Threshold {
-    v1::Threshold {
-        limit: Some(v1::threshold::Limit::Similarity(similarity)),
-    }
+/// The score, as in `score 87`; with `~` where it lies beyond what the calibration was counted on.
+pub(super) fn score_text(estimate: Option<&v1::Estimate>) -> String {
+    let estimate = estimate.copied().unwrap_or_default();
+    let mark = if estimate.extrapolated { "~" } else { "" };
+    format!("score {mark}{:.0}", estimate.score)
 }
 
-fn verdict(same_person: bool, similarity: f32, threshold: f32) -> String {
+pub(super) fn match_json(found: &v1::Match) -> Value {
+    json!({
+        "person_id": found.person_id,
+        "name": found.name,
+        "tags": found.tags,
+        "similarity": found.similarity,
+        "estimate": estimate_json(found.estimate.as_ref()),
+    })
+}
+
+pub(super) fn estimate_json(estimate: Option<&v1::Estimate>) -> Value {
+    estimate.map_or(Value::Null, |estimate| {
+        json!({
+            "score": estimate.score,
+            "far": estimate.far,
+            "extrapolated": estimate.extrapolated,
+            "fpir": estimate.fpir,
+        })
+    })
+}
+
+fn verdict(same_person: bool, similarity: f32, threshold: f32, estimate: Option<&v1::Estimate>) -> String {
     let verdict = if same_person {
         "the same person"
     } else {
         "not the same person"
     };
-    format!("{verdict}: similarity {similarity:.3}, threshold {threshold:.3}\n")
+    let score = score_text(estimate);
+    format!("{verdict}: similarity {similarity:.3}, {score}, threshold {threshold:.3}\n")
 }
 
 /// Find the faces of a photograph; nothing is kept

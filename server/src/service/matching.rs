@@ -1,6 +1,6 @@
 //! Detecting, comparing, verifying and searching: nothing here is kept.
 
-use likeness_engine::{Error, Step};
+use likeness_engine::{Error, Match, Scoring, Step};
 use likeness_proto::v1::matching_service_server::MatchingService;
 use likeness_proto::v1::{
     CompareFacesRequest, CompareFacesResponse, DetectFacesRequest, DetectFacesResponse, FaceMatches,
@@ -81,9 +81,12 @@ async fn compare(call: &mut Ongoing, request: CompareFacesRequest) -> Result<Com
     let second = convert::photograph("second", request.second)?;
     let choose = convert::face_choice(request.face_choice)?;
     let level = convert::quality_level(request.quality_level)?;
-    let threshold = convert::limit(request.threshold)?;
+    let limit = convert::limit_of_one(request.threshold)?;
     call.compute(move |work, call| {
-        let threshold = threshold.unwrap_or(work.engine.calibration().far_1e4);
+        let (calibration, scoring) = (work.engine.calibration(), Scoring::Photographs);
+        let threshold = limit.map_or(work.engine.default_threshold(), |limit| {
+            limit.similarity(calibration, scoring, 1)
+        });
         let wanted = choose.at(level.unwrap_or_default());
         let compared = work.engine.compare(&first, &second, wanted, call);
         let (similarity, first, second) = compared.map_err(|error| match error {
@@ -101,7 +104,7 @@ async fn compare(call: &mut Ongoing, request: CompareFacesRequest) -> Result<Com
             same_person: similarity >= threshold,
             first: Some(convert::face(first)),
             second: Some(convert::face(second)),
-            estimate: None,
+            estimate: Some(convert::estimate(calibration.estimate(scoring, similarity, None))),
         })
     })
     .await
@@ -112,11 +115,14 @@ async fn verify(call: &mut Ongoing, request: VerifyPersonRequest) -> Result<Veri
     let photo = convert::photograph("photograph", request.photograph)?;
     let choose = convert::face_choice(request.face_choice)?;
     let level = convert::quality_level(request.quality_level)?;
-    let threshold = convert::limit(request.threshold)?;
+    let limit = convert::limit_of_one(request.threshold)?;
     let (collection, reply) = call
         .compute(move |work, call| {
             let collection = work.collection(&collection)?;
-            let threshold = threshold.unwrap_or(collection.threshold());
+            let (calibration, scoring) = (work.engine.calibration(), collection.scoring());
+            let threshold = limit.map_or(collection.threshold(), |limit| {
+                limit.similarity(calibration, scoring, 1)
+            });
             let wanted = choose.at(level.unwrap_or(collection.quality_level()));
             let (query, face) = work.engine.query(&collection, &photo, wanted, call)?;
             let found = work.engine.verify(&collection, &person_id, &query, call)?;
@@ -126,7 +132,11 @@ async fn verify(call: &mut Ongoing, request: VerifyPersonRequest) -> Result<Veri
                 threshold,
                 same_person: found.similarity >= threshold,
                 face: Some(convert::face(face)),
-                estimate: None,
+                estimate: Some(convert::estimate(calibration.estimate(
+                    scoring,
+                    found.similarity,
+                    None,
+                ))),
             };
             Ok((collection, reply))
         })
@@ -141,24 +151,32 @@ async fn search(call: &mut Ongoing, request: SearchPersonsRequest) -> Result<Sea
     let choose = convert::face_choice(request.face_choice)?;
     let level = convert::quality_level(request.quality_level)?;
     let top_k = convert::top_k(request.top_k)?;
-    let threshold = convert::limit(request.threshold)?;
+    let limit = convert::limit(request.threshold)?;
     let (collection, reply) = call
         .compute(move |work, call| {
             let collection = work.collection(&collection)?;
-            let threshold = threshold.unwrap_or(collection.threshold());
             let wanted = choose.at(level.unwrap_or(collection.quality_level()));
             let (query, face) = work.engine.query(&collection, &photo, wanted, call)?;
+            let (calibration, scoring) = (work.engine.calibration(), collection.scoring());
+            let searched = collection.faces() as u64;
+            let threshold = limit.map_or(collection.threshold(), |limit| {
+                limit.similarity(calibration, scoring, searched)
+            });
             let found = work.engine.search(&collection, &query, top_k, threshold, call)?;
+            let matched = |found: Match| {
+                let means = calibration.estimate(scoring, found.similarity, Some(searched));
+                convert::matched(found, means)
+            };
             let result = FaceMatches {
                 face: Some(convert::face(face)),
-                matches: found.into_iter().map(convert::matched).collect(),
+                matches: found.into_iter().map(matched).collect(),
                 threshold,
             };
             let reply = SearchPersonsResponse {
                 call: None,
                 results: vec![result],
                 rejected: Vec::new(),
-                faces_searched: collection.faces() as u64,
+                faces_searched: searched,
             };
             Ok((collection, reply))
         })
