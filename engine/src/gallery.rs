@@ -7,6 +7,7 @@ pub(crate) mod codec;
 pub(crate) mod collection;
 mod collections;
 pub(crate) mod directory;
+mod duplicates;
 pub(crate) mod erasures;
 mod gaps;
 pub(crate) mod index;
@@ -20,8 +21,12 @@ mod search;
 pub(crate) mod vault;
 mod writer;
 
+mod filter;
 mod flat;
+mod rows;
 mod scan;
+mod several;
+mod tags;
 mod top;
 
 #[cfg(test)]
@@ -43,10 +48,13 @@ use crate::keys::KeyRing;
 use crate::names::{Account, CollectionName, RandomId};
 
 pub use crate::gallery::collections::CollectionErasure;
+pub use crate::gallery::duplicates::{DuplicateCursor, DuplicatePair, Duplicates};
+pub use crate::gallery::filter::{FILTER_IDS_MAX, Filter};
 pub use crate::gallery::load::LoadReport;
 pub use crate::gallery::persons::{ErasureReceipt, Footprint, PersonErasure, ProfileChange};
 pub use crate::gallery::rotate::Rotation;
-pub use crate::gallery::search::{Match, Query};
+pub(crate) use crate::gallery::search::Search;
+pub use crate::gallery::search::{Comparison, Match, Matches, Query};
 
 /// A page of a listing by cursor.
 pub struct Page<T> {

@@ -212,24 +212,26 @@ impl Ongoing {
 
     /// The reply, or the status of the refusal.
     fn finish<T: Answer>(mut self, answer: Result<T, Refusal>) -> Result<Response<T>, Status> {
-        let result = match answer {
-            Ok(mut reply) => {
-                reply.set_call(self.info());
-                let mut response = Response::new(reply);
-                insert_id(response.metadata_mut(), &self.request_id);
-                Ok(response)
-            }
-            Err(refusal) => {
-                if let Some(detail) = refusal.operator_detail() {
-                    tracing::error!(request_id = self.request_id, interface = self.interface, detail);
-                }
-                let mut status = refusal.into_status(&self.request_id);
-                insert_id(status.metadata_mut(), &self.request_id);
-                Err(status)
-            }
+        let mut reply = match answer {
+            Ok(reply) => reply,
+            Err(refusal) => return Err(self.refuse(refusal)),
         };
-        self.code = result.as_ref().err().map_or(Code::Ok, Status::code);
-        result
+        reply.set_call(self.info());
+        let mut response = Response::new(reply);
+        insert_id(response.metadata_mut(), &self.request_id);
+        self.code = Code::Ok;
+        Ok(response)
+    }
+
+    /// The status of the refusal.
+    fn refuse(mut self, refusal: Refusal) -> Status {
+        if let Some(detail) = refusal.operator_detail() {
+            tracing::error!(request_id = self.request_id, interface = self.interface, detail);
+        }
+        let mut status = refusal.into_status(&self.request_id);
+        insert_id(status.metadata_mut(), &self.request_id);
+        self.code = status.code();
+        status
     }
 
     fn info(&self) -> v1::CallInfo {
