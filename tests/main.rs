@@ -19,6 +19,7 @@ mod erasure;
 mod interfaces;
 mod keys_and_formats;
 mod layering;
+mod many;
 mod match_one_to_one;
 mod orientation;
 mod own_models;
