@@ -6,10 +6,12 @@
 //! > fused similarity = (sum of S_f) / (|sum of t_f| / sqrt m) / sum |q_i|
 //!
 //! The sum of the scores is the score against the sum of the sign vectors; dividing by that vector's length
-//! leaves only how it points. So the score of an unrelated face spreads as it does against one face, however
-//! many faces there are and however much they agree, and thresholds keep their meaning; the noise of the
-//! single faces averages out of the score of the right one. One face alone has exactly its own similarity,
-//! and so have n equal ones.
+//! leaves only how it points. One face alone has exactly its own similarity, and so have n equal ones. Of
+//! faces that differ, what is not common averages out, in the person's own score and in everybody else's:
+//! both grow, the own one more. The best of several faces grows too, for others have more chances. So a
+//! threshold that lets one of 10,000 pairs of faces pass lets more pass of either: of people with three to
+//! twelve photographs of Labeled Faces in the Wild it is 0.420 for one face, 0.470 for the best and 0.498 for all
+//! together (`likeness eval`, docs/search.md).
 //!
 //! Sum and squared length are integers, so every path gives the same value; the one square root and the two
 //! divisions are exact roundings by IEEE 754. The length needs the templates of one person only: it is made

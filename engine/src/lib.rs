@@ -36,7 +36,7 @@ pub use engine::{
     TOP_K_MAX,
 };
 pub use error::{Error, OperatorError, Rejection, RequestError, Result, Stopped};
-pub use evaluate::{Curve, DetPoint, Evaluation, Evaluator, TemplateCurve};
+pub use evaluate::{Curve, DetPoint, Evaluation, Evaluator, PersonCurve, PersonCurves, TemplateCurve};
 pub use gallery::collection::{CollectionInfo, CollectionSettings, FACES_PER_PERSON_MAX};
 pub use gallery::erasures::{Backlog, Issued};
 pub use gallery::{

@@ -94,8 +94,9 @@ impl Saying {
     fn about_item(mut self, field: &str) -> Self {
         let description = match self.violations.pop() {
             Some((_, description)) => description,
-            None => self.message.clone(),
+            None => self.message,
         };
+        self.message = format!("{field}: {description}");
         self.violations = vec![(field.to_owned(), description)];
         self
     }
