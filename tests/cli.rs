@@ -32,7 +32,7 @@ fn assert_call(json: &Value) {
 }
 
 /// Every command, with the words that lead to it.
-const COMMANDS: [&[&str]; 44] = [
+const COMMANDS: [&[&str]; 45] = [
     &["serve"],
     &["collection"],
     &["collection", "create"],
@@ -58,6 +58,7 @@ const COMMANDS: [&[&str]; 44] = [
     &["key", "rotate"],
     &["key", "rotate", "root"],
     &["key", "rotate", "wrapping"],
+    &["key", "rotate", "signing"],
     &["key", "destroy-group"],
     &["receipt"],
     &["receipt", "status"],

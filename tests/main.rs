@@ -23,6 +23,7 @@ mod many;
 mod match_one_to_one;
 mod orientation;
 mod own_models;
+mod replies;
 mod residue;
 mod search;
 mod shutdown;

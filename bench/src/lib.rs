@@ -1,7 +1,8 @@
-//! What the benchmarks share: a photograph, the assets, timing in turn, and figures.
+//! What the benchmarks share: a photograph, synthetic people, the assets, timing in turn, and figures.
 
 pub mod assets;
 pub mod figures;
+pub mod population;
 pub mod turns;
 
 use std::path::PathBuf;

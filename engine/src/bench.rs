@@ -1,9 +1,20 @@
 //! What the `bench` crate measures and nobody else should use: no part of the engine's API.
 
 use crate::gallery::index::{Ask, By, Index};
+use ndarray::Array1;
+
+use crate::embedding::Embedding;
 use crate::template::{Bits, Probe, Template};
 
 pub use crate::pipeline::stages::{Aligned, RawModel, Stages};
+
+/// The features of somebody who does not exist.
+///
+/// # Panics
+/// On values without a length.
+pub fn embedding(values: Vec<f32>) -> Embedding {
+    Embedding::from_raw(Array1::from(values), "synthetic").expect("the values have a length")
+}
 
 /// An index of random templates, one a person.
 pub struct RandomFaces {

@@ -145,6 +145,10 @@ impl Engine {
             _lock: lock,
             protectors,
         };
+        if engine.ring.all(Purpose::Signing).len() > 1 {
+            engine.rotate_signing()?;
+            tracing::info!("finished a rotation of the signing key");
+        }
         Ok((engine, report))
     }
 

@@ -40,7 +40,7 @@ pub use evaluate::{Curve, DetPoint, Evaluation, Evaluator, PersonCurve, PersonCu
 pub use gallery::collection::{CollectionInfo, CollectionSettings, FACES_PER_PERSON_MAX};
 pub use gallery::erasures::{Backlog, Issued};
 pub use gallery::{
-    CollectionErasure, Comparison, DuplicateCursor, DuplicatePair, Duplicates, ErasureReceipt,
+    CollectionErasure, Comparison, DuplicateCursor, DuplicatePair, Duplicates, ErasureIn, ErasureReceipt,
     FILTER_IDS_MAX, Filter, Footprint, LoadReport, Match, Matches, Page, PersonErasure, ProfileChange, Query,
     Rotation,
 };

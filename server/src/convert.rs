@@ -4,8 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use likeness_engine::{
     Account, Bits, Bounds, COLLECTIONS_MAX, Choose, CollectionErasure, CollectionInfo, CollectionName,
-    Comparison, Consent, DuplicatePair, Duplicates, ErasureReceipt, Error, FILTER_IDS_MAX, FaceId, Filter,
-    Match, PAGE_ITEMS_MAX, Person, PersonId, Profile, RequestError, Result, StoredFace, TOP_K_MAX, Timestamp,
+    Comparison, Consent, DuplicatePair, Duplicates, ErasureIn, ErasureReceipt, Error, FILTER_IDS_MAX, FaceId,
+    Filter, Match, PAGE_ITEMS_MAX, Person, PersonId, Profile, RequestError, Result, StoredFace, TOP_K_MAX,
+    Timestamp,
 };
 use likeness_proto::v1;
 
@@ -310,6 +311,16 @@ pub fn receipt(receipt: ErasureReceipt) -> v1::ErasureReceipt {
         sequence: receipt.sequence,
         receipt: receipt.bytes,
         nonce: receipt.nonce.to_vec(),
+    }
+}
+
+/// A person erased in one of several collections, on the wire.
+pub fn erasure_in(erased: ErasureIn) -> v1::CollectionErasure {
+    let collection = erased.collection.map(|name| name.as_str().to_owned());
+    v1::CollectionErasure {
+        collection: collection.unwrap_or_default(),
+        faces_erased: count(erased.erasure.faces),
+        receipt: Some(receipt(erased.erasure.receipt)),
     }
 }
 

@@ -145,6 +145,7 @@ answers!(
     ListErasureReceiptsResponse,
     GetErasureStatusResponse,
     DestroyKeyGroupResponse,
+    RotateSigningKeyResponse,
     PrepareResidueAuditResponse,
     CopyPersonResponse,
     RenamePersonResponse,

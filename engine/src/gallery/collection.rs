@@ -145,13 +145,7 @@ impl Collection {
 
     /// What a person's record of this collection is bound to.
     pub fn person_binding(&self, deployment: RandomId, digest: Digest) -> Binding<'_> {
-        Binding {
-            kind: "person",
-            deployment,
-            account: self.account.as_str(),
-            collection: self.id,
-            digest,
-        }
+        Binding::of_person(deployment, &self.account, self.id, digest)
     }
 }
 

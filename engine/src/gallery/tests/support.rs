@@ -79,10 +79,15 @@ pub fn opened(disk: &FakeDisk, ring: &Arc<KeyRing>) -> Gallery {
 
 /// Opens a real data directory; the erasure log's other half lies beside it.
 pub fn open_at(data: &Path, ring: &Arc<KeyRing>) -> Result<(Gallery, LoadReport)> {
+    open_purging_at(data, ring, NEVER)
+}
+
+/// With purges that gather erasures for so long, or [`NEVER`] happen.
+pub fn open_purging_at(data: &Path, ring: &Arc<KeyRing>, gather: Duration) -> Result<(Gallery, LoadReport)> {
     let keys = keys_of(data);
     std::fs::create_dir_all(&keys).expect("made");
     let (vault, destroyed) = directory::open(data, &keys, Arc::clone(ring), false)?;
-    Gallery::open(vault, &destroyed, NEVER)
+    Gallery::open(vault, &destroyed, gather)
 }
 
 /// Where [`open_at`] keeps the erasure log's copy and anchor.
