@@ -10,6 +10,7 @@ mod matching;
 mod persons;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use likeness_engine::{Account, Call, Cancel, CollectionName, CollectionRef, Engine, RandomId, Result};
@@ -37,6 +38,8 @@ struct Inner {
     /// Waiting for the disk: a thread each, hardly any computing, and the more the better for the
     /// group commit.
     storing: Gate,
+    /// The server is about to stop: what can go on elsewhere ends.
+    stopping: AtomicBool,
 }
 
 impl Service {
@@ -47,7 +50,13 @@ impl Service {
             account: Account::default(),
             computing: Gate::new(workers, queue),
             storing: Gate::new(CHANGES_MAX, queue),
+            stopping: AtomicBool::new(false),
         }))
+    }
+
+    /// Ends the streams that a client can go on with at the next server.
+    pub fn stop_streams(&self) {
+        self.0.stopping.store(true, Ordering::Relaxed);
     }
 
     fn begin<T>(&self, interface: &'static str, request: &Request<T>) -> Ongoing {

@@ -42,8 +42,9 @@ struct Found {
     pairs: Vec<v1::DuplicatePair>,
     done: u64,
     total: u64,
-    /// Where to go on; empty when everybody was compared.
+    /// Where to go on; empty where it begins, and when everybody was compared.
     cursor: String,
+    whole: bool,
 }
 
 impl DuplicatesCommand {
@@ -111,10 +112,15 @@ impl Found {
                 _ = &mut interrupt => return Ok(Ended::Interrupted),
             };
             let Some(answer) = answer else {
-                return Ok(Ended::Whole);
+                return Ok(if self.whole {
+                    Ended::Whole
+                } else {
+                    Ended::Interrupted
+                });
             };
             self.pairs.extend(answer.pairs);
             (self.done, self.total, self.cursor) = (answer.done, answer.total, answer.cursor);
+            self.whole = self.cursor.is_empty();
             bar.set_length(self.total);
             bar.set_position(self.done);
         }
@@ -150,5 +156,45 @@ impl Found {
             "total": self.total,
             "cursor": self.cursor,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interrupted_search_says_what_it_found_and_how_to_go_on() {
+        let command = DuplicatesCommand {
+            collection: "staff".to_owned(),
+            max_far: 1e-6,
+            resume: String::new(),
+        };
+        let pair = v1::DuplicatePair {
+            first_person_id: "ada".to_owned(),
+            second_person_id: "grace".to_owned(),
+            ..Default::default()
+        };
+        let mut found = Found {
+            pairs: vec![pair],
+            done: 3,
+            total: 9,
+            cursor: "c0ffee".to_owned(),
+            whole: false,
+        };
+        let failure = command.interrupted(&found, "interrupted");
+        assert_eq!(failure.code(), 75);
+        assert!(failure.found().contains("ada  grace"));
+        let go_on = "interrupted after 3 of 9 people; \
+            go on with: likeness duplicates staff --max-far 1e-6 --resume c0ffee";
+        assert_eq!(failure.to_string(), go_on);
+        let json = failure.json();
+        assert_eq!(
+            (&json["cursor"], &json["error"]["exit_code"]),
+            (&"c0ffee".into(), &75.into())
+        );
+        found.cursor.clear();
+        let begun = command.interrupted(&found, "interrupted").to_string();
+        assert!(begun.contains("begin again"), "{begun}");
     }
 }

@@ -4,6 +4,7 @@
 //! waits here, nothing goes on for a client that went away, and an erasure waits for one slice at most.
 
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -79,11 +80,18 @@ pub struct Running {
     job: Job,
 }
 
-type Answered = (Result<FindDuplicatesResponse, Status>, Option<Box<Running>>);
+/// An answer, and what may follow; no answer when the server stops.
+type Answered = (
+    Option<Result<FindDuplicatesResponse, Status>>,
+    Option<Box<Running>>,
+);
 
 impl Running {
     async fn next(mut self: Box<Self>) -> Answered {
         let slice = loop {
+            if self.call.service.stopping.load(Ordering::Relaxed) {
+                return (None, None);
+            }
             match self.job.slice(&mut self.call).await {
                 Err(Refusal::Busy) => tokio::time::sleep(STEP_BACK).await,
                 slice => break slice,
@@ -91,16 +99,19 @@ impl Running {
         };
         let (next, answer) = match slice {
             Ok(found) => (found.next, convert::duplicates(found)),
-            Err(refusal) => return (Err(self.call.refuse(refusal)), None),
+            Err(refusal) => return (Some(Err(self.call.refuse(refusal))), None),
         };
         match next {
             Some(cursor) => {
                 self.job.cursor = cursor;
                 // ORDER: the answer is built before erasures stop waiting for it.
                 self.call.call.read();
-                (Ok(answer), Some(self))
+                (Some(Ok(answer)), Some(self))
             }
-            None => (self.call.finish(Ok(answer)).map(Response::into_inner), None),
+            None => {
+                let last = self.call.finish(Ok(answer)).map(Response::into_inner);
+                (Some(last), None)
+            }
         }
     }
 }
@@ -128,6 +139,6 @@ impl Stream for Answers {
         };
         let (answer, rest) = ready!(working.as_mut().poll(context));
         *self = rest.map_or(Self::Over, Self::Idle);
-        Poll::Ready(Some(answer))
+        Poll::Ready(answer)
     }
 }
