@@ -50,7 +50,7 @@ pub use manifest::{Calibration, DEFAULT_MANIFEST, MANIFEST_FILE};
 pub use names::{Account, CollectionName, FaceId, NAME_BYTES_MAX, PersonId, RandomId};
 pub use person::{Consent, NewFace, Person, Profile, StoredFace, Timestamp};
 pub use pipeline::protect::Protector;
-pub use pipeline::{Bounds, Choose, Detection, Face, Pipeline, SchemeParts};
+pub use pipeline::{Bounds, Choose, Detection, EveryFace, Face, Pipeline, SchemeParts};
 pub use scheme::{Scheme, SchemeId};
 pub use swap::swap_warning;
 pub use template::{Bits, Probe, Template};

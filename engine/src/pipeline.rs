@@ -19,7 +19,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-pub use face::{Bounds, Choose, Detection, Face};
+pub use face::{Bounds, Choose, Detection, EveryFace, Face};
 
 use self::align::Aligner;
 use self::detect::Detector;
@@ -142,8 +142,7 @@ impl Pipeline {
         Ok((embedding, self.face(&found, points)))
     }
 
-    /// The features of every acceptable face of a photograph, the surest first, and the faces that are not
-    /// acceptable; both may be none.
+    /// The features of every acceptable face of a photograph; there may be none.
     ///
     /// # Errors
     /// A [`Rejection`] of the photograph; [`Rejection::TooManyFaces`] for more than `faces_max` acceptable
@@ -153,7 +152,7 @@ impl Pipeline {
         photo: &[u8],
         faces_max: usize,
         call: &mut Call,
-    ) -> Result<(Vec<(Embedding, Face)>, Vec<Face>)> {
+    ) -> Result<EveryFace<Embedding>> {
         let image = call.step(Step::Decode, || Image::decode(photo, &self.limits))?;
         let (wanted, unwanted): (Vec<_>, Vec<_>) = call.step(Step::Detect, || {
             let candidates = self.candidates(&image)?.into_iter();
@@ -167,7 +166,7 @@ impl Pipeline {
         })?;
         let face = |found: &Candidate| Ok(self.face(found, self.landmarks.five(&image, &found.bounds)?));
         let rejected = call.step(Step::Align, || unwanted.iter().map(face).collect::<Result<_>>())?;
-        let mut embedded = Vec::with_capacity(wanted.len());
+        let mut accepted = Vec::with_capacity(wanted.len());
         for found in &wanted {
             let (face, aligned) = call.step(Step::Align, || {
                 let face = face(found)?;
@@ -175,9 +174,9 @@ impl Pipeline {
                 Ok((face, aligned))
             })?;
             let embedding = call.step(Step::Embed, || self.embedder.embed(aligned))?;
-            embedded.push((embedding, face));
+            accepted.push((embedding, face));
         }
-        Ok((embedded, rejected))
+        Ok(EveryFace { accepted, rejected })
     }
 
     /// Values of an embedding.

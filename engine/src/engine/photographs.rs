@@ -8,7 +8,7 @@ use crate::gallery::Query;
 use crate::names::FaceId;
 use crate::person::NewFace;
 use crate::pipeline::protect::Protector;
-use crate::pipeline::{Choose, Detection, Face};
+use crate::pipeline::{Choose, Detection, EveryFace, Face};
 use crate::scheme::SchemeId;
 use crate::template::Bits;
 
@@ -74,8 +74,7 @@ impl Engine {
         Ok((query, face))
     }
 
-    /// Every acceptable face of a photograph as one that can be looked for in these collections, the surest
-    /// first; and the faces that are not acceptable.
+    /// Every acceptable face of a photograph as one that can be looked for in these collections.
     ///
     /// # Errors
     /// A rejection of the photograph, one that shows more than [`QUERY_FACES_MAX`] acceptable faces, or a
@@ -85,16 +84,16 @@ impl Engine {
         collections: &[CollectionRef],
         photo: &[u8],
         call: &mut Call,
-    ) -> Result<(Vec<(Query, Face)>, Vec<Face>)> {
+    ) -> Result<EveryFace<Query>> {
         let schemes = self.schemes(collections)?;
-        let (embedded, rejected) = self.pipeline.embeddings(photo, QUERY_FACES_MAX, call)?;
-        let queries = call.step(Step::Protect, || {
-            let queries = embedded.into_iter();
-            Ok(queries
+        let EveryFace { accepted, rejected } = self.pipeline.embeddings(photo, QUERY_FACES_MAX, call)?;
+        let accepted = call.step(Step::Protect, || {
+            let accepted = accepted.into_iter();
+            Ok(accepted
                 .map(|(embedding, face)| (schemes.query(embedding), face))
                 .collect())
         })?;
-        Ok((queries, rejected))
+        Ok(EveryFace { accepted, rejected })
     }
 
     /// The schemes of some collections, each once.

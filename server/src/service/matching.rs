@@ -1,6 +1,6 @@
 //! Detecting, comparing, verifying and searching: nothing here is kept.
 
-use likeness_engine::{Call, CollectionName, CollectionRef, Error, Face, Query, Result, Step};
+use likeness_engine::{Call, CollectionName, CollectionRef, Error, EveryFace, Query, Result, Step};
 use likeness_proto::v1::matching_service_server::MatchingService;
 use likeness_proto::v1::{
     CompareFacesRequest, CompareFacesResponse, DetectFacesRequest, DetectFacesResponse, FaceMatches,
@@ -149,11 +149,8 @@ async fn search(call: &mut Ongoing, request: SearchPersonsRequest) -> Result<Sea
                 .iter()
                 .map(|place| (place.clone(), threshold.unwrap_or(place.threshold())))
                 .collect();
-            let Looking {
-                queries,
-                faces,
-                rejected,
-            } = look_for(work, call, &collections, &photo, sought)?;
+            let EveryFace { accepted, rejected } = look_for(work, call, &collections, &photo, sought)?;
+            let (queries, faces): (Vec<_>, Vec<_>) = accepted.into_iter().unzip();
             let found = work
                 .engine
                 .search(&places, &queries, top_k, comparison, filter, call)?;
@@ -191,32 +188,18 @@ fn collections(work: &Work, names: &[CollectionName]) -> Result<Vec<CollectionRe
     found.collect()
 }
 
-/// The faces of a photograph, as a search looks for them.
-struct Looking {
-    queries: Vec<Query>,
-    /// As many, in the same order.
-    faces: Vec<Face>,
-    rejected: Vec<Face>,
-}
-
 fn look_for(
     work: &Work,
     call: &mut Call,
     collections: &[CollectionRef],
     photo: &[u8],
     sought: Sought,
-) -> Result<Looking> {
-    let (found, rejected) = match sought {
-        Sought::One(choose) => (
-            vec![work.engine.query(collections, photo, choose, call)?],
-            Vec::new(),
-        ),
-        Sought::All => work.engine.queries(collections, photo, call)?,
-    };
-    let (queries, faces) = found.into_iter().unzip();
-    Ok(Looking {
-        queries,
-        faces,
-        rejected,
-    })
+) -> Result<EveryFace<Query>> {
+    match sought {
+        Sought::One(choose) => Ok(EveryFace {
+            accepted: vec![work.engine.query(collections, photo, choose, call)?],
+            rejected: Vec::new(),
+        }),
+        Sought::All => work.engine.queries(collections, photo, call),
+    }
 }
