@@ -13,6 +13,7 @@ mod crash;
 mod deadline;
 mod delete;
 mod details;
+mod detection;
 mod docs;
 mod enroll;
 mod erasure;

@@ -369,7 +369,7 @@ pub fn face(face: likeness_engine::Face) -> v1::Face {
             .collect(),
         rejection: face.rejection.as_ref().map(rejection),
         quality: None,
-        rotated_degrees: 0,
+        rotated_degrees: face.rotated_degrees,
     }
 }
 

@@ -37,16 +37,25 @@ impl Bounds {
         [(self.left + self.right) / 2.0, (self.top + self.bottom) / 2.0]
     }
 
-    fn area(&self) -> f32 {
+    pub(super) fn area(&self) -> f32 {
         self.width() * self.height()
+    }
+
+    fn shared(&self, other: &Self) -> f32 {
+        let width = self.right.min(other.right) - self.left.max(other.left);
+        let height = self.bottom.min(other.bottom) - self.top.max(other.top);
+        width.max(0.0) * height.max(0.0)
     }
 
     /// Intersection over union, 0 to 1.
     pub(super) fn overlap(&self, other: &Self) -> f32 {
-        let width = self.right.min(other.right) - self.left.max(other.left);
-        let height = self.bottom.min(other.bottom) - self.top.max(other.top);
-        let shared = width.max(0.0) * height.max(0.0);
+        let shared = self.shared(other);
         shared / (self.area() + other.area() - shared)
+    }
+
+    /// The part of this one that lies in the other, 0 to 1.
+    pub(super) fn part_in(&self, other: &Self) -> f32 {
+        self.shared(other) / self.area()
     }
 }
 
@@ -62,6 +71,9 @@ pub struct Face {
     pub score: f32,
     /// Why this face is neither enrolled nor searched, if it is not.
     pub rejection: Option<Rejection>,
+    /// By how much the photograph was turned clockwise to be upright (0, 90, 180 or 270), beyond what it
+    /// said of itself. All coordinates are those of the turned photograph.
+    pub rotated_degrees: u32,
 }
 
 /// What a photograph shows.
@@ -86,7 +98,8 @@ pub struct EveryFace<T> {
 /// Which face is meant where there may be several.
 ///
 /// Only acceptable faces count: sure enough and large enough. One that is too small to be enrolled is
-/// not the one that is meant, so a passer-by far away spoils no portrait.
+/// not the one that is meant, so a passer-by far away spoils no portrait. Nor is one that only shows
+/// where the photograph is searched more finely than it takes to find another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choose {
     /// The only one; several are refused.
@@ -124,6 +137,14 @@ impl Candidate {
     }
 }
 
+/// Those that would be enrolled.
+pub(super) fn acceptable<'a>(
+    candidates: &'a [Candidate],
+    limits: &Limits,
+) -> impl Iterator<Item = &'a Candidate> {
+    candidates.iter().filter(|one| one.rejection(limits).is_none())
+}
+
 impl Choose {
     /// Chooses among candidates, the surest first, in a photograph of `size` (width and height).
     ///
@@ -136,10 +157,7 @@ impl Choose {
         size: [f32; 2],
         limits: &Limits,
     ) -> Result<Candidate> {
-        let acceptable: Vec<_> = candidates
-            .iter()
-            .filter(|one| one.rejection(limits).is_none())
-            .collect();
+        let acceptable: Vec<_> = acceptable(candidates, limits).collect();
         let from_centre = |one: &Candidate| {
             let [x, y] = one.bounds.centre();
             (x - size[0] / 2.0).hypot(y - size[1] / 2.0)

@@ -21,6 +21,17 @@ const INTERPOLATED_STEP_MAX: f64 = 2.0;
 /// corner of the mouth.
 const FIVE_OF_68: [&[usize]; 5] = [&[37, 38, 40, 41], &[43, 44, 46, 47], &[30], &[48, 60], &[54, 64]];
 
+/// What the network says of the face in a box.
+#[derive(Clone, Copy)]
+pub(super) struct Points {
+    /// Left eye, right eye, tip of the nose, left and right corner of the mouth: x and y in pixels of the
+    /// photograph.
+    pub five: [[f32; 2]; 5],
+    /// How far these moved from the first pass to the second (root of the mean square), in sides of the
+    /// second crop. On an upright face the two agree; on anything else the network guesses twice.
+    pub wander: f32,
+}
+
 /// A landmark network and the shape of what it takes.
 pub(crate) struct Landmarks {
     name: String,
@@ -44,20 +55,29 @@ impl Landmarks {
         }
     }
 
-    /// The five points of the face in this box, x and y in pixels of the photograph.
-    pub fn five(&self, image: &Image, bounds: &Bounds) -> Result<[[f32; 2]; 5]> {
+    /// The points of the face in this box.
+    pub fn of(&self, image: &Image, bounds: &Bounds) -> Result<Points> {
         let [x, y] = bounds.centre();
         let height = bounds.height();
         let first = Square {
             centre: [x, y + FIRST_DROP * height],
             side: FIRST_SIDE * height,
         };
-        let points = self.points(image, first)?;
+        let guess = self.points(image, first)?;
         // Once more around the points themselves: the result then hardly depends on the box.
-        let points = self.points(image, around(&points))?;
-        let mean =
-            |of: &[usize], axis: usize| of.iter().map(|&i| points[i][axis]).sum::<f32>() / of.len() as f32;
-        Ok(FIVE_OF_68.map(|of| [mean(of, 0), mean(of, 1)]))
+        let second = around(&guess);
+        let (guess, five) = (five(&guess), five(&self.points(image, second)?));
+        let squares = guess.as_flattened().iter().zip(five.as_flattened());
+        let mean_square = squares.map(|(a, b)| (a - b) * (a - b)).sum::<f32>() / 5.0;
+        Ok(Points {
+            five,
+            wander: mean_square.sqrt() / second.side,
+        })
+    }
+
+    /// The five points of the face in this box, x and y in pixels of the photograph.
+    pub fn five(&self, image: &Image, bounds: &Bounds) -> Result<[[f32; 2]; 5]> {
+        Ok(self.of(image, bounds)?.five)
     }
 
     /// 68 points in pixels of the photograph.
@@ -112,6 +132,12 @@ impl Landmarks {
         }
         .into()
     }
+}
+
+/// The five of 68 points.
+fn five(points: &[[f32; 2]]) -> [[f32; 2]; 5] {
+    let mean = |of: &[usize], axis: usize| of.iter().map(|&i| points[i][axis]).sum::<f32>() / of.len() as f32;
+    FIVE_OF_68.map(|of| [mean(of, 0), mean(of, 1)])
 }
 
 /// The square around the points' bounding box.

@@ -36,10 +36,10 @@ impl Stages {
         Image::decode(photo, &self.0.limits)
     }
 
-    /// Pixels to the one face's box.
+    /// Pixels to the one face's box, which shows in the photograph as a whole.
     pub fn detect(&self, image: &Image) -> Result<Bounds> {
         let size = [image.width() as f32, image.height() as f32];
-        let found = Choose::Only.among(&self.0.candidates(image)?, size, &self.0.limits)?;
+        let found = Choose::Only.among(&self.0.whole(image)?, size, &self.0.limits)?;
         Ok(found.bounds)
     }
 

@@ -161,6 +161,7 @@ pub fn face_json(face: Option<&v1::Face>) -> Value {
             "detection_score": face.detection_score,
             "points": face.points.iter().map(|p| [p.x, p.y]).collect::<Vec<_>>(),
             "rejection": face.rejection.as_ref().map(rejection_json),
+            "rotated_degrees": face.rotated_degrees,
         })
     })
 }

@@ -175,6 +175,9 @@ impl DetectCommand {
                 "  {:.0},{:.0} to {:.0},{:.0}  score {:.3}",
                 area.left, area.top, area.right, area.bottom, face.detection_score
             );
+            if face.rotated_degrees != 0 {
+                let _ = write!(text, "  turned by {} degrees", face.rotated_degrees);
+            }
             if let Some(rejection) = &face.rejection {
                 let _ = write!(
                     text,
