@@ -170,25 +170,21 @@ impl Pipeline {
         call: &mut Call,
     ) -> Result<EveryFace<Embedding>> {
         let image = call.step(Step::Decode, || Image::decode(photo, &self.limits))?;
-        let (wanted, unwanted): (Vec<_>, Vec<_>) = call.step(Step::Detect, || {
-            let candidates = self.candidates(&image)?.into_iter();
-            let (wanted, unwanted): (Vec<_>, _) =
-                candidates.partition(|c| c.rejection(&self.limits).is_none());
-            let found = wanted.len();
-            if found > faces_max {
-                return Err(Rejection::TooManyFaces { found, faces_max }.into());
+        let mut upright = self.upright(image, call)?;
+        let candidates = self.search(&mut upright, Until::All, call)?;
+        let found = acceptable(&candidates, &self.limits).count();
+        if found > faces_max {
+            return Err(Rejection::TooManyFaces { found, faces_max }.into());
+        }
+        let (mut accepted, mut rejected) = (Vec::with_capacity(found), Vec::new());
+        for found in &candidates {
+            let points = call.step(Step::Align, || Ok(upright.place(self, found)?.five))?;
+            let face = self.face(found, points, upright.turn);
+            if face.rejection.is_some() {
+                rejected.push(face);
+                continue;
             }
-            Ok((wanted, unwanted))
-        })?;
-        let face = |found: &Candidate| Ok(self.face(found, self.landmarks.five(&image, &found.bounds)?));
-        let rejected = call.step(Step::Align, || unwanted.iter().map(face).collect::<Result<_>>())?;
-        let mut accepted = Vec::with_capacity(wanted.len());
-        for found in &wanted {
-            let (face, aligned) = call.step(Step::Align, || {
-                let face = face(found)?;
-                let aligned = self.aligner.align(&image, &face.points)?;
-                Ok((face, aligned))
-            })?;
+            let aligned = call.step(Step::Align, || self.aligner.align(&upright.image, &points))?;
             let embedding = call.step(Step::Embed, || self.embedder.embed(aligned))?;
             accepted.push((embedding, face));
         }
