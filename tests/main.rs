@@ -24,6 +24,7 @@ mod many;
 mod match_one_to_one;
 mod orientation;
 mod own_models;
+mod quality;
 mod replies;
 mod residue;
 mod search;

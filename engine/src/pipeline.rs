@@ -15,6 +15,7 @@ mod face;
 mod image;
 mod landmarks;
 pub(crate) mod protect;
+mod quality;
 mod resample;
 mod scales;
 pub(crate) mod stages;
@@ -24,14 +25,14 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-pub use face::{Bounds, Choose, Detection, EveryFace, Face};
+pub use face::{Bounds, Choose, Detection, EveryFace, Face, Wanted};
 
-use self::align::Aligner;
+use self::align::{AlignedFace, Aligner};
 use self::detect::Detector;
 use self::embed::Embedder;
 use self::face::{CANDIDATE_SCORE_MIN, Candidate, acceptable};
 use self::image::{Image, Turn};
-use self::landmarks::Landmarks;
+use self::landmarks::{Landmarks, Shape};
 use self::upright::Upright;
 use crate::call::{Call, Step};
 use crate::config::Limits;
@@ -39,12 +40,13 @@ use crate::embedding::Embedding;
 use crate::error::{OperatorError, Rejection, Result};
 use crate::manifest::{Calibration, DEFAULT_MANIFEST, MANIFEST_FILE, Manifest, ModelSpec};
 use crate::model::{Model, Runtime};
+use crate::quality::QualityLevel;
 
 /// The version of this code's own part of an embedding: crops, resampling, points and warp. A change
 /// that moves embeddings is a new number, and templates of two numbers are never compared.
 const RECIPE: u32 = 1;
 
-/// How far the points of a face may move that shows only at a finer scale: see [`landmarks::Points`]. In
+/// How far the points of a face may move that shows only at a finer scale: see [`Shape::wander`]. In
 /// gravel and grass tiles show things that the detector takes for faces, in 26 such pictures at four sizes
 /// 59, and of these three quarters move more; of 580 faces of LFW at 36 px, half faces at the border
 /// included, 97 % move less.
@@ -119,17 +121,22 @@ impl Pipeline {
     }
 
     /// All faces of a photograph, also the unsure and the small, each with the reason why it would not
-    /// be enrolled.
+    /// be enrolled where this quality is asked for.
     ///
     /// # Errors
     /// A [`Rejection`] of the photograph; no face at all is an empty list and no error.
-    pub fn detect(&self, photo: &[u8], call: &mut Call) -> Result<Detection> {
+    pub fn detect(&self, photo: &[u8], level: QualityLevel, call: &mut Call) -> Result<Detection> {
         let image = call.step(Step::Decode, || Image::decode(photo, &self.limits))?;
         let mut upright = self.upright(image, call)?;
         let candidates = self.search(&mut upright, Until::All, call)?;
         let faces = call.step(Step::Align, || {
-            let face = |found| Ok(self.face(found, upright.place(self, found)?.five, upright.turn));
-            candidates.iter().map(face).collect()
+            let mut faces = Vec::with_capacity(candidates.len());
+            for found in &candidates {
+                let shape = upright.place(self, found)?;
+                let aligned = self.aligner.align(&upright.image, &shape.five())?;
+                faces.push(self.face(found, &shape, &aligned, upright.turn, level));
+            }
+            Ok(faces)
         })?;
         Ok(Detection {
             width: upright.image.width() as u32,
@@ -138,27 +145,34 @@ impl Pipeline {
         })
     }
 
-    /// The features of one face of a photograph, and where that face is.
+    /// The features of one face of a photograph, and where that face is. None are made of a face that is
+    /// not as good as wanted.
     ///
     /// # Errors
     /// A [`Rejection`] of the photograph or of its faces.
-    pub fn embedding(&self, photo: &[u8], choose: Choose, call: &mut Call) -> Result<(Embedding, Face)> {
+    pub fn embedding(&self, photo: &[u8], wanted: Wanted, call: &mut Call) -> Result<(Embedding, Face)> {
         let image = call.step(Step::Decode, || Image::decode(photo, &self.limits))?;
         let mut upright = self.upright(image, call)?;
         let candidates = self.search(&mut upright, Until::Acceptable, call)?;
         let size = [upright.image.width() as f32, upright.image.height() as f32];
-        let found = choose.among(&candidates, size, &self.limits)?;
-        let (points, aligned) = call.step(Step::Align, || {
-            let points = upright.place(self, &found)?.five;
-            Ok((points, self.aligner.align(&upright.image, &points)?))
+        let found = wanted.choose.among(&candidates, size, &self.limits)?;
+        let (face, aligned) = call.step(Step::Align, || {
+            let shape = upright.place(self, &found)?;
+            let aligned = self.aligner.align(&upright.image, &shape.five())?;
+            let face = self.face(&found, &shape, &aligned, upright.turn, wanted.level);
+            Ok((face, aligned))
         })?;
-        let turn = upright.turn;
         drop(upright);
+        // ORDER: after the choice, which quality has no say in; before the embedder, so that there are no
+        // features of a face that is refused.
+        if let Some(rejection) = face.rejection {
+            return Err(rejection.into());
+        }
         let embedding = call.step(Step::Embed, || self.embedder.embed(aligned))?;
-        Ok((embedding, self.face(&found, points, turn)))
+        Ok((embedding, face))
     }
 
-    /// The features of every acceptable face of a photograph; there may be none.
+    /// The features of every face of a photograph that is acceptable at this level; there may be none.
     ///
     /// # Errors
     /// A [`Rejection`] of the photograph; [`Rejection::TooManyFaces`] for more than `faces_max` acceptable
@@ -166,25 +180,34 @@ impl Pipeline {
     pub fn embeddings(
         &self,
         photo: &[u8],
+        level: QualityLevel,
         faces_max: usize,
         call: &mut Call,
     ) -> Result<EveryFace<Embedding>> {
         let image = call.step(Step::Decode, || Image::decode(photo, &self.limits))?;
         let mut upright = self.upright(image, call)?;
         let candidates = self.search(&mut upright, Until::All, call)?;
-        let found = acceptable(&candidates, &self.limits).count();
+        let (mut wanted, mut found, mut rejected) = (Vec::new(), 0, Vec::new());
+        call.step(Step::Align, || {
+            for candidate in &candidates {
+                let shape = upright.place(self, candidate)?;
+                let aligned = self.aligner.align(&upright.image, &shape.five())?;
+                let face = self.face(candidate, &shape, &aligned, upright.turn, level);
+                if face.rejection.is_some() {
+                    rejected.push(face);
+                } else {
+                    found += 1;
+                    wanted.extend((found <= faces_max).then_some((aligned, face)));
+                }
+            }
+            Ok(())
+        })?;
+        drop(upright);
         if found > faces_max {
             return Err(Rejection::TooManyFaces { found, faces_max }.into());
         }
-        let (mut accepted, mut rejected) = (Vec::with_capacity(found), Vec::new());
-        for found in &candidates {
-            let points = call.step(Step::Align, || Ok(upright.place(self, found)?.five))?;
-            let face = self.face(found, points, upright.turn);
-            if face.rejection.is_some() {
-                rejected.push(face);
-                continue;
-            }
-            let aligned = call.step(Step::Align, || self.aligner.align(&upright.image, &points))?;
+        let mut accepted = Vec::with_capacity(found);
+        for (aligned, face) in wanted {
             let embedding = call.step(Step::Embed, || self.embedder.embed(aligned))?;
             accepted.push((embedding, face));
         }
@@ -242,7 +265,7 @@ impl Pipeline {
             let at_first_sight = upright.candidates.contains(&found);
             if at_first_sight
                 || found.score < self.limits.face_score_min
-                || upright.place(self, &found)?.wander <= SMALL_WANDER_MAX
+                || upright.place(self, &found)?.wander() <= SMALL_WANDER_MAX
             {
                 settled.push(found);
             }
@@ -255,13 +278,23 @@ impl Pipeline {
         CANDIDATE_SCORE_MIN.min(self.limits.face_score_min)
     }
 
-    fn face(&self, found: &Candidate, points: [[f32; 2]; 5], turn: Option<Turn>) -> Face {
+    fn face(
+        &self,
+        found: &Candidate,
+        shape: &Shape,
+        aligned: &AlignedFace,
+        turn: Option<Turn>,
+        level: QualityLevel,
+    ) -> Face {
         let Candidate { bounds, score } = *found;
+        let quality = quality::measure(shape, aligned, &self.aligner.middle());
+        let rejection = found.rejection(&self.limits);
         Face {
             bounds,
-            points,
+            points: shape.five(),
             score,
-            rejection: found.rejection(&self.limits),
+            quality,
+            rejection: rejection.or_else(|| quality.rejection(level)),
             rotated_degrees: turn.map_or(0, Turn::degrees),
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::config::Limits;
 use crate::error::{Rejection, Result};
+use crate::quality::{Quality, QualityLevel};
 
 /// Detection score from which a box is mentioned at all (0 to 1). Between this and the limit
 /// [`Limits::face_score_min`] a face is reported as unsure; below, a photograph is full of "faces".
@@ -69,6 +70,8 @@ pub struct Face {
     pub points: [[f32; 2]; 5],
     /// The detector's certainty, 0 to 1.
     pub score: f32,
+    /// What was measured of it.
+    pub quality: Quality,
     /// Why this face is neither enrolled nor searched, if it is not.
     pub rejection: Option<Rejection>,
     /// By how much the photograph was turned clockwise to be upright (0, 90, 180 or 270), beyond what it
@@ -111,6 +114,16 @@ pub enum Choose {
     NearestCentre,
 }
 
+/// What is asked of a photograph: which face is meant, and how good it must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Which face.
+    pub choose: Choose,
+    /// How good. It has no say in the choice, or a bad photograph of two people would silently become a good
+    /// one of whoever is nearer.
+    pub level: QualityLevel,
+}
+
 /// A box that the detector found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Candidate {
@@ -146,6 +159,11 @@ pub(super) fn acceptable<'a>(
 }
 
 impl Choose {
+    /// This face, if it is so good.
+    pub const fn at(self, level: QualityLevel) -> Wanted {
+        Wanted { choose: self, level }
+    }
+
     /// Chooses among candidates, the surest first, in a photograph of `size` (width and height).
     ///
     /// # Errors

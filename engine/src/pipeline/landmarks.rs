@@ -21,22 +21,20 @@ const INTERPOLATED_STEP_MAX: f64 = 2.0;
 /// corner of the mouth.
 const FIVE_OF_68: [&[usize]; 5] = [&[37, 38, 40, 41], &[43, 44, 46, 47], &[30], &[48, 60], &[54, 64]];
 
-/// What the network says of the face in a box.
-#[derive(Clone, Copy)]
-pub(super) struct Points {
-    /// Left eye, right eye, tip of the nose, left and right corner of the mouth: x and y in pixels of the
-    /// photograph.
-    pub five: [[f32; 2]; 5],
-    /// How far these moved from the first pass to the second (root of the mean square), in sides of the
-    /// second crop. On an upright face the two agree; on anything else the network guesses twice.
-    pub wander: f32,
-}
-
 /// A landmark network and the shape of what it takes.
 pub(crate) struct Landmarks {
     name: String,
     input: Input,
     model: Box<dyn Model>,
+}
+
+/// What the network says of one face: 68 points, x and y in pixels of the photograph.
+#[derive(Clone)]
+pub(crate) struct Shape {
+    /// Those of the second pass, which count.
+    pub points: Vec<[f32; 2]>,
+    /// Those of the first, which differ where the network is unsure.
+    pub first: Vec<[f32; 2]>,
 }
 
 /// A square crop, in pixels of the photograph.
@@ -56,28 +54,17 @@ impl Landmarks {
     }
 
     /// The points of the face in this box.
-    pub fn of(&self, image: &Image, bounds: &Bounds) -> Result<Points> {
+    pub fn find(&self, image: &Image, bounds: &Bounds) -> Result<Shape> {
         let [x, y] = bounds.centre();
         let height = bounds.height();
         let first = Square {
             centre: [x, y + FIRST_DROP * height],
             side: FIRST_SIDE * height,
         };
-        let guess = self.points(image, first)?;
+        let first = self.points(image, first)?;
         // Once more around the points themselves: the result then hardly depends on the box.
-        let second = around(&guess);
-        let (guess, five) = (five(&guess), five(&self.points(image, second)?));
-        let squares = guess.as_flattened().iter().zip(five.as_flattened());
-        let mean_square = squares.map(|(a, b)| (a - b) * (a - b)).sum::<f32>() / 5.0;
-        Ok(Points {
-            five,
-            wander: mean_square.sqrt() / second.side,
-        })
-    }
-
-    /// The five points of the face in this box, x and y in pixels of the photograph.
-    pub fn five(&self, image: &Image, bounds: &Bounds) -> Result<[[f32; 2]; 5]> {
-        Ok(self.of(image, bounds)?.five)
+        let points = self.points(image, around(&first))?;
+        Ok(Shape { points, first })
     }
 
     /// 68 points in pixels of the photograph.
@@ -134,10 +121,25 @@ impl Landmarks {
     }
 }
 
-/// The five of 68 points.
-fn five(points: &[[f32; 2]]) -> [[f32; 2]; 5] {
-    let mean = |of: &[usize], axis: usize| of.iter().map(|&i| points[i][axis]).sum::<f32>() / of.len() as f32;
-    FIVE_OF_68.map(|of| [mean(of, 0), mean(of, 1)])
+impl Shape {
+    /// Left eye, right eye, tip of the nose, left and right corner of the mouth.
+    pub fn five(&self) -> [[f32; 2]; 5] {
+        FIVE_OF_68.map(|of| mean(&self.points, of))
+    }
+
+    /// How far these five moved from the first pass to the second (root of the mean square), in sides of
+    /// the second crop. On an upright face the two agree; on anything else the network guesses twice.
+    pub fn wander(&self) -> f32 {
+        let moved = FIVE_OF_68.map(|of| {
+            let (now, before) = (mean(&self.points, of), mean(&self.first, of));
+            (now[0] - before[0]).powi(2) + (now[1] - before[1]).powi(2)
+        });
+        (moved.iter().sum::<f32>() / moved.len() as f32).sqrt() / around(&self.first).side
+    }
+}
+
+fn mean(points: &[[f32; 2]], of: &[usize]) -> [f32; 2] {
+    [0, 1].map(|axis| of.iter().map(|&i| points[i][axis]).sum::<f32>() / of.len() as f32)
 }
 
 /// The square around the points' bounding box.

@@ -8,13 +8,13 @@
 use super::Pipeline;
 use super::face::{Candidate, acceptable};
 use super::image::{Image, Turn};
-use super::landmarks::Points;
+use super::landmarks::Shape;
 use super::resample::{Axis, resample};
 use crate::call::{Call, Step};
 use crate::config::Limits;
 use crate::error::Result;
 
-/// How far the points of an upright face move between the two passes, at most: see [`Points::wander`]. Of
+/// How far the points of an upright face move between the two passes, at most: see [`Shape::wander`]. Of
 /// the same photographs, at face sizes of 34 to 100 px, 97 to 99 % of the upright faces keep below (the
 /// others cost three more looks), and of those turned by 90, 180 or 270 degrees 0.3 %.
 const WANDER_MAX: f32 = 0.014;
@@ -36,18 +36,18 @@ pub(super) struct Upright {
     /// The surest first, one a face.
     pub candidates: Vec<Candidate>,
     /// Candidates whose points are known.
-    placed: Vec<(Candidate, Points)>,
+    placed: Vec<(Candidate, Shape)>,
 }
 
 impl Upright {
     /// The points of a candidate; the network is asked once.
-    pub fn place(&mut self, pipeline: &Pipeline, found: &Candidate) -> Result<Points> {
-        if let Some((_, points)) = self.placed.iter().find(|(known, _)| known == found) {
-            return Ok(*points);
+    pub fn place(&mut self, pipeline: &Pipeline, found: &Candidate) -> Result<Shape> {
+        if let Some((_, shape)) = self.placed.iter().find(|(known, _)| known == found) {
+            return Ok(shape.clone());
         }
-        let points = pipeline.landmarks.of(&self.image, &found.bounds)?;
-        self.placed.push((*found, points));
-        Ok(points)
+        let shape = pipeline.landmarks.find(&self.image, &found.bounds)?;
+        self.placed.push((*found, shape.clone()));
+        Ok(shape)
     }
 }
 
@@ -66,7 +66,7 @@ impl Pipeline {
             return Ok(upright(image, None, candidates, None));
         }
         let lead = call.step(Step::Align, || self.lead(&image, &candidates, &self.limits))?;
-        let wander = lead.map_or(f32::INFINITY, |(_, points)| points.wander);
+        let wander = lead.as_ref().map_or(f32::INFINITY, |(_, shape)| shape.wander());
         if wander <= WANDER_MAX {
             return Ok(upright(image, None, candidates, lead));
         }
@@ -89,8 +89,9 @@ impl Pipeline {
         for turn in Turn::ALL {
             let turned = copy.turned(turn);
             let lead = self.lead(&turned, &self.whole(&turned)?, &limits)?;
-            if let Some((_, points)) = lead.filter(|(_, points)| points.wander < best.0) {
-                best = (points.wander, Some(turn));
+            let wander = lead.map_or(f32::INFINITY, |(_, shape)| shape.wander());
+            if wander < best.0 {
+                best = (wander, Some(turn));
             }
         }
         Ok(best.1)
@@ -102,10 +103,10 @@ impl Pipeline {
         image: &Image,
         candidates: &[Candidate],
         limits: &Limits,
-    ) -> Result<Option<(Candidate, Points)>> {
+    ) -> Result<Option<(Candidate, Shape)>> {
         acceptable(candidates, limits)
             .max_by(|a, b| a.bounds.area().total_cmp(&b.bounds.area()))
-            .map(|lead| Ok((*lead, self.landmarks.of(image, &lead.bounds)?)))
+            .map(|lead| Ok((*lead, self.landmarks.find(image, &lead.bounds)?)))
             .transpose()
     }
 }
@@ -252,7 +253,7 @@ mod tests {
             let wander = |image: &Image| {
                 let candidates = pipeline.whole(image).expect("runs");
                 let lead = pipeline.lead(image, &candidates, &pipeline.limits).expect("runs");
-                lead.map_or(f32::INFINITY, |(_, points)| points.wander)
+                lead.map_or(f32::INFINITY, |(_, shape)| shape.wander())
             };
             let upright = wander(&image);
             assert!(upright <= WANDER_MAX, "{name}: {upright}");
