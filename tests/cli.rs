@@ -32,7 +32,7 @@ fn assert_call(json: &Value) {
 }
 
 /// Every command, with the words that lead to it.
-const COMMANDS: [&[&str]; 45] = [
+const COMMANDS: [&[&str]; 46] = [
     &["serve"],
     &["collection"],
     &["collection", "create"],
@@ -76,6 +76,7 @@ const COMMANDS: [&[&str]; 45] = [
     &["models", "verify"],
     &["models", "list"],
     &["eval"],
+    &["calibrate"],
     &["demo"],
     &[],
 ];
@@ -133,6 +134,17 @@ fn wrong_arguments_are_the_callers_mistake() {
         &["enroll", "staff", "ada"],
         &["search", "staff", "x.jpg", "--top", "many"],
         &["detect", "x.jpg", "--face", "middle"],
+        &["search", "staff", "x.jpg", "--score", "60", "--threshold", "0.4"],
+        &[
+            "search",
+            "staff",
+            "x.jpg",
+            "--max-far",
+            "1e-4",
+            "--max-fpir",
+            "1e-3",
+        ],
+        &["verify", "staff", "ada", "x.jpg", "--max-fpir", "1e-3"],
         &["--server", "not a url", "collection", "list"],
         &["serve"],
         &["person", "update", "staff", "ada", "--tag", "x", "--no-tags"],
@@ -358,6 +370,13 @@ fn matching_says_whether_what_was_asked_is_so() {
         json["matches"][0]["similarity"].as_f64().is_some_and(|s| s > 0.6),
         "{json}"
     );
+    assert!(words.contains("  score ~"), "{words}");
+    let estimate = &json["matches"][0]["estimate"];
+    assert!(
+        estimate["score"].as_f64().is_some_and(|score| score > 90.0),
+        "{json}"
+    );
+    assert!(estimate["far"].is_f64() && estimate["fpir"].is_f64() && estimate["extrapolated"] == true);
     assert_eq!(json["faces_searched"], 1);
     let (words, json) = both(&server, &["search", "staff", &biden], 1);
     assert!(
@@ -371,14 +390,27 @@ fn matching_says_whether_what_was_asked_is_so() {
         1,
     );
 
-    let (words, json) = both(&server, &["verify", "staff", "barack", &obama2], 0);
+    for limit in [["--score", "60"], ["--max-far", "1e-4"], ["--max-fpir", "1e-4"]] {
+        let (_, json) = both(&server, &[&["search", "staff", &obama2], &limit[..]].concat(), 0);
+        assert!(
+            (json["threshold"].as_f64().expect("a number") - 0.418).abs() < 1e-3,
+            "{json}"
+        );
+    }
+
+    let (words, json) = both(
+        &server,
+        &["verify", "staff", "barack", &obama2, "--score", "60"],
+        0,
+    );
     assert!(words.starts_with("the same person"), "{words}");
     assert_eq!(json["same_person"], true);
     let (words, json) = both(&server, &["verify", "staff", "barack", &biden], 1);
     assert!(words.starts_with("not the same person"), "{words}");
     assert_eq!(json["same_person"], false);
 
-    let (_, json) = both(&server, &["compare", &obama, &obama2], 0);
+    let (_, json) = both(&server, &["compare", &obama, &obama2, "--max-far", "1e-3"], 0);
+    assert!(json["estimate"]["score"].is_f64() && json["estimate"]["fpir"].is_null());
     assert_call(&json);
     assert!(
         json["first"]["points"]

@@ -7,6 +7,7 @@ mod support;
 
 mod bad_input;
 mod busy;
+mod checks;
 mod cli;
 mod collections;
 mod crash;
@@ -27,6 +28,7 @@ mod own_models;
 mod quality;
 mod replies;
 mod residue;
+mod scores;
 mod search;
 mod shutdown;
 mod update;

@@ -11,7 +11,8 @@ use likeness_bench::figures::Figures;
 use likeness_bench::turns::Turns;
 use likeness_bench::{COLLECTION, assets, criterion, measures_all};
 use likeness_engine::{
-    Call, Choose, CollectionRef, Comparison, Engine, Filter, PersonId, Profile, QualityLevel, Query, Wanted,
+    Call, Checks, Choose, CollectionRef, Comparison, Engine, Filter, PersonId, Profile, QualityLevel, Query,
+    Wanted,
 };
 use likeness_proto::v1::matching_service_client::MatchingServiceClient;
 use likeness_proto::v1::person_service_client::PersonServiceClient;
@@ -156,7 +157,9 @@ impl Direct {
 impl Calls for Direct {
     fn enrol(&self, id: &str) {
         let call = &mut Call::default();
-        let face = self.engine.new_face(&self.collection, &self.photo, ANY, call);
+        let face = self
+            .engine
+            .new_face(&self.collection, &self.photo, ANY, Checks::default(), call);
         let (face, _) = face.expect(FINE);
         self.engine
             .enroll(

@@ -11,7 +11,7 @@ use likeness_bench::turns::Turns;
 use likeness_bench::{assets, criterion, measures_all};
 use likeness_engine::bench::{RawModel, Stages};
 use likeness_engine::{
-    Bits, Call, Choose, CollectionRef, Engine, PersonId, Profile, Protector, QualityLevel,
+    Bits, Call, Checks, Choose, CollectionRef, Engine, PersonId, Profile, Protector, QualityLevel,
 };
 use tempfile::TempDir;
 
@@ -199,6 +199,7 @@ impl Store {
                 &self.collection,
                 photo,
                 Choose::Only.at(QualityLevel::None),
+                Checks::default(),
                 &mut call,
             )
             .expect(FINE);

@@ -49,6 +49,14 @@ impl Embedding {
         self.0.dot(&other.0)
     }
 
+    /// The direction between two looks at one face; both embeddings end here.
+    ///
+    /// # Errors
+    /// As of [`Self::from_raw`]: the looks are opposite, so the model is broken.
+    pub(crate) fn mean(self, other: Self, model: &str) -> Result<Self> {
+        Self::from_raw(&self.0 + &other.0, model)
+    }
+
     /// The values, for the protector and the evaluation alone.
     pub(crate) fn values(&self) -> ArrayView1<'_, f32> {
         self.0.view()

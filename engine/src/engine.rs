@@ -1,5 +1,6 @@
 //! The engine: the pipeline that makes templates, and the gallery that keeps them.
 
+mod checks;
 mod collections;
 mod duplicates;
 mod erasure;
@@ -13,13 +14,14 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+pub use self::checks::{Admission, Checks};
+use crate::calibration::{Calibration, Scoring};
 use crate::config::Limits;
 use crate::error::Result;
 use crate::gallery::collection::{Collection, CollectionInfo};
 use crate::gallery::{Gallery, LoadReport, directory, purge};
 use crate::keys::store::{KeyStore, KeyStoreLock};
 use crate::keys::{KeyRing, Purpose};
-use crate::manifest::Calibration;
 use crate::names::{CollectionName, RandomId};
 use crate::pipeline::Pipeline;
 use crate::pipeline::protect::Protector;
@@ -83,6 +85,21 @@ impl CollectionRef {
     /// Its name.
     pub fn name(&self) -> &CollectionName {
         &self.0.name
+    }
+
+    /// How a photograph is compared with one of its templates.
+    pub fn scoring(&self) -> Scoring {
+        Scoring::Probe(self.0.scheme.bits)
+    }
+
+    /// How two of its templates are compared.
+    pub fn stored_scoring(&self) -> Scoring {
+        Scoring::Stored(self.0.scheme.bits)
+    }
+
+    /// How a photograph is compared with all templates of a person together.
+    pub fn fused_scoring(&self) -> Scoring {
+        Scoring::Fused(self.0.scheme.bits)
     }
 
     /// Faces that a search compares with.
@@ -160,9 +177,15 @@ impl Engine {
         Ok((engine, report))
     }
 
-    /// The embedder's thresholds.
-    pub fn calibration(&self) -> Calibration {
+    /// What similarities of the embedder mean.
+    pub fn calibration(&self) -> &Calibration {
         self.pipeline.calibration()
+    }
+
+    /// The similarity from which on faces count as one person's where nobody says otherwise: the one that
+    /// the models' manifest states for a false accept rate of 1e-4.
+    pub fn default_threshold(&self) -> f32 {
+        self.pipeline.stated_rates().far_1e4
     }
 
     /// The embedder, where no collection is involved.

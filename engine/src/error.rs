@@ -117,6 +117,11 @@ pub enum Rejection {
     /// An eye is closed, or narrowed very much.
     #[error("an eye is closed: it is open by {open:.3} of 1; at least {open_min:.2} is required")]
     EyesClosed { open: f32, open_min: f32 },
+    /// The face is not like the person's other faces.
+    #[error(
+        "the face has a similarity of {similarity:.3} to the person's other faces; at least {similarity_min:.3} is required"
+    )]
+    NotThePerson { similarity: f32, similarity_min: f32 },
 }
 
 /// Why a request was refused as it stands.
@@ -248,6 +253,7 @@ impl Rejection {
             Self::Tilted { .. } => "tilted",
             Self::LandmarksUnsure { .. } => "landmarks-unsure",
             Self::EyesClosed { .. } => "eyes-closed",
+            Self::NotThePerson { .. } => "not-the-person",
         }
     }
 }

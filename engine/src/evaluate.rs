@@ -3,9 +3,12 @@
 //! Every photograph is compared with every other, by the plain cosine and by the protected
 //! template. The embeddings stay in here: figures come out, never a feature or a bit.
 
+mod bootstrap;
+mod calibrate;
 mod curve;
 mod levels;
 mod persons;
+mod several;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,16 +19,19 @@ use std::thread;
 
 use serde::Serialize;
 
+pub use self::bootstrap::Interval;
+pub use self::calibrate::{CalibrationReport, Calibrator, HeldOut, RateReport, ScoringReport};
 use self::curve::FARS;
 pub use self::curve::{Curve, DetPoint};
 pub use self::levels::LevelFigures;
 use self::levels::Tallies;
 pub use self::persons::{PersonCurve, PersonCurves};
+pub use self::several::SeveralFaces;
 use crate::call::Call;
 use crate::embedding::Embedding;
 use crate::error::{Error, OperatorError, RequestError, Result};
 use crate::pipeline::protect::Protector;
-use crate::pipeline::{Choose, Pipeline};
+use crate::pipeline::{Choose, Looks, Pipeline};
 use crate::quality::{Quality, QualityLevel};
 use crate::template::Bits;
 
@@ -40,6 +46,8 @@ pub struct Evaluator<'a> {
     pub bits: Bits,
     /// Projection keys to try; all people share each key, as in a real gallery.
     pub keys: NonZeroU8,
+    /// Looks at a face that is stored; those that ask are plain.
+    pub stored: Looks,
     /// Photographs done and photographs in all, told after each one, from several threads.
     pub progress: &'a (dyn Fn(usize, usize) + Sync),
 }
@@ -92,6 +100,8 @@ struct Photograph {
 /// An embedding, what was measured of the face, and the number of its person.
 struct Sample {
     embedding: Embedding,
+    /// What is stored of it, where that is not the same.
+    stored: Option<Embedding>,
     quality: Quality,
     person: usize,
 }
@@ -168,12 +178,18 @@ impl Evaluator<'_> {
     fn sample(&self, photograph: &Photograph) -> Result<Sample> {
         let path = &photograph.path;
         let bytes = fs::read(path).map_err(|error| OperatorError::file("reading", path, error))?;
-        let mut call = Call::default();
-        let (embedding, face) =
-            self.pipeline
-                .embedding(&bytes, Choose::NearestCentre.at(QualityLevel::None), &mut call)?;
+        let look = |looks| {
+            let mut call = Call::default();
+            let wanted = Choose::NearestCentre.at(QualityLevel::None);
+            self.pipeline.embedding_by(looks, &bytes, wanted, &mut call)
+        };
+        let (embedding, face) = look(Looks::Plain)?;
         Ok(Sample {
             embedding,
+            stored: match self.stored {
+                Looks::Plain => None,
+                looks => Some(look(looks)?.0),
+            },
             quality: face.quality,
             person: photograph.person,
         })
@@ -207,10 +223,14 @@ fn template_under(key: u8, bits: Bits, samples: &[Sample]) -> Tallies {
     };
     let key = blake3::derive_key(KEYS_CONTEXT, &[key]);
     let protector = Protector::new(&key, first.embedding.values().len());
-    let protected: Vec<_> = samples
-        .iter()
-        .map(|s| protector.sample(&s.embedding, bits))
-        .collect();
+    let protect = |sample: &Sample| {
+        let (template, probe) = protector.sample(&sample.embedding, bits);
+        match &sample.stored {
+            None => (template, probe),
+            Some(stored) => (protector.sample(stored, bits).0, probe),
+        }
+    };
+    let protected: Vec<_> = samples.iter().map(protect).collect();
     every_pair(samples, |tallies, i, j| {
         let (levels, genuine) = samples[i].with(&samples[j]);
         for (stored, asking) in [(i, j), (j, i)] {
@@ -302,6 +322,7 @@ mod tests {
             let embedding = Embedding::from_raw(values, "test").expect("it has a length");
             Sample {
                 embedding,
+                stored: None,
                 quality: crate::quality::PORTRAIT,
                 person,
             }

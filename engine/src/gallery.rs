@@ -28,6 +28,7 @@ pub(crate) mod codec;
 pub(crate) mod collection;
 mod collections;
 pub(crate) mod directory;
+mod duplicates;
 pub(crate) mod erasures;
 mod everywhere;
 mod gaps;
@@ -70,6 +71,7 @@ use crate::keys::KeyRing;
 use crate::names::{Account, CollectionName, RandomId};
 
 pub use crate::gallery::collections::CollectionErasure;
+pub(crate) use crate::gallery::duplicates::Admitted;
 pub use crate::gallery::everywhere::ErasureIn;
 pub use crate::gallery::filter::{FILTER_IDS_MAX, Filter};
 pub use crate::gallery::load::LoadReport;

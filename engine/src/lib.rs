@@ -2,6 +2,7 @@
 
 #[doc(hidden)]
 pub mod bench;
+mod calibration;
 mod call;
 mod config;
 mod crypto;
@@ -29,16 +30,20 @@ mod tensor;
 mod testing;
 mod wipe;
 
+pub use calibration::{
+    CALIBRATION_FILE, Calibration, DEFAULT_CALIBRATION, Estimate, Limit, Population, Scoring,
+};
 pub use call::{Call, Cancel, Step};
 pub use config::Limits;
 pub use embedding::{EMBEDDING_DIM_MAX, Embedding};
 pub use engine::{
-    COLLECTIONS_MAX, CollectionRef, Engine, EngineConfig, NewCollection, PAGE_ITEMS_MAX, QUERY_FACES_MAX,
-    TOP_K_MAX,
+    Admission, COLLECTIONS_MAX, Checks, CollectionRef, Engine, EngineConfig, NewCollection, PAGE_ITEMS_MAX,
+    QUERY_FACES_MAX, TOP_K_MAX,
 };
 pub use error::{Error, OperatorError, Rejection, RequestError, Result, Stopped};
 pub use evaluate::{
-    Curve, DetPoint, Evaluation, Evaluator, LevelFigures, PersonCurve, PersonCurves, TemplateCurve,
+    CalibrationReport, Calibrator, Curve, DetPoint, Evaluation, Evaluator, HeldOut, Interval, LevelFigures,
+    PersonCurve, PersonCurves, RateReport, ScoringReport, SeveralFaces, TemplateCurve,
 };
 pub use gallery::collection::{CollectionInfo, CollectionSettings, FACES_PER_PERSON_MAX};
 pub use gallery::erasures::{Backlog, Issued};
@@ -49,11 +54,11 @@ pub use gallery::{
 };
 pub use keys::root::RootSource;
 pub use keys::store::KeyStore;
-pub use manifest::{Calibration, DEFAULT_MANIFEST, MANIFEST_FILE};
+pub use manifest::{DEFAULT_MANIFEST, MANIFEST_FILE, StatedRates};
 pub use names::{Account, CollectionName, FaceId, NAME_BYTES_MAX, PersonId, RandomId};
 pub use person::{Consent, NewFace, Person, Profile, StoredFace, Timestamp};
 pub use pipeline::protect::Protector;
-pub use pipeline::{Bounds, Choose, Detection, EveryFace, Face, Pipeline, SchemeParts, Wanted};
+pub use pipeline::{Bounds, Choose, Detection, EveryFace, Face, Looks, Pipeline, SchemeParts, Wanted};
 pub use quality::{Quality, QualityLevel};
 pub use scheme::{Scheme, SchemeId};
 pub use swap::swap_warning;

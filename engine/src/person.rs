@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::error::{RequestError, Result};
 use crate::names::{FaceId, PersonId};
 use crate::scheme::SchemeId;
-use crate::template::Template;
+use crate::template::{Probe, Template};
 
 /// Longest display name and consent purpose, in bytes.
 pub const TEXT_BYTES_MAX: usize = 256;
@@ -92,8 +92,26 @@ pub struct NewFace {
     /// The name it will have.
     pub id: FaceId,
     pub(crate) template: Template,
+    /// For looking it up before it is kept, where that was asked for; wiped when it is kept.
+    pub(crate) probe: Option<Probe>,
     pub(crate) scheme: SchemeId,
     pub(crate) detection_score: f32,
+}
+
+impl NewFace {
+    /// The similarity to the most similar of these that can be compared.
+    pub(crate) fn similarity(&self, faces: &[StoredFace]) -> Option<f32> {
+        let each = faces
+            .iter()
+            .filter_map(|face| self.similarity_to(face.scheme, &face.template));
+        each.max_by(f32::total_cmp)
+    }
+
+    /// The similarity to a template, if both are of one scheme, and the face was made to be looked for.
+    pub(crate) fn similarity_to(&self, scheme: SchemeId, template: &Template) -> Option<f32> {
+        let probe = self.probe.as_ref().filter(|_| self.scheme == scheme)?;
+        Some(probe.similarity(probe.score(template)))
+    }
 }
 
 /// One kept face.

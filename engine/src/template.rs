@@ -163,6 +163,14 @@ impl Template {
         let pairs = self.words.iter().zip(&other.words);
         pairs.map(|(a, b)| (a ^ b).count_ones()).sum()
     }
+
+    /// What two stored faces say about their cosine, -1 to 1. Its calibration is another than a probe's.
+    ///
+    /// # Panics
+    /// When the lengths differ: templates of two schemes are never compared.
+    pub(crate) fn similarity(&self, other: &Self) -> f32 {
+        stored_similarity(self.distance(other), self.bits())
+    }
 }
 
 /// What the distance of two stored templates says about the cosine of their faces: cos(pi * distance / m),

@@ -1,6 +1,7 @@
 //! The command line.
 
 pub mod audit;
+pub mod calibrate;
 pub mod client;
 pub mod collection;
 pub mod demo;
@@ -70,6 +71,7 @@ enum Command {
     Key(key::KeyCommand),
     Models(models::ModelsCommand),
     Eval(eval::EvalCommand),
+    Calibrate(calibrate::CalibrateCommand),
     Demo(demo::DemoCommand),
 }
 
@@ -95,7 +97,7 @@ impl Outcome {
 }
 
 /// Commands that ask no server.
-const LOCAL: [&str; 5] = ["serve", "key", "models", "eval", "demo"];
+const LOCAL: [&str; 6] = ["serve", "key", "models", "eval", "calibrate", "demo"];
 /// Commands that have nothing to say in JSON.
 const TEXT_ONLY: [&str; 2] = ["serve", "demo"];
 
@@ -180,6 +182,7 @@ impl Cli {
             Command::Audit(command) => asking(client::block_on(command.run(server))),
             Command::Models(command) => Ok(command.run(self.json).map(|()| None)?),
             Command::Eval(command) => asking(command.run()),
+            Command::Calibrate(command) => asking(command.run()),
             Command::Demo(command) => client::block_on(command.run()).map(|()| None),
         }
     }

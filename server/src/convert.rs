@@ -3,10 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use likeness_engine::{
-    Account, Bits, Bounds, COLLECTIONS_MAX, Choose, CollectionErasure, CollectionInfo, CollectionName,
-    Comparison, Consent, DuplicatePair, Duplicates, ErasureIn, ErasureReceipt, Error, FILTER_IDS_MAX, FaceId,
-    Filter, Match, PAGE_ITEMS_MAX, Person, PersonId, Profile, Quality, QualityLevel, RequestError, Result,
-    StoredFace, TOP_K_MAX, Timestamp,
+    Account, Bits, Bounds, COLLECTIONS_MAX, Calibration, Checks, Choose, CollectionErasure, CollectionInfo,
+    CollectionName, Comparison, Consent, DuplicatePair, Duplicates, ErasureIn, ErasureReceipt, Error,
+    Estimate, FILTER_IDS_MAX, FaceId, Filter, Limit, Looks, Match, PAGE_ITEMS_MAX, Person, PersonId, Profile,
+    Quality, QualityLevel, RequestError, Result, Scoring, StoredFace, TOP_K_MAX, Timestamp,
 };
 use likeness_proto::v1;
 
@@ -142,21 +142,22 @@ pub fn max_far(max_far: f64) -> Result<f64> {
 }
 
 /// A slice of a search for duplicates, on the wire.
-pub fn duplicates(found: Duplicates) -> v1::FindDuplicatesResponse {
-    v1::FindDuplicatesResponse {
-        done: found.done as u64,
-        total: found.total as u64,
-        pairs: found.pairs.into_iter().map(duplicate).collect(),
-        cursor: found.next.map(|next| next.to_string()).unwrap_or_default(),
-    }
-}
-
-fn duplicate(pair: DuplicatePair) -> v1::DuplicatePair {
-    v1::DuplicatePair {
+pub fn duplicates(
+    found: Duplicates,
+    calibration: &Calibration,
+    scoring: Scoring,
+) -> v1::FindDuplicatesResponse {
+    let pair = |pair: DuplicatePair| v1::DuplicatePair {
         first_person_id: pair.first.as_str().to_owned(),
         second_person_id: pair.second.as_str().to_owned(),
         similarity: pair.similarity,
-        estimate: None,
+        estimate: Some(estimate(calibration.estimate(scoring, pair.similarity, None))),
+    };
+    v1::FindDuplicatesResponse {
+        done: found.done as u64,
+        total: found.total as u64,
+        pairs: found.pairs.into_iter().map(pair).collect(),
+        cursor: found.next.map(|next| next.to_string()).unwrap_or_default(),
     }
 }
 
@@ -169,12 +170,59 @@ pub fn bits(bits: u32) -> Result<Option<Bits>> {
     }
 }
 
-/// What a call's threshold comes to as a similarity; unset is `None`.
-pub fn limit(threshold: Option<v1::Threshold>) -> Result<Option<f32>> {
-    match threshold.and_then(|t| t.limit) {
-        None => Ok(None),
-        Some(v1::threshold::Limit::Similarity(similarity)) => self::threshold(Some(similarity)),
-        Some(_) => Err(RequestError::invalid("threshold", "a similarity", "another limit").into()),
+/// A search's threshold, as it was stated; unset is `None`.
+pub fn limit(threshold: Option<v1::Threshold>) -> Result<Option<Limit>> {
+    let stated = threshold.and_then(|t| t.limit).map(|limit| match limit {
+        v1::threshold::Limit::Similarity(similarity) => Limit::of_similarity(similarity),
+        v1::threshold::Limit::Score(score) => Limit::of_score(score),
+        v1::threshold::Limit::MaxFarPerComparison(far) => Limit::of_far(far),
+        v1::threshold::Limit::MaxFpirPerSearch(fpir) => Limit::of_fpir(fpir),
+    });
+    stated.transpose()
+}
+
+/// The threshold of a single comparison, as it was stated; unset is `None`.
+pub fn limit_of_one(threshold: Option<v1::Threshold>) -> Result<Option<Limit>> {
+    let limit = limit(threshold)?;
+    if limit.is_some_and(Limit::is_of_searches) {
+        let expected = "a limit of one comparison";
+        return Err(RequestError::invalid("threshold", expected, "a limit of searches").into());
+    }
+    Ok(limit)
+}
+
+/// Checks of new faces. Each step of strictness is a power of ten of searches that find somebody by mistake.
+pub fn checks(checks: Option<v1::EnrollmentChecks>) -> Result<Checks> {
+    let checks = checks.unwrap_or_default();
+    let duplicates = match checks.duplicate_strictness {
+        0 => None,
+        1 => Some(1e-5),
+        2 => Some(1e-4),
+        3 => Some(1e-3),
+        4 => Some(1e-2),
+        other => {
+            let received = other.to_string();
+            return Err(RequestError::invalid("checks.duplicate_strictness", "0 to 4", received).into());
+        }
+    };
+    Ok(Checks {
+        duplicates: duplicates.map(Limit::of_fpir).transpose()?,
+        own_person: checks.own_person,
+        looks: if checks.mirror {
+            Looks::Mirrored
+        } else {
+            Looks::Plain
+        },
+    })
+}
+
+/// What a similarity means, on the wire.
+pub fn estimate(estimate: Estimate) -> v1::Estimate {
+    v1::Estimate {
+        score: estimate.score,
+        far: estimate.far,
+        extrapolated: estimate.extrapolated,
+        fpir: estimate.fpir,
     }
 }
 
@@ -351,14 +399,14 @@ pub fn collection_receipts(erased: CollectionErasure) -> Vec<v1::ErasureReceipt>
 }
 
 /// A person found, on the wire.
-pub fn matched(found: Match) -> v1::Match {
+pub fn matched(found: Match, means: Estimate) -> v1::Match {
     v1::Match {
         person_id: found.person.id.as_str().to_owned(),
         name: found.person.profile.name,
         similarity: found.similarity,
         tags: found.person.profile.tags,
         collection: found.collection.as_str().to_owned(),
-        estimate: None,
+        estimate: Some(estimate(means)),
     }
 }
 

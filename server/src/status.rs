@@ -63,6 +63,7 @@ pub fn rejection_reason(rejection: &Rejection) -> RejectionReason {
         Rejection::Tilted { .. } => RejectionReason::Tilted,
         Rejection::LandmarksUnsure { .. } => RejectionReason::LandmarksUnsure,
         Rejection::EyesClosed { .. } => RejectionReason::EyesClosed,
+        Rejection::NotThePerson { .. } => RejectionReason::NotThePerson,
     }
 }
 

@@ -23,7 +23,7 @@ impl Engine {
     ) -> Result<CollectionRef> {
         let settings = CollectionSettings {
             bits: new.bits.unwrap_or_default(),
-            threshold: new.threshold.unwrap_or(self.calibration().far_1e4),
+            threshold: new.threshold.unwrap_or(self.default_threshold()),
             faces_per_person_max: new
                 .faces_per_person_max
                 .unwrap_or(crate::gallery::collection::FACES_PER_PERSON_MAX),

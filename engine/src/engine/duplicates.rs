@@ -4,7 +4,6 @@ use crate::call::{Call, Step};
 use crate::engine::{CollectionRef, Engine};
 use crate::error::Result;
 use crate::gallery::{DuplicateCursor, Duplicates};
-use crate::template::Bits;
 
 impl DuplicateCursor {
     /// Where a search in this collection goes on: after the answer that gave out `text`, or where it begins.
@@ -32,25 +31,12 @@ impl Engine {
         cursor: DuplicateCursor,
         call: &mut Call,
     ) -> Result<Duplicates> {
-        let similarity_min = self.stored_threshold(max_far, collection.0.scheme.bits);
+        let similarity_min = self
+            .calibration()
+            .similarity(collection.stored_scoring(), max_far);
         call.reads(&collection.0.readers);
         call.step(Step::Match, || {
             self.gallery.duplicates(&collection.0, similarity_min, cursor)
         })
-    }
-
-    /// The similarity that this part of unrelated pairs of stored faces reaches.
-    ///
-    /// Between and beyond the two points of the calibration as the tail of a normal distribution falls, in
-    /// which the logarithm of the rate is linear in the square of the threshold; wider by the noise of two
-    /// templates of m bits, whose estimate of a cosine near 0 has the variance pi^2 / 4 m.
-    fn stored_threshold(&self, far: f64, bits: Bits) -> f32 {
-        let calibration = self.calibration();
-        let square = |similarity: f32| f64::from(similarity).powi(2);
-        let (at_1e3, at_1e4) = (square(calibration.far_1e3), square(calibration.far_1e4));
-        let noise = 2.0 * std::f64::consts::LN_10 * std::f64::consts::PI.powi(2) / (4 * bits.get()) as f64;
-        let decades = -far.log10();
-        let squared = at_1e3 + (decades - 3.0) * (at_1e4 - at_1e3) + decades * noise;
-        squared.max(0.0).sqrt().min(1.0) as f32
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::call::{Call, Step};
 use crate::embedding::Embedding;
-use crate::engine::{CollectionRef, Engine, QUERY_FACES_MAX};
+use crate::engine::{Checks, CollectionRef, Engine, QUERY_FACES_MAX};
 use crate::error::{OperatorError, RequestError, Result};
 use crate::gallery::Query;
 use crate::names::FaceId;
@@ -48,12 +48,17 @@ impl Engine {
         collection: &CollectionRef,
         photo: &[u8],
         wanted: Wanted,
+        checks: Checks,
         call: &mut Call,
     ) -> Result<(NewFace, Face)> {
         let protector = self.protector(collection)?;
-        let (embedding, face) = self.pipeline.embedding(photo, wanted, call)?;
+        let (embedding, face) = self.pipeline.embedding_by(checks.looks, photo, wanted, call)?;
         let new = call.step(Step::Protect, || {
-            Ok(protect(protector, embedding, collection, face.score))
+            let mut new = protect(protector, embedding, collection, face.score);
+            if !checks.need_probes() {
+                new.probe = None;
+            }
+            Ok(new)
         })?;
         Ok((new, face))
     }
@@ -163,9 +168,11 @@ impl Schemes<'_> {
 /// The plain features end here.
 fn protect(protector: &Protector, embedding: Embedding, collection: &CollectionRef, score: f32) -> NewFace {
     let scheme = &collection.0.scheme;
+    let (template, probe) = protector.protect_and_probe(embedding, scheme.bits);
     NewFace {
         id: FaceId::new(),
-        template: protector.protect(embedding, scheme.bits),
+        template,
+        probe: Some(probe),
         scheme: scheme.id(),
         detection_score: score,
     }

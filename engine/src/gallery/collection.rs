@@ -159,6 +159,8 @@ pub(crate) struct People {
     entries: Vec<Entry>,
     free: Vec<u32>,
     damaged: HashSet<Digest>,
+    /// How often anybody came, changed or went since the start.
+    pub changes: u64,
     pub index: Index,
     /// How far the faces agree of those who have several.
     pub several: Several,
@@ -177,6 +179,7 @@ impl People {
             entries: Vec::new(),
             free: Vec::new(),
             damaged: HashSet::new(),
+            changes: 0,
             index: Index::new(bits),
             several: Several::default(),
             tags: Tags::new(),
@@ -209,6 +212,7 @@ impl People {
 
     /// Overwrites the person's bits in the index and forgets the person.
     pub fn remove(&mut self, digest: Digest) {
+        self.changes += 1;
         self.damaged.remove(&digest);
         let Some(number) = self.numbers.remove(&digest) else {
             return;

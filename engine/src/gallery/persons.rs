@@ -104,25 +104,9 @@ impl Gallery {
         profile: Profile,
         faces: Vec<NewFace>,
     ) -> Result<Person> {
-        let (own, person_id) = (Arc::clone(collection), id.clone());
-        self.change(collection, id, move |current| {
-            match current {
-                Current::Absent => {}
-                Current::Present(_) => return Err(RequestError::PersonExists.into()),
-                Current::Damaged => return Err(RequestError::Damaged.into()),
-            }
-            let now = Timestamp::now();
-            let mut person = Person {
-                id: person_id,
-                profile,
-                enrolled: now,
-                updated: now,
-                faces: Vec::new(),
-            };
-            add_faces(&mut person, faces, &own)?;
-            Ok(Edit::Keep(person))
-        })
-        .map(|(person, _)| person)
+        let edit = enrolling(collection, id, profile);
+        self.change(collection, id, move |current| edit(current, faces))
+            .map(|(person, _)| person)
     }
 
     /// Adds faces to a person.
@@ -132,13 +116,9 @@ impl Gallery {
         id: &PersonId,
         faces: Vec<NewFace>,
     ) -> Result<Person> {
-        let own = Arc::clone(collection);
-        self.change(collection, id, move |current| {
-            let mut person = present(current)?;
-            add_faces(&mut person, faces, &own)?;
-            Ok(Edit::Keep(person))
-        })
-        .map(|(person, _)| person)
+        let edit = adding(collection);
+        self.change(collection, id, move |current| edit(current, faces))
+            .map(|(person, _)| person)
     }
 
     /// Changes a person's name or tags.
@@ -357,6 +337,44 @@ impl Gallery {
             }
         }
         Ok(page)
+    }
+}
+
+/// Makes a new person of faces.
+pub(super) fn enrolling(
+    collection: &Arc<Collection>,
+    id: &PersonId,
+    profile: Profile,
+) -> impl FnOnce(Current, Vec<NewFace>) -> Result<Edit> + Send + 'static {
+    let (own, person_id) = (Arc::clone(collection), id.clone());
+    move |current, faces| {
+        match current {
+            Current::Absent => {}
+            Current::Present(_) => return Err(RequestError::PersonExists.into()),
+            Current::Damaged => return Err(RequestError::Damaged.into()),
+        }
+        let now = Timestamp::now();
+        let mut person = Person {
+            id: person_id,
+            profile,
+            enrolled: now,
+            updated: now,
+            faces: Vec::new(),
+        };
+        add_faces(&mut person, faces, &own)?;
+        Ok(Edit::Keep(person))
+    }
+}
+
+/// Adds faces to a person.
+pub(super) fn adding(
+    collection: &Arc<Collection>,
+) -> impl FnOnce(Current, Vec<NewFace>) -> Result<Edit> + Send + 'static {
+    let own = Arc::clone(collection);
+    move |current, faces| {
+        let mut person = present(current)?;
+        add_faces(&mut person, faces, &own)?;
+        Ok(Edit::Keep(person))
     }
 }
 

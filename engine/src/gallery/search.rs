@@ -240,3 +240,15 @@ fn compare(
         person,
     }))
 }
+
+/// Refuses what another scheme made.
+pub(super) fn same_scheme(scheme: SchemeId, collection: &Collection) -> Result<()> {
+    if scheme == collection.scheme.id() {
+        return Ok(());
+    }
+    Err(RequestError::SchemeMismatch {
+        stored: collection.scheme.to_string(),
+        current: scheme.to_string(),
+    }
+    .into())
+}

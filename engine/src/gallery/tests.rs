@@ -6,6 +6,7 @@ mod clear;
 mod crash;
 mod damage;
 mod disk;
+mod duplicates;
 mod erasure;
 mod everywhere;
 mod formats;

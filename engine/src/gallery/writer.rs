@@ -38,6 +38,8 @@ pub(crate) enum Edit {
     Reduce(Person, Asked),
     /// No person.
     Erase(Asked),
+    /// What was there before; whoever asked learns the reason by another way.
+    Leave,
 }
 
 /// What a change made.
@@ -60,6 +62,8 @@ struct Change {
     collection: Arc<Collection>,
     digest: Digest,
     edit: EditFn,
+    /// It looks at the index, and must find there what every change before it made.
+    looks: bool,
     reply: SyncSender<Result<Changed>>,
 }
 
@@ -101,11 +105,33 @@ impl Writer {
         digest: Digest,
         edit: impl FnOnce(Current) -> Result<Edit> + Send + 'static,
     ) -> Result<Changed> {
+        self.submit(collection, digest, false, Box::new(edit))
+    }
+
+    /// As [`Self::change`], for an edit that looks at the index: it finds there what every change before it
+    /// made, and none after it was begun. It costs the syncs of a group of its own.
+    pub fn change_looking(
+        &self,
+        collection: &Arc<Collection>,
+        digest: Digest,
+        edit: impl FnOnce(Current) -> Result<Edit> + Send + 'static,
+    ) -> Result<Changed> {
+        self.submit(collection, digest, true, Box::new(edit))
+    }
+
+    fn submit(
+        &self,
+        collection: &Arc<Collection>,
+        digest: Digest,
+        looks: bool,
+        edit: EditFn,
+    ) -> Result<Changed> {
         let (reply, outcome) = sync_channel(1);
         let change = Change {
             collection: Arc::clone(collection),
             digest,
-            edit: Box::new(edit),
+            edit,
+            looks,
             reply,
         };
         self.send(Job::Change(change))?;
@@ -159,11 +185,12 @@ fn run(vault: &Vault, jobs: &Receiver<Job>) {
     }
 }
 
-/// The longest run of waiting changes in which nobody appears twice: a change must find on disk what
-/// the one before it made.
+/// The longest run of waiting changes in which nobody appears twice, and only the first looks at the index:
+/// a change must find on disk, and there, what the ones before it made.
 fn next_group(waiting: &mut VecDeque<Job>) -> Vec<Change> {
     let mut seen = HashSet::new();
     let together = waiting.iter().take_while(|job| match job {
+        Job::Change(change) if change.looks && !seen.is_empty() => false,
         Job::Change(change) => seen.insert((change.collection.id, change.digest)),
         Job::Alone(_) => false,
     });
@@ -182,17 +209,22 @@ fn commit(vault: &Vault, group: Vec<Change>) {
         collection,
         digest,
         edit,
+        looks: _,
         reply,
     } in group
     {
         match plan_change(vault, &mut plan, &collection, digest, edit) {
-            Ok((person, ticket)) => pending.push(Pending {
+            Ok(Some((person, ticket))) => pending.push(Pending {
                 change: (collection, digest),
                 person,
                 ticket,
                 reply,
             }),
             // The caller may have gone; nothing was changed for it.
+            Ok(None) => drop(reply.send(Ok(Changed {
+                person: None,
+                receipt: None,
+            }))),
             Err(error) => drop(reply.send(Err(error))),
         }
     }
@@ -261,7 +293,7 @@ fn plan_change(
     collection: &Collection,
     digest: Digest,
     edit: EditFn,
-) -> Result<(Option<Person>, Option<Ticket>)> {
+) -> Result<Option<(Option<Person>, Option<Ticket>)>> {
     if collection.is_deleted() {
         return Err(RequestError::NoCollection.into());
     }
@@ -276,8 +308,9 @@ fn plan_change(
             asked.generation = collection.next_generation();
             let ticket = plan.begin_erasure(asked);
             vault.plan_erase(plan, Family::Persons, key, header.as_ref())?;
-            return Ok((None, Some(ticket)));
+            return Ok(Some((None, Some(ticket))));
         }
+        Edit::Leave => return Ok(None),
         Edit::Keep(person) => (person, None),
         Edit::Replace(person) => (person, Some(None)),
         Edit::Reduce(person, asked) => (person, Some(Some(asked))),
@@ -301,7 +334,7 @@ fn plan_change(
             None
         }
     };
-    Ok((Some(person), ticket))
+    Ok(Some((Some(person), ticket)))
 }
 
 fn read_current(

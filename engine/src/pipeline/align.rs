@@ -20,6 +20,21 @@ const MIDDLE_MARGIN: f64 = 0.4;
 /// An upright face: `[height, width, 3]`, red, green, blue of 0 to 255, black where the photograph ends.
 pub(crate) struct AlignedFace(pub Tensor);
 
+impl AlignedFace {
+    /// The face as in a mirror.
+    pub fn mirrored(&self, width: usize) -> Self {
+        let values = self.0.values();
+        let mut mirrored = Tensor::filled(&[values.len() / (width * 3), width, 3], 0.0);
+        let rows = mirrored.values_mut().chunks_exact_mut(width * 3);
+        for (row, from) in rows.zip(values.chunks_exact(width * 3)) {
+            for (pixel, from) in row.chunks_exact_mut(3).zip(from.chunks_exact(3).rev()) {
+                pixel.copy_from_slice(from);
+            }
+        }
+        Self(mirrored)
+    }
+}
+
 /// Where the five points have to come to lie.
 pub(crate) struct Aligner {
     width: usize,

@@ -241,7 +241,7 @@ fn another_embedder_is_a_manifest_and_no_code() {
     let features = |colour: &str| {
         let dir = with_own_embedder(colour);
         let pipeline = Pipeline::load(dir.path(), &library, Limits::default(), 1).expect("loads");
-        assert_eq!((pipeline.dim(), pipeline.calibration().far_1e4), (8, 0.95));
+        assert_eq!((pipeline.dim(), pipeline.stated_rates().far_1e4), (8, 0.95));
         let default = Pipeline::load(&asset("models"), &library, Limits::default(), 1).expect("loads");
         assert_ne!(pipeline.scheme_parts().digest, default.scheme_parts().digest);
         let (embedding, _) = pipeline

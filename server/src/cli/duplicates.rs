@@ -12,6 +12,7 @@ use tonic::Streaming;
 use super::Outcome;
 use super::client::{Connection, counted};
 use super::exit::Failure;
+use super::matching::{estimate_json, score_text};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -131,8 +132,11 @@ impl Found {
         for pair in &self.pairs {
             let _ = writeln!(
                 text,
-                "{:.3}  {}  {}",
-                pair.similarity, pair.first_person_id, pair.second_person_id
+                "{:.3}  {}  {}  {}",
+                pair.similarity,
+                score_text(pair.estimate.as_ref()),
+                pair.first_person_id,
+                pair.second_person_id
             );
         }
         let _ = writeln!(
@@ -151,6 +155,7 @@ impl Found {
                 "first_person_id": pair.first_person_id,
                 "second_person_id": pair.second_person_id,
                 "similarity": pair.similarity,
+                "estimate": estimate_json(pair.estimate.as_ref()),
             })).collect::<Vec<_>>(),
             "done": self.done,
             "total": self.total,

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use likeness_engine::{Bits, Evaluation, Evaluator, Limits, PersonCurves, Pipeline, QualityLevel};
+use likeness_engine::{Bits, Evaluation, Evaluator, Limits, Looks, PersonCurves, Pipeline, QualityLevel};
 use likeness_server::config::ModelFiles;
 use likeness_server::plot;
 
@@ -34,6 +34,9 @@ pub struct EvalCommand {
     /// Over how many projection keys the template's figures are pooled
     #[arg(long, default_value = "4")]
     keys: NonZeroU8,
+    /// Store the mean of each face and its mirror image, as `enroll --mirror` does
+    #[arg(long)]
+    mirror: bool,
     /// Draw the DET curves to FILE.svg and FILE.png
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
@@ -56,6 +59,11 @@ impl EvalCommand {
             pipeline: &pipeline,
             bits,
             keys: self.keys,
+            stored: if self.mirror {
+                Looks::Mirrored
+            } else {
+                Looks::Plain
+            },
             progress: &|done, total| {
                 bar.set_length(total as u64);
                 bar.set_position(done as u64);

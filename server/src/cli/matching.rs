@@ -6,13 +6,47 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use likeness_proto::v1;
 use likeness_proto::v1::matching_service_client::MatchingServiceClient;
-use serde_json::json;
+use likeness_proto::v1::threshold::Limit;
+use serde_json::{Value, json};
 
 use super::Outcome;
 use super::client::{
     Connection, FaceArgument, QualityArgument, call_json, counted, face_json, photograph, quality_text,
 };
 use super::exit::Failure;
+
+/// From where on faces count as one person's; the default is the collection's threshold, or, without a
+/// collection, the embedder's at a false accept rate of 1e-4.
+#[derive(Debug, Args)]
+#[group(id = "limit", multiple = false)]
+pub struct LimitArguments {
+    /// Least similarity, 0 to 1 [default: the collection's threshold; without one, the models']
+    #[arg(long, value_name = "SIMILARITY")]
+    threshold: Option<f32>,
+    /// Least score instead, 0 to 100: 60 is one false match in 10,000 comparisons, 70 in 100,000
+    #[arg(long, value_name = "SCORE")]
+    score: Option<f32>,
+    /// Of unrelated pairs at most this part may pass instead, 1e-9 to 0.5
+    #[arg(long, value_name = "RATE")]
+    max_far: Option<f64>,
+}
+
+impl LimitArguments {
+    /// On the wire; none where nothing is stated.
+    pub fn wire(&self) -> Option<v1::Threshold> {
+        let similarity = self.threshold.map(Limit::Similarity);
+        let score = self.score.map(Limit::Score);
+        let limit = similarity
+            .or(score)
+            .or(self.max_far.map(Limit::MaxFarPerComparison));
+        limit.map(threshold)
+    }
+}
+
+/// A threshold, on the wire.
+pub fn threshold(limit: Limit) -> v1::Threshold {
+    v1::Threshold { limit: Some(limit) }
+}
 
 /// What of a person is compared.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
@@ -47,9 +81,8 @@ pub struct VerifyCommand {
     person_id: String,
     /// The photograph; `-` reads it from standard input
     photograph: PathBuf,
-    /// Least similarity, 0 to 1 [default: the collection's threshold]
-    #[arg(long, value_name = "SIMILARITY")]
-    threshold: Option<f32>,
+    #[command(flatten)]
+    limit: LimitArguments,
     /// Which face of the photograph is meant: `only` refuses several, `largest` takes the largest box
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     face: FaceArgument,
@@ -70,7 +103,7 @@ impl VerifyCommand {
             photograph: Some(photograph(&self.photograph)?),
             face_choice: self.face.wire(),
             quality_level: QualityArgument::wire(self.quality),
-            threshold: self.threshold.map(similarity),
+            threshold: self.limit.wire(),
             comparison: self.per.wire(),
         };
         let mut client = MatchingServiceClient::new(connection.open().await?);
@@ -79,12 +112,18 @@ impl VerifyCommand {
             "call": call_json(reply.call.as_ref()),
             "same_person": reply.same_person,
             "similarity": reply.similarity,
+            "estimate": estimate_json(reply.estimate.as_ref()),
             "threshold": reply.threshold,
             "face": face_json(reply.face.as_ref()),
         });
         Ok(Outcome {
             json,
-            text: verdict(reply.same_person, reply.similarity, reply.threshold),
+            text: verdict(
+                reply.same_person,
+                reply.similarity,
+                reply.threshold,
+                reply.estimate.as_ref(),
+            ),
             holds: reply.same_person,
         })
     }
@@ -98,9 +137,8 @@ pub struct CompareCommand {
     first: PathBuf,
     /// Another photograph
     second: PathBuf,
-    /// Least similarity, 0 to 1 [default: the embedder's at a false accept rate of 1e-4]
-    #[arg(long, value_name = "SIMILARITY")]
-    threshold: Option<f32>,
+    #[command(flatten)]
+    limit: LimitArguments,
     /// Which face of each photograph is meant: `only` refuses several, `largest` takes the largest box
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     face: FaceArgument,
@@ -117,7 +155,7 @@ impl CompareCommand {
             second: Some(photograph(&self.second)?),
             face_choice: self.face.wire(),
             quality_level: QualityArgument::wire(self.quality),
-            threshold: self.threshold.map(similarity),
+            threshold: self.limit.wire(),
         };
         let mut client = MatchingServiceClient::new(connection.open().await?);
         let reply = client.compare_faces(request).await?.into_inner();
@@ -125,32 +163,61 @@ impl CompareCommand {
             "call": call_json(reply.call.as_ref()),
             "same_person": reply.same_person,
             "similarity": reply.similarity,
+            "estimate": estimate_json(reply.estimate.as_ref()),
             "threshold": reply.threshold,
             "first": face_json(reply.first.as_ref()),
             "second": face_json(reply.second.as_ref()),
         });
         Ok(Outcome {
             json,
-            text: verdict(reply.same_person, reply.similarity, reply.threshold),
+            text: verdict(
+                reply.same_person,
+                reply.similarity,
+                reply.threshold,
+                reply.estimate.as_ref(),
+            ),
             holds: reply.same_person,
         })
     }
 }
 
-/// A threshold stated as a similarity.
-pub fn similarity(similarity: f32) -> v1::Threshold {
-    v1::Threshold {
-        limit: Some(v1::threshold::Limit::Similarity(similarity)),
-    }
+/// The score, as in `score 87`; with `~` where it lies beyond what the calibration was counted on.
+pub(super) fn score_text(estimate: Option<&v1::Estimate>) -> String {
+    let estimate = estimate.copied().unwrap_or_default();
+    let mark = if estimate.extrapolated { "~" } else { "" };
+    format!("score {mark}{:.0}", estimate.score)
 }
 
-fn verdict(same_person: bool, similarity: f32, threshold: f32) -> String {
+pub(super) fn match_json(found: &v1::Match) -> Value {
+    json!({
+        "collection": found.collection,
+        "person_id": found.person_id,
+        "name": found.name,
+        "tags": found.tags,
+        "similarity": found.similarity,
+        "estimate": estimate_json(found.estimate.as_ref()),
+    })
+}
+
+pub(super) fn estimate_json(estimate: Option<&v1::Estimate>) -> Value {
+    estimate.map_or(Value::Null, |estimate| {
+        json!({
+            "score": estimate.score,
+            "far": estimate.far,
+            "extrapolated": estimate.extrapolated,
+            "fpir": estimate.fpir,
+        })
+    })
+}
+
+fn verdict(same_person: bool, similarity: f32, threshold: f32, estimate: Option<&v1::Estimate>) -> String {
     let verdict = if same_person {
         "the same person"
     } else {
         "not the same person"
     };
-    format!("{verdict}: similarity {similarity:.3}, threshold {threshold:.3}\n")
+    let score = score_text(estimate);
+    format!("{verdict}: similarity {similarity:.3}, {score}, threshold {threshold:.3}\n")
 }
 
 /// Find the faces of a photograph; nothing is kept

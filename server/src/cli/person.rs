@@ -16,12 +16,16 @@ use super::client::{
     rejection_json, time_text,
 };
 use super::exit::Failure;
+use super::matching::{estimate_json, match_json, score_text};
 
 const ENROLL_EXAMPLES: &str = "\
 Examples:
   likeness enroll staff ada portrait.jpg --name 'Ada Lovelace' --tag engineering
   likeness enroll staff ada one.jpg two.jpg three.jpg --consent 'door access'
-  curl -s https://example.org/ada.jpg | likeness enroll staff ada -";
+  likeness enroll staff ada one.jpg two.jpg --own-person --duplicate-strictness 2
+  curl -s https://example.org/ada.jpg | likeness enroll staff ada -
+
+Exit code 1 if somebody else is enrolled already who resembles the faces too much: then nobody is enrolled.";
 
 /// Enrol a person from photographs
 #[derive(Debug, Args)]
@@ -58,11 +62,28 @@ struct Photographs {
     /// Refuse the whole call if any photograph is rejected
     #[arg(long)]
     all_or_nothing: bool,
+    /// Enrol nobody who is enrolled under another PersonID: 1 to 4, the higher the surer; 0 does not look
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=4))]
+    duplicate_strictness: u32,
+    /// Reject faces that do not resemble the person's others, those before them in the call included
+    #[arg(long)]
+    own_person: bool,
+    /// Keep the mean of each face and its mirror image
+    #[arg(long)]
+    mirror: bool,
 }
 
 impl Photographs {
     fn read(&self) -> Result<Vec<v1::Photograph>, Failure> {
         self.photographs.iter().map(|path| photograph(path)).collect()
+    }
+
+    fn checks(&self) -> Option<v1::EnrollmentChecks> {
+        Some(v1::EnrollmentChecks {
+            duplicate_strictness: self.duplicate_strictness,
+            own_person: self.own_person,
+            mirror: self.mirror,
+        })
     }
 }
 
@@ -83,6 +104,7 @@ impl EnrollCommand {
                 of_age_or_parental: true,
             }),
             all_or_nothing: self.photographs.all_or_nothing,
+            checks: self.photographs.checks(),
             ..Default::default()
         };
         let mut client = PersonServiceClient::new(connection.open().await?);
@@ -92,6 +114,7 @@ impl EnrollCommand {
             reply.person,
             &self.photographs.photographs,
             &reply.outcomes,
+            &reply.duplicates,
         ))
     }
 }
@@ -229,6 +252,7 @@ impl PersonCommand {
                     face_choice: photographs.face.wire(),
                     quality_level: QualityArgument::wire(photographs.quality),
                     all_or_nothing: photographs.all_or_nothing,
+                    checks: photographs.checks(),
                     ..Default::default()
                 };
                 let reply = client.add_faces(request).await?.into_inner();
@@ -237,6 +261,7 @@ impl PersonCommand {
                     reply.person,
                     &photographs.photographs,
                     &reply.outcomes,
+                    &reply.duplicates,
                 ));
             }
             Command::DeleteFaces {
@@ -403,17 +428,29 @@ fn enrolled(
     person: Option<v1::Person>,
     paths: &[PathBuf],
     outcomes: &[v1::PhotographOutcome],
+    duplicates: &[v1::Match],
 ) -> Outcome {
-    let person = person.unwrap_or_default();
     let mut text = String::new();
     let mut json = Vec::new();
     for (path, outcome) in paths.iter().zip(outcomes) {
         let path = path.display().to_string();
         match &outcome.outcome {
             Some(Photo::Enrolled(enrolled)) => {
-                let _ = writeln!(text, "{path}: enrolled as face {}", enrolled.face_id);
-                let face = face_json(enrolled.face.as_ref());
-                json.push(json!({ "photograph": path, "face_id": enrolled.face_id, "face": face }));
+                if person.is_some() {
+                    let _ = writeln!(
+                        text,
+                        "{path}: enrolled as face {}{}",
+                        enrolled.face_id,
+                        own(enrolled)
+                    );
+                }
+                json.push(json!({
+                    "photograph": path,
+                    "face_id": enrolled.face_id,
+                    "face": face_json(enrolled.face.as_ref()),
+                    "own_similarity": enrolled.own_similarity,
+                    "own_estimate": estimate_json(enrolled.own_estimate.as_ref()),
+                }));
             }
             Some(Photo::Rejection(rejection)) => {
                 let reason = rejection.reason().as_str_name();
@@ -423,9 +460,38 @@ fn enrolled(
             None => {}
         }
     }
-    text.push_str(&person_line(&person));
-    let json = json!({ "call": call_json(call.as_ref()), "person": person_json(&person), "outcomes": json });
-    Outcome::done(json, text)
+    for found in duplicates {
+        let score = score_text(found.estimate.as_ref());
+        let line = format!(
+            "{:.3}  {score}  {}  {}",
+            found.similarity, found.person_id, found.name
+        );
+        let _ = writeln!(text, "enrolled already: {}", line.trim_end());
+    }
+    match &person {
+        Some(person) => text.push_str(&person_line(person)),
+        None => text.push_str("nothing was kept\n"),
+    }
+    let json = json!({
+        "call": call_json(call.as_ref()),
+        "person": person.as_ref().map(person_json),
+        "outcomes": json,
+        "duplicates": duplicates.iter().map(match_json).collect::<Vec<_>>(),
+    });
+    Outcome {
+        json,
+        text,
+        holds: person.is_some(),
+    }
+}
+
+/// What a face has in common with the person's others.
+fn own(enrolled: &v1::EnrolledFace) -> String {
+    let Some(similarity) = enrolled.own_similarity else {
+        return String::new();
+    };
+    let score = score_text(enrolled.own_estimate.as_ref());
+    format!(", similarity {similarity:.3} to the others, {score}")
 }
 
 fn person_line(person: &v1::Person) -> String {

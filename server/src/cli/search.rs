@@ -6,18 +6,19 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use likeness_proto::v1;
 use likeness_proto::v1::matching_service_client::MatchingServiceClient;
+use likeness_proto::v1::threshold::Limit;
 use serde_json::{Value, json};
 
 use super::Outcome;
 use super::client::{Connection, QualityArgument, call_json, counted, face_json, photograph};
 use super::exit::Failure;
-use super::matching::{Per, similarity};
+use super::matching::{LimitArguments, Per, match_json, score_text, threshold};
 
 const EXAMPLES: &str = "\
 Examples:
   likeness search staff door.jpg
   likeness search staff group.jpg --face all --per person --top 3 --json
-  likeness search staff,visitors door.jpg --tag night-shift
+  likeness search staff,visitors door.jpg --tag night-shift --max-fpir 1e-3
   likeness search staff door.jpg --person ada --person grace
 
 Exit code 0 if somebody is found, 1 if nobody is.";
@@ -38,9 +39,11 @@ pub struct SearchCommand {
     /// Most people to show for each face, 1 to 100
     #[arg(long, value_name = "N", default_value_t = 5)]
     top: u32,
-    /// Least similarity, 0 to 1 [default: each collection's threshold]
-    #[arg(long, value_name = "SIMILARITY")]
-    threshold: Option<f32>,
+    #[command(flatten)]
+    limit: LimitArguments,
+    /// Of searches for somebody not enrolled at most this part may find anybody, 1e-6 to 0.5
+    #[arg(long, value_name = "RATE", conflicts_with = "limit")]
+    max_fpir: Option<f64>,
     /// Which face of the photograph is meant: `only` refuses several, `largest` takes the largest box, `all`
     /// looks for each of at most ten
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
@@ -99,7 +102,10 @@ impl SearchCommand {
             face_choice: self.face.wire(),
             quality_level: QualityArgument::wire(self.quality),
             top_k: self.top,
-            threshold: self.threshold.map(similarity),
+            threshold: self
+                .limit
+                .wire()
+                .or(self.max_fpir.map(Limit::MaxFpirPerSearch).map(threshold)),
             comparison: self.per.wire(),
             filter: Some(v1::Filter {
                 any_tag,
@@ -172,7 +178,11 @@ impl Found<'_> {
             } else {
                 ""
             };
-            let line = format!("{:.3}  {}  {}", found.similarity, found.person_id, found.name);
+            let score = score_text(found.estimate.as_ref());
+            let line = format!(
+                "{:.3}  {score}  {}  {}",
+                found.similarity, found.person_id, found.name
+            );
             let line = if place.is_empty() {
                 line
             } else {
@@ -219,16 +229,7 @@ impl Found<'_> {
 }
 
 fn matches_json(result: &v1::FaceMatches) -> Value {
-    let matches = result.matches.iter().map(|found| {
-        json!({
-            "collection": found.collection,
-            "person_id": found.person_id,
-            "name": found.name,
-            "tags": found.tags,
-            "similarity": found.similarity,
-        })
-    });
-    matches.collect()
+    result.matches.iter().map(match_json).collect()
 }
 
 /// A face's box, as in `likeness detect`.

@@ -98,7 +98,11 @@ impl Running {
             }
         };
         let (next, answer) = match slice {
-            Ok(found) => (found.next, convert::duplicates(found)),
+            Ok(found) => {
+                let calibration = self.call.service.engine.calibration();
+                let scoring = self.job.collection.stored_scoring();
+                (found.next, convert::duplicates(found, calibration, scoring))
+            }
             Err(refusal) => return (Some(Err(self.call.refuse(refusal))), None),
         };
         match next {

@@ -1,6 +1,6 @@
 //! Detecting, comparing, verifying and searching: nothing here is kept.
 
-use likeness_engine::{CollectionName, CollectionRef, Error, EveryFace, Step};
+use likeness_engine::{CollectionName, CollectionRef, Comparison, Error, EveryFace, Match, Scoring, Step};
 use likeness_proto::v1::matching_service_server::MatchingService;
 use likeness_proto::v1::{
     CompareFacesRequest, CompareFacesResponse, DetectFacesRequest, DetectFacesResponse, FaceMatches,
@@ -81,9 +81,12 @@ async fn compare(call: &mut Ongoing, request: CompareFacesRequest) -> Result<Com
     let second = convert::photograph("second", request.second)?;
     let choose = convert::face_choice(request.face_choice)?;
     let level = convert::quality_level(request.quality_level)?;
-    let threshold = convert::limit(request.threshold)?;
+    let limit = convert::limit_of_one(request.threshold)?;
     call.compute(move |work, call| {
-        let threshold = threshold.unwrap_or(work.engine.calibration().far_1e4);
+        let (calibration, scoring) = (work.engine.calibration(), Scoring::Photographs);
+        let threshold = limit.map_or(work.engine.default_threshold(), |limit| {
+            limit.similarity(calibration, scoring, 1)
+        });
         let wanted = choose.at(level.unwrap_or_default());
         let compared = work.engine.compare(&first, &second, wanted, call);
         let (similarity, first, second) = compared.map_err(|error| match error {
@@ -101,7 +104,7 @@ async fn compare(call: &mut Ongoing, request: CompareFacesRequest) -> Result<Com
             same_person: similarity >= threshold,
             first: Some(convert::face(first)),
             second: Some(convert::face(second)),
-            estimate: None,
+            estimate: Some(convert::estimate(calibration.estimate(scoring, similarity, None))),
         })
     })
     .await
@@ -112,12 +115,15 @@ async fn verify(call: &mut Ongoing, request: VerifyPersonRequest) -> Result<Veri
     let photo = convert::photograph("photograph", request.photograph)?;
     let choose = convert::face_choice(request.face_choice)?;
     let level = convert::quality_level(request.quality_level)?;
-    let threshold = convert::limit(request.threshold)?;
+    let limit = convert::limit_of_one(request.threshold)?;
     let comparison = convert::comparison(request.comparison)?;
     let (collection, reply) = call
         .compute(move |work, call| {
             let collection = work.collection(&collection)?;
-            let threshold = threshold.unwrap_or(collection.threshold());
+            let (calibration, scoring) = (work.engine.calibration(), scoring(&collection, comparison));
+            let threshold = limit.map_or(collection.threshold(), |limit| {
+                limit.similarity(calibration, scoring, 1)
+            });
             let wanted = choose.at(level.unwrap_or(collection.quality_level()));
             let own = std::slice::from_ref(&collection);
             let (query, face) = work.engine.query(own, &photo, wanted, call)?;
@@ -130,7 +136,11 @@ async fn verify(call: &mut Ongoing, request: VerifyPersonRequest) -> Result<Veri
                 threshold,
                 same_person: found.similarity >= threshold,
                 face: Some(convert::face(face)),
-                estimate: None,
+                estimate: Some(convert::estimate(calibration.estimate(
+                    scoring,
+                    found.similarity,
+                    None,
+                ))),
             };
             Ok((collection, reply))
         })
@@ -145,15 +155,23 @@ async fn search(call: &mut Ongoing, request: SearchPersonsRequest) -> Result<Sea
     let sought = convert::sought(request.face_choice)?;
     let level = convert::quality_level(request.quality_level)?;
     let top_k = convert::top_k(request.top_k)?;
-    let threshold = convert::limit(request.threshold)?;
+    let limit = convert::limit(request.threshold)?;
     let comparison = convert::comparison(request.comparison)?;
     let filter = convert::filter(request.filter)?;
     let (only, reply) = call
         .compute(move |work, call| {
             let collections = collections(work, &names)?;
+            let calibration = work.engine.calibration();
+            // Of all of them, whoever the filter lets pass: then the rate of the search is lower still.
+            let searched: usize = collections.iter().map(CollectionRef::faces).sum();
+            let threshold = |place: &CollectionRef| {
+                limit.map_or(place.threshold(), |limit| {
+                    limit.similarity(calibration, scoring(place, comparison), searched as u64)
+                })
+            };
             let places: Vec<_> = collections
                 .iter()
-                .map(|place| (place.clone(), threshold.unwrap_or(place.threshold())))
+                .map(|place| (place.clone(), threshold(place)))
                 .collect();
             let asked_for = collections.iter().map(CollectionRef::quality_level).max();
             let level = level.or(asked_for).unwrap_or_default();
@@ -169,19 +187,26 @@ async fn search(call: &mut Ongoing, request: SearchPersonsRequest) -> Result<Sea
                 .engine
                 .search(&places, &queries, top_k, comparison, filter, call)?;
             let threshold = places.iter().map(|(_, from)| *from).fold(f32::INFINITY, f32::min);
+            let compared = found.compared as u64;
+            let matched = |found: Match| {
+                let place = collections.iter().find(|place| *place.name() == found.collection);
+                let scoring = place.map_or(Scoring::Photographs, |place| scoring(place, comparison));
+                let means = calibration.estimate(scoring, found.similarity, Some(compared));
+                convert::matched(found, means)
+            };
             let results = faces
                 .into_iter()
                 .zip(found.matches)
                 .map(|(face, matches)| FaceMatches {
                     face: Some(convert::face(face)),
-                    matches: matches.into_iter().map(convert::matched).collect(),
+                    matches: matches.into_iter().map(matched).collect(),
                     threshold,
                 });
             let reply = SearchPersonsResponse {
                 call: None,
                 results: results.collect(),
                 rejected: rejected.into_iter().map(convert::face).collect(),
-                faces_searched: found.compared as u64,
+                faces_searched: compared,
             };
             let only = <[_; 1]>::try_from(collections).ok();
             Ok((only, reply))
@@ -191,6 +216,14 @@ async fn search(call: &mut Ongoing, request: SearchPersonsRequest) -> Result<Sea
         call.scheme(&only);
     }
     Ok(reply)
+}
+
+/// How similarities of this collection come about.
+fn scoring(collection: &CollectionRef, comparison: Comparison) -> Scoring {
+    match comparison {
+        Comparison::BestFace => collection.scoring(),
+        Comparison::Fused => collection.fused_scoring(),
+    }
 }
 
 /// The collections of these names, or which of them there is not.

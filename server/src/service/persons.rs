@@ -1,8 +1,8 @@
 //! Enrolling, reading, changing and erasing people.
 
 use likeness_engine::{
-    Call, Choose, CollectionName, CollectionRef, Error, Face, NewFace, PersonId, ProfileChange, QualityLevel,
-    Rejection,
+    Admission, Call, Checks, Choose, CollectionName, CollectionRef, Error, Estimate, Face, Match, NewFace,
+    Person, PersonId, ProfileChange, QualityLevel, Rejection,
 };
 use likeness_proto::v1::person_service_server::PersonService;
 use likeness_proto::v1::{
@@ -165,6 +165,7 @@ struct Photographs {
     choose: Choose,
     level: Option<QualityLevel>,
     all_or_nothing: bool,
+    checks: Checks,
 }
 
 impl Photographs {
@@ -173,8 +174,10 @@ impl Photographs {
         face_choice: i32,
         quality_level: i32,
         all_or_nothing: bool,
+        checks: Option<v1::EnrollmentChecks>,
     ) -> Result<Self, Refusal> {
         Ok(Self {
+            checks: convert::checks(checks)?,
             choose: convert::face_choice(face_choice)?,
             level: convert::quality_level(quality_level)?,
             photos: convert::photographs(photographs)?,
@@ -197,24 +200,32 @@ async fn enroll(call: &mut Ongoing, request: EnrollPersonRequest) -> Result<Enro
         request.face_choice,
         request.quality_level,
         request.all_or_nothing,
+        request.checks,
     )?;
+    let duplicates = photographs.checks.duplicates;
     let profile = convert::profile(request.name, request.tags, request.consent)?;
     let Extracted {
         collection,
         faces,
         outcomes,
-    } = extract(call, collection, photographs).await?;
-    let person = call
+    } = extract(call, collection, None, photographs).await?;
+    let admission = call
         .store(move |work, call| {
             let engine = &work.engine;
-            Ok(engine.enroll(&collection, &person_id, profile, faces, call)?)
+            let admission = match duplicates {
+                None => Admission::Kept(engine.enroll(&collection, &person_id, profile, faces, call)?),
+                Some(limit) => {
+                    engine.enroll_unless_duplicate(&collection, &person_id, profile, faces, limit, call)?
+                }
+            };
+            Ok(Admitted::new(work, &collection, admission, outcomes))
         })
         .await?;
     Ok(EnrollPersonResponse {
         call: None,
-        person: Some(convert::person(person)),
-        outcomes,
-        duplicates: Vec::new(),
+        person: admission.person,
+        outcomes: admission.outcomes,
+        duplicates: admission.duplicates,
     })
 }
 
@@ -225,31 +236,91 @@ async fn add_faces(call: &mut Ongoing, request: AddFacesRequest) -> Result<AddFa
         request.face_choice,
         request.quality_level,
         request.all_or_nothing,
+        request.checks,
     )?;
+    let duplicates = photographs.checks.duplicates;
     let Extracted {
         collection,
         faces,
         outcomes,
-    } = extract(call, collection, photographs).await?;
-    let person = call
-        .store(move |work, call| Ok(work.engine.add_faces(&collection, &person_id, faces, call)?))
+    } = extract(call, collection, Some(person_id.clone()), photographs).await?;
+    let admission = call
+        .store(move |work, call| {
+            let engine = &work.engine;
+            let admission = match duplicates {
+                None => Admission::Kept(engine.add_faces(&collection, &person_id, faces, call)?),
+                Some(limit) => {
+                    engine.add_faces_unless_duplicate(&collection, &person_id, faces, limit, call)?
+                }
+            };
+            Ok(Admitted::new(work, &collection, admission, outcomes))
+        })
         .await?;
     Ok(AddFacesResponse {
         call: None,
-        person: Some(convert::person(person)),
-        outcomes,
-        duplicates: Vec::new(),
+        person: admission.person,
+        outcomes: admission.outcomes,
+        duplicates: admission.duplicates,
     })
 }
 
-/// Photographs to faces that this collection can keep.
+/// What became of new faces, on the wire.
+struct Admitted {
+    person: Option<v1::Person>,
+    outcomes: Vec<PhotographOutcome>,
+    duplicates: Vec<v1::Match>,
+}
+
+impl Admitted {
+    fn new(
+        work: &Work,
+        collection: &CollectionRef,
+        admission: Admission,
+        mut outcomes: Vec<PhotographOutcome>,
+    ) -> Self {
+        let (person, duplicates) = match admission {
+            Admission::Kept(person) => (Some(convert::person(person)), Vec::new()),
+            Admission::Duplicates { people, searched } => {
+                outcomes.iter_mut().for_each(not_kept);
+                let (calibration, scoring) = (work.engine.calibration(), collection.scoring());
+                let duplicate = |found: Match| {
+                    let means = calibration.estimate(scoring, found.similarity, Some(searched));
+                    convert::matched(found, means)
+                };
+                (None, people.into_iter().map(duplicate).collect())
+            }
+        };
+        Self {
+            person,
+            outcomes,
+            duplicates,
+        }
+    }
+}
+
+/// A face that is not kept after all has no id.
+fn not_kept(outcome: &mut PhotographOutcome) {
+    if let Some(v1::photograph_outcome::Outcome::Enrolled(face)) = &mut outcome.outcome {
+        face.face_id.clear();
+    }
+}
+
+/// Photographs to faces that this collection can keep; of a person who is in it, if they are to be added.
 async fn extract(
     call: &mut Ongoing,
     collection: CollectionName,
+    person_id: Option<PersonId>,
     photographs: Photographs,
 ) -> Result<Extracted, Refusal> {
     let extracted = call
-        .compute(move |work, call| faces_of(work, call, work.collection(&collection)?, photographs))
+        .compute(move |work, call| {
+            let collection = work.collection(&collection)?;
+            let kept = match person_id.filter(|_| photographs.checks.own_person) {
+                Some(id) => Some(work.engine.person(&collection, &id, call)?),
+                None => None,
+            };
+            faces_of(work, call, collection, kept.as_ref(), photographs)
+        })
         .await?;
     call.scheme(&extracted.collection);
     Ok(extracted)
@@ -260,6 +331,7 @@ fn faces_of(
     work: &Work,
     call: &mut Call,
     collection: CollectionRef,
+    kept: Option<&Person>,
     photographs: Photographs,
 ) -> Result<Extracted, Refusal> {
     let Photographs {
@@ -267,15 +339,29 @@ fn faces_of(
         choose,
         level,
         all_or_nothing,
+        checks,
     } = photographs;
     let wanted = choose.at(level.unwrap_or(collection.quality_level()));
     let mut faces = Vec::with_capacity(photos.len());
     let mut outcomes = Vec::with_capacity(photos.len());
     let mut rejected = Vec::new();
     for (index, photo) in photos.into_iter().enumerate() {
-        let outcome = match work.engine.new_face(&collection, &photo, wanted, call) {
-            Ok((new, face)) => {
-                let outcome = enrolled(&new, face);
+        let taken = work.engine.new_face(&collection, &photo, wanted, checks, call);
+        let checked = taken.and_then(|(new, face)| {
+            let own = match checks.own_person {
+                true => work.engine.check_own(&collection, &new, kept, &faces)?,
+                false => None,
+            };
+            Ok((new, face, own))
+        });
+        let outcome = match checked {
+            Ok((new, face, own)) => {
+                let means = |own| {
+                    work.engine
+                        .calibration()
+                        .estimate(collection.scoring(), own, None)
+                };
+                let outcome = enrolled(&new, face, own.map(|own| (own, means(own))));
                 faces.push(new);
                 outcome
             }
@@ -298,12 +384,12 @@ fn faces_of(
     })
 }
 
-fn enrolled(new: &NewFace, face: Face) -> PhotographOutcome {
+fn enrolled(new: &NewFace, face: Face, own: Option<(f32, Estimate)>) -> PhotographOutcome {
     let enrolled = v1::EnrolledFace {
         face_id: new.id.to_string(),
         face: Some(convert::face(face)),
-        own_similarity: None,
-        own_estimate: None,
+        own_similarity: own.map(|(similarity, _)| similarity),
+        own_estimate: own.map(|(_, means)| convert::estimate(means)),
     };
     PhotographOutcome {
         outcome: Some(v1::photograph_outcome::Outcome::Enrolled(enrolled)),

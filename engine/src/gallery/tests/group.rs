@@ -44,7 +44,7 @@ fn many_enrolments_at_once_share_their_syncs() {
 }
 
 /// Holds the writer until the returned sender goes.
-fn hold<'a, 'b: 'a>(
+pub(super) fn hold<'a, 'b: 'a>(
     gallery: &'b Gallery,
     scope: &'a std::thread::Scope<'a, 'b>,
 ) -> std::sync::mpsc::SyncSender<()> {
@@ -66,7 +66,7 @@ fn hold<'a, 'b: 'a>(
 }
 
 /// Until the call that a thread just began has surely reached the queue.
-fn let_it_queue() {
+pub(super) fn let_it_queue() {
     std::thread::sleep(Duration::from_millis(30));
 }
 

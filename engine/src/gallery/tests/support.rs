@@ -161,6 +161,7 @@ pub fn face_id(n: u64) -> FaceId {
 
 pub fn face(n: u64) -> NewFace {
     NewFace {
+        probe: None,
         id: face_id(n),
         template: template(n),
         scheme: scheme_id(),

@@ -156,7 +156,7 @@ fn what_is_recognised_of_worse_photographs() {
     let runtime = asset("runtime/libonnxruntime.so");
     let pipeline = Pipeline::load(&asset("models"), &runtime, Limits::default(), 2).expect("loads");
     let photographs = photographs(&dir, &Limits::default());
-    let threshold = pipeline.calibration().far_1e4;
+    let threshold = pipeline.stated_rates().far_1e4;
     let good: Vec<_> = changed(&pipeline, &photographs, &(Box::new(RgbImage::clone) as Change));
     println!(
         "{} photographs; recognised: of the pairs with another, untouched photograph",
