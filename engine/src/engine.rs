@@ -3,6 +3,7 @@
 mod again;
 mod checks;
 mod collections;
+mod duplicates;
 mod erasure;
 mod lifecycle;
 mod matching;
@@ -23,7 +24,7 @@ use crate::gallery::collection::{Collection, CollectionInfo};
 use crate::gallery::{Background, Gallery, LoadReport, directory};
 use crate::keys::store::{KeyStore, KeyStoreLock};
 use crate::keys::{KeyRing, Purpose};
-use crate::names::RandomId;
+use crate::names::{CollectionName, RandomId};
 use crate::pipeline::Pipeline;
 use crate::pipeline::protect::Protector;
 use crate::quality::QualityLevel;
@@ -33,6 +34,10 @@ pub use crate::engine::lifecycle::PersonExport;
 
 /// Most people one search returns.
 pub const TOP_K_MAX: usize = 100;
+/// Most faces of one photograph that are looked for at once.
+pub const QUERY_FACES_MAX: usize = 10;
+/// Most collections of one search.
+pub const COLLECTIONS_MAX: usize = 100;
 /// Most items on a page of a listing.
 pub const PAGE_ITEMS_MAX: usize = 1000;
 
@@ -81,9 +86,19 @@ impl CollectionRef {
         self.0.scheme.to_string()
     }
 
+    /// Its name.
+    pub fn name(&self) -> &CollectionName {
+        &self.0.name
+    }
+
     /// How a photograph is compared with one of its templates.
     pub fn scoring(&self) -> Scoring {
         Scoring::Probe(self.0.scheme.bits)
+    }
+
+    /// How two of its templates are compared.
+    pub fn stored_scoring(&self) -> Scoring {
+        Scoring::Stored(self.0.scheme.bits)
     }
 
     /// How a photograph is compared with all templates of a person together.

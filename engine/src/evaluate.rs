@@ -7,6 +7,7 @@ mod bootstrap;
 mod calibrate;
 mod curve;
 mod levels;
+mod persons;
 mod several;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use self::curve::FARS;
 pub use self::curve::{Curve, DetPoint};
 pub use self::levels::LevelFigures;
 use self::levels::Tallies;
+pub use self::persons::{PersonCurve, PersonCurves};
 pub use self::several::SeveralFaces;
 use crate::call::Call;
 use crate::embedding::Embedding;
@@ -70,6 +72,9 @@ pub struct Evaluation {
     pub template: TemplateCurve,
     /// What each level of the quality gate would do, by its name; the figures above are those of `none`.
     pub quality: BTreeMap<&'static str, LevelFigures>,
+    /// People with several enrolled faces, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub persons: Option<PersonCurves>,
 }
 
 /// The figures of the protected template.
@@ -145,6 +150,7 @@ impl Evaluator<'_> {
             cosine,
             template,
             quality: levels::figures(&qualities, &by_cosine, &by_template),
+            persons: persons::person_curves(&samples, self.bits, self.keys.get()),
         })
     }
 
@@ -352,6 +358,18 @@ mod tests {
                 .curve();
             assert_eq!((curve.accuracy, curve.tar["1e-4"]), (1.0, 1.0));
         }
+    }
+
+    #[test]
+    fn every_photograph_asks_for_everybody_with_three() {
+        let curves = persons::person_curves(&samples(), Bits::B512, 2).expect("ten people");
+        assert_eq!(curves.people, 10);
+        let trials = |curve: &PersonCurve| (curve.genuine_trials, curve.impostor_trials);
+        assert_eq!(trials(&curves.one_face), (2 * 30 * 2, 2 * 30 * 9 * 3));
+        assert_eq!(trials(&curves.best_face), (2 * 30, 2 * 30 * 9));
+        assert_eq!(trials(&curves.fused), (2 * 30, 2 * 30 * 9));
+        assert!(curves.fused.tar.values().all(|tar| *tar == 1.0));
+        assert!(persons::person_curves(&samples()[..2], Bits::B512, 1).is_none());
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! | the record's key: a keyed digest of the PersonID | store, index | goes with the record |
 //! | a keyed digest of the record's random mark, in a token's row | store | nothing: the mark goes with the record, the row within 24 hours ([`tokens`]) |
 //! | the templates' bits, in clear | index, memory only | overwritten ([`collection`]) |
+//! | a number under keyed digests of the tags; how far several faces agree | index, memory only | taken out |
 //! | replies that are being built | memory | waited for ([`readers`]), after the anchor, before the reply |
 //! | bytes of deleted records | old data files | rewritten without them ([`mod@purge`]), seconds after the reply |
 //!
@@ -36,6 +37,7 @@ pub(crate) mod expiry;
 mod gaps;
 pub(crate) mod index;
 mod load;
+mod pairs;
 mod passage;
 mod persons;
 pub(crate) mod purge;
@@ -47,8 +49,12 @@ pub(crate) mod tokens;
 pub(crate) mod vault;
 mod writer;
 
+mod filter;
 mod flat;
+mod rows;
 mod scan;
+mod several;
+mod tags;
 mod top;
 
 #[cfg(test)]
@@ -75,10 +81,13 @@ use crate::names::{Account, CollectionName, RandomId};
 pub use crate::gallery::collections::CollectionErasure;
 pub(crate) use crate::gallery::duplicates::Admitted;
 pub use crate::gallery::everywhere::ErasureIn;
+pub use crate::gallery::filter::{FILTER_IDS_MAX, Filter};
 pub use crate::gallery::load::LoadReport;
+pub use crate::gallery::pairs::{DuplicateCursor, DuplicatePair, Duplicates};
 pub use crate::gallery::persons::{ErasureReceipt, Footprint, PersonErasure, ProfileChange};
 pub use crate::gallery::rotate::Rotation;
-pub use crate::gallery::search::{Match, Query};
+pub(crate) use crate::gallery::search::Search;
+pub use crate::gallery::search::{Comparison, Match, Matches, Query};
 
 /// A page of a listing by cursor.
 pub struct Page<T> {

@@ -11,6 +11,7 @@ mod embedding;
 mod engine;
 mod error;
 mod evaluate;
+mod fused;
 mod gallery;
 mod keys;
 mod manifest;
@@ -38,19 +39,20 @@ pub use call::{Call, Cancel, Step};
 pub use config::Limits;
 pub use embedding::{EMBEDDING_DIM_MAX, Embedding};
 pub use engine::{
-    Admission, Checks, CollectionRef, Engine, EngineConfig, NewCollection, PAGE_ITEMS_MAX, PersonExport,
-    TOP_K_MAX,
+    Admission, COLLECTIONS_MAX, Checks, CollectionRef, Engine, EngineConfig, NewCollection, PAGE_ITEMS_MAX,
+    PersonExport, QUERY_FACES_MAX, TOP_K_MAX,
 };
 pub use error::{Error, OperatorError, Rejection, RequestError, Result, Stopped};
 pub use evaluate::{
     CalibrationReport, Calibrator, Curve, DetPoint, Evaluation, Evaluator, HeldOut, Interval, LevelFigures,
-    RateReport, ScoringReport, SeveralFaces, TemplateCurve,
+    PersonCurve, PersonCurves, RateReport, ScoringReport, SeveralFaces, TemplateCurve,
 };
 pub use gallery::collection::{CollectionInfo, CollectionSettings, FACES_PER_PERSON_MAX};
 pub use gallery::erasures::{Backlog, Issued};
 pub use gallery::{
-    CollectionErasure, ErasureIn, ErasureReceipt, Footprint, LoadReport, Match, Page, PersonErasure,
-    ProfileChange, Query, Rotation,
+    CollectionErasure, Comparison, DuplicateCursor, DuplicatePair, Duplicates, ErasureIn, ErasureReceipt,
+    FILTER_IDS_MAX, Filter, Footprint, LoadReport, Match, Matches, Page, PersonErasure, ProfileChange, Query,
+    Rotation,
 };
 pub use keys::root::RootSource;
 pub use keys::store::KeyStore;
@@ -59,7 +61,7 @@ pub use names::{Account, CollectionName, FaceId, NAME_BYTES_MAX, PersonId, Rando
 pub use once::{Caller, Once};
 pub use person::{Consent, EXPIRY_YEARS_MAX, NewFace, Person, Profile, StoredFace, Timestamp};
 pub use pipeline::protect::Protector;
-pub use pipeline::{Bounds, Choose, Detection, Face, Looks, Pipeline, SchemeParts, Wanted};
+pub use pipeline::{Bounds, Choose, Detection, EveryFace, Face, Looks, Pipeline, SchemeParts, Wanted};
 pub use quality::{Quality, QualityLevel};
 pub use scheme::{Scheme, SchemeId};
 pub use swap::swap_warning;

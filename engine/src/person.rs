@@ -174,6 +174,12 @@ pub struct Person {
 }
 
 impl Person {
+    /// The templates of the faces that one scheme can compare.
+    pub(crate) fn comparable(&self, scheme: SchemeId) -> Vec<&Template> {
+        let comparable = self.faces.iter().filter(|face| face.scheme == scheme);
+        comparable.map(|face| &face.template).collect()
+    }
+
     /// Whether the person's time is over: gone for everybody, erased or not yet.
     pub(crate) fn is_expired(&self, now: Timestamp) -> bool {
         self.profile.expires.is_some_and(|expires| expires <= now)

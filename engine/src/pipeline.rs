@@ -25,7 +25,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-pub use face::{Bounds, Choose, Detection, Face, Wanted};
+pub use face::{Bounds, Choose, Detection, EveryFace, Face, Wanted};
 
 use self::align::{AlignedFace, Aligner};
 use self::detect::Detector;
@@ -203,6 +203,48 @@ impl Pipeline {
             Looks::Mirrored => self.embedder.embed_mirrored(aligned),
         })?;
         Ok((embedding, face))
+    }
+
+    /// The features of every face of a photograph that is acceptable at this level; there may be none.
+    ///
+    /// # Errors
+    /// A [`Rejection`] of the photograph; [`Rejection::TooManyFaces`] for more than `faces_max` acceptable
+    /// ones.
+    pub fn embeddings(
+        &self,
+        photo: &[u8],
+        level: QualityLevel,
+        faces_max: usize,
+        call: &mut Call,
+    ) -> Result<EveryFace<Embedding>> {
+        let image = call.step(Step::Decode, || Image::decode(photo, &self.limits))?;
+        let mut upright = self.upright(image, call)?;
+        let candidates = self.search(&mut upright, Until::All, call)?;
+        let (mut wanted, mut found, mut rejected) = (Vec::new(), 0, Vec::new());
+        call.step(Step::Align, || {
+            for candidate in &candidates {
+                let shape = upright.place(self, candidate)?;
+                let aligned = self.aligner.align(&upright.image, &shape.five())?;
+                let face = self.face(candidate, &shape, &aligned, upright.turn, level);
+                if face.rejection.is_some() {
+                    rejected.push(face);
+                } else {
+                    found += 1;
+                    wanted.extend((found <= faces_max).then_some((aligned, face)));
+                }
+            }
+            Ok(())
+        })?;
+        drop(upright);
+        if found > faces_max {
+            return Err(Rejection::TooManyFaces { found, faces_max }.into());
+        }
+        let mut accepted = Vec::with_capacity(found);
+        for (aligned, face) in wanted {
+            let embedding = call.step(Step::Embed, || self.embedder.embed(aligned))?;
+            accepted.push((embedding, face));
+        }
+        Ok(EveryFace { accepted, rejected })
     }
 
     /// Values of an embedding.

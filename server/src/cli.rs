@@ -7,6 +7,7 @@ pub mod collection;
 pub mod consent;
 pub mod delete;
 pub mod demo;
+pub mod duplicates;
 pub mod eval;
 pub mod exit;
 pub mod import;
@@ -15,6 +16,7 @@ pub mod matching;
 pub mod models;
 pub mod person;
 pub mod receipt;
+pub mod search;
 pub mod serve;
 pub mod terms;
 
@@ -39,7 +41,7 @@ A first session:
 
 Exit codes: 0 done; 1 no match (search, verify, compare), a failed check, or not everybody on a list; 64 wrong usage; 65 a photograph
 or a value was refused; 66 no such collection, person, face or file; 69 the server cannot be reached or
-cannot work; 70 a defect; 73 the name is taken; 75 busy, try again; 78 keys, models or data do not fit.";
+cannot work; 70 a defect; 73 the name is taken; 75 busy or interrupted, try again; 78 keys, models or data do not fit.";
 
 /// Face-feature matching: photographs in, irreversible templates kept, people found and erased
 #[derive(Debug, Parser)]
@@ -62,10 +64,11 @@ enum Command {
     Collection(collection::CollectionCommand),
     Enroll(person::EnrollCommand),
     Import(import::ImportCommand),
-    Search(matching::SearchCommand),
+    Search(search::SearchCommand),
     Verify(matching::VerifyCommand),
     Compare(matching::CompareCommand),
     Detect(matching::DetectCommand),
+    Duplicates(duplicates::DuplicatesCommand),
     Person(person::PersonCommand),
     Consent(consent::ConsentCommand),
     Delete(delete::DeleteCommand),
@@ -157,6 +160,8 @@ impl Cli {
                 if json {
                     println!("{:#}", failure.json());
                 } else {
+                    // What was found before it failed.
+                    let _ = std::io::stdout().write_all(failure.found().as_bytes());
                     eprintln!("likeness: {failure}");
                 }
                 ExitCode::from(failure.code())
@@ -176,6 +181,7 @@ impl Cli {
             Command::Verify(command) => asking(client::block_on(command.run(server))),
             Command::Compare(command) => asking(client::block_on(command.run(server))),
             Command::Detect(command) => asking(client::block_on(command.run(server))),
+            Command::Duplicates(command) => asking(client::block_on(command.run(server))),
             Command::Person(command) => asking(client::block_on(command.run(server))),
             Command::Consent(command) => asking(client::block_on(command.run(server))),
             Command::Delete(command) => asking(client::block_on(command.run(server))),

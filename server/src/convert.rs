@@ -3,19 +3,22 @@
 use std::time::{Duration, SystemTime};
 
 use likeness_engine::{
-    Account, Bits, Bounds, Checks, Choose, CollectionErasure, CollectionInfo, CollectionName, Consent,
-    Engine, ErasureIn, ErasureReceipt, Error, Estimate, FaceId, Limit, Looks, Match, PAGE_ITEMS_MAX, Person,
-    PersonErasure, PersonExport, PersonId, Profile, ProfileChange, Quality, QualityLevel, RequestError,
-    Result, StoredFace, TOP_K_MAX, Timestamp,
+    Account, Bits, Bounds, COLLECTIONS_MAX, Calibration, Checks, Choose, CollectionErasure, CollectionInfo,
+    CollectionName, Comparison, Consent, DuplicatePair, Duplicates, Engine, ErasureIn, ErasureReceipt, Error,
+    Estimate, FILTER_IDS_MAX, FaceId, Filter, Limit, Looks, Match, PAGE_ITEMS_MAX, Person, PersonErasure,
+    PersonExport, PersonId, Profile, ProfileChange, Quality, QualityLevel, RequestError, Result, Scoring,
+    StoredFace, TOP_K_MAX, Timestamp,
 };
 use likeness_proto::v1;
 
-use crate::status::rejection;
+use crate::status::{Refusal, rejection};
 
 /// Photographs in one call.
 pub const PHOTOGRAPHS_MAX: usize = 20;
 const PAGE_ITEMS_DEFAULT: usize = 100;
 const TOP_K_DEFAULT: usize = 5;
+/// Of unrelated pairs of faces, the part that a search for duplicates may report.
+const DUPLICATES_FAR: f64 = 1e-6;
 
 /// A collection and a person of it.
 pub fn names(collection: &str, person_id: &str) -> Result<(CollectionName, PersonId)> {
@@ -41,12 +44,27 @@ pub fn new_person_id(person_id: &str) -> Result<PersonId> {
     in_field("new_person_id", PersonId::parse(person_id))
 }
 
-/// The collection of a call that works on one.
-pub fn one_collection(names: &[String]) -> Result<CollectionName> {
-    match names {
-        [name] => CollectionName::parse(name),
-        several => Err(RequestError::invalid("collections", "one", several.len().to_string()).into()),
+/// The collections of a search.
+pub fn collections(names: &[String]) -> Result<Vec<CollectionName>, Refusal> {
+    if !(1..=COLLECTIONS_MAX).contains(&names.len()) {
+        let (expected, received) = (format!("1 to {COLLECTIONS_MAX}"), names.len().to_string());
+        return Err(RequestError::invalid("collections", expected, received).into());
     }
+    let mut parsed = Vec::with_capacity(names.len());
+    for (n, name) in names.iter().enumerate() {
+        let name = CollectionName::parse(name).map_err(|error| in_collections(n, error))?;
+        if parsed.contains(&name) {
+            let repeated = RequestError::invalid("collections", "no collection twice", "one again");
+            return Err(in_collections(n, repeated.into()));
+        }
+        parsed.push(name);
+    }
+    Ok(parsed)
+}
+
+/// What is wrong with one of the collections of a search.
+pub fn in_collections(n: usize, error: Error) -> Refusal {
+    Refusal::Item(format!("collections[{n}]"), error)
 }
 
 /// The engine names a value by what it is; a client wants the field of its own request.
@@ -70,6 +88,34 @@ pub fn face_choice(choice: i32) -> Result<Choose> {
     }
 }
 
+/// The faces of a photograph that a search is for.
+pub enum Sought {
+    /// One.
+    One(Choose),
+    /// Every acceptable one.
+    All,
+}
+
+/// As [`face_choice`], where all faces may be asked for.
+pub fn sought(choice: i32) -> Result<Sought> {
+    match v1::FaceChoice::try_from(choice) {
+        Ok(v1::FaceChoice::All) => Ok(Sought::All),
+        _ => face_choice(choice).map(Sought::One),
+    }
+}
+
+/// What of a person is compared.
+pub fn comparison(comparison: i32) -> Result<Comparison> {
+    match v1::Comparison::try_from(comparison) {
+        Ok(v1::Comparison::BestFace) => Ok(Comparison::BestFace),
+        Ok(v1::Comparison::Fused) => Ok(Comparison::Fused),
+        Err(_) => {
+            let received = comparison.to_string();
+            Err(RequestError::invalid("comparison", "0 (best face) or 1 (fused)", received).into())
+        }
+    }
+}
+
 /// How good a face must be; unset is `None`.
 pub fn quality_level(level: i32) -> Result<Option<QualityLevel>> {
     match v1::QualityLevel::try_from(level) {
@@ -83,6 +129,55 @@ pub fn quality_level(level: i32) -> Result<Option<QualityLevel>> {
             let expected = "0 (unset), or 1 (none) to 5 (strict)";
             Err(RequestError::invalid("quality_level", expected, level.to_string()).into())
         }
+    }
+}
+
+/// Which people a search looks at.
+pub fn filter(filter: Option<v1::Filter>) -> Result<Filter> {
+    let v1::Filter {
+        any_tag,
+        all_tags,
+        person_ids,
+    } = filter.unwrap_or_default();
+    if person_ids.len() > FILTER_IDS_MAX {
+        let (expected, received) = (format!("at most {FILTER_IDS_MAX}"), person_ids.len().to_string());
+        return Err(RequestError::invalid("filter.person_ids", expected, received).into());
+    }
+    let person_ids = person_ids.iter().map(|id| PersonId::parse(id)).collect();
+    Filter {
+        any_tag,
+        all_tags,
+        person_ids: in_field("filter.person_ids", person_ids)?,
+    }
+    .checked()
+}
+
+/// The part of unrelated pairs that a search for duplicates may report; 0 on the wire is the default.
+pub fn max_far(max_far: f64) -> Result<f64> {
+    match max_far {
+        0.0 => Ok(DUPLICATES_FAR),
+        far if (1e-9..=0.5).contains(&far) => Ok(far),
+        other => Err(RequestError::invalid("max_far", "1e-9 to 0.5", other.to_string()).into()),
+    }
+}
+
+/// A slice of a search for duplicates, on the wire.
+pub fn duplicates(
+    found: Duplicates,
+    calibration: &Calibration,
+    scoring: Scoring,
+) -> v1::FindDuplicatesResponse {
+    let pair = |pair: DuplicatePair| v1::DuplicatePair {
+        first_person_id: pair.first.as_str().to_owned(),
+        second_person_id: pair.second.as_str().to_owned(),
+        similarity: pair.similarity,
+        estimate: Some(estimate(calibration.estimate(scoring, pair.similarity, None))),
+    };
+    v1::FindDuplicatesResponse {
+        done: found.done as u64,
+        total: found.total as u64,
+        pairs: found.pairs.into_iter().map(pair).collect(),
+        cursor: found.next.map(|next| next.to_string()).unwrap_or_default(),
     }
 }
 
@@ -458,7 +553,7 @@ pub fn matched(found: Match, means: Estimate) -> v1::Match {
         name: found.person.profile.name,
         similarity: found.similarity,
         tags: found.person.profile.tags,
-        collection: String::new(),
+        collection: found.collection.as_str().to_owned(),
         estimate: Some(estimate(means)),
     }
 }

@@ -200,6 +200,7 @@ mod tests {
                 curve: curve(2.0),
             },
             quality: [].into(),
+            persons: None,
         }
     }
 

@@ -10,6 +10,7 @@ use std::sync::mpsc::sync_channel;
 use crate::error::{OperatorError, RequestError, Result};
 use crate::gallery::codec::Digest;
 use crate::gallery::collection::Collection;
+use crate::gallery::index::{Ask, By};
 use crate::gallery::search::{Match, same_scheme};
 use crate::gallery::writer::{Current, Edit};
 use crate::gallery::{Gallery, exists, persons};
@@ -163,6 +164,7 @@ impl Gallery {
                 Ok(None) => {}
                 Ok(Some(person)) => named.push(Match {
                     similarity: similarity(&person, faces),
+                    collection: collection.name.clone(),
                     person,
                 }),
                 Err(crate::Error::Request(RequestError::Damaged)) => self.note_damage(collection, *digest),
@@ -187,9 +189,17 @@ fn resembling(
 ) -> Result<(u64, Vec<Digest>)> {
     let people = collection.people.read();
     let mut found = Vec::new();
-    for face in faces {
+    let probes: Vec<_> = faces.iter().map(probe).collect::<Result<_>>()?;
+    let resembling = people.index.top(&Ask {
+        probes: &probes,
         // One more, for the person may be among them.
-        for hit in people.index.top(probe(face)?, NAMED_MAX + 1, similarity_min) {
+        k: NAMED_MAX + 1,
+        similarity_min,
+        among: None,
+        by: By::BestFace,
+    });
+    for hits in resembling.hits {
+        for hit in hits {
             let digest = people.digest(hit.person);
             if digest != own && !found.contains(&digest) {
                 found.push(digest);

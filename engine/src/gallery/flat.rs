@@ -6,18 +6,20 @@
 
 use zeroize::Zeroize;
 
-use crate::gallery::index::{Hit, PERSONS_MAX, Person, Row};
+use crate::gallery::index::{Ask, Found, Near, PERSONS_MAX, Person, Row};
+use crate::gallery::rows::Rows;
 use crate::gallery::scan::{self, LANES, Lanes};
-use crate::gallery::top::{Candidate, Top};
+use crate::gallery::top::Tally;
 use crate::swap;
-use crate::template::{Bits, Probe, Template};
+use crate::template::{Bits, Template};
 
 /// Rows of a chunk: 64 KiB of 1024-bit templates, little enough for a collection of ten people
 /// and long enough that the scan does not notice the seams.
 const CHUNK_ROWS: usize = 512;
+const CHUNK_BLOCKS: usize = CHUNK_ROWS / LANES;
 
 /// Owner of a row in the free list.
-const NOBODY: Person = PERSONS_MAX;
+pub(super) const NOBODY: Person = PERSONS_MAX;
 
 pub(crate) struct Flat {
     bits: Bits,
@@ -66,31 +68,59 @@ impl Flat {
         self.free.push(row);
     }
 
-    pub(super) fn top(&self, probe: &Probe, k: usize, similarity_min: f32) -> Vec<Hit> {
-        assert_eq!(
-            probe.bits(),
-            self.bits,
-            "templates of two schemes are never compared"
-        );
-        if k == 0 {
-            return Vec::new();
+    pub(super) fn top(&self, ask: &Ask<'_>) -> Found {
+        for probe in ask.probes {
+            assert_eq!(
+                probe.bits(),
+                self.bits,
+                "templates of two schemes are never compared"
+            );
         }
-        let mut top = Top::new(k, probe.score_at(similarity_min));
-        let mut scores = [0; CHUNK_ROWS];
-        for (n, chunk) in self.chunks.iter().enumerate() {
-            scan::scores(probe, &chunk.lanes, &mut scores);
-            for (i, (&score, &person)) in scores.iter().zip(&chunk.owners).enumerate() {
-                // A free row has a score too; the owner is looked at second because it rarely comes to that.
-                if score >= top.bar() && person != NOBODY {
-                    top.offer(Candidate {
-                        score,
-                        person,
-                        row: row(n, i),
-                    });
+        let compared = ask.among.map_or(self.len(), Rows::len);
+        let mut tallies: Vec<_> = ask.probes.iter().map(|probe| Tally::new(probe, ask)).collect();
+        if ask.k > 0 {
+            // Each chunk is read from memory once, for all probes.
+            for (n, chunk) in self.chunks.iter().enumerate() {
+                match ask.among {
+                    None => tallies.iter_mut().for_each(|tally| chunk.scan(tally)),
+                    Some(rows) => {
+                        for (at, masks) in rows.runs(n * CHUNK_BLOCKS, CHUNK_BLOCKS) {
+                            let tallies = tallies.iter_mut();
+                            tallies.for_each(|tally| chunk.scan_blocks(tally, at, masks));
+                        }
+                    }
                 }
             }
         }
-        top.finish().into_iter().map(|c| hit(probe, c)).collect()
+        Found {
+            hits: tallies.into_iter().map(Tally::finish).collect(),
+            compared,
+        }
+    }
+
+    pub(super) fn template(&self, row: Row) -> Template {
+        let (n, i) = place(row);
+        let first = i / LANES * self.bits.words();
+        let lanes = &self.chunks[n].lanes[first..first + self.bits.words()];
+        Template::from_words(lanes.iter().map(|lanes| lanes.0[i % LANES]))
+    }
+
+    pub(super) fn near(&self, templates: &[Template], distance_max: u32, tell: &mut dyn FnMut(Near)) {
+        let mut distances = [0; CHUNK_ROWS];
+        for chunk in &self.chunks {
+            for (asking, template) in templates.iter().enumerate() {
+                scan::distances(template.words(), &chunk.lanes, &mut distances);
+                for (&distance, &person) in distances.iter().zip(&chunk.owners) {
+                    if distance <= distance_max && person != NOBODY {
+                        tell(Near {
+                            asking,
+                            person,
+                            distance,
+                        });
+                    }
+                }
+            }
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -100,7 +130,7 @@ impl Flat {
     /// Adds a chunk and hands out its first row; the others go to the free list.
     fn grow(&mut self) -> Row {
         let n = self.chunks.len();
-        let lanes = vec![Lanes([0; LANES]); CHUNK_ROWS / LANES * self.bits.words()].into_boxed_slice();
+        let lanes = vec![Lanes([0; LANES]); CHUNK_BLOCKS * self.bits.words()].into_boxed_slice();
         self.chunks.push(Chunk {
             lock: swap::keep_out(&lanes),
             lanes,
@@ -129,6 +159,35 @@ impl Flat {
     }
 }
 
+impl Chunk {
+    /// Offers every row.
+    fn scan(&self, tally: &mut Tally<'_>) {
+        let mut scores = [0; CHUNK_ROWS];
+        scan::scores(tally.probe(), &self.lanes, &mut scores);
+        for (&score, &person) in scores.iter().zip(&self.owners) {
+            tally.offer(score, person);
+        }
+    }
+
+    /// Offers the rows of a set: those of the blocks from `at` on whose bits are set in `masks`.
+    fn scan_blocks(&self, tally: &mut Tally<'_>, at: usize, masks: &[u8]) {
+        let words = tally.probe().planes().len();
+        let (blocks, rows) = (at..at + masks.len(), at * LANES..(at + masks.len()) * LANES);
+        let mut scores = [0; CHUNK_ROWS];
+        let scores = &mut scores[..rows.len()];
+        scan::scores(
+            tally.probe(),
+            &self.lanes[blocks.start * words..blocks.end * words],
+            scores,
+        );
+        for (i, (&score, &person)) in scores.iter().zip(&self.owners[rows]).enumerate() {
+            if masks[i / LANES] >> (i % LANES) & 1 == 1 {
+                tally.offer(score, person);
+            }
+        }
+    }
+}
+
 impl Drop for Chunk {
     fn drop(&mut self) {
         self.lanes.iter_mut().for_each(|lanes| lanes.0.zeroize());
@@ -145,24 +204,18 @@ fn place(row: Row) -> (usize, usize) {
     (row.0 as usize / CHUNK_ROWS, row.0 as usize % CHUNK_ROWS)
 }
 
-fn hit(probe: &Probe, c: Candidate) -> Hit {
-    Hit {
-        person: c.person,
-        row: c.row,
-        score: c.score,
-        similarity: probe.similarity(c.score),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::cmp::Reverse;
     use std::collections::BTreeMap;
 
     use proptest::prelude::*;
 
     use super::*;
-    use crate::template::tests::{probe_values, score_by_definition, template};
+    use crate::fused::Agreement;
+    use crate::gallery::index::{By, Hit};
+    use crate::gallery::several::Several;
+    use crate::template::Probe;
+    use crate::template::tests::{probe_values, template};
 
     const BITS: Bits = Bits::B256;
 
@@ -182,32 +235,64 @@ mod tests {
         hits.iter().map(|hit| hit.person).collect()
     }
 
-    /// What `top` must answer, computed plainly from all faces.
-    fn naive_top(
-        faces: &BTreeMap<Row, (Person, Vec<u8>)>,
-        values: &[i8],
-        k: usize,
-        min: f32,
-    ) -> Vec<(Person, Row, i32)> {
-        let probe = Probe::from_values(values);
-        let mut all: Vec<_> = faces
-            .iter()
-            .map(|(row, (person, bytes))| {
-                let template = Template::from_bytes(bytes).expect("made by to_bytes");
-                (*person, *row, score_by_definition(values, &template))
-            })
-            .filter(|(_, _, score)| probe.similarity(*score) >= min)
-            .collect();
-        all.sort_by_key(|(person, row, score)| (Reverse(*score), *person, *row));
-        let mut seen = Vec::new();
-        all.retain(|(person, ..)| {
-            !seen.contains(person) && {
-                seen.push(*person);
-                true
-            }
+    /// What one probe finds among all rows, each person by the best face.
+    fn top(flat: &Flat, probe: &Probe, k: usize, similarity_min: f32) -> Vec<Hit> {
+        let found = flat.top(&Ask {
+            probes: &[probe],
+            k,
+            similarity_min,
+            among: None,
+            by: By::BestFace,
         });
-        all.truncate(k);
-        all
+        assert_eq!(found.compared, flat.len());
+        found.hits.into_iter().next().expect("one answer for each probe")
+    }
+
+    type Faces = BTreeMap<Row, (Person, Vec<u8>)>;
+
+    /// What `top` must answer, computed plainly from all faces; `fused`: by all faces of each person.
+    fn naive_top(faces: &Faces, probe: &Probe, k: usize, min: f32, fused: bool) -> Vec<Hit> {
+        let mut people: BTreeMap<Person, Vec<Template>> = BTreeMap::new();
+        for (person, bytes) in faces.values() {
+            let template = Template::from_bytes(bytes).expect("made by to_bytes");
+            people.entry(*person).or_default().push(template);
+        }
+        let similarity = |templates: Vec<Template>| {
+            let all: Vec<_> = templates.iter().collect();
+            let scores = || all.iter().map(|template| probe.score(template));
+            if fused {
+                Agreement::of(&all).similarity(probe, scores().sum())
+            } else {
+                probe.similarity(scores().max().expect("everybody has a face"))
+            }
+        };
+        let hits = people.into_iter().map(|(person, templates)| Hit {
+            person,
+            similarity: similarity(templates),
+        });
+        let mut hits: Vec<_> = hits.filter(|hit| hit.similarity >= min).collect();
+        hits.sort_by(|a, b| {
+            b.similarity
+                .total_cmp(&a.similarity)
+                .then(a.person.cmp(&b.person))
+        });
+        hits.truncate(k);
+        hits
+    }
+
+    /// Who has several faces, as the gallery notes it.
+    fn several(faces: &Faces) -> Several {
+        let mut several = Several::default();
+        for person in 0..12 {
+            let own = faces.values().filter(|(owner, _)| *owner == person);
+            let own: Vec<_> = own
+                .map(|(_, bytes)| Template::from_bytes(bytes).expect("whole"))
+                .collect();
+            if own.len() > 1 {
+                several.set(person, Agreement::of(&own.iter().collect::<Vec<_>>()));
+            }
+        }
+        several
     }
 
     #[derive(Debug)]
@@ -225,46 +310,93 @@ mod tests {
         ]
     }
 
+    /// An index after some changes, and what is in it.
+    fn changed(changes: Vec<Change>) -> (Flat, Faces) {
+        let (mut flat, mut faces) = (Flat::new(BITS), Faces::new());
+        for change in changes {
+            match change {
+                Change::Insert(person, template) => {
+                    let bytes = template.to_bytes().to_vec();
+                    let clash = faces.insert(flat.insert(person, &template), (person, bytes));
+                    assert!(clash.is_none());
+                }
+                Change::Remove(at) if !faces.is_empty() => {
+                    let row = *at.get(&faces.keys().collect::<Vec<_>>()).to_owned();
+                    flat.remove(row);
+                    faces.remove(&row);
+                }
+                Change::Remove(_) => {}
+            }
+        }
+        assert_eq!(flat.len(), faces.len());
+        (flat, faces)
+    }
+
     proptest! {
         #[test]
         fn top_equals_a_plain_sort_after_any_changes(
             changes in prop::collection::vec(change(), 0..80),
-            values in probe_values(BITS),
+            values in prop::collection::vec(probe_values(BITS), 0..4),
             k in 0..20usize,
-            min in prop_oneof![Just(-1.0f32), -0.3f32..0.3],
+            similarity_min in prop_oneof![Just(-1.0f32), -0.3f32..0.3],
+            allowed in prop::option::of(prop::collection::btree_set(0..12u32, 0..12)),
+            fused in any::<bool>(),
         ) {
-            let mut flat = Flat::new(BITS);
-            let mut faces = BTreeMap::new();
-            for change in changes {
-                match change {
-                    Change::Insert(person, template) => {
-                        let bytes = template.to_bytes().to_vec();
-                        let clash = faces.insert(flat.insert(person, &template), (person, bytes));
-                        prop_assert!(clash.is_none());
-                    }
-                    Change::Remove(at) if !faces.is_empty() => {
-                        let row = *at.get(&faces.keys().collect::<Vec<_>>()).to_owned();
-                        flat.remove(row);
-                        faces.remove(&row);
-                    }
-                    Change::Remove(_) => {}
+            let (flat, mut faces) = changed(changes);
+            let several = several(&faces);
+            let among = allowed.map(|allowed| {
+                faces.retain(|_, (person, _)| allowed.contains(person));
+                let mut rows = Rows::default();
+                faces.keys().for_each(|row| rows.insert(*row));
+                rows
+            });
+            let probes: Vec<_> = values.iter().map(|values| Probe::from_values(values)).collect();
+            let found = flat.top(&Ask {
+                probes: &probes.iter().collect::<Vec<_>>(),
+                k,
+                similarity_min,
+                among: among.as_ref(),
+                by: if fused { By::AllFaces(&several) } else { By::BestFace },
+            });
+            prop_assert_eq!(found.compared, faces.len());
+            prop_assert_eq!(found.hits.len(), probes.len());
+            for (hits, probe) in found.hits.iter().zip(&probes) {
+                prop_assert_eq!(hits, &naive_top(&faces, probe, k, similarity_min, fused));
+            }
+        }
+
+        #[test]
+        fn every_stored_face_within_a_distance_is_told_and_no_other(
+            changes in prop::collection::vec(change(), 0..80),
+            asking in prop::collection::vec(template(BITS), 0..3),
+            distance_max in 90..160u32,
+        ) {
+            let (flat, faces) = changed(changes);
+            let mut near = Vec::new();
+            flat.near(&asking, distance_max, &mut |one| near.push(one));
+            let mut expected = Vec::new();
+            for (row, (person, bytes)) in &faces {
+                let stored = flat.template(*row);
+                prop_assert_eq!(&stored.to_bytes()[..], &bytes[..]);
+                for (n, template) in asking.iter().enumerate() {
+                    let distance = template.distance(&stored);
+                    expected.push(Near { asking: n, person: *person, distance });
                 }
             }
-            prop_assert_eq!(flat.len(), faces.len());
-            let probe = Probe::from_values(&values);
-            let hits = flat.top(&probe, k, min);
-            let found: Vec<_> = hits.iter().map(|hit| (hit.person, hit.row, hit.score)).collect();
-            prop_assert_eq!(found, naive_top(&faces, &values, k, min));
+            expected.retain(|one| one.distance <= distance_max);
+            near.sort();
+            expected.sort();
+            prop_assert_eq!(near, expected);
         }
     }
 
     #[test]
     fn an_empty_index_and_no_places_give_no_hits() {
         let mut flat = Flat::new(BITS);
-        assert!(flat.top(&counting_probe(), 5, -1.0).is_empty());
+        assert!(top(&flat, &counting_probe(), 5, -1.0).is_empty());
         flat.insert(1, &with_ones(9));
-        assert!(flat.top(&counting_probe(), 0, -1.0).is_empty());
-        assert_eq!(flat.top(&counting_probe(), usize::MAX, -1.0).len(), 1);
+        assert!(top(&flat, &counting_probe(), 0, -1.0).is_empty());
+        assert_eq!(top(&flat, &counting_probe(), usize::MAX, -1.0).len(), 1);
     }
 
     #[test]
@@ -275,9 +407,9 @@ mod tests {
         }
         flat.insert(8, &with_ones(100));
         flat.insert(9, &with_ones(90));
-        let hits = flat.top(&counting_probe(), 2, -1.0);
+        let hits = top(&flat, &counting_probe(), 2, -1.0);
         assert_eq!(persons(&hits), [7, 8]);
-        assert_eq!(hits[0].score, 2 * 219 - 256);
+        assert_eq!(hits[0].similarity, (2.0 * 219.0 - 256.0) / 256.0);
     }
 
     #[test]
@@ -287,7 +419,7 @@ mod tests {
         for person in (0..persons_in_all).rev() {
             flat.insert(person, &with_ones(128));
         }
-        let hits = flat.top(&counting_probe(), 100, -1.0);
+        let hits = top(&flat, &counting_probe(), 100, -1.0);
         assert_eq!(persons(&hits), (0..100).collect::<Vec<_>>());
     }
 
@@ -295,9 +427,9 @@ mod tests {
     fn the_threshold_is_reached_by_the_similarity_that_was_reported() {
         let mut flat = Flat::new(BITS);
         flat.insert(1, &with_ones(213));
-        let similarity = flat.top(&counting_probe(), 1, -1.0)[0].similarity;
-        assert_eq!(flat.top(&counting_probe(), 1, similarity).len(), 1);
-        assert!(flat.top(&counting_probe(), 1, similarity + 1e-6).is_empty());
+        let similarity = top(&flat, &counting_probe(), 1, -1.0)[0].similarity;
+        assert_eq!(top(&flat, &counting_probe(), 1, similarity).len(), 1);
+        assert!(top(&flat, &counting_probe(), 1, similarity + 1e-6).is_empty());
     }
 
     #[test]
@@ -307,9 +439,9 @@ mod tests {
         flat.remove(row);
         assert_eq!(flat.len(), 0);
         assert!(flat.chunks[0].lanes.iter().all(|lanes| lanes.0 == [0; LANES]));
-        assert!(flat.top(&counting_probe(), 1, -1.0).is_empty());
+        assert!(top(&flat, &counting_probe(), 1, -1.0).is_empty());
         assert_eq!(flat.insert(2, &with_ones(3)), row);
-        assert_eq!(persons(&flat.top(&counting_probe(), 1, -1.0)), [2]);
+        assert_eq!(persons(&top(&flat, &counting_probe(), 1, -1.0)), [2]);
     }
 
     #[test]

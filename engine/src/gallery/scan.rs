@@ -1,6 +1,7 @@
-//! The inner loop of the flat index: one probe against many rows, as fast as the processor allows.
+//! The inner loops of the flat index: one probe, or one template, against many rows, as fast as the processor
+//! allows.
 //!
-//! One kernel in plain Rust, compiled once for every instruction set worth having and chosen at
+//! Kernels in plain Rust, compiled once for every instruction set worth having and chosen at
 //! run time. All compute the same integers, those of the definition in `template.rs`.
 //!
 //! The choice is the need for this file's `unsafe`: for a million rows of 1024 bits one core of a
@@ -27,7 +28,17 @@ pub(super) fn scores(probe: &Probe, lanes: &[Lanes], scores: &mut [i32]) {
     Kernel::best().run(probe, lanes, scores);
 }
 
-/// The instruction sets that the kernel is compiled for.
+/// The bits in which each row, `[rows]`, differs from a template's `words`.
+pub(super) fn distances(words: &[u64], lanes: &[Lanes], distances: &mut [u32]) {
+    assert_eq!(
+        lanes.len() * LANES,
+        distances.len() * words.len(),
+        "one distance for each row"
+    );
+    Kernel::best().run_distances(words, lanes, distances);
+}
+
+/// The instruction sets that the kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kernel {
     /// What every processor of the architecture has.
@@ -68,6 +79,52 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Self::Avx512 => unsafe { avx512(probe, lanes, scores) },
+        }
+    }
+}
+
+impl Kernel {
+    #[allow(unsafe_code, reason = "as in `run`")]
+    fn run_distances(self, words: &[u64], lanes: &[Lanes], distances: &mut [u32]) {
+        match self {
+            Self::Portable => distance_kernel(words, lanes, distances),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: made only where the processor was seen to have the features.
+            Self::Avx2 => unsafe { avx2_distances(words, lanes, distances) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Self::Avx512 => unsafe { avx512_distances(words, lanes, distances) },
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,popcnt")]
+fn avx2_distances(words: &[u64], lanes: &[Lanes], distances: &mut [u32]) {
+    distance_kernel(words, lanes, distances);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vpopcntdq")]
+fn avx512_distances(words: &[u64], lanes: &[Lanes], distances: &mut [u32]) {
+    distance_kernel(words, lanes, distances);
+}
+
+/// Distances of eight rows at a time, at most 2048 each.
+#[inline(always)]
+fn distance_kernel(words: &[u64], lanes: &[Lanes], distances: &mut [u32]) {
+    for (rows, distances) in lanes
+        .chunks_exact(words.len())
+        .zip(distances.as_chunks_mut::<LANES>().0)
+    {
+        let mut counts = [0u64; LANES];
+        for (rows, own) in rows.iter().zip(words) {
+            for (count, word) in counts.iter_mut().zip(&rows.0) {
+                *count = count.wrapping_add(u64::from((word ^ own).count_ones()));
+            }
+        }
+        for (distance, count) in distances.iter_mut().zip(counts) {
+            *distance = count as u32;
         }
     }
 }
@@ -140,7 +197,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_kernel_gives_the_score_of_the_definition(
+        fn every_kernel_gives_the_scores_and_distances_of_the_definition(
             (values, templates) in prop::sample::select(Bits::ALL.to_vec())
                 .prop_flat_map(|bits| (probe_values(bits), prop::collection::vec(template(bits), 2 * LANES)))
         ) {
@@ -157,6 +214,10 @@ mod tests {
                 let mut scores = [0; 2 * LANES];
                 kernel.run(&probe, &lanes, &mut scores);
                 prop_assert_eq!(&scores[..], &expected[..], "{:?}", kernel);
+                let mut distances = [0; 2 * LANES];
+                kernel.run_distances(templates[3].words(), &lanes, &mut distances);
+                let expected: Vec<u32> = templates.iter().map(|t| t.distance(&templates[3])).collect();
+                prop_assert_eq!(&distances[..], &expected[..], "{:?}", kernel);
             }
         }
     }

@@ -15,6 +15,7 @@ mod group;
 mod log;
 mod memory;
 mod model;
+mod pairs;
 mod passage;
 mod races;
 mod replies;

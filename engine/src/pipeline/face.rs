@@ -90,6 +90,14 @@ pub struct Detection {
     pub faces: Vec<Face>,
 }
 
+/// Every face of a photograph, the surest first, and what was made of those that are acceptable.
+pub struct EveryFace<T> {
+    /// Acceptable faces.
+    pub accepted: Vec<(T, Face)>,
+    /// The others, each with its rejection.
+    pub rejected: Vec<Face>,
+}
+
 /// Which face is meant where there may be several.
 ///
 /// Only acceptable faces count: sure enough and large enough. One that is too small to be enrolled is

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use likeness_engine::{Bits, Evaluation, Evaluator, Limits, Looks, Pipeline, QualityLevel};
+use likeness_engine::{Bits, Evaluation, Evaluator, Limits, Looks, PersonCurves, Pipeline, QualityLevel};
 use likeness_server::config::ModelFiles;
 use likeness_server::plot;
 
@@ -119,6 +119,9 @@ fn summary(evaluation: &Evaluation) -> String {
             curve.genuine_trials, curve.impostor_trials
         );
     }
+    if let Some(persons) = &evaluation.persons {
+        text.push_str(&persons_summary(persons));
+    }
     levels(evaluation, &mut text);
     text
 }
@@ -149,4 +152,33 @@ fn levels(evaluation: &Evaluation, text: &mut String) {
         }
         text.push('\n');
     }
+}
+
+fn persons_summary(persons: &PersonCurves) -> String {
+    let mut text = format!(
+        "people with three photographs or more, {} of them, by template:\n",
+        persons.people
+    );
+    let ways = [
+        ("one face", &persons.one_face),
+        ("best face", &persons.best_face),
+        ("fused", &persons.fused),
+    ];
+    for (name, curve) in ways {
+        let _ = write!(text, "  {name:12}");
+        for (rate, tar) in &curve.tar {
+            let _ = write!(
+                text,
+                "  {rate}: {:.2} from {:.3}",
+                tar * 100.0,
+                curve.threshold[rate]
+            );
+        }
+        let _ = writeln!(
+            text,
+            "   ({} genuine, {} impostor)",
+            curve.genuine_trials, curve.impostor_trials
+        );
+    }
+    text
 }

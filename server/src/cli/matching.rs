@@ -1,9 +1,9 @@
-//! `likeness search`, `verify`, `compare` and `detect`.
+//! `likeness verify`, `compare` and `detect`.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use likeness_proto::v1;
 use likeness_proto::v1::matching_service_client::MatchingServiceClient;
 use likeness_proto::v1::threshold::Limit;
@@ -15,38 +15,11 @@ use super::client::{
 };
 use super::exit::Failure;
 
-/// Find out who is on a photograph (1:N)
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  likeness search staff door.jpg\n  likeness search staff group.jpg --face largest --top 3 --json\n  likeness search staff door.jpg --max-fpir 1e-3\n\n\
-    Exit code 0 if somebody is found, 1 if nobody is."
-)]
-pub struct SearchCommand {
-    /// The collection
-    collection: String,
-    /// The photograph; `-` reads it from standard input
-    photograph: PathBuf,
-    /// Most people to show, 1 to 100
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    top: u32,
-    #[command(flatten)]
-    limit: LimitArguments,
-    /// Of searches for somebody not enrolled at most this part may find anybody, 1e-6 to 0.5
-    #[arg(long, value_name = "RATE", conflicts_with = "limit")]
-    max_fpir: Option<f64>,
-    /// Which face of the photograph is meant: `only` refuses several, `largest` takes the largest box
-    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
-    face: FaceArgument,
-    /// How good the face must be: none, low, medium, high or strict [default: the collection's]
-    #[arg(long, value_enum, value_name = "LEVEL", hide_possible_values = true)]
-    quality: Option<QualityArgument>,
-}
-
 /// From where on faces count as one person's; the default is the collection's threshold, or, without a
 /// collection, the embedder's at a false accept rate of 1e-4.
 #[derive(Debug, Args)]
 #[group(id = "limit", multiple = false)]
-struct LimitArguments {
+pub struct LimitArguments {
     /// Least similarity, 0 to 1 [default: the collection's threshold; without one, the models']
     #[arg(long, value_name = "SIMILARITY")]
     threshold: Option<f32>,
@@ -59,7 +32,8 @@ struct LimitArguments {
 }
 
 impl LimitArguments {
-    fn wire(&self) -> Option<v1::Threshold> {
+    /// On the wire; none where nothing is stated.
+    pub fn wire(&self) -> Option<v1::Threshold> {
         let similarity = self.threshold.map(Limit::Similarity);
         let score = self.score.map(Limit::Score);
         let limit = similarity
@@ -69,57 +43,28 @@ impl LimitArguments {
     }
 }
 
-fn threshold(limit: Limit) -> v1::Threshold {
+/// A threshold, on the wire.
+pub fn threshold(limit: Limit) -> v1::Threshold {
     v1::Threshold { limit: Some(limit) }
 }
 
-impl SearchCommand {
-    /// Carries the command out.
-    pub async fn run(self, connection: &Connection) -> Result<Outcome, Failure> {
-        let request = v1::SearchPersonsRequest {
-            collections: vec![self.collection],
-            photograph: Some(photograph(&self.photograph)?),
-            face_choice: self.face.wire(),
-            quality_level: QualityArgument::wire(self.quality),
-            top_k: self.top,
-            threshold: self
-                .limit
-                .wire()
-                .or(self.max_fpir.map(Limit::MaxFpirPerSearch).map(threshold)),
-            ..Default::default()
-        };
-        let mut client = MatchingServiceClient::new(connection.open().await?);
-        let mut reply = client.search_persons(request).await?.into_inner();
-        let result = reply.results.pop().unwrap_or_default();
-        let mut text = String::new();
-        for found in &result.matches {
-            let score = score_text(found.estimate.as_ref());
-            let line = format!(
-                "{:.3}  {score}  {}  {}",
-                found.similarity, found.person_id, found.name
-            );
-            let _ = writeln!(text, "{}", line.trim_end());
+/// What of a person is compared.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub enum Per {
+    /// The person's best face
+    #[default]
+    Face,
+    /// All faces of the person together
+    Person,
+}
+
+impl Per {
+    /// On the wire.
+    pub fn wire(self) -> i32 {
+        match self {
+            Self::Face => v1::Comparison::BestFace.into(),
+            Self::Person => v1::Comparison::Fused.into(),
         }
-        if result.matches.is_empty() {
-            let _ = writeln!(
-                text,
-                "nobody at or above {:.3} among {}",
-                result.threshold,
-                counted(reply.faces_searched, "face", "faces")
-            );
-        }
-        let json = json!({
-            "call": call_json(reply.call.as_ref()),
-            "matches": result.matches.iter().map(match_json).collect::<Vec<_>>(),
-            "threshold": result.threshold,
-            "faces_searched": reply.faces_searched,
-            "face": face_json(result.face.as_ref()),
-        });
-        Ok(Outcome {
-            json,
-            text,
-            holds: !result.matches.is_empty(),
-        })
     }
 }
 
@@ -141,6 +86,9 @@ pub struct VerifyCommand {
     /// Which face of the photograph is meant: `only` refuses several, `largest` takes the largest box
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     face: FaceArgument,
+    /// What of the person is compared: the best `face`, or all faces of the `person` together
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
+    per: Per,
     /// How good the face must be: none, low, medium, high or strict [default: the collection's]
     #[arg(long, value_enum, value_name = "LEVEL", hide_possible_values = true)]
     quality: Option<QualityArgument>,
@@ -156,7 +104,7 @@ impl VerifyCommand {
             face_choice: self.face.wire(),
             quality_level: QualityArgument::wire(self.quality),
             threshold: self.limit.wire(),
-            ..Default::default()
+            comparison: self.per.wire(),
         };
         let mut client = MatchingServiceClient::new(connection.open().await?);
         let reply = client.verify_person(request).await?.into_inner();
@@ -242,6 +190,7 @@ pub(super) fn score_text(estimate: Option<&v1::Estimate>) -> String {
 
 pub(super) fn match_json(found: &v1::Match) -> Value {
     json!({
+        "collection": found.collection,
         "person_id": found.person_id,
         "name": found.name,
         "tags": found.tags,

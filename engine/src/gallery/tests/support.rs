@@ -12,7 +12,7 @@ use crate::gallery::collection::{Collection, CollectionSettings};
 use crate::gallery::erasures::{ErasureFiles, ErasureLog};
 use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};
 use crate::gallery::vault::Vault;
-use crate::gallery::{Background, Gallery, LoadReport, Query, directory};
+use crate::gallery::{Background, Comparison, Filter, Gallery, LoadReport, Match, Query, Search, directory};
 use crate::keys::KeyRing;
 use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId, Token};
 use crate::once::{Caller, Once};
@@ -244,8 +244,27 @@ pub fn probe_of(template: &Template) -> Probe {
 
 pub fn query_of(template: &Template) -> Query {
     Query {
-        probe: probe_of(template),
-        scheme: scheme_id(),
+        probes: vec![(scheme_id(), probe_of(template))],
+    }
+}
+
+impl Gallery {
+    /// One face in one collection, by the best face of each person.
+    pub fn search(
+        &self,
+        collection: &Arc<Collection>,
+        query: &Query,
+        k: usize,
+        similarity_min: f32,
+    ) -> Result<Vec<Match>> {
+        let found = self.find(&Search {
+            places: &[(Arc::clone(collection), similarity_min)],
+            queries: std::slice::from_ref(query),
+            k,
+            comparison: Comparison::BestFace,
+            filter: &Filter::default(),
+        })?;
+        Ok(found.matches.into_iter().next().expect("one answer"))
     }
 }
 
