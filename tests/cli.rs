@@ -32,7 +32,7 @@ fn assert_call(json: &Value) {
 }
 
 /// Every command, with the words that lead to it.
-const COMMANDS: [&[&str]; 45] = [
+const COMMANDS: [&[&str]; 51] = [
     &["serve"],
     &["collection"],
     &["collection", "create"],
@@ -52,6 +52,12 @@ const COMMANDS: [&[&str]; 45] = [
     &["person", "update"],
     &["person", "add-faces"],
     &["person", "delete-faces"],
+    &["person", "copy"],
+    &["person", "rename"],
+    &["person", "export"],
+    &["consent"],
+    &["consent", "list"],
+    &["consent", "withdraw"],
     &["delete"],
     &["key"],
     &["key", "init"],
@@ -100,6 +106,7 @@ fn the_list_of_commands_above_is_whole() {
     parents.extend([
         &["collection"][..],
         &["person"],
+        &["consent"],
         &["key"],
         &["key", "rotate"],
         &["receipt"],
@@ -136,6 +143,26 @@ fn wrong_arguments_are_the_callers_mistake() {
         &["--server", "not a url", "collection", "list"],
         &["serve"],
         &["person", "update", "staff", "ada", "--tag", "x", "--no-tags"],
+        &["person", "update", "staff", "ada", "--expires", "soon"],
+        &[
+            "person",
+            "update",
+            "staff",
+            "ada",
+            "--expires",
+            "1d",
+            "--never-expires",
+        ],
+        &[
+            "person",
+            "update",
+            "staff",
+            "ada",
+            "--consent-given",
+            "2026-01-01",
+        ],
+        &["delete", "staff"],
+        &["delete", "staff", "ada", "--from", "list.txt"],
     ] {
         let program = Program::run(arguments).expect(64);
         assert!(!program.stderr.is_empty(), "{arguments:?}");
@@ -338,6 +365,105 @@ fn people_are_enrolled_shown_changed_and_erased() {
     ] {
         server.ask(command).expect(66);
     }
+}
+
+#[test]
+fn people_are_kept_for_a_time_copied_renamed_exported_and_erased_by_a_list() {
+    let home = Home::new();
+    let server = home.serve();
+    for name in ["staff", "visitors"] {
+        server.ask(&["collection", "create", name]).expect(0);
+    }
+    let obama = photo("obama.jpg");
+    let enroll = ["enroll", "staff", "barack", &obama, "--expires", "30d"];
+    let consent = ["--consent", "door access", "--consent-given", "2026-01-02"];
+    server.ask(&[&enroll[..], &consent].concat()).expect(0);
+    let (words, json) = both(&server, &["person", "get", "staff", "barack"], 0);
+    assert!(words.contains("  expires 2"), "{words}");
+    assert_eq!(json["person"]["consent"]["given"], "2026-01-02T00:00:00Z");
+    let past = server.ask(&["person", "update", "staff", "barack", "--expires", "1999-01-01"]);
+    assert!(past.expect(65).stderr.contains("expires"));
+    let never = server.ask(&["--json", "person", "update", "staff", "barack", "--never-expires"]);
+    assert!(never.expect(0).json()["person"]["expires"].is_null());
+    let dated = [
+        "person",
+        "update",
+        "staff",
+        "barack",
+        "--expires",
+        "2099-01-01",
+        "--consent",
+        "lunch",
+    ];
+    let (words, json) = both(&server, &dated, 0);
+    assert!(words.contains("consent: lunch"), "{words}");
+    assert_eq!(json["person"]["expires"], "2099-01-01T00:00:00Z");
+
+    let copied = server.ask(&["person", "copy", "staff", "barack", "--to", "visitors"]);
+    assert!(copied.expect(0).stdout.contains("expires 2099"));
+    let copied = server.ask(&[
+        "--json", "person", "copy", "staff", "barack", "--to", "staff", "--as", "b2",
+    ]);
+    assert_eq!(copied.expect(0).json()["person"]["person_id"], "b2");
+    server
+        .ask(&[
+            "person", "copy", "staff", "b2", "--to", "visitors", "--as", "barack",
+        ])
+        .expect(73);
+    let renamed = server.ask(&["--json", "person", "rename", "staff", "b2", "obama"]);
+    assert_eq!(renamed.expect(0).json()["person"]["person_id"], "obama");
+    server.ask(&["person", "get", "staff", "b2"]).expect(66);
+
+    let (words, json) = both(&server, &["person", "export", "barack"], 0);
+    assert!(
+        words.contains("in visitors, as ") && words.contains("128 bytes of template"),
+        "{words}"
+    );
+    assert_call(&json);
+    assert_eq!(json["persons"].as_array().map(Vec::len), Some(2));
+    assert_eq!(json["persons"][0]["person"]["consent"]["purpose"], "lunch");
+    let (words, _) = both(&server, &["person", "export", "nobody"], 0);
+    assert_eq!(words, "nothing is kept under nobody\n");
+
+    let (words, json) = both(&server, &["consent", "list", "staff"], 0);
+    assert!(words.contains("obama: lunch, given "), "{words}");
+    assert_eq!(json["consents"].as_array().map(Vec::len), Some(2));
+    let withdrawn = server
+        .ask(&["consent", "withdraw", "visitors", "barack"])
+        .expect(0)
+        .stdout;
+    assert!(
+        withdrawn.contains("erased barack from visitors: 1 face; receipt "),
+        "{withdrawn}"
+    );
+    server
+        .ask(&["consent", "withdraw", "visitors", "barack"])
+        .expect(66);
+
+    let list = home.path().join("list.txt");
+    fs::write(&list, "barack\n\nobama\nnobody\n").unwrap();
+    let list = list.display().to_string();
+    let words = server.ask(&["delete", "staff", "--from", &list]).expect(1).stdout;
+    assert!(
+        words.contains("erased obama from staff: 1 face; receipt "),
+        "{words}"
+    );
+    assert!(
+        words.contains("[PERSON_NOT_FOUND]") && words.ends_with("2 of 3 people erased\n"),
+        "{words}"
+    );
+    let json = server
+        .ask(&["--json", "delete", "staff", "--from", &list])
+        .expect(1)
+        .json();
+    assert_eq!((&json["erased"], &json["asked"]), (&0.into(), &3.into()));
+    assert_eq!(json["items"][0]["refused"]["reason"], "PERSON_NOT_FOUND");
+    fs::write(&list, "\n").unwrap();
+    let words = server.ask(&["delete", "staff", "--from", &list]).expect(0).stdout;
+    assert_eq!(words, "0 of 0 people erased\n");
+    server
+        .ask(&["delete", "staff", "--from", "no-such-file"])
+        .expect(66);
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod erasure;
 mod interfaces;
 mod keys_and_formats;
 mod layering;
+mod lifecycle;
 mod many;
 mod match_one_to_one;
 mod orientation;

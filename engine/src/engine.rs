@@ -3,6 +3,7 @@
 mod collections;
 mod duplicates;
 mod erasure;
+mod lifecycle;
 mod matching;
 mod persons;
 mod photographs;
@@ -16,7 +17,7 @@ use parking_lot::Mutex;
 use crate::config::Limits;
 use crate::error::Result;
 use crate::gallery::collection::{Collection, CollectionInfo};
-use crate::gallery::{Gallery, LoadReport, directory, purge};
+use crate::gallery::{Background, Gallery, LoadReport, directory};
 use crate::keys::store::{KeyStore, KeyStoreLock};
 use crate::keys::{KeyRing, Purpose};
 use crate::manifest::Calibration;
@@ -25,6 +26,8 @@ use crate::pipeline::Pipeline;
 use crate::pipeline::protect::Protector;
 use crate::quality::QualityLevel;
 use crate::template::Bits;
+
+pub use crate::engine::lifecycle::PersonExport;
 
 /// Most people one search returns.
 pub const TOP_K_MAX: usize = 100;
@@ -138,7 +141,7 @@ impl Engine {
             Arc::clone(&ring),
             config.accept_short_log,
         )?;
-        let (gallery, report) = Gallery::open(vault, &destroyed, purge::GATHER)?;
+        let (gallery, report) = Gallery::open(vault, &destroyed, Background::default())?;
         let protectors = ring
             .all(Purpose::Projection)
             .iter()

@@ -159,6 +159,11 @@ pub enum RequestError {
         "the stored templates have another scheme ({stored}) than this engine makes ({current}); they are never compared"
     )]
     SchemeMismatch { stored: String, current: String },
+    /// A copy would need templates that cannot be made of the stored ones.
+    #[error(
+        "the target's templates ({target}) cannot be made of the person's ({source_scheme}): expected the same models and projection key, and no more bits"
+    )]
+    NoPassage { source_scheme: String, target: String },
     /// The person's record cannot be read; every other person is unaffected.
     #[error("the person's record is damaged; it can be deleted, and enrolled again")]
     Damaged,

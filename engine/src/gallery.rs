@@ -30,10 +30,12 @@ mod collections;
 pub(crate) mod directory;
 pub(crate) mod erasures;
 mod everywhere;
+pub(crate) mod expiry;
 mod gaps;
 pub(crate) mod index;
 mod load;
 mod pairs;
+mod passage;
 mod persons;
 pub(crate) mod purge;
 pub(crate) mod readers;
@@ -60,9 +62,11 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::clock::Clock;
 use crate::error::{RequestError, Result};
 use crate::gallery::collection::{Collection, CollectionInfo};
 use crate::gallery::erasures::Backlog;
+use crate::gallery::expiry::{Eraser, Expirer};
 use crate::gallery::purge::Purger;
 use crate::gallery::vault::Vault;
 use crate::gallery::writer::Writer;
@@ -93,31 +97,68 @@ pub struct Page<T> {
 pub(crate) struct Gallery {
     vault: Arc<Vault>,
     // Dropped in this order: what the writer finishes, the next start purges.
-    purger: Purger,
-    writer: Writer,
+    _expirer: Expirer,
+    eraser: Arc<Eraser>,
+    purger: Arc<Purger>,
+    writer: Arc<Writer>,
     /// Held through the deletion of a collection.
     deleting: Mutex<()>,
     /// Changed by the writer alone, so that disk and memory never disagree on who exists.
     collections: Arc<RwLock<Collections>>,
 }
 
+/// What goes on beside the calls, and by which clock.
+pub(crate) struct Background {
+    /// One purge serves all erasures of a time as long as this.
+    pub gather: Duration,
+    /// From one look at who expired to the next.
+    pub look: Duration,
+    pub clock: Clock,
+}
+
+impl Default for Background {
+    fn default() -> Self {
+        Self {
+            gather: purge::GATHER,
+            look: expiry::LOOK,
+            clock: Clock::System,
+        }
+    }
+}
+
 type Collections = BTreeMap<(Account, CollectionName), Arc<Collection>>;
 
 impl Gallery {
-    /// Rebuilds everything in memory from the vault, and finishes what a crash left unfinished.
+    /// Rebuilds everything in memory from the vault, finishes what a crash left unfinished, and erases who
+    /// expired since.
     ///
     /// `destroyed` are the keys that the erasure log says are gone.
-    /// One purge serves all erasures of a time as long as `gather`.
-    pub fn open(vault: Vault, destroyed: &HashSet<RandomId>, gather: Duration) -> Result<(Self, LoadReport)> {
+    pub fn open(
+        vault: Vault,
+        destroyed: &HashSet<RandomId>,
+        background: Background,
+    ) -> Result<(Self, LoadReport)> {
+        let Background { gather, look, clock } = background;
         let vault = Arc::new(vault);
-        let (collections, report) = load::load(&vault, destroyed)?;
+        let (collections, mut report) = load::load(&vault, destroyed)?;
         vault.advance_anchor()?;
+        let purger = Purger::start(Arc::clone(&vault), report.removed_anything(), gather)?;
+        let eraser = Arc::new(Eraser {
+            collections: Arc::new(RwLock::new(collections)),
+            writer: Arc::new(Writer::start(Arc::clone(&vault))?),
+            purger: Arc::new(purger),
+            clock,
+        });
+        report.expired = eraser.erase_due()?;
+        report.persons -= report.expired;
         let gallery = Self {
-            purger: Purger::start(Arc::clone(&vault), report.removed_anything(), gather)?,
-            writer: Writer::start(Arc::clone(&vault))?,
+            _expirer: Expirer::start(Arc::clone(&eraser), look)?,
+            purger: Arc::clone(&eraser.purger),
+            writer: Arc::clone(&eraser.writer),
+            collections: Arc::clone(&eraser.collections),
+            eraser,
             vault,
             deleting: Mutex::new(()),
-            collections: Arc::new(RwLock::new(collections)),
         };
         Ok((gallery, report))
     }
@@ -146,6 +187,13 @@ impl Gallery {
             items,
             damaged: 0,
         }
+    }
+
+    /// The collections of an account, by name.
+    pub fn collections_of(&self, account: &Account) -> impl Iterator<Item = Arc<Collection>> {
+        let collections = self.collections.read();
+        let own = collections.values().filter(|c| c.account == *account);
+        own.cloned().collect::<Vec<_>>().into_iter()
     }
 
     /// Wraps every data key under a new wrapping key and destroys the old one.

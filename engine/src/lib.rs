@@ -3,6 +3,7 @@
 #[doc(hidden)]
 pub mod bench;
 mod call;
+mod clock;
 mod config;
 mod crypto;
 mod embedding;
@@ -33,8 +34,8 @@ pub use call::{Call, Cancel, Step};
 pub use config::Limits;
 pub use embedding::{EMBEDDING_DIM_MAX, Embedding};
 pub use engine::{
-    COLLECTIONS_MAX, CollectionRef, Engine, EngineConfig, NewCollection, PAGE_ITEMS_MAX, QUERY_FACES_MAX,
-    TOP_K_MAX,
+    COLLECTIONS_MAX, CollectionRef, Engine, EngineConfig, NewCollection, PAGE_ITEMS_MAX, PersonExport,
+    QUERY_FACES_MAX, TOP_K_MAX,
 };
 pub use error::{Error, OperatorError, Rejection, RequestError, Result, Stopped};
 pub use evaluate::{
@@ -51,7 +52,7 @@ pub use keys::root::RootSource;
 pub use keys::store::KeyStore;
 pub use manifest::{Calibration, DEFAULT_MANIFEST, MANIFEST_FILE};
 pub use names::{Account, CollectionName, FaceId, NAME_BYTES_MAX, PersonId, RandomId};
-pub use person::{Consent, NewFace, Person, Profile, StoredFace, Timestamp};
+pub use person::{Consent, EXPIRY_YEARS_MAX, NewFace, Person, Profile, StoredFace, Timestamp};
 pub use pipeline::protect::Protector;
 pub use pipeline::{Bounds, Choose, Detection, EveryFace, Face, Pipeline, SchemeParts, Wanted};
 pub use quality::{Quality, QualityLevel};

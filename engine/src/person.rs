@@ -13,6 +13,8 @@ pub const TEXT_BYTES_MAX: usize = 256;
 pub const TAGS_MAX: usize = 32;
 /// Longest tag, in bytes.
 pub const TAG_BYTES_MAX: usize = 64;
+/// The farthest an expiry may be away, in years of 365 days: further is a mistake in the unit.
+pub const EXPIRY_YEARS_MAX: u64 = 100;
 
 /// A moment, in milliseconds since 1970 (UTC).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,8 +48,10 @@ pub struct Profile {
     pub name: String,
     /// Labels to sort people by; sorted, without repeats.
     pub tags: Vec<String>,
-    /// The consent asserted at enrolment, if any.
+    /// The consent asserted last, if any.
     pub consent: Option<Consent>,
+    /// When the person is erased by itself; none is never.
+    pub expires: Option<Timestamp>,
 }
 
 impl Profile {
@@ -76,6 +80,20 @@ impl Profile {
             }
         }
         Ok(self)
+    }
+}
+
+/// Takes an expiry that lies ahead, and not farther than [`EXPIRY_YEARS_MAX`].
+pub(crate) fn checked_expiry(expires: Option<Timestamp>, now: Timestamp) -> Result<()> {
+    let years_ms = EXPIRY_YEARS_MAX * 365 * 24 * 3600 * 1000;
+    let refuse = |received: &str| {
+        let expected = format!("a time in the future, at most {EXPIRY_YEARS_MAX} years from now");
+        Err(RequestError::invalid("expires", expected, received).into())
+    };
+    match expires {
+        Some(expires) if expires <= now => refuse("a time in the past"),
+        Some(expires) if expires.0 - now.0 > years_ms => refuse("a later time"),
+        _ => Ok(()),
     }
 }
 
@@ -141,6 +159,11 @@ impl Person {
         let comparable = self.faces.iter().filter(|face| face.scheme == scheme);
         comparable.map(|face| &face.template).collect()
     }
+
+    /// Whether the person's time is over: gone for everybody, erased or not yet.
+    pub(crate) fn is_expired(&self, now: Timestamp) -> bool {
+        self.profile.expires.is_some_and(|expires| expires <= now)
+    }
 }
 
 #[cfg(test)]
@@ -177,5 +200,16 @@ mod tests {
             ..Profile::default()
         };
         assert!(profile.checked().is_err());
+    }
+
+    #[test]
+    fn an_expiry_lies_ahead_and_within_a_hundred_years() {
+        let (now, years_ms) = (Timestamp(1_000), EXPIRY_YEARS_MAX * 365 * 24 * 3600 * 1000);
+        for (expires, taken) in [(0, false), (1_000, false), (1_001, true)] {
+            assert_eq!(checked_expiry(Some(Timestamp(expires)), now).is_ok(), taken);
+        }
+        assert!(checked_expiry(Some(Timestamp(now.0 + years_ms)), now).is_ok());
+        assert!(checked_expiry(Some(Timestamp(now.0 + years_ms + 1)), now).is_err());
+        assert!(checked_expiry(None, now).is_ok());
     }
 }

@@ -48,7 +48,8 @@ pub enum ReceiptKind {
     SigningKey,
     /// A person, or several, are erased: the keys named are overwritten.
     Erased,
-    /// Something was removed from a person who stays: the key named is superseded.
+    /// Something was removed from a person who stays: the key named is superseded. Without a key and a
+    /// subject: a person was given another PersonID.
     Reduced,
     /// The bytes of the records that [`Self::Erased`] or [`Self::Reduced`] were about have left the
     /// data files.

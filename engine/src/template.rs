@@ -163,6 +163,12 @@ impl Template {
         let pairs = self.words.iter().zip(&other.words);
         pairs.map(|(a, b)| (a ^ b).count_ones()).sum()
     }
+
+    /// The first `bits` bits; there must be as many. Under one projection key that is the template of that
+    /// length.
+    pub(crate) fn beginning(&self, bits: Bits) -> Self {
+        Self::from_words(self.words[..bits.words()].iter().copied())
+    }
 }
 
 /// What the distance of two stored templates says about the cosine of their faces: cos(pi * distance / m),

@@ -3,6 +3,8 @@
 pub mod audit;
 pub mod client;
 pub mod collection;
+pub mod consent;
+pub mod delete;
 pub mod demo;
 pub mod duplicates;
 pub mod eval;
@@ -14,6 +16,7 @@ pub mod person;
 pub mod receipt;
 pub mod search;
 pub mod serve;
+pub mod terms;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -34,7 +37,7 @@ A first session:
   likeness search staff door.jpg
   likeness delete staff ada
 
-Exit codes: 0 done; 1 no match (search, verify, compare) or a failed check; 64 wrong usage; 65 a photograph
+Exit codes: 0 done; 1 no match (search, verify, compare), a failed check, or not everybody on a list; 64 wrong usage; 65 a photograph
 or a value was refused; 66 no such collection, person, face or file; 69 the server cannot be reached or
 cannot work; 70 a defect; 73 the name is taken; 75 busy or interrupted, try again; 78 keys, models or data do not fit.";
 
@@ -64,7 +67,8 @@ enum Command {
     Detect(matching::DetectCommand),
     Duplicates(duplicates::DuplicatesCommand),
     Person(person::PersonCommand),
-    Delete(person::DeleteCommand),
+    Consent(consent::ConsentCommand),
+    Delete(delete::DeleteCommand),
     Receipt(receipt::ReceiptCommand),
     Audit(audit::AuditCommand),
     Key(key::KeyCommand),
@@ -174,6 +178,7 @@ impl Cli {
             Command::Detect(command) => asking(client::block_on(command.run(server))),
             Command::Duplicates(command) => asking(client::block_on(command.run(server))),
             Command::Person(command) => asking(client::block_on(command.run(server))),
+            Command::Consent(command) => asking(client::block_on(command.run(server))),
             Command::Delete(command) => asking(client::block_on(command.run(server))),
             Command::Receipt(command) => asking(client::block_on(command.run(server))),
             Command::Key(command) => asking(client::block_on(command.run(server))),

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use likeness_engine::{
     Account, Bits, Bounds, COLLECTIONS_MAX, Choose, CollectionErasure, CollectionInfo, CollectionName,
     Comparison, Consent, DuplicatePair, Duplicates, ErasureIn, ErasureReceipt, Error, FILTER_IDS_MAX, FaceId,
-    Filter, Match, PAGE_ITEMS_MAX, Person, PersonId, Profile, Quality, QualityLevel, RequestError, Result,
-    StoredFace, TOP_K_MAX, Timestamp,
+    Filter, Match, PAGE_ITEMS_MAX, Person, PersonErasure, PersonExport, PersonId, Profile, ProfileChange,
+    Quality, QualityLevel, RequestError, Result, StoredFace, TOP_K_MAX, Timestamp,
 };
 use likeness_proto::v1;
 
@@ -22,6 +22,25 @@ const DUPLICATES_FAR: f64 = 1e-6;
 /// A collection and a person of it.
 pub fn names(collection: &str, person_id: &str) -> Result<(CollectionName, PersonId)> {
     Ok((CollectionName::parse(collection)?, PersonId::parse(person_id)?))
+}
+
+/// Where a copy goes: an empty PersonID is the same one.
+pub fn target_names(
+    collection: &str,
+    person_id: &str,
+    same: &PersonId,
+) -> Result<(CollectionName, PersonId)> {
+    let collection = in_field("target_collection", CollectionName::parse(collection))?;
+    let person_id = match person_id {
+        "" => same.clone(),
+        other => in_field("target_person_id", PersonId::parse(other))?,
+    };
+    Ok((collection, person_id))
+}
+
+/// The PersonID that a person is given.
+pub fn new_person_id(person_id: &str) -> Result<PersonId> {
+    in_field("new_person_id", PersonId::parse(person_id))
 }
 
 /// The collections of a search.
@@ -229,17 +248,50 @@ pub fn photographs(photographs: Vec<v1::Photograph>) -> Result<Vec<Vec<u8>>> {
 }
 
 /// What the client keeps with a person.
-pub fn profile(name: String, tags: Vec<String>, consent: Option<v1::Consent>) -> Result<Profile> {
-    let consent = consent
-        .map(|c| -> Result<Consent> {
-            Ok(Consent {
-                purpose: c.purpose,
-                given: c.given.map_or_else(|| Ok(Timestamp::now()), time_from_wire)?,
-                of_age_or_parental: c.of_age_or_parental,
-            })
-        })
-        .transpose()?;
-    Profile { name, tags, consent }.checked()
+pub fn profile(
+    name: String,
+    tags: Vec<String>,
+    consent: Option<v1::Consent>,
+    expires: Option<prost_types::Timestamp>,
+) -> Result<Profile> {
+    Profile {
+        name,
+        tags,
+        consent: self::consent(consent)?,
+        expires: self::expires(expires)?,
+    }
+    .checked()
+}
+
+/// What of it changes.
+pub fn profile_change(
+    name: Option<String>,
+    tags: Option<v1::TagList>,
+    consent: Option<v1::Consent>,
+    expiry: Option<v1::ExpiryChange>,
+) -> Result<ProfileChange> {
+    Ok(ProfileChange {
+        name,
+        tags: tags.map(|list| list.tags),
+        consent: self::consent(consent)?,
+        expires: expiry.map(|expiry| expires(expiry.expires)).transpose()?,
+    })
+}
+
+fn consent(consent: Option<v1::Consent>) -> Result<Option<Consent>> {
+    let Some(consent) = consent else {
+        return Ok(None);
+    };
+    let given = consent.given.map(|given| time_from_wire("consent.given", given));
+    Ok(Some(Consent {
+        purpose: consent.purpose,
+        given: given.unwrap_or_else(|| Ok(Timestamp::now()))?,
+        of_age_or_parental: consent.of_age_or_parental,
+    }))
+}
+
+fn expires(expires: Option<prost_types::Timestamp>) -> Result<Option<Timestamp>> {
+    expires.map(|time| time_from_wire("expires", time)).transpose()
 }
 
 /// A guard against destroying by mistake: the caller names the group that the account has.
@@ -259,13 +311,13 @@ pub fn face_ids(ids: &[String]) -> Result<Vec<FaceId>> {
     in_field("face_ids", ids.iter().map(|id| FaceId::parse(id)).collect())
 }
 
-fn time_from_wire(time: prost_types::Timestamp) -> Result<Timestamp> {
+fn time_from_wire(field: &'static str, time: prost_types::Timestamp) -> Result<Timestamp> {
     let since = SystemTime::try_from(time)
         .ok()
         .and_then(|t| t.duration_since(SystemTime::UNIX_EPOCH).ok());
     let ms = since.and_then(|d| u64::try_from(d.as_millis()).ok());
     ms.map(Timestamp)
-        .ok_or_else(|| RequestError::invalid("consent.given", "a time since 1970", "another").into())
+        .ok_or_else(|| RequestError::invalid(field, "a time since 1970", "another").into())
 }
 
 /// A moment, on the wire.
@@ -296,15 +348,40 @@ pub fn person(person: Person) -> v1::Person {
         person_id: person.id.as_str().to_owned(),
         name: person.profile.name,
         tags: person.profile.tags,
-        consent: person.profile.consent.map(|c| v1::Consent {
-            purpose: c.purpose,
-            given: time(c.given),
-            of_age_or_parental: c.of_age_or_parental,
-        }),
+        consent: person.profile.consent.map(consent_to_wire),
         enrolled: time(person.enrolled),
         updated: time(person.updated),
         faces: person.faces.iter().map(stored_face).collect(),
-        expires: None,
+        expires: person.profile.expires.and_then(time),
+    }
+}
+
+fn consent_to_wire(consent: Consent) -> v1::Consent {
+    v1::Consent {
+        purpose: consent.purpose,
+        given: time(consent.given),
+        of_age_or_parental: consent.of_age_or_parental,
+    }
+}
+
+/// A person's consent, on the wire.
+pub fn person_consent(person: Person) -> v1::PersonConsent {
+    v1::PersonConsent {
+        person_id: person.id.as_str().to_owned(),
+        consent: person.profile.consent.map(consent_to_wire),
+        expires: person.profile.expires.and_then(time),
+    }
+}
+
+/// What is kept of a person in one collection, on the wire.
+pub fn person_export(export: PersonExport) -> v1::PersonExport {
+    v1::PersonExport {
+        collection: export.collection.as_str().to_owned(),
+        person: export.person.map(person),
+        scheme: export.scheme,
+        template_bytes: count(export.footprint.template),
+        record_bytes: count(export.footprint.record),
+        slot_bytes: count(export.footprint.slot),
     }
 }
 
@@ -327,6 +404,14 @@ pub fn receipt(receipt: ErasureReceipt) -> v1::ErasureReceipt {
         sequence: receipt.sequence,
         receipt: receipt.bytes,
         nonce: receipt.nonce.to_vec(),
+    }
+}
+
+/// A person erased, on the wire.
+pub fn person_erased(erased: PersonErasure) -> v1::PersonErased {
+    v1::PersonErased {
+        faces_erased: count(erased.faces),
+        receipt: Some(receipt(erased.receipt)),
     }
 }
 
@@ -448,11 +533,11 @@ mod tests {
     fn times_survive_the_wire() {
         let moment = Timestamp(1_700_000_000_123);
         let wire = time(moment).expect("a time");
-        assert_eq!(time_from_wire(wire).ok(), Some(moment));
+        assert_eq!(time_from_wire("expires", wire).ok(), Some(moment));
         let before = prost_types::Timestamp {
             seconds: -1,
             nanos: 0,
         };
-        assert!(time_from_wire(before).is_err());
+        assert!(time_from_wire("expires", before).is_err());
     }
 }

@@ -10,11 +10,11 @@ mod matching;
 mod persons;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use likeness_engine::{Account, Call, Cancel, CollectionName, CollectionRef, Engine, RandomId, Result};
 use likeness_proto::v1;
+use tokio::sync::watch;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status};
 
@@ -35,11 +35,11 @@ struct Inner {
     account: Account,
     /// Decoding, inference and search: as many at once as there are workers.
     computing: Gate,
+    /// The server is about to end: streams end too.
+    stopping: watch::Sender<bool>,
     /// Waiting for the disk: a thread each, hardly any computing, and the more the better for the
     /// group commit.
     storing: Gate,
-    /// The server is about to stop: what can go on elsewhere ends.
-    stopping: AtomicBool,
 }
 
 impl Service {
@@ -48,15 +48,15 @@ impl Service {
         Self(Arc::new(Inner {
             engine,
             account: Account::default(),
+            stopping: watch::Sender::new(false),
             computing: Gate::new(workers, queue),
             storing: Gate::new(CHANGES_MAX, queue),
-            stopping: AtomicBool::new(false),
         }))
     }
 
-    /// Ends the streams that a client can go on with at the next server.
-    pub fn stop_streams(&self) {
-        self.0.stopping.store(true, Ordering::Relaxed);
+    /// Ends the streams that would otherwise last as long as their clients want.
+    pub fn stop(&self) {
+        self.0.stopping.send_replace(true);
     }
 
     fn begin<T>(&self, interface: &'static str, request: &Request<T>) -> Ongoing {
@@ -72,6 +72,7 @@ impl Service {
             scheme: String::new(),
             code: Code::Cancelled,
             cancel,
+            is_item: false,
         }
     }
 }
@@ -100,12 +101,18 @@ struct Ongoing {
     /// How it ended; as long as it has not, as if nobody waited for it.
     code: Code,
     cancel: Cancel,
+    /// One of many in a stream: it has no line of its own in the log, and waits for its turn however many
+    /// wait, because its stream has few at a time.
+    is_item: bool,
 }
 
 /// tonic drops a handler's future when the deadline passes or the client goes away; the blocking work
 /// then stops before its next stage. However a call ends, the log has one line of it.
 impl Drop for Ongoing {
     fn drop(&mut self) {
+        if self.is_item {
+            return;
+        }
         self.cancel.cancel();
         let micros = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         tracing::info!(
@@ -163,6 +170,11 @@ answers!(
     WithdrawConsentResponse,
 );
 
+impl Answer for v1::DeletePersonsResponse {
+    /// As below.
+    fn set_call(&mut self, _: v1::CallInfo) {}
+}
+
 impl Answer for v1::RotateWrappingKeyResponse {
     /// A message of a stream says nothing about its call; the metadata do.
     fn set_call(&mut self, _: v1::CallInfo) {}
@@ -197,7 +209,7 @@ impl Ongoing {
             account: self.service.account.clone(),
         };
         let call = std::mem::take(&mut self.call);
-        let passing = gate.pass(call, move |call| work(&resources, call));
+        let passing = gate.pass(call, self.is_item, move |call| work(&resources, call));
         let passed = match self.deadline {
             None => Ok(passing.await),
             Some(Deadline(at)) => tokio::time::timeout_at(at, passing).await,
@@ -208,10 +220,36 @@ impl Ongoing {
                 answer
             }
             Err(_) => {
-                // Its thread, if it has one, stops before the next stage.
-                self.cancel.cancel();
+                // Its thread, if it has one, stops before the next stage. Items of a stream have one flag
+                // for all, and the others go on.
+                if !self.is_item {
+                    self.cancel.cancel();
+                }
                 Err(Refusal::Late)
             }
+        }
+    }
+
+    /// An item of this call's stream, with a time of its own.
+    fn item(&self, patience: Duration) -> Self {
+        let id = self.call.request();
+        Self {
+            service: Arc::clone(&self.service),
+            interface: self.interface,
+            request_id: self.request_id.clone(),
+            deadline: tokio::time::Instant::now().checked_add(patience).map(Deadline),
+            began: Instant::now(),
+            call: Call::new(id, self.cancel.clone()),
+            scheme: String::new(),
+            code: Code::Cancelled,
+            cancel: self.cancel.clone(),
+            is_item: true,
+        }
+    }
+
+    fn log_operator_detail(&self, refusal: &Refusal) {
+        if let Some(detail) = refusal.operator_detail() {
+            tracing::error!(request_id = self.request_id, interface = self.interface, detail);
         }
     }
 
@@ -221,27 +259,31 @@ impl Ongoing {
     }
 
     /// The reply, or the status of the refusal.
-    fn finish<T: Answer>(mut self, answer: Result<T, Refusal>) -> Result<Response<T>, Status> {
-        let mut reply = match answer {
-            Ok(reply) => reply,
-            Err(refusal) => return Err(self.refuse(refusal)),
-        };
-        reply.set_call(self.info());
-        let mut response = Response::new(reply);
-        insert_id(response.metadata_mut(), &self.request_id);
-        self.code = Code::Ok;
-        Ok(response)
+    fn finish<T: Answer>(self, answer: Result<T, Refusal>) -> Result<Response<T>, Status> {
+        match answer {
+            Ok(mut reply) => {
+                reply.set_call(self.info());
+                let mut response = Response::new(reply);
+                insert_id(response.metadata_mut(), &self.request_id);
+                self.end(Code::Ok);
+                Ok(response)
+            }
+            Err(refusal) => Err(self.refuse(refusal)),
+        }
     }
 
     /// The status of the refusal.
-    fn refuse(mut self, refusal: Refusal) -> Status {
-        if let Some(detail) = refusal.operator_detail() {
-            tracing::error!(request_id = self.request_id, interface = self.interface, detail);
-        }
+    fn refuse(self, refusal: Refusal) -> Status {
+        self.log_operator_detail(&refusal);
         let mut status = refusal.into_status(&self.request_id);
         insert_id(status.metadata_mut(), &self.request_id);
-        self.code = status.code();
+        self.end(status.code());
         status
+    }
+
+    /// How it ended, for the log.
+    fn end(mut self, code: Code) {
+        self.code = code;
     }
 
     fn info(&self) -> v1::CallInfo {

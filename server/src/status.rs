@@ -28,6 +28,8 @@ pub enum Refusal {
     Busy,
     /// The call's time is up.
     Late,
+    /// The server is about to end.
+    Stopping,
     /// A defect of ours; the details stay here.
     Panicked,
 }
@@ -132,6 +134,20 @@ impl Refusal {
         Status::with_error_details(saying.code, saying.message, details)
     }
 
+    /// What became of one item of a stream.
+    pub fn item(&self) -> v1::ItemRefused {
+        let saying = self.saying();
+        let passes = matches!(
+            saying.code,
+            Code::DeadlineExceeded | Code::Cancelled | Code::Unavailable
+        );
+        v1::ItemRefused {
+            reason: saying.reason.to_owned(),
+            message: saying.message,
+            retry: saying.retry || passes,
+        }
+    }
+
     /// What the log says, where the reply may not.
     pub fn operator_detail(&self) -> Option<String> {
         match self {
@@ -159,6 +175,9 @@ impl Refusal {
                 "DEADLINE_EXCEEDED",
                 "the deadline passed before the call was done",
             ),
+            Self::Stopping => {
+                Saying::new(Code::Unavailable, "SHUTTING_DOWN", "the server is about to end").retry()
+            }
             Self::Panicked => Saying::new(Code::Internal, "INTERNAL", "the call failed inside the server"),
         }
     }
@@ -214,7 +233,9 @@ fn request_saying(error: &RequestError) -> Saying {
         RequestError::NoReceipt => (Code::NotFound, "RECEIPT_NOT_FOUND"),
         RequestError::LastFace => (Code::FailedPrecondition, "LAST_FACE"),
         RequestError::FacesPerPerson { .. } => (Code::FailedPrecondition, "TOO_MANY_FACES_FOR_PERSON"),
-        RequestError::SchemeMismatch { .. } => (Code::FailedPrecondition, "SCHEME_MISMATCH"),
+        RequestError::SchemeMismatch { .. } | RequestError::NoPassage { .. } => {
+            (Code::FailedPrecondition, "SCHEME_MISMATCH")
+        }
         RequestError::Damaged => (Code::DataLoss, "RECORD_DAMAGED"),
     };
     Saying::new(code, reason, error)

@@ -11,7 +11,7 @@ impl Engine {
     /// Enrols a person; durable when it returns.
     ///
     /// # Errors
-    /// The PersonID is taken, or the collection allows fewer faces.
+    /// The PersonID is taken, the collection allows fewer faces, or an expiry does not lie ahead.
     pub fn enroll(
         &self,
         collection: &CollectionRef,
@@ -77,10 +77,10 @@ impl Engine {
         })
     }
 
-    /// Changes a person's name or tags; what was replaced is no longer readable when it returns.
+    /// Changes what is kept with a person beside the faces; what was replaced is no longer readable when it returns.
     ///
     /// # Errors
-    /// Nobody has that PersonID, or a text is over its limit.
+    /// Nobody has that PersonID, a text is over its limit, or an expiry does not lie ahead.
     pub fn update_person(
         &self,
         collection: &CollectionRef,

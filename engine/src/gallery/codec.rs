@@ -193,6 +193,7 @@ struct PersonContents<'a> {
     consent: Option<ConsentContents<'a>>,
     enrolled_ms: u64,
     updated_ms: u64,
+    expires_ms: Option<u64>,
     faces: Vec<FaceContents>,
 }
 
@@ -231,6 +232,7 @@ pub(crate) fn person_to_contents(person: &Person) -> Zeroizing<Vec<u8>> {
         }),
         enrolled_ms: person.enrolled.0,
         updated_ms: person.updated.0,
+        expires_ms: person.profile.expires.map(|expires| expires.0),
         faces: person
             .faces
             .iter()
@@ -269,6 +271,7 @@ pub(crate) fn person_from_contents(contents: &[u8]) -> Result<Person, Unreadable
                 given: Timestamp(c.given_ms),
                 of_age_or_parental: c.of_age_or_parental,
             }),
+            expires: contents.expires_ms.map(Timestamp),
         },
         enrolled: Timestamp(contents.enrolled_ms),
         updated: Timestamp(contents.updated_ms),

@@ -10,6 +10,7 @@ use crate::crypto;
 use crate::error::{RequestError, Result};
 use crate::fused::Agreement;
 use crate::gallery::codec::{self, Binding, Digest, Unreadable};
+use crate::gallery::expiry::Expiries;
 use crate::gallery::index::{Index, Row};
 use crate::gallery::readers::Readers;
 use crate::gallery::several::Several;
@@ -159,6 +160,9 @@ pub(crate) struct People {
     entries: Vec<Entry>,
     free: Vec<u32>,
     damaged: HashSet<Digest>,
+    pub expiries: Expiries,
+    /// Renames under way: whoever was seen under the first is to be found under the second.
+    pub renames: HashMap<Digest, Digest>,
     pub index: Index,
     /// How far the faces agree of those who have several.
     pub several: Several,
@@ -177,6 +181,8 @@ impl People {
             entries: Vec::new(),
             free: Vec::new(),
             damaged: HashSet::new(),
+            expiries: Expiries::default(),
+            renames: HashMap::new(),
             index: Index::new(bits),
             several: Several::default(),
             tags: Tags::new(),
@@ -205,11 +211,13 @@ impl People {
         self.tags.set(number, &person.profile.tags);
         self.entries[number as usize] = Entry { digest, rows };
         self.numbers.insert(digest, number);
+        self.expiries.set(digest, person.profile.expires);
     }
 
     /// Overwrites the person's bits in the index and forgets the person.
     pub fn remove(&mut self, digest: Digest) {
         self.damaged.remove(&digest);
+        self.expiries.set(digest, None);
         let Some(number) = self.numbers.remove(&digest) else {
             return;
         };
@@ -222,7 +230,10 @@ impl People {
     }
 
     pub fn set_damaged(&mut self, digest: Digest) {
+        // What was known before the damage still holds: whoever is due is erased, readable or not.
+        let expires = self.expiries.of(digest);
         self.remove(digest);
+        self.expiries.set(digest, expires);
         self.damaged.insert(digest);
     }
 

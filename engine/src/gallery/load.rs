@@ -28,6 +28,8 @@ pub struct LoadReport {
     pub persons: usize,
     /// People whose records cannot be read.
     pub damaged_persons: usize,
+    /// People who were past their expiry, erased now.
+    pub expired: usize,
     /// Keys that the erasure log says are destroyed and that an older copy of the data, or a crash, had
     /// left: overwritten now.
     pub erasures_repeated: usize,

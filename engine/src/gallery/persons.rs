@@ -12,7 +12,7 @@ use crate::gallery::vault::{Asked, Found};
 use crate::gallery::writer::{Changed, Current, Edit};
 use crate::gallery::{Gallery, Page, exists};
 use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId};
-use crate::person::{NewFace, Person, Profile, StoredFace, Timestamp};
+use crate::person::{Consent, NewFace, Person, Profile, StoredFace, Timestamp, checked_expiry};
 use crate::receipts;
 use crate::residue::{self, Needles};
 
@@ -23,6 +23,22 @@ pub struct ProfileChange {
     pub name: Option<String>,
     /// Other tags.
     pub tags: Option<Vec<String>>,
+    /// Another consent in the place of the one on record.
+    pub consent: Option<Consent>,
+    /// Another expiry; `Some(None)` is never.
+    pub expires: Option<Option<Timestamp>>,
+}
+
+impl ProfileChange {
+    fn of(self, profile: Profile) -> Result<Profile> {
+        Profile {
+            name: self.name.unwrap_or(profile.name),
+            tags: self.tags.unwrap_or(profile.tags),
+            consent: self.consent.or(profile.consent),
+            expires: self.expires.unwrap_or(profile.expires),
+        }
+        .checked()
+    }
 }
 
 /// A receipt of an erasure, and what alone can tell whom it is about.
@@ -104,6 +120,8 @@ impl Gallery {
         profile: Profile,
         faces: Vec<NewFace>,
     ) -> Result<Person> {
+        checked_expiry(profile.expires, self.eraser.clock.now())?;
+        self.make_way(collection, id)?;
         let (own, person_id) = (Arc::clone(collection), id.clone());
         self.change(collection, id, move |current| {
             match current {
@@ -132,31 +150,29 @@ impl Gallery {
         id: &PersonId,
         faces: Vec<NewFace>,
     ) -> Result<Person> {
-        let own = Arc::clone(collection);
+        let (own, now) = (Arc::clone(collection), self.eraser.clock.now());
         self.change(collection, id, move |current| {
-            let mut person = present(current)?;
+            let mut person = present(current, now)?;
             add_faces(&mut person, faces, &own)?;
             Ok(Edit::Keep(person))
         })
         .map(|(person, _)| person)
     }
 
-    /// Changes a person's name or tags.
+    /// Changes what is kept with a person beside the faces.
     pub fn update(
         &self,
         collection: &Arc<Collection>,
         id: &PersonId,
         change: ProfileChange,
     ) -> Result<Person> {
+        let now = self.eraser.clock.now();
+        if let Some(expires) = change.expires {
+            checked_expiry(expires, now)?;
+        }
         self.change(collection, id, move |current| {
-            let mut person = present(current)?;
-            if let Some(name) = change.name {
-                person.profile.name = name;
-            }
-            if let Some(tags) = change.tags {
-                person.profile.tags = tags;
-            }
-            person.profile = person.profile.checked()?;
+            let mut person = present(current, now)?;
+            person.profile = change.of(std::mem::take(&mut person.profile))?;
             person.updated = Timestamp::now();
             // What was replaced is removed: it must not stay readable.
             Ok(Edit::Replace(person))
@@ -173,11 +189,12 @@ impl Gallery {
         request: RandomId,
     ) -> Result<(Person, ErasureReceipt)> {
         let (mut asked, nonce) = self.asked(collection, id, request);
+        let now = self.eraser.clock.now();
         let (person, receipt) = self.change(collection, id, move |current| {
             if faces.is_empty() {
                 return Err(RequestError::invalid("face_ids", "at least one face", "none").into());
             }
-            let mut person = present(current)?;
+            let mut person = present(current, now)?;
             if !faces
                 .iter()
                 .all(|id| person.faces.iter().any(|face| face.id == *id))
@@ -201,9 +218,19 @@ impl Gallery {
         id: &PersonId,
         edit: impl FnOnce(Current) -> Result<Edit> + Send + 'static,
     ) -> Result<(Person, Option<Issued>)> {
-        let Changed { person, receipt } =
-            self.writer
-                .change(collection, self.digest(collection, id), edit)?;
+        let changed = self
+            .writer
+            .change(collection, self.digest(collection, id), edit)?;
+        self.changed(collection, changed)
+    }
+
+    /// What was removed is purged, and named by nobody any more when this returns.
+    pub(super) fn changed(
+        &self,
+        collection: &Collection,
+        changed: Changed,
+    ) -> Result<(Person, Option<Issued>)> {
+        let Changed { person, receipt } = changed;
         if receipt.is_some() {
             self.purger.wake();
             // ORDER: as in `delete`.
@@ -297,6 +324,7 @@ impl Gallery {
         }))
     }
 
+    /// Whoever is past the expiry is nobody, erased or not yet.
     pub(super) fn read_person(&self, collection: &Collection, digest: Digest) -> Result<Option<Person>> {
         exists(collection)?;
         let key = codec::person_key(collection.id, digest);
@@ -305,7 +333,7 @@ impl Gallery {
             Found::Nothing => Ok(None),
             Found::Damaged(_) => Err(RequestError::Damaged.into()),
             Found::Open { contents, .. } => match codec::person_from_contents(&contents) {
-                Ok(person) => Ok(Some(person)),
+                Ok(person) => Ok(Some(person).filter(|person| !person.is_expired(self.eraser.clock.now()))),
                 Err(codec::Unreadable) => Err(RequestError::Damaged.into()),
             },
         }
@@ -360,10 +388,10 @@ impl Gallery {
     }
 }
 
-fn present(current: Current) -> Result<Person> {
+pub(super) fn present(current: Current, now: Timestamp) -> Result<Person> {
     match current {
-        Current::Present(person) => Ok(person),
-        Current::Absent => Err(RequestError::NoPerson.into()),
+        Current::Present(person) if !person.is_expired(now) => Ok(person),
+        Current::Absent | Current::Present(_) => Err(RequestError::NoPerson.into()),
         Current::Damaged => Err(RequestError::Damaged.into()),
     }
 }

@@ -91,8 +91,8 @@ impl Gallery {
             }
             exists(collection)?;
             for found in &mut matches {
-                found.retain(|(at, found)| {
-                    *at != place || self.still_there(collection, &found.person.id).is_ok()
+                found.retain_mut(|(at, found)| {
+                    *at != place || self.still_named(collection, &mut found.person)
                 });
             }
         }
@@ -151,7 +151,7 @@ impl Gallery {
         let mut matches = Vec::with_capacity(sightings.len());
         for Sighting { place, digest, .. } in sightings {
             let (collection, similarity_min) = &search.places[place];
-            let person = match self.read_person(collection, digest) {
+            let person = match self.read_seen(collection, digest) {
                 // The record has the last word: tags may have changed since, two tags may have one digest,
                 // and the PersonID may be another person's.
                 Ok(Some(person)) if search.filter.passes(&person) => person,

@@ -265,6 +265,27 @@ impl Vault {
         Ok(Some(ticket))
     }
 
+    /// Plans a record in the place of another under another record key: sealed under a new data key; the
+    /// other goes with its data key. What is logged names no key and nobody: it is there so that the other's
+    /// bytes are purged also if a crash comes between.
+    pub fn plan_move(
+        &self,
+        plan: &mut Plan,
+        record: &NewRecord<'_>,
+        other: Vec<u8>,
+        previous: &Header,
+        asked: Asked,
+    ) -> Result<Ticket> {
+        self.plan_put_under_new_key(plan, record, previous.generation + 1)?;
+        plan.superseded_slots.push(previous.slot);
+        let mut reduction = asked.erasure(ReceiptKind::Reduced);
+        reduction.touched.push((record.family, other.clone()));
+        let ticket = Arc::clone(&reduction.issued);
+        plan.reductions.push(reduction);
+        self.plan_forget(plan, record.family, other);
+        Ok(ticket)
+    }
+
     fn plan_put_under_new_key(
         &self,
         plan: &mut Plan,

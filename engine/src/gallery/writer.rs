@@ -12,6 +12,7 @@ use crate::gallery::collection::Collection;
 use crate::gallery::erasures::Issued;
 use crate::gallery::records::Family;
 use crate::gallery::vault::{Asked, Found, NewRecord, Plan, Ticket, Vault};
+use crate::names::RandomId;
 use crate::person::Person;
 
 /// Changes that may wait for the writer; more callers wait outside.
@@ -48,7 +49,33 @@ pub(crate) struct Changed {
     pub receipt: Option<Issued>,
 }
 
+/// What a change of two PersonIDs makes of whoever is under the first.
+pub(crate) enum Passage {
+    /// Nothing; and this copy under the second.
+    Copy(Person),
+    /// Nobody under the first any more, and this person under the second. Not in the erasure log as an
+    /// erasure of anybody, for the reason of [`Edit::Replace`].
+    Rename(Person, Asked),
+}
+
+/// Somewhere a person may be.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub collection: Arc<Collection>,
+    pub digest: Digest,
+}
+
 type EditFn = Box<dyn FnOnce(Current) -> Result<Edit> + Send>;
+type PassageFn = Box<dyn FnOnce(Current) -> Result<Passage> + Send>;
+
+enum Making {
+    Edit(EditFn),
+    /// Leads to another place, where nobody may be yet.
+    Passage(PassageFn, Place),
+}
+
+/// What a change came to, once it is durable.
+pub(crate) type Outcome = Receiver<Result<Changed>>;
 
 enum Job {
     Change(Change),
@@ -57,17 +84,46 @@ enum Job {
 }
 
 struct Change {
-    collection: Arc<Collection>,
-    digest: Digest,
-    edit: EditFn,
+    at: Place,
+    making: Making,
     reply: SyncSender<Result<Changed>>,
+}
+
+impl Change {
+    /// Everybody it is about.
+    fn persons(&self) -> impl Iterator<Item = (RandomId, Digest)> {
+        let to = match &self.making {
+            Making::Edit(_) => None,
+            Making::Passage(_, to) => Some(to),
+        };
+        let places = std::iter::once(&self.at).chain(to);
+        places.map(|place| (place.collection.id, place.digest))
+    }
+}
+
+/// What a change comes to.
+struct Planned {
+    /// Who was there is elsewhere in the same collection.
+    left: Option<Digest>,
+    at: Place,
+    person: Option<Person>,
+    ticket: Option<Ticket>,
+}
+
+impl Planned {
+    fn kept(at: Place, person: Person, ticket: Option<Ticket>) -> Self {
+        Self {
+            left: None,
+            at,
+            person: Some(person),
+            ticket,
+        }
+    }
 }
 
 /// A change that was planned and waits for the disk.
 struct Pending {
-    change: (Arc<Collection>, Digest),
-    person: Option<Person>,
-    ticket: Option<Ticket>,
+    planned: Planned,
     reply: SyncSender<Result<Changed>>,
 }
 
@@ -101,15 +157,37 @@ impl Writer {
         digest: Digest,
         edit: impl FnOnce(Current) -> Result<Edit> + Send + 'static,
     ) -> Result<Changed> {
-        let (reply, outcome) = sync_channel(1);
-        let change = Change {
-            collection: Arc::clone(collection),
-            digest,
-            edit: Box::new(edit),
-            reply,
-        };
-        self.send(Job::Change(change))?;
+        let collection = Arc::clone(collection);
+        let outcome = self.begin(Place { collection, digest }, edit)?;
         outcome.recv().map_err(|_| OperatorError::Poisoned)?
+    }
+
+    /// As [`Self::change`], without waiting.
+    pub fn begin(
+        &self,
+        at: Place,
+        edit: impl FnOnce(Current) -> Result<Edit> + Send + 'static,
+    ) -> Result<Outcome> {
+        self.submit(at, Making::Edit(Box::new(edit)))
+    }
+
+    /// Copies or renames: one change of two places, which are not the same. Whoever is at the second is
+    /// a refusal.
+    pub fn pass(
+        &self,
+        at: Place,
+        to: Place,
+        passage: impl FnOnce(Current) -> Result<Passage> + Send + 'static,
+    ) -> Result<Changed> {
+        debug_assert!(at.collection.id != to.collection.id || at.digest != to.digest);
+        let outcome = self.submit(at, Making::Passage(Box::new(passage), to))?;
+        outcome.recv().map_err(|_| OperatorError::Poisoned)?
+    }
+
+    fn submit(&self, at: Place, making: Making) -> Result<Outcome> {
+        let (reply, outcome) = sync_channel(1);
+        self.send(Job::Change(Change { at, making, reply }))?;
+        Ok(outcome)
     }
 
     /// Runs something while no change runs.
@@ -164,7 +242,7 @@ fn run(vault: &Vault, jobs: &Receiver<Job>) {
 fn next_group(waiting: &mut VecDeque<Job>) -> Vec<Change> {
     let mut seen = HashSet::new();
     let together = waiting.iter().take_while(|job| match job {
-        Job::Change(change) => seen.insert((change.collection.id, change.digest)),
+        Job::Change(change) => change.persons().all(|person| seen.insert(person)),
         Job::Alone(_) => false,
     });
     let together = together.count();
@@ -178,20 +256,13 @@ fn next_group(waiting: &mut VecDeque<Job>) -> Vec<Change> {
 fn commit(vault: &Vault, group: Vec<Change>) {
     let mut plan = Plan::default();
     let mut pending = Vec::with_capacity(group.len());
-    for Change {
-        collection,
-        digest,
-        edit,
-        reply,
-    } in group
-    {
-        match plan_change(vault, &mut plan, &collection, digest, edit) {
-            Ok((person, ticket)) => pending.push(Pending {
-                change: (collection, digest),
-                person,
-                ticket,
-                reply,
-            }),
+    for Change { at, making, reply } in group {
+        let planned = match making {
+            Making::Edit(edit) => plan_change(vault, &mut plan, at, edit),
+            Making::Passage(passage, to) => plan_passage(vault, &mut plan, at, to, passage),
+        };
+        match planned {
+            Ok(planned) => pending.push(Pending { planned, reply }),
             // The caller may have gone; nothing was changed for it.
             Err(error) => drop(reply.send(Err(error))),
         }
@@ -199,26 +270,21 @@ fn commit(vault: &Vault, group: Vec<Change>) {
     if plan.is_empty() {
         return;
     }
-    let removes = pending.iter().any(|change| change.ticket.is_some());
+    let removes = pending.iter().any(|change| change.planned.ticket.is_some());
     // ORDER: store before index. A crash between loses nothing (the index is rebuilt); the other
     // order could match a person who was never saved.
     let mut outcome = vault.commit(plan);
     if outcome.is_ok() {
-        for Pending { change, person, .. } in &pending {
-            show(&change.0, change.1, person.as_ref());
+        for Pending { planned, .. } in &pending {
+            show(planned);
         }
         // ORDER: the anchor after the bits in memory are overwritten, and before anybody hears of it.
         if removes {
             outcome = vault.advance_anchor();
         }
     }
-    for Pending {
-        person,
-        ticket,
-        reply,
-        ..
-    } in pending
-    {
+    for Pending { planned, reply } in pending {
+        let Planned { person, ticket, .. } = planned;
         let answer = match &outcome {
             Ok(()) => Ok(Changed {
                 person,
@@ -231,11 +297,15 @@ fn commit(vault: &Vault, group: Vec<Change>) {
     }
 }
 
-fn show(collection: &Collection, digest: Digest, person: Option<&Person>) {
+fn show(planned: &Planned) {
+    let Place { collection, digest } = &planned.at;
     let mut people = collection.people.write();
-    match person {
-        Some(person) => people.set(digest, person, &collection.scheme),
-        None => people.remove(digest),
+    if let Some(left) = planned.left {
+        people.remove(left);
+    }
+    match &planned.person {
+        Some(person) => people.set(*digest, person, &collection.scheme),
+        None => people.remove(*digest),
     }
 }
 
@@ -255,41 +325,27 @@ fn same_for_everyone(error: &Error) -> Error {
     .into()
 }
 
-fn plan_change(
-    vault: &Vault,
-    plan: &mut Plan,
-    collection: &Collection,
-    digest: Digest,
-    edit: EditFn,
-) -> Result<(Option<Person>, Option<Ticket>)> {
-    if collection.is_deleted() {
-        return Err(RequestError::NoCollection.into());
-    }
-    let key = codec::person_key(collection.id, digest);
-    let binding = collection.person_binding(vault.ring.deployment, digest);
-    let (current, header) = read_current(vault, &key, collection, digest)?;
-    if matches!(current, Current::Damaged) {
-        collection.people.write().set_damaged(digest);
-    }
+fn plan_change(vault: &Vault, plan: &mut Plan, at: Place, edit: EditFn) -> Result<Planned> {
+    let (current, header) = read_current(vault, &at)?;
+    let collection = &at.collection;
     let (person, resealed) = match edit(current)? {
         Edit::Erase(mut asked) => {
             asked.generation = collection.next_generation();
             let ticket = plan.begin_erasure(asked);
-            vault.plan_erase(plan, Family::Persons, key, header.as_ref())?;
-            return Ok((None, Some(ticket)));
+            vault.plan_erase(plan, Family::Persons, at.key(), header.as_ref())?;
+            return Ok(Planned {
+                left: None,
+                at,
+                person: None,
+                ticket: Some(ticket),
+            });
         }
         Edit::Keep(person) => (person, None),
         Edit::Replace(person) => (person, Some(None)),
         Edit::Reduce(person, asked) => (person, Some(Some(asked))),
     };
     let contents = codec::person_to_contents(&person);
-    let record = NewRecord {
-        family: Family::Persons,
-        key,
-        binding,
-        scheme: collection.scheme.id(),
-        contents: &contents,
-    };
+    let record = at.record(vault, &contents);
     let generation = collection.next_generation();
     let ticket = match (header, resealed) {
         (Some(header), Some(asked)) => {
@@ -301,22 +357,74 @@ fn plan_change(
             None
         }
     };
-    Ok((Some(person), ticket))
+    drop(record);
+    Ok(Planned::kept(at, person, ticket))
 }
 
-fn read_current(
-    vault: &Vault,
-    key: &[u8],
-    collection: &Collection,
-    digest: Digest,
-) -> Result<(Current, Option<Header>)> {
-    let binding = collection.person_binding(vault.ring.deployment, digest);
-    Ok(match vault.read(Family::Persons, key, &binding)? {
+/// ORDER: both places are read and written in the writer's one turn, so that no erasure comes between: one
+/// that was acknowledged before finds nobody copied, and one that comes after finds the copy.
+fn plan_passage(vault: &Vault, plan: &mut Plan, at: Place, to: Place, passage: PassageFn) -> Result<Planned> {
+    let (current, header) = read_current(vault, &at)?;
+    let (there, _) = read_current(vault, &to)?;
+    let passage = passage(current)?;
+    match there {
+        Current::Absent => {}
+        Current::Present(_) => return Err(RequestError::PersonExists.into()),
+        Current::Damaged => return Err(RequestError::Damaged.into()),
+    }
+    let generation = to.collection.next_generation();
+    match passage {
+        Passage::Copy(person) => {
+            let contents = codec::person_to_contents(&person);
+            vault.plan_put(plan, &to.record(vault, &contents), None)?;
+            Ok(Planned::kept(to, person, None))
+        }
+        Passage::Rename(person, asked) => {
+            // Whoever is present has a header.
+            let header = header.ok_or(RequestError::NoPerson)?;
+            let contents = codec::person_to_contents(&person);
+            let asked = Asked { generation, ..asked };
+            let ticket = vault.plan_move(plan, &to.record(vault, &contents), at.key(), &header, asked)?;
+            Ok(Planned {
+                left: Some(at.digest),
+                ..Planned::kept(to, person, Some(ticket))
+            })
+        }
+    }
+}
+
+impl Place {
+    fn key(&self) -> Vec<u8> {
+        codec::person_key(self.collection.id, self.digest)
+    }
+
+    fn record<'a>(&'a self, vault: &Vault, contents: &'a [u8]) -> NewRecord<'a> {
+        NewRecord {
+            family: Family::Persons,
+            key: self.key(),
+            binding: self.collection.person_binding(vault.ring.deployment, self.digest),
+            scheme: self.collection.scheme.id(),
+            contents,
+        }
+    }
+}
+
+fn read_current(vault: &Vault, at: &Place) -> Result<(Current, Option<Header>)> {
+    let Place { collection, digest } = at;
+    if collection.is_deleted() {
+        return Err(RequestError::NoCollection.into());
+    }
+    let binding = collection.person_binding(vault.ring.deployment, *digest);
+    let (current, header) = match vault.read(Family::Persons, &at.key(), &binding)? {
         Found::Nothing => (Current::Absent, None),
         Found::Damaged(header) => (Current::Damaged, header),
         Found::Open { header, contents } => match codec::person_from_contents(&contents) {
             Ok(person) => (Current::Present(person), Some(header)),
             Err(codec::Unreadable) => (Current::Damaged, Some(header)),
         },
-    })
+    };
+    if matches!(current, Current::Damaged) {
+        collection.people.write().set_damaged(*digest);
+    }
+    Ok((current, header))
 }

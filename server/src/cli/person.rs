@@ -1,4 +1,4 @@
-//! `likeness enroll`, `person` and `delete`: people, from photographs to their end.
+//! `likeness enroll` and `person`: people, from photographs to whatever becomes of them.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -7,6 +7,7 @@ use clap::{ArgGroup, Args, Subcommand};
 use likeness_proto::v1;
 use likeness_proto::v1::person_service_client::PersonServiceClient;
 use likeness_proto::v1::photograph_outcome::Outcome as Photo;
+use prost_types::Timestamp;
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 
@@ -15,12 +16,15 @@ use super::client::{
     Connection, FaceArgument, QualityArgument, call_json, counted, face_json, hex, photograph,
     rejection_json, time_text,
 };
+use super::consent::consent_json;
+use super::delete::receipt_json;
 use super::exit::Failure;
+use super::terms::{ConsentArguments, date_or_time_from_now};
 
 const ENROLL_EXAMPLES: &str = "\
 Examples:
   likeness enroll staff ada portrait.jpg --name 'Ada Lovelace' --tag engineering
-  likeness enroll staff ada one.jpg two.jpg three.jpg --consent 'door access'
+  likeness enroll staff ada one.jpg two.jpg three.jpg --consent 'door access' --expires 30d
   curl -s https://example.org/ada.jpg | likeness enroll staff ada -";
 
 /// Enrol a person from photographs
@@ -39,9 +43,11 @@ pub struct EnrollCommand {
     /// A label; may be given several times
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
-    /// Assert that the person, being of age or with a parent, agreed to this purpose
-    #[arg(long, value_name = "PURPOSE")]
-    consent: Option<String>,
+    #[command(flatten)]
+    consent: ConsentArguments,
+    /// Erase the person by itself, at a date or some time from now: 2027-01-31, 12h, 30d, 8w
+    #[arg(long, value_name = "WHEN", value_parser = date_or_time_from_now)]
+    expires: Option<Timestamp>,
 }
 
 #[derive(Debug, Args)]
@@ -77,11 +83,8 @@ impl EnrollCommand {
             quality_level: QualityArgument::wire(self.photographs.quality),
             name: self.name,
             tags: self.tags,
-            consent: self.consent.map(|purpose| v1::Consent {
-                purpose,
-                given: None,
-                of_age_or_parental: true,
-            }),
+            consent: self.consent.wire(),
+            expires: self.expires,
             all_or_nothing: self.photographs.all_or_nothing,
             ..Default::default()
         };
@@ -101,9 +104,11 @@ Examples:
   likeness person list staff
   likeness person get staff ada
   likeness person update staff ada --name 'Ada King' --tag press --tag engineering
-  likeness person add-faces staff ada with-glasses.jpg";
+  likeness person add-faces staff ada with-glasses.jpg
+  likeness person copy staff ada --to visitors
+  likeness person export ada --json";
 
-/// Show, list and change people; add and delete faces
+/// Show, list, change, copy and rename people; add and delete faces
 #[derive(Debug, Args)]
 #[command(after_help = PERSON_EXAMPLES)]
 pub struct PersonCommand {
@@ -130,10 +135,10 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 1000)]
         most: usize,
     },
-    /// Change a person's name or tags
-    #[command(group(ArgGroup::new("change").args(["name", "tags", "no_tags"]).required(true).multiple(true)))]
+    /// Change a person's name, tags, consent or expiry
+    #[command(group(ArgGroup::new("change").args(["name", "tags", "no_tags", "consent", "expires", "never_expires"]).required(true).multiple(true)))]
     #[command(
-        after_help = "Examples:\n  likeness person update staff ada --name 'Ada King'\n  likeness person update staff ada --no-tags"
+        after_help = "Examples:\n  likeness person update staff ada --name 'Ada King'\n  likeness person update staff ada --no-tags --expires 30d"
     )]
     Update {
         /// The collection
@@ -149,6 +154,51 @@ enum Command {
         /// Remove all tags
         #[arg(long)]
         no_tags: bool,
+        #[command(flatten)]
+        consent: ConsentArguments,
+        /// Erase the person by itself, at a date or some time from now: 2027-01-31, 12h, 30d, 8w
+        #[arg(long, value_name = "WHEN", value_parser = date_or_time_from_now)]
+        expires: Option<Timestamp>,
+        /// Keep the person until somebody erases it
+        #[arg(long, conflicts_with = "expires")]
+        never_expires: bool,
+    },
+    /// Copy a person with all faces into another collection, or under another PersonID
+    #[command(
+        after_help = "Examples:\n  likeness person copy staff ada --to visitors\n  likeness person copy staff ada --to staff --as ada-2"
+    )]
+    Copy {
+        /// The collection
+        collection: String,
+        /// The PersonID
+        person_id: String,
+        /// The collection that gets the copy: of the same models, and of templates that are not longer
+        #[arg(long, value_name = "COLLECTION")]
+        to: String,
+        /// The copy's PersonID [default: the same]
+        #[arg(
+            long = "as",
+            value_name = "PERSON_ID",
+            default_value = "",
+            hide_default_value = true
+        )]
+        new_id: String,
+    },
+    /// Give a person another PersonID
+    #[command(after_help = "Example:\n  likeness person rename staff ada ada.king@example.org")]
+    Rename {
+        /// The collection
+        collection: String,
+        /// The PersonID
+        person_id: String,
+        /// The other PersonID
+        new_person_id: String,
+    },
+    /// Show everything that is kept of whoever has this PersonID, in every collection
+    #[command(after_help = "Example:\n  likeness person export ada --json")]
+    Export {
+        /// The PersonID
+        person_id: String,
     },
     /// Add faces from more photographs
     #[command(after_help = "Example:\n  likeness person add-faces staff ada new-portrait.jpg")]
@@ -199,12 +249,46 @@ impl PersonCommand {
             }
             Command::EraseEverywhere { person_id } => return erase_everywhere(client, person_id).await,
             Command::List { collection, most } => return list(client, collection, most).await,
+            Command::Export { person_id } => return export(client, person_id).await,
+            Command::Copy {
+                collection,
+                person_id,
+                to,
+                new_id,
+            } => {
+                let request = v1::CopyPersonRequest {
+                    collection,
+                    person_id,
+                    target_collection: to,
+                    target_person_id: new_id,
+                    ..Default::default()
+                };
+                let reply = client.copy_person(request).await?.into_inner();
+                (reply.call, reply.person)
+            }
+            Command::Rename {
+                collection,
+                person_id,
+                new_person_id,
+            } => {
+                let request = v1::RenamePersonRequest {
+                    collection,
+                    person_id,
+                    new_person_id,
+                    ..Default::default()
+                };
+                let reply = client.rename_person(request).await?.into_inner();
+                (reply.call, reply.person)
+            }
             Command::Update {
                 collection,
                 person_id,
                 name,
                 tags,
                 no_tags,
+                consent,
+                expires,
+                never_expires,
             } => {
                 let tags = (no_tags || !tags.is_empty()).then_some(v1::TagList { tags });
                 let request = v1::UpdatePersonRequest {
@@ -212,6 +296,8 @@ impl PersonCommand {
                     person_id,
                     name,
                     tags,
+                    consent: consent.wire(),
+                    expiry: (never_expires || expires.is_some()).then_some(v1::ExpiryChange { expires }),
                     ..Default::default()
                 };
                 let reply = client.update_person(request).await?.into_inner();
@@ -258,57 +344,6 @@ impl PersonCommand {
         let json = json!({ "call": call_json(call.as_ref()), "person": person_json(&person) });
         Ok(Outcome::done(json, person_text(&person)))
     }
-}
-
-const DELETE_EXAMPLES: &str = "\
-Example:
-  likeness delete staff ada
-
-Nobody is asked again: when this returns, the key that could open the record is overwritten.";
-
-/// Erase a person: for good, and at once
-#[derive(Debug, Args)]
-#[command(after_help = DELETE_EXAMPLES)]
-pub struct DeleteCommand {
-    /// The collection
-    collection: String,
-    /// The PersonID
-    person_id: String,
-}
-
-impl DeleteCommand {
-    /// Carries the command out.
-    pub async fn run(self, connection: &Connection) -> Result<Outcome, Failure> {
-        let mut client = PersonServiceClient::new(connection.open().await?);
-        let text = format!("erased {} from {}", self.person_id, self.collection);
-        let request = v1::DeletePersonRequest {
-            collection: self.collection,
-            person_id: self.person_id,
-            ..Default::default()
-        };
-        let reply = client.delete_person(request).await?.into_inner();
-        let receipt = reply.receipt.unwrap_or_default();
-        let json = json!({
-            "call": call_json(reply.call.as_ref()),
-            "faces_erased": reply.faces_erased,
-            "receipt": receipt_json(&receipt),
-        });
-        let text = format!(
-            "{text}: {}; receipt {}, nonce {}\n",
-            counted(reply.faces_erased, "face", "faces"),
-            receipt.sequence,
-            hex(&receipt.nonce)
-        );
-        Ok(Outcome::done(json, text))
-    }
-}
-
-fn receipt_json(receipt: &v1::ErasureReceipt) -> Value {
-    json!({
-        "sequence": receipt.sequence,
-        "receipt": hex(&receipt.receipt),
-        "nonce": hex(&receipt.nonce),
-    })
 }
 
 fn faces_deleted(reply: &v1::DeleteFacesResponse) -> Outcome {
@@ -361,6 +396,41 @@ async fn erase_everywhere(
             "collection": erasure.collection,
             "faces_erased": erasure.faces_erased,
             "receipt": erasure.receipt.as_ref().map(receipt_json),
+        })).collect::<Vec<_>>(),
+    });
+    Ok(Outcome::done(json, text))
+}
+
+async fn export(mut client: PersonServiceClient<Channel>, person_id: String) -> Result<Outcome, Failure> {
+    let request = v1::ExportPersonRequest {
+        person_id: person_id.clone(),
+    };
+    let reply = client.export_person(request).await?.into_inner();
+    let mut text = String::new();
+    for export in &reply.persons {
+        let _ = writeln!(text, "in {}, as {}:", export.collection, export.scheme);
+        match &export.person {
+            Some(person) => text.push_str(&person_text(person)),
+            None => text.push_str("  the record cannot be read\n"),
+        }
+        let _ = writeln!(
+            text,
+            "  kept: {} bytes of template a face, a sealed record of {} bytes, a key in {} bytes",
+            export.template_bytes, export.record_bytes, export.slot_bytes
+        );
+    }
+    if reply.persons.is_empty() {
+        let _ = writeln!(text, "nothing is kept under {person_id}");
+    }
+    let json = json!({
+        "call": call_json(reply.call.as_ref()),
+        "persons": reply.persons.iter().map(|export| json!({
+            "collection": export.collection,
+            "person": export.person.as_ref().map(person_json),
+            "scheme": export.scheme,
+            "template_bytes": export.template_bytes,
+            "record_bytes": export.record_bytes,
+            "slot_bytes": export.slot_bytes,
         })).collect::<Vec<_>>(),
     });
     Ok(Outcome::done(json, text))
@@ -457,6 +527,9 @@ fn person_text(person: &v1::Person) -> String {
             time_text(consent.given.as_ref())
         );
     }
+    if let Some(expires) = &person.expires {
+        let _ = writeln!(text, "  expires {}", time_text(Some(expires)));
+    }
     for face in &person.faces {
         let _ = writeln!(
             text,
@@ -474,11 +547,8 @@ fn person_json(person: &v1::Person) -> Value {
         "person_id": person.person_id,
         "name": person.name,
         "tags": person.tags,
-        "consent": person.consent.as_ref().map(|c| json!({
-            "purpose": c.purpose,
-            "given": time_text(c.given.as_ref()),
-            "of_age_or_parental": c.of_age_or_parental,
-        })),
+        "consent": consent_json(person.consent.as_ref()),
+        "expires": person.expires.as_ref().map(|time| time_text(Some(time))),
         "enrolled": time_text(person.enrolled.as_ref()),
         "updated": time_text(person.updated.as_ref()),
         "faces": person.faces.iter().map(|f| json!({

@@ -4,7 +4,6 @@
 //! waits here, nothing goes on for a client that went away, and an erasure waits for one slice at most.
 
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -89,7 +88,7 @@ type Answered = (
 impl Running {
     async fn next(mut self: Box<Self>) -> Answered {
         let slice = loop {
-            if self.call.service.stopping.load(Ordering::Relaxed) {
+            if *self.call.service.stopping.borrow() {
                 return (None, None);
             }
             match self.job.slice(&mut self.call).await {

@@ -1,8 +1,7 @@
 //! Enrolling, reading, changing and erasing people.
 
 use likeness_engine::{
-    Call, Choose, CollectionName, CollectionRef, Error, Face, NewFace, PersonId, ProfileChange, QualityLevel,
-    Rejection,
+    Call, Choose, CollectionName, CollectionRef, Error, Face, NewFace, PersonId, QualityLevel, Rejection,
 };
 use likeness_proto::v1::person_service_server::PersonService;
 use likeness_proto::v1::{
@@ -198,7 +197,7 @@ async fn enroll(call: &mut Ongoing, request: EnrollPersonRequest) -> Result<Enro
         request.quality_level,
         request.all_or_nothing,
     )?;
-    let profile = convert::profile(request.name, request.tags, request.consent)?;
+    let profile = convert::profile(request.name, request.tags, request.consent, request.expires)?;
     let Extracted {
         collection,
         faces,
@@ -352,10 +351,7 @@ async fn list(call: &mut Ongoing, request: ListPersonsRequest) -> Result<ListPer
 }
 
 async fn update(call: &mut Ongoing, request: UpdatePersonRequest) -> Result<UpdatePersonResponse, Refusal> {
-    let change = ProfileChange {
-        name: request.name,
-        tags: request.tags.map(|list| list.tags),
-    };
+    let change = convert::profile_change(request.name, request.tags, request.consent, request.expiry)?;
     let person = on_person(
         call,
         &request.collection,
@@ -418,7 +414,7 @@ async fn erase_everywhere(
 }
 
 /// Reads or changes one person.
-async fn on_person<T: Send + 'static>(
+pub(super) async fn on_person<T: Send + 'static>(
     call: &mut Ongoing,
     collection: &str,
     person_id: &str,

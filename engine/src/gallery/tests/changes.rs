@@ -49,12 +49,14 @@ fn whatever_is_removed_dies_with_its_key_and_the_slot_is_zero() {
             update(ProfileChange {
                 name: Some("New name".to_owned()),
                 tags: None,
+                ..ProfileChange::default()
             })
         },
         &|| {
             update(ProfileChange {
                 name: None,
                 tags: Some(vec![]),
+                ..ProfileChange::default()
             })
         },
         &|| {

@@ -256,6 +256,7 @@ fn write_the_fixture() {
             given: Timestamp(1_700_000_000_000),
             of_age_or_parental: true,
         }),
+        expires: Some(Timestamp(4_000_000_000_000)),
         ..profile("Ada", &["first", "second"])
     };
     gallery
@@ -312,6 +313,7 @@ fn format_2_opens_in_every_later_version() {
     let ada = gallery.person(&one, &id("ada")).expect("enrolled");
     assert_eq!((ada.profile.name.as_str(), ada.faces.len()), ("Ada", 1));
     assert_eq!(ada.profile.tags, ["first", "second"]);
+    assert_eq!(ada.profile.expires, Some(Timestamp(4_000_000_000_000)));
     let consent = ada.profile.consent.expect("given");
     assert_eq!(
         (

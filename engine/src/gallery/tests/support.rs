@@ -1,19 +1,20 @@
 //! Faces of bits, galleries on any disk, and everything a client can see of one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::error::Result;
 use crate::gallery::collection::{Collection, CollectionSettings};
 use crate::gallery::erasures::{ErasureFiles, ErasureLog};
 use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};
 use crate::gallery::vault::Vault;
-use crate::gallery::{Comparison, Filter, Gallery, LoadReport, Match, Query, Search, directory};
+use crate::gallery::{Background, Comparison, Filter, Gallery, LoadReport, Match, Query, Search, directory};
 use crate::keys::KeyRing;
 use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId};
-use crate::person::{NewFace, Person, Profile};
+use crate::person::{NewFace, Person, Profile, Timestamp};
 use crate::scheme::{Scheme, SchemeId};
 use crate::slots::{SlotBytes, Slots};
 use crate::template::{Bits, Probe, Template};
@@ -48,6 +49,15 @@ pub fn open(disk: &FakeDisk, ring: &Arc<KeyRing>) -> Result<(Gallery, LoadReport
 /// What is never reached in a test: there purges happen when the test says so.
 pub const NEVER: Duration = Duration::from_secs(3600);
 
+/// Nothing happens beside the calls but when the test says so.
+pub fn background(clock: Clock) -> Background {
+    Background {
+        gather: NEVER,
+        look: NEVER,
+        clock,
+    }
+}
+
 /// With the operator's word on a short erasure log.
 pub fn open_accepting(disk: &FakeDisk, ring: &Arc<KeyRing>, short: bool) -> Result<(Gallery, LoadReport)> {
     open_with_slots(disk, Box::new(FakeFile(disk.clone(), Name::Slots)), ring, short)
@@ -60,6 +70,28 @@ pub fn open_with_slots(
     ring: &Arc<KeyRing>,
     short: bool,
 ) -> Result<(Gallery, LoadReport)> {
+    open_by(disk, slots, ring, short, Clock::System)
+}
+
+/// With everything that a test may want otherwise.
+pub fn open_by(
+    disk: &FakeDisk,
+    slots: Box<dyn SlotBytes>,
+    ring: &Arc<KeyRing>,
+    short: bool,
+    clock: Clock,
+) -> Result<(Gallery, LoadReport)> {
+    let (vault, destroyed) = vault_of(disk, slots, ring, short)?;
+    Gallery::open(vault, &destroyed, background(clock))
+}
+
+/// What a gallery is opened on.
+pub fn vault_of(
+    disk: &FakeDisk,
+    slots: Box<dyn SlotBytes>,
+    ring: &Arc<KeyRing>,
+    short: bool,
+) -> Result<(Vault, HashSet<RandomId>)> {
     let file = |name| FakeFile(disk.clone(), name);
     let slots = Slots::open(slots, Arc::clone(ring))?;
     let files = ErasureFiles {
@@ -69,7 +101,7 @@ pub fn open_with_slots(
     };
     let (log, destroyed) = ErasureLog::open(files, ring, short)?;
     let vault = Vault::new(Box::new(disk.clone()), slots, log, Arc::clone(ring));
-    Gallery::open(vault, &destroyed, NEVER)
+    Ok((vault, destroyed))
 }
 
 /// Opens a disk on which nothing is wrong.
@@ -79,15 +111,24 @@ pub fn opened(disk: &FakeDisk, ring: &Arc<KeyRing>) -> Gallery {
 
 /// Opens a real data directory; the erasure log's other half lies beside it.
 pub fn open_at(data: &Path, ring: &Arc<KeyRing>) -> Result<(Gallery, LoadReport)> {
-    open_purging_at(data, ring, NEVER)
+    open_at_by(data, ring, background(Clock::System))
 }
 
 /// With purges that gather erasures for so long, or [`NEVER`] happen.
 pub fn open_purging_at(data: &Path, ring: &Arc<KeyRing>, gather: Duration) -> Result<(Gallery, LoadReport)> {
+    let background = Background {
+        gather,
+        ..background(Clock::System)
+    };
+    open_at_by(data, ring, background)
+}
+
+/// With other goings-on beside the calls.
+pub fn open_at_by(data: &Path, ring: &Arc<KeyRing>, background: Background) -> Result<(Gallery, LoadReport)> {
     let keys = keys_of(data);
     std::fs::create_dir_all(&keys).expect("made");
     let (vault, destroyed) = directory::open(data, &keys, Arc::clone(ring), false)?;
-    Gallery::open(vault, &destroyed, gather)
+    Gallery::open(vault, &destroyed, background)
 }
 
 /// Where [`open_at`] keeps the erasure log's copy and anchor.
@@ -215,7 +256,7 @@ pub fn profile(name: &str, tags: &[&str]) -> Profile {
     Profile {
         name: name.to_owned(),
         tags: tags.iter().map(|t| (*t).to_owned()).collect(),
-        consent: None,
+        ..Profile::default()
     }
 }
 
@@ -242,6 +283,7 @@ pub fn found(gallery: &Gallery, collection: &Arc<Collection>, n: u64) -> Vec<Str
 pub struct PersonView {
     pub name: String,
     pub tags: Vec<String>,
+    pub expires: Option<Timestamp>,
     /// By id, with the bits.
     pub faces: BTreeMap<FaceId, Vec<u8>>,
 }
@@ -251,6 +293,7 @@ impl PersonView {
         Self {
             name: person.profile.name.clone(),
             tags: person.profile.tags.clone(),
+            expires: person.profile.expires,
             faces: person
                 .faces
                 .iter()
