@@ -195,7 +195,7 @@ impl Gallery {
     }
 
     fn person_or_none(&self, collection: &Arc<Collection>, digest: Digest) -> Result<Option<Person>> {
-        match self.read_person(collection, digest) {
+        match self.read_seen(collection, digest) {
             Err(crate::Error::Request(RequestError::Damaged)) => {
                 self.note_damage(collection, digest);
                 Ok(None)

@@ -4,7 +4,6 @@
 //! waits here, nothing goes on for a client that went away, and an erasure waits for one slice at most.
 
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ use crate::error::{Error, OperatorError, RequestError, Result};
 use crate::gallery::collection::Collection;
 use crate::gallery::tests::disk::{FakeDisk, FakeFile, Fault, Name};
 use crate::gallery::tests::support::*;
-use crate::gallery::{Background, Gallery, LoadReport, ProfileChange};
+use crate::gallery::{Background, Comparison, Gallery, LoadReport, ProfileChange};
 use crate::keys::KeyRing;
 use crate::person::{Person, Profile, Timestamp};
 use crate::receipts::ReceiptKind;
@@ -94,7 +94,7 @@ fn whoever_is_past_the_expiry_is_gone_for_every_reader_before_the_eraser_comes()
     let ada = id("ada");
     assert_eq!(reason(gallery.person(&one, &ada)), RequestError::NoPerson);
     assert_eq!(
-        reason(gallery.verify(&one, &ada, &query(1))),
+        reason(gallery.verify(&one, &ada, &query(1), Comparison::BestFace)),
         RequestError::NoPerson
     );
     let more = gallery.add_faces(&one, &ada, vec![face(3)], REQUEST);

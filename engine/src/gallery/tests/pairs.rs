@@ -61,7 +61,7 @@ fn like(n: u64, other: u64) -> crate::NewFace {
 fn enroll_like(gallery: &Gallery, one: &Arc<Collection>, who: &str, n: u64, other: u64) {
     let faces = vec![face(500_000 + other), like(n, other)];
     gallery
-        .enroll(one, &id(who), profile("", &[]), faces, RandomId::default())
+        .enroll(one, &id(who), profile("", &[]), faces, REQUEST)
         .expect("enrolled");
 }
 
