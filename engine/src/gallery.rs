@@ -20,8 +20,14 @@ mod search;
 pub(crate) mod vault;
 mod writer;
 
+mod arena;
+mod bound;
+mod cascade;
 mod flat;
+mod full;
+mod lookup;
 mod scan;
+mod simd;
 mod top;
 
 #[cfg(test)]
