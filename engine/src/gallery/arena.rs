@@ -10,6 +10,9 @@
 //! templates in freed memory, and removing a face could not reach them. Every row is somebody's, or free,
 //! and then it is zero. The first chunk is little enough for a collection of ten people (66 KiB at 1024
 //! bits), and they double until their ends no longer matter.
+//!
+//! Pages are ordinary ones: asked for huge ones (`madvise`), the system gave 2 to 14 MiB of 128, and no time
+//! of a search changed.
 
 use zeroize::{Zeroize, Zeroizing};
 
@@ -152,7 +155,10 @@ impl Arena {
     }
 
     fn grow(&mut self) -> Row {
-        let capacity = self.chunks.last().map_or(0, |last| last.first + last.owners.len());
+        let capacity = self
+            .chunks
+            .last()
+            .map_or(0, |last| last.first + last.owners.len());
         if self.fresh == capacity {
             let rows = chunk_rows(self.chunks.len());
             self.chunks.push(Chunk::new(capacity, rows, self.bits));
@@ -206,7 +212,11 @@ impl Chunk {
 /// The words that a slab's column `i` holds.
 #[inline(always)]
 pub(super) fn row_of(slabs: &[Slab], i: usize) -> [u64; SLAB_WORDS] {
-    let bytes: &[u8; LINE * LINES] = slabs[i / GROUP].0.as_flattened().try_into().expect("a slab's bytes");
+    let bytes: &[u8; LINE * LINES] = slabs[i / GROUP]
+        .0
+        .as_flattened()
+        .try_into()
+        .expect("a slab's bytes");
     std::array::from_fn(|at| {
         u64::from_le_bytes(std::array::from_fn(|j| bytes[i % GROUP + GROUP * (8 * at + j)]))
     })

@@ -114,7 +114,8 @@ impl Bound {
     pub(super) fn limits(&mut self, bar: i32) -> Limits {
         self.approach(bar);
         // The cast rounds down and saturates: a limit of 255 lets everything pass.
-        self.limits_in_steps(|m| (m / self.step).round()).map(|limit| limit as u8)
+        self.limits_in_steps(|m| (m / self.step).round())
+            .map(|limit| limit as u8)
     }
 
     /// Solves E\[D\] = (sum - bar) / 2 for a by Newton's method: E\[D\] falls with a and is convex, so that the
@@ -147,7 +148,13 @@ impl Bound {
         let bits: [Bit; MAGNITUDES] = std::array::from_fn(|m| {
             let m = m as f64;
             let f = density(self.a * m);
-            Bit { q: m, h: h(m), e: tail(self.a * m, f), f, af: self.a * m * f }
+            Bit {
+                q: m,
+                h: h(m),
+                e: tail(self.a * m, f),
+                f,
+                af: self.a * m * f,
+            }
         });
         std::array::from_fn(|stage| self.limit(stage, &bits))
     }
@@ -227,18 +234,25 @@ struct Linear {
 impl Linear {
     /// What X - b D has of L.
     fn slope(self, b: f64) -> f64 {
-        if self.var > 0.0 { (self.x - b * self.d) / self.var } else { 0.0 }
+        if self.var > 0.0 {
+            (self.x - b * self.d) / self.var
+        } else {
+            0.0
+        }
     }
 }
 
 /// Each magnitude that a probe has, and how often.
 fn present(counts: &[f64; MAGNITUDES]) -> impl Iterator<Item = (usize, f64)> + Clone {
     let all = counts.iter().enumerate().skip(1);
-    all.filter(|(_, count)| **count > 0.0).map(|(m, count)| (m, *count))
+    all.filter(|(_, count)| **count > 0.0)
+        .map(|(m, count)| (m, *count))
 }
 
 fn moment(counts: &[f64; MAGNITUDES], power: i32) -> f64 {
-    present(counts).map(|(m, count)| count * (m as f64).powi(power)).sum()
+    present(counts)
+        .map(|(m, count)| count * (m as f64).powi(power))
+        .sum()
 }
 
 fn density(x: f64) -> f64 {
@@ -249,7 +263,13 @@ fn density(x: f64) -> f64 {
 /// The probability that a normal value exceeds x >= 0, where its density is `f`: Abramowitz and Stegun
 /// 26.2.17, error < 7.5e-8.
 fn tail(x: f64, f: f64) -> f64 {
-    const B: [f64; 5] = [0.319_381_530, -0.356_563_782, 1.781_477_937, -1.821_255_978, 1.330_274_429];
+    const B: [f64; 5] = [
+        0.319_381_530,
+        -0.356_563_782,
+        1.781_477_937,
+        -1.821_255_978,
+        1.330_274_429,
+    ];
     let t = 1.0 / (1.0 + 0.231_641_9 * x);
     f * B.iter().rev().fold(0.0, |sum, b| (sum + b) * t)
 }
@@ -271,7 +291,12 @@ mod tests {
     /// From tables of the normal distribution.
     #[test]
     fn tails_and_quantiles_are_those_of_the_normal_distribution() {
-        for (x, p) in [(0.0, 0.5), (1.0, 0.158_655_3), (2.326_348, 0.01), (3.090_232, 0.001)] {
+        for (x, p) in [
+            (0.0, 0.5),
+            (1.0, 0.158_655_3),
+            (2.326_348, 0.01),
+            (3.090_232, 0.001),
+        ] {
             assert!((tail(x, density(x)) - p).abs() < 1e-7, "{x}");
         }
         for (p, x) in [(0.01, 2.326_348), (1e-4, 3.719_016), (1e-6, 4.753_424)] {
@@ -296,7 +321,11 @@ mod tests {
     #[test]
     fn a_whole_rotation_narrows_the_bound() {
         let values: Vec<i8> = (0..1024).map(|i| (i * 37 % 121 - 60) as i8).collect();
-        let limits = |block| Bound::new(&values, block, 9000, 1e-6).expect("even enough").limits_in_steps(|m| m);
+        let limits = |block| {
+            Bound::new(&values, block, 9000, 1e-6)
+                .expect("even enough")
+                .limits_in_steps(|m| m)
+        };
         let (whole, none) = (limits(512), limits(2048));
         assert!(whole[0] < none[0] && whole[1] < none[1]);
     }

@@ -17,7 +17,7 @@ use std::ops::Range;
 use zeroize::Zeroizing;
 
 use crate::gallery::arena::{
-    Arena, BLOCK, Chunk, GROUP, GROUPS, LINE_WORDS, NOBODY, SLAB_WORDS, SLABS, Slab, row, row_of,
+    Arena, BLOCK, Chunk, GROUP, GROUPS, LINE, LINE_WORDS, NOBODY, SLAB_WORDS, SLABS, Slab, row, row_of,
 };
 use crate::gallery::bound::{Bound, Limits};
 use crate::gallery::full::Full;
@@ -64,8 +64,8 @@ pub(crate) struct Seek<'a, K: Sink> {
     staged: Option<Staged>,
     /// Whether the limits are of use at the present bar.
     narrow: bool,
-    /// Groups that wait for the second stage, and of each the rows that are left.
-    groups: Ring<(usize, u16)>,
+    /// Groups that wait for the second stage.
+    groups: Ring<Waiting>,
     /// Rows that wait for the last.
     rows: Ring<usize>,
     tally: Tally,
@@ -93,6 +93,14 @@ struct Staged {
     bar: i32,
 }
 
+/// A group, and of its rows those that are left and all penalties so far.
+#[derive(Clone, Copy, Default)]
+struct Waiting {
+    group: usize,
+    left: u16,
+    penalties: [u8; GROUP],
+}
+
 /// What waits.
 struct Ring<T> {
     waiting: [T; RING],
@@ -101,7 +109,10 @@ struct Ring<T> {
 
 impl<T: Copy + Default> Ring<T> {
     fn new() -> Self {
-        Self { waiting: [T::default(); RING], len: 0 }
+        Self {
+            waiting: [T::default(); RING],
+            len: 0,
+        }
     }
 
     /// Whether it is full with this one.
@@ -130,7 +141,9 @@ impl<'a, K: Sink> Seek<'a, K> {
         let values = probe.values();
         let bar = sink.bar();
         let worth = miss > 0.0 && arena.len() >= ROWS_MIN;
-        let bound = worth.then(|| Bound::new(&values, probe.block(), bar, miss)).flatten();
+        let bound = worth
+            .then(|| Bound::new(&values, probe.block(), bar, miss))
+            .flatten();
         let staged = bound.map(|bound| Staged::new(bound, &values, bar));
         Self {
             narrow: staged.is_some(),
@@ -156,7 +169,12 @@ impl Staged {
         let cost = |differing: &[u8]| differing.iter().map(|m| bound.steps(*m)).sum();
         let slabs = values.chunks(SLAB_BITS).take(SLABS);
         let tables = slabs.map(|values| Table::new(values, cost)).collect();
-        Self { bound, tables, limits, bar }
+        Self {
+            bound,
+            tables,
+            limits,
+            bar,
+        }
     }
 }
 
@@ -174,7 +192,11 @@ fn scan_with<K: Sink>(
     allowed: impl Fn(Row) -> u64 + Copy,
 ) {
     for (chunk, blocks) in arena.used() {
-        let place = Place { chunk, stride: arena.stride(), allowed };
+        let place = Place {
+            chunk,
+            stride: arena.stride(),
+            allowed,
+        };
         kernel.run(Pass { place, blocks, seeks });
     }
 }
@@ -203,14 +225,26 @@ impl<K: Sink, F: Fn(Row) -> u64 + Copy> Task for Pass<'_, '_, K, F> {
             let mut at = 0;
             while at < seeks.len() {
                 // Those that go through the stages and come together are looked at together.
-                let together = seeks[at..].iter().take(TOGETHER).take_while(|seek| seek.narrow).count();
+                let together = seeks[at..]
+                    .iter()
+                    .take(TOGETHER)
+                    .take_while(|seek| seek.narrow)
+                    .count();
                 let count = if together == TOGETHER { TOGETHER } else { 1 };
                 match &mut seeks[at..at + count] {
                     [a, b, c, d] => place.first::<S, K, TOGETHER>(start..end, [a, b, c, d]),
                     [one] if one.narrow => place.first::<S, K, 1>(start..end, [one]),
-                    others => others.iter_mut().for_each(|seek| place.full::<S, K>(start..end, seek)),
+                    others => others
+                        .iter_mut()
+                        .for_each(|seek| place.full::<S, K>(start..end, seek)),
                 }
                 at += count;
+            }
+            // What several probes wait for they read while it is in the cache.
+            if seeks.len() >= TOGETHER {
+                for seek in seeks.iter_mut() {
+                    place.second::<S, K>(seek);
+                }
             }
         }
         for seek in seeks {
@@ -228,16 +262,23 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
 
     /// The first stage of some blocks, for `P` probes.
     #[inline(always)]
-    fn first<S: Simd, K: Sink, const P: usize>(&self, blocks: Range<usize>, mut seeks: [&mut Seek<'_, K>; P]) {
+    fn first<S: Simd, K: Sink, const P: usize>(
+        &self,
+        blocks: Range<usize>,
+        mut seeks: [&mut Seek<'_, K>; P],
+    ) {
         let mut left = [0; P];
         for block in blocks.clone() {
-            let staged = seeks.each_ref().map(|seek| seek.staged.as_ref().expect("it has stages"));
-            let penalties = lookup::penalties::<S, P>(groups(&self.chunk.slabs[0], block), staged.map(|s| &s.tables[0]));
+            let staged = seeks
+                .each_ref()
+                .map(|seek| seek.staged.as_ref().expect("it has stages"));
+            let penalties =
+                lookup::penalties::<S, P>(groups(&self.chunk.slabs[0], block), staged.map(|s| &s.tables[0]));
             for p in 0..P {
                 let staged = seeks[p].staged.as_ref().expect("it has stages");
                 let mask = S::at_most(penalties[p], staged.limits[0]);
                 if mask != 0 {
-                    left[p] += self.left::<S, K>(seeks[p], block, mask);
+                    left[p] += self.left::<S, K>(seeks[p], block, mask, S::store(penalties[p]));
                 }
             }
         }
@@ -249,10 +290,16 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
 
     /// Lets the groups of a block wait in which a row is left; how many rows were left by the second stage.
     #[inline(always)]
-    fn left<S: Simd, K: Sink>(&self, seek: &mut Seek<'_, K>, block: usize, mask: u64) -> usize {
+    fn left<S: Simd, K: Sink>(
+        &self,
+        seek: &mut Seek<'_, K>,
+        block: usize,
+        mask: u64,
+        penalties: [u8; LINE],
+    ) -> usize {
         let mask = mask & self.allowed(block);
         let mut left = 0;
-        for g in 0..GROUPS {
+        for (g, penalties) in penalties.as_chunks::<GROUP>().0.iter().enumerate() {
             let rows = (mask >> (g * GROUP)) as u16;
             if rows == 0 {
                 continue;
@@ -263,7 +310,11 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
                     S::prefetch(line);
                 }
             }
-            if seek.groups.push((group, rows)) {
+            if seek.groups.push(Waiting {
+                group,
+                left: rows,
+                penalties: *penalties,
+            }) {
                 left += self.second::<S, K>(seek);
             }
         }
@@ -277,25 +328,26 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
         seek.tally.second += len as u64;
         let mut count = 0;
         for waiting in waiting[..len].chunks(GROUPS) {
-            let mut left = waiting.iter().enumerate().fold(0, |left, (n, (_, rows))| left | u64::from(*rows) << (n * GROUP));
+            let (mut left, mut before) = (0, [0; LINE]);
+            for (n, waiting) in waiting.iter().enumerate() {
+                left |= u64::from(waiting.left) << (n * GROUP);
+                before[n * GROUP..][..GROUP].copy_from_slice(&waiting.penalties);
+            }
             if let Some(Staged { tables, limits, .. }) = &seek.staged
-                && let [first, second] = &tables[..]
+                && let [_, table] = &tables[..]
             {
-                // The first slab is in the cache still.
                 let mut sums = [S::zero(); GROUPS];
-                for (sums, (group, _)) in sums.iter_mut().zip(waiting) {
-                    let [slab, other] = &self.chunk.slabs;
-                    let [[a]] = lookup::sums::<S, 1, 1>(std::array::from_ref(&slab[*group]), [first]);
-                    let [[b]] = lookup::sums::<S, 1, 1>(std::array::from_ref(&other[*group]), [second]);
-                    *sums = S::add(a, b);
+                for (sums, waiting) in sums.iter_mut().zip(waiting) {
+                    let slab = std::array::from_ref(&self.chunk.slabs[1][waiting.group]);
+                    [[*sums]] = lookup::sums::<S, 1, 1>(slab, [table]);
                 }
-                left &= S::at_most(S::fold(sums), limits[1]);
+                left &= S::at_most(S::add(S::fold(sums), S::load(&before)), limits[1]);
             }
             while left != 0 {
                 let at = left.trailing_zeros() as usize;
                 left &= left - 1;
                 count += 1;
-                let i = waiting[at / GROUP].0 * GROUP + at % GROUP;
+                let i = waiting[at / GROUP].group * GROUP + at % GROUP;
                 if let Some(line) = self.chunk.rest.get(i * self.stride) {
                     S::prefetch(line);
                 }
@@ -338,7 +390,10 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
     #[inline(always)]
     fn whole<K: Sink>(&self, seek: &mut Seek<'_, K>, i: usize) {
         let mut counts = [0; PLANES];
-        let (mut slabs, rest) = seek.probe.planes().split_at(seek.probe.planes().len().min(SLABS * SLAB_WORDS));
+        let (mut slabs, rest) = seek
+            .probe
+            .planes()
+            .split_at(seek.probe.planes().len().min(SLABS * SLAB_WORDS));
         for slab in &self.chunk.slabs {
             let planes;
             (planes, slabs) = slabs.split_at(slabs.len().min(SLAB_WORDS));
@@ -363,7 +418,9 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
 /// The groups of a block.
 #[inline(always)]
 fn groups(slabs: &[Slab], block: usize) -> &[Slab; GROUPS] {
-    slabs[block * GROUPS..][..GROUPS].try_into().expect("a block's groups")
+    slabs[block * GROUPS..][..GROUPS]
+        .try_into()
+        .expect("a block's groups")
 }
 
 impl<K: Sink> Seek<'_, K> {
@@ -399,8 +456,14 @@ fn count<const N: usize>(counts: &mut [u64; PLANES], words: &[u64; N], planes: &
 /// The score of these counts, where `sum` is that of the values.
 #[inline(always)]
 fn score(counts: &[u64; PLANES], sum: i32) -> i32 {
-    let ones = counts.iter().zip(PLANE_WEIGHTS).fold(0i32, |ones, (count, weight)| {
-        ones.wrapping_add((*count as i32).wrapping_mul(weight))
-    });
+    let ones = counts
+        .iter()
+        .zip(PLANE_WEIGHTS)
+        .fold(0i32, |ones, (count, weight)| {
+            ones.wrapping_add((*count as i32).wrapping_mul(weight))
+        });
     ones.wrapping_mul(2).wrapping_sub(sum)
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,7 +30,12 @@ impl Full {
         let mut steps = [1; SLABS];
         let tables = front.chunks(SLAB_BITS).zip(&mut steps);
         let tables = tables.map(|(values, score)| {
-            let step = lane_sums(values).into_iter().max().unwrap_or(0).div_ceil(255).max(1);
+            let step = lane_sums(values)
+                .into_iter()
+                .max()
+                .unwrap_or(0)
+                .div_ceil(255)
+                .max(1);
             *score = 2 * step.cast_signed();
             Table::new(values, |differing| {
                 differing.iter().map(|m| u32::from(*m)).sum::<u32>() / step
@@ -38,7 +43,10 @@ impl Full {
         });
         let tables = tables.collect();
         let highs: i32 = rest.iter().map(|q| 16 * i32::from(high(*q))).sum();
-        let lows: i32 = rest.iter().map(|q| (i32::from(*q) - 16 * i32::from(high(*q))).abs()).sum();
+        let lows: i32 = rest
+            .iter()
+            .map(|q| (i32::from(*q) - 16 * i32::from(high(*q))).abs())
+            .sum();
         let magnitudes: i32 = front.iter().map(|q| i32::from(*q).abs()).sum();
         Self {
             tables,
@@ -53,21 +61,33 @@ impl Full {
     pub(super) fn reaching<S: Simd>(&self, chunk: &Chunk, stride: usize, block: usize, bar: i32) -> u64 {
         let mut penalties = [0i32; BLOCK];
         for ((table, slabs), step) in self.tables.iter().zip(&chunk.slabs).zip(self.steps) {
-            let slabs: &[_; GROUPS] = slabs[block * GROUPS..][..GROUPS].try_into().expect("a block's groups");
+            for slab in slabs[block * GROUPS..].iter().skip(GROUPS).take(GROUPS) {
+                for line in &slab.0 {
+                    S::prefetch(line);
+                }
+            }
+            let slabs: &[_; GROUPS] = slabs[block * GROUPS..][..GROUPS]
+                .try_into()
+                .expect("a block's groups");
             let [sums] = lookup::sums::<S, 1, GROUPS>(slabs, [table]);
             for (penalties, sums) in penalties.as_chunks_mut::<GROUP>().0.iter_mut().zip(sums) {
                 let lanes = S::store(sums);
                 for r in 0..GROUP {
-                    let sum = (0..4).fold(0u16, |sum, lane| sum.wrapping_add(u16::from(lanes[lane * 16 + r])));
+                    let sum = (0..4).fold(0u16, |sum, lane| {
+                        sum.wrapping_add(u16::from(lanes[lane * 16 + r]))
+                    });
                     penalties[r] = penalties[r].wrapping_add(i32::from(sum).wrapping_mul(step));
                 }
             }
         }
-        let rest = &chunk.rest[block * BLOCK * stride..][..BLOCK * stride];
+        let (rest, next) = chunk.rest[block * BLOCK * stride..].split_at(BLOCK * stride);
         let bar = bar.saturating_sub(self.base);
         let mut mask = 0;
         let mut bounds = [0i32; BLOCK];
         for i in 0..BLOCK {
+            for line in next.iter().skip(i * stride).take(stride) {
+                S::prefetch(line);
+            }
             let ones = S::ones(&rest[i * stride..][..stride], &self.planes);
             bounds[i] = ones.wrapping_mul(2 * 16).wrapping_sub(penalties[i]);
         }

@@ -42,7 +42,9 @@ pub(super) trait Simd: Copy {
             }
         }
         let ones = counts.iter().zip(HIGH_WEIGHTS);
-        ones.fold(0, |ones, (count, weight)| ones.wrapping_add(count.cast_signed().wrapping_mul(weight)))
+        ones.fold(0, |ones, (count, weight)| {
+            ones.wrapping_add(count.cast_signed().wrapping_mul(weight))
+        })
     }
     /// Asks for what will be read soon.
     fn prefetch<T>(value: &T);
@@ -98,7 +100,10 @@ impl Kernel {
         return &[Self::Portable];
     }
 
-    #[allow(unsafe_code, reason = "calls functions compiled for instructions that not every processor has")]
+    #[allow(
+        unsafe_code,
+        reason = "calls functions compiled for instructions that not every processor has"
+    )]
     pub(super) fn run(self, task: impl Task) {
         match self {
             Self::Portable => task.run::<Portable>(),

@@ -80,10 +80,7 @@ impl Protector {
     /// Both, and the embedding lives on: for the evaluation alone, which tries several keys on one.
     pub(crate) fn sample(&self, embedding: &Embedding, bits: Bits) -> (Template, Probe) {
         let outputs = self.project(embedding, bits);
-        (
-            Template::from_signs(&outputs),
-            self.ask(&outputs),
-        )
+        (Template::from_signs(&outputs), self.ask(&outputs))
     }
 
     fn ask(&self, outputs: &[i32]) -> Probe {
