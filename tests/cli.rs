@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::support::child::{Child, Home, Program, likeness};
-use crate::support::pictures::{astronaut_small, plain, png, sample, tiny};
+use crate::support::pictures::{astronaut_small, montage, plain, png, sample, scaled, tiny};
 use crate::support::{PATIENCE, asset, directory};
 
 /// A sample photograph's path.
@@ -32,7 +32,7 @@ fn assert_call(json: &Value) {
 }
 
 /// Every command, with the words that lead to it.
-const COMMANDS: [&[&str]; 43] = [
+const COMMANDS: [&[&str]; 45] = [
     &["serve"],
     &["collection"],
     &["collection", "create"],
@@ -45,6 +45,7 @@ const COMMANDS: [&[&str]; 43] = [
     &["verify"],
     &["compare"],
     &["detect"],
+    &["duplicates"],
     &["person"],
     &["person", "get"],
     &["person", "list"],
@@ -57,6 +58,7 @@ const COMMANDS: [&[&str]; 43] = [
     &["key", "rotate"],
     &["key", "rotate", "root"],
     &["key", "rotate", "wrapping"],
+    &["key", "rotate", "signing"],
     &["key", "destroy-group"],
     &["receipt"],
     &["receipt", "status"],
@@ -390,6 +392,104 @@ fn matching_says_whether_what_was_asked_is_so() {
     assert!(words.contains("910 x 1137 px, 1 face\n"), "{words}");
     assert_eq!(json["faces"].as_array().map(Vec::len), Some(1));
     assert!(json["faces"][0]["rejection"].is_null());
+}
+
+#[test]
+fn every_face_is_searched_for_in_several_collections_among_those_who_pass() {
+    let home = Home::new();
+    let server = home.serve();
+    let files = directory();
+    let group = files.path().join("group.png").display().to_string();
+    let pictures = [scaled("obama2.jpg", 300), scaled("biden.jpg", 300)];
+    fs::write(&group, png(&montage(&pictures))).unwrap();
+    let (obama, obama3) = (photo("obama.jpg"), photo("obama3.jpg"));
+    for collection in ["staff", "visitors"] {
+        server.ask(&["collection", "create", collection]).expect(0);
+    }
+    server
+        .ask(&["enroll", "staff", "barack", &obama, &obama3, "--tag", "day"])
+        .expect(0);
+    server.ask(&["enroll", "visitors", "bo", &obama3]).expect(0);
+
+    let (words, json) = both(
+        &server,
+        &[
+            "search",
+            "staff,visitors",
+            &group,
+            "--face",
+            "all",
+            "--per",
+            "person",
+        ],
+        0,
+    );
+    let blocks: Vec<_> = words.split("face at ").skip(1).collect();
+    assert_eq!(blocks.len(), 2, "{words}");
+    for (block, lines) in blocks.iter().zip([2, 1]) {
+        assert!(
+            block.lines().skip(1).all(|line| line.starts_with("  ")),
+            "{words}"
+        );
+        let found = block.lines().skip(1).filter(|line| line.contains("  0.")).count();
+        assert!(found == lines || block.contains("nobody at or above"), "{words}");
+    }
+    assert!(
+        words.contains("staff  0.") && words.contains("visitors  0."),
+        "{words}"
+    );
+    assert_call(&json);
+    assert_eq!(json["results"].as_array().map(Vec::len), Some(2), "{json}");
+    assert_eq!(json["faces_searched"], 3);
+    assert!(json["rejected"].is_array(), "{json}");
+
+    let obama2 = photo("obama2.jpg");
+    let two = "staff,visitors";
+    for (filter, found) in [
+        (&["--tag", "day"][..], &["barack"][..]),
+        (&["--tag", "day", "--tag", "night", "--all-tags"], &[]),
+        (&["--person", "bo", "--person", "nobody"], &["bo"]),
+    ] {
+        let asked = [&["--json", "search", two, &obama2], filter].concat();
+        let json = server.ask(&asked).expect(i32::from(found.is_empty())).json();
+        let matches = json["matches"].as_array().expect("matches");
+        let people: Vec<_> = matches.iter().map(|m| m["person_id"].as_str().unwrap()).collect();
+        assert_eq!(people, found, "{filter:?}");
+    }
+    let missing = server.ask(&["search", "staff,guests", &obama2]).expect(66);
+    assert!(missing.stderr.contains("collections[1]"), "{missing:?}");
+    server
+        .ask(&["verify", "staff", "barack", &obama2, "--per", "person"])
+        .expect(0);
+}
+
+#[test]
+fn who_is_enrolled_twice_is_listed() {
+    let home = Home::new();
+    let server = home.serve();
+    server.ask(&["collection", "create", "staff"]).expect(0);
+    let twice = [
+        ("barack", "obama.jpg"),
+        ("bo", "obama2.jpg"),
+        ("joe", "biden.jpg"),
+    ];
+    for (person_id, name) in twice {
+        server
+            .ask(&["enroll", "staff", person_id, &photo(name)])
+            .expect(0);
+    }
+    let (words, json) = both(&server, &["duplicates", "staff", "--max-far", "1e-4"], 0);
+    assert!(words.contains("barack") && words.contains("bo"), "{words}");
+    assert!(
+        words.contains("3 of 3 people compared with everybody; 1 pair"),
+        "{words}"
+    );
+    assert_eq!(json["pairs"].as_array().map(Vec::len), Some(1), "{json}");
+    assert_eq!((&json["done"], &json["cursor"]), (&3.into(), &"".into()));
+    server
+        .ask(&["duplicates", "staff", "--resume", "no cursor"])
+        .expect(65);
+    server.ask(&["duplicates", "guests"]).expect(66);
 }
 
 #[test]

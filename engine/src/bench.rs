@@ -1,9 +1,9 @@
 //! What the `bench` crate measures and nobody else should use: no part of the engine's API.
 
+use crate::gallery::index::{Ask, By, Index};
 use ndarray::Array1;
 
 use crate::embedding::Embedding;
-use crate::gallery::index::Index;
 use crate::template::{Bits, Probe, Template};
 
 pub use crate::pipeline::stages::{Aligned, RawModel, Stages};
@@ -52,7 +52,15 @@ impl RandomFaces {
 
     /// An exact search; answers how many it found.
     pub fn search(&self, probe: &Probe, top_k: usize) -> usize {
-        self.index.top(probe, top_k, -1.0).len()
+        let found = self.index.top(&Ask {
+            probes: &[probe],
+            k: top_k,
+            similarity_min: -1.0,
+            among: None,
+            by: By::BestFace,
+            exact: true,
+        });
+        found.hits.iter().map(Vec::len).sum()
     }
 }
 

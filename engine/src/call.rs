@@ -116,8 +116,9 @@ impl Call {
         self.reading.push(readers.begin());
     }
 
-    /// What was read before is not named any more. Who waits for readers must not be one.
-    pub(crate) fn read(&mut self) {
+    /// What was read before is not named any more, or its reply is built. Who waits for readers must not be
+    /// one.
+    pub fn read(&mut self) {
         self.reading.clear();
     }
 

@@ -1,6 +1,7 @@
 //! The engine: the pipeline that makes templates, and the gallery that keeps them.
 
 mod collections;
+mod duplicates;
 mod erasure;
 mod matching;
 mod persons;
@@ -19,13 +20,17 @@ use crate::gallery::{Gallery, LoadReport, directory, purge};
 use crate::keys::store::{KeyStore, KeyStoreLock};
 use crate::keys::{KeyRing, Purpose};
 use crate::manifest::Calibration;
-use crate::names::RandomId;
+use crate::names::{CollectionName, RandomId};
 use crate::pipeline::Pipeline;
 use crate::pipeline::protect::Protector;
 use crate::template::Bits;
 
 /// Most people one search returns.
 pub const TOP_K_MAX: usize = 100;
+/// Most faces of one photograph that are looked for at once.
+pub const QUERY_FACES_MAX: usize = 10;
+/// Most collections of one search.
+pub const COLLECTIONS_MAX: usize = 100;
 /// Most items on a page of a listing.
 pub const PAGE_ITEMS_MAX: usize = 1000;
 
@@ -67,6 +72,11 @@ impl CollectionRef {
     /// What its templates depend on, for people.
     pub fn scheme(&self) -> String {
         self.0.scheme.to_string()
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &CollectionName {
+        &self.0.name
     }
 
     /// Faces that a search compares with.
@@ -135,6 +145,10 @@ impl Engine {
             _lock: lock,
             protectors,
         };
+        if engine.ring.all(Purpose::Signing).len() > 1 {
+            engine.rotate_signing()?;
+            tracing::info!("finished a rotation of the signing key");
+        }
         Ok((engine, report))
     }
 

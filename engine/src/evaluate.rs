@@ -4,6 +4,7 @@
 //! template. The embeddings stay in here: figures come out, never a feature or a bit.
 
 mod curve;
+mod persons;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,6 +17,7 @@ use serde::Serialize;
 
 pub use self::curve::{Curve, DetPoint};
 use self::curve::{FARS, Tally};
+pub use self::persons::{PersonCurve, PersonCurves};
 use crate::call::Call;
 use crate::embedding::Embedding;
 use crate::error::{Error, OperatorError, RequestError, Result};
@@ -56,6 +58,9 @@ pub struct Evaluation {
     /// A probe against a stored template. A pair is two trials for each key, for either photograph
     /// may be the stored one, and the two scores differ a little.
     pub template: TemplateCurve,
+    /// People with several enrolled faces, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub persons: Option<PersonCurves>,
 }
 
 /// The figures of the protected template.
@@ -118,6 +123,7 @@ impl Evaluator<'_> {
             accuracy: cosine.accuracy,
             cosine,
             template: self.template(&samples),
+            persons: persons::person_curves(&samples, self.bits, self.keys.get()),
         })
     }
 
@@ -300,6 +306,18 @@ mod tests {
             let curve = template_under(key, Bits::B1024, &samples()).curve();
             assert_eq!((curve.accuracy, curve.tar["1e-4"]), (1.0, 1.0));
         }
+    }
+
+    #[test]
+    fn every_photograph_asks_for_everybody_with_three() {
+        let curves = persons::person_curves(&samples(), Bits::B512, 2).expect("ten people");
+        assert_eq!(curves.people, 10);
+        let trials = |curve: &PersonCurve| (curve.genuine_trials, curve.impostor_trials);
+        assert_eq!(trials(&curves.one_face), (2 * 30 * 2, 2 * 30 * 9 * 3));
+        assert_eq!(trials(&curves.best_face), (2 * 30, 2 * 30 * 9));
+        assert_eq!(trials(&curves.fused), (2 * 30, 2 * 30 * 9));
+        assert!(curves.fused.tar.values().all(|tar| *tar == 1.0));
+        assert!(persons::person_curves(&samples()[..2], Bits::B512, 1).is_none());
     }
 
     #[test]

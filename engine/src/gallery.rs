@@ -2,15 +2,38 @@
 //!
 //! The store is the truth; the index is a projection that is rebuilt at every start. Every change
 //! passes the [`writer`], every read of a record the [`vault`].
+//!
+//! # All that is kept of a person
+//!
+//! and what an erasure does with it, in this order:
+//!
+//! | kept | where | the erasure |
+//! |---|---|---|
+//! | | erasure log, anchor | is in the log, durably, before anything is touched ([`erasures`]); names nobody |
+//! | data key, wrapped | slot file | overwritten in place, synced ([`vault`]) |
+//! | PersonID, name, tags, consent, templates | one sealed record | unreadable with its key; deleted |
+//! | the record's key: a keyed digest of the PersonID | store, index | goes with the record |
+//! | the templates' bits, in clear | index, memory only | overwritten ([`collection`]) |
+//! | a number under keyed digests of the tags; how far several faces agree | index, memory only | taken out |
+//! | replies that are being built | memory | waited for ([`readers`]), after the anchor, before the reply |
+//! | bytes of deleted records | old data files | rewritten without them ([`mod@purge`]), seconds after the reply |
+//!
+//! There are no hooks to register, because there is nothing else: photographs end in the pipeline, log lines
+//! and receipts name nobody. Whoever is to keep more of a person puts it into the record
+//! ([`crate::person::Person`]), which every way of erasing reaches; `tests/residue.rs` and
+//! `gallery/tests/clear.rs` then look for it in every file. If something cannot lie there, it needs a line
+//! above, an overwriting in the writer's commit between store and anchor, and a place in those searches.
 
 pub(crate) mod codec;
 pub(crate) mod collection;
 mod collections;
 pub(crate) mod directory;
 pub(crate) mod erasures;
+mod everywhere;
 mod gaps;
 pub(crate) mod index;
 mod load;
+mod pairs;
 mod persons;
 pub(crate) mod purge;
 pub(crate) mod readers;
@@ -23,11 +46,15 @@ mod writer;
 mod arena;
 mod bound;
 mod cascade;
+mod filter;
 mod flat;
 mod full;
 mod lookup;
-mod scan;
+mod nearness;
+mod rows;
+mod several;
 mod simd;
+mod tags;
 mod top;
 
 #[cfg(test)]
@@ -37,7 +64,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::error::{RequestError, Result};
 use crate::gallery::collection::{Collection, CollectionInfo};
@@ -49,10 +76,14 @@ use crate::keys::KeyRing;
 use crate::names::{Account, CollectionName, RandomId};
 
 pub use crate::gallery::collections::CollectionErasure;
+pub use crate::gallery::everywhere::ErasureIn;
+pub use crate::gallery::filter::{FILTER_IDS_MAX, Filter};
 pub use crate::gallery::load::LoadReport;
+pub use crate::gallery::pairs::{DuplicateCursor, DuplicatePair, Duplicates};
 pub use crate::gallery::persons::{ErasureReceipt, Footprint, PersonErasure, ProfileChange};
 pub use crate::gallery::rotate::Rotation;
-pub use crate::gallery::search::{Match, Query};
+pub(crate) use crate::gallery::search::Search;
+pub use crate::gallery::search::{Comparison, Match, Matches, Query};
 
 /// A page of a listing by cursor.
 pub struct Page<T> {
@@ -70,6 +101,8 @@ pub(crate) struct Gallery {
     // Dropped in this order: what the writer finishes, the next start purges.
     purger: Purger,
     writer: Writer,
+    /// Held through the deletion of a collection.
+    deleting: Mutex<()>,
     /// Changed by the writer alone, so that disk and memory never disagree on who exists.
     collections: Arc<RwLock<Collections>>,
 }
@@ -89,6 +122,7 @@ impl Gallery {
             purger: Purger::start(Arc::clone(&vault), report.removed_anything(), gather)?,
             writer: Writer::start(Arc::clone(&vault))?,
             vault,
+            deleting: Mutex::new(()),
             collections: Arc::new(RwLock::new(collections)),
         };
         Ok((gallery, report))
@@ -127,6 +161,11 @@ impl Gallery {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Rotation> {
         rotate::rotate_wrapping(&self.writer, &self.vault.ring, save, progress)
+    }
+
+    /// Lets a new key sign receipts; answers the public key.
+    pub fn rotate_signing(&self, save: impl Fn(&KeyRing) -> Result<()>) -> Result<[u8; 32]> {
+        rotate::rotate_signing(&self.writer, &self.vault.ring, save)
     }
 
     /// Purges now, without waiting for more.

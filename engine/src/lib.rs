@@ -9,6 +9,7 @@ mod embedding;
 mod engine;
 mod error;
 mod evaluate;
+mod fused;
 mod gallery;
 mod keys;
 mod manifest;
@@ -30,14 +31,18 @@ mod wipe;
 pub use call::{Call, Cancel, Step};
 pub use config::Limits;
 pub use embedding::{EMBEDDING_DIM_MAX, Embedding};
-pub use engine::{CollectionRef, Engine, EngineConfig, NewCollection, PAGE_ITEMS_MAX, TOP_K_MAX};
+pub use engine::{
+    COLLECTIONS_MAX, CollectionRef, Engine, EngineConfig, NewCollection, PAGE_ITEMS_MAX, QUERY_FACES_MAX,
+    TOP_K_MAX,
+};
 pub use error::{Error, OperatorError, Rejection, RequestError, Result, Stopped};
-pub use evaluate::{Curve, DetPoint, Evaluation, Evaluator, TemplateCurve};
+pub use evaluate::{Curve, DetPoint, Evaluation, Evaluator, PersonCurve, PersonCurves, TemplateCurve};
 pub use gallery::collection::{CollectionInfo, CollectionSettings, FACES_PER_PERSON_MAX};
 pub use gallery::erasures::{Backlog, Issued};
 pub use gallery::{
-    CollectionErasure, ErasureReceipt, Footprint, LoadReport, Match, Page, PersonErasure, ProfileChange,
-    Query, Rotation,
+    CollectionErasure, Comparison, DuplicateCursor, DuplicatePair, Duplicates, ErasureIn, ErasureReceipt,
+    FILTER_IDS_MAX, Filter, Footprint, LoadReport, Match, Matches, Page, PersonErasure, ProfileChange, Query,
+    Rotation,
 };
 pub use keys::root::RootSource;
 pub use keys::store::KeyStore;

@@ -135,6 +135,14 @@ pub struct Person {
     pub faces: Vec<StoredFace>,
 }
 
+impl Person {
+    /// The templates of the faces that one scheme can compare.
+    pub(crate) fn comparable(&self, scheme: SchemeId) -> Vec<&Template> {
+        let comparable = self.faces.iter().filter(|face| face.scheme == scheme);
+        comparable.map(|face| &face.template).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

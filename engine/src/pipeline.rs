@@ -142,6 +142,44 @@ impl Pipeline {
         Ok((embedding, self.face(&found, points)))
     }
 
+    /// The features of every acceptable face of a photograph, the surest first, and the faces that are not
+    /// acceptable; both may be none.
+    ///
+    /// # Errors
+    /// A [`Rejection`] of the photograph; [`Rejection::TooManyFaces`] for more than `faces_max` acceptable
+    /// ones.
+    pub fn embeddings(
+        &self,
+        photo: &[u8],
+        faces_max: usize,
+        call: &mut Call,
+    ) -> Result<(Vec<(Embedding, Face)>, Vec<Face>)> {
+        let image = call.step(Step::Decode, || Image::decode(photo, &self.limits))?;
+        let (wanted, unwanted): (Vec<_>, Vec<_>) = call.step(Step::Detect, || {
+            let candidates = self.candidates(&image)?.into_iter();
+            let (wanted, unwanted): (Vec<_>, _) =
+                candidates.partition(|c| c.rejection(&self.limits).is_none());
+            let found = wanted.len();
+            if found > faces_max {
+                return Err(Rejection::TooManyFaces { found, faces_max }.into());
+            }
+            Ok((wanted, unwanted))
+        })?;
+        let face = |found: &Candidate| Ok(self.face(found, self.landmarks.five(&image, &found.bounds)?));
+        let rejected = call.step(Step::Align, || unwanted.iter().map(face).collect::<Result<_>>())?;
+        let mut embedded = Vec::with_capacity(wanted.len());
+        for found in &wanted {
+            let (face, aligned) = call.step(Step::Align, || {
+                let face = face(found)?;
+                let aligned = self.aligner.align(&image, &face.points)?;
+                Ok((face, aligned))
+            })?;
+            let embedding = call.step(Step::Embed, || self.embedder.embed(aligned))?;
+            embedded.push((embedding, face));
+        }
+        Ok((embedded, rejected))
+    }
+
     /// Values of an embedding.
     pub fn dim(&self) -> usize {
         self.embedder.dim()

@@ -152,6 +152,35 @@ impl Template {
     pub(crate) fn words(&self) -> &[u64] {
         &self.words
     }
+
+    /// Bits in which the two differ.
+    ///
+    /// # Panics
+    /// When the lengths differ: templates of two schemes are never compared.
+    pub(crate) fn distance(&self, other: &Self) -> u32 {
+        assert_eq!(
+            self.words.len(),
+            other.words.len(),
+            "templates of two schemes are never compared"
+        );
+        let pairs = self.words.iter().zip(&other.words);
+        pairs.map(|(a, b)| (a ^ b).count_ones()).sum()
+    }
+}
+
+/// What the distance of two stored templates says about the cosine of their faces: cos(pi * distance / m),
+/// -1 to 1. Of two faces at an angle a, each bit differs with probability a / pi.
+pub(crate) fn stored_similarity(distance: u32, bits: Bits) -> f32 {
+    (std::f64::consts::PI * f64::from(distance) / bits.get() as f64).cos() as f32
+}
+
+/// The largest distance whose similarity reaches `similarity`; none when even equal templates do not.
+pub(crate) fn distance_at(similarity: f32, bits: Bits) -> Option<u32> {
+    let distances = 0..=u32::try_from(bits.get()).expect("at most 2048");
+    // The similarity falls as the distance grows.
+    distances
+        .rev()
+        .find(|distance| stored_similarity(*distance, bits) >= similarity)
 }
 
 impl fmt::Debug for Template {
@@ -241,8 +270,13 @@ impl Probe {
 
     /// s = S / sum |q|, -1 to 1: what a score says about the cosine.
     pub(crate) fn similarity(&self, score: i32) -> f32 {
+        self.estimate(f64::from(score))
+    }
+
+    /// The same of a score that need not be whole.
+    pub(crate) fn estimate(&self, score: f64) -> f32 {
         // A probe of zeros knows nothing, and resembles nothing.
-        (f64::from(score) / f64::from(self.score_max.max(1))) as f32
+        (score / f64::from(self.score_max.max(1))) as f32
     }
 
     /// The least score whose similarity reaches `similarity`, so that a search compares integers
@@ -356,6 +390,24 @@ pub(crate) mod tests {
             prop_assert!(probe.similarity(least - 1) < similarity);
             // A similarity that was reported is reached by its own score, and by none below.
             prop_assert_eq!(probe.score_at(probe.similarity(least)), least);
+        }
+    }
+
+    #[test]
+    fn a_distance_and_its_similarity_agree() {
+        let bits = Bits::B256;
+        assert_eq!(stored_similarity(0, bits), 1.0);
+        assert_eq!(stored_similarity(256, bits), -1.0);
+        assert!(stored_similarity(128, bits).abs() < 1e-7);
+        for distance in 0..=256 {
+            assert_eq!(
+                distance_at(stored_similarity(distance, bits), bits),
+                Some(distance)
+            );
+        }
+        assert_eq!(distance_at(-2.0, bits), Some(256));
+        for out_of_reach in [1.1, f32::NAN] {
+            assert_eq!(distance_at(out_of_reach, bits), None);
         }
     }
 

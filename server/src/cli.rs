@@ -4,6 +4,7 @@ pub mod audit;
 pub mod client;
 pub mod collection;
 pub mod demo;
+pub mod duplicates;
 pub mod eval;
 pub mod exit;
 pub mod key;
@@ -11,6 +12,7 @@ pub mod matching;
 pub mod models;
 pub mod person;
 pub mod receipt;
+pub mod search;
 pub mod serve;
 
 use std::io::Write as _;
@@ -34,7 +36,7 @@ A first session:
 
 Exit codes: 0 done; 1 no match (search, verify, compare) or a failed check; 64 wrong usage; 65 a photograph
 or a value was refused; 66 no such collection, person, face or file; 69 the server cannot be reached or
-cannot work; 70 a defect; 73 the name is taken; 75 busy, try again; 78 keys, models or data do not fit.";
+cannot work; 70 a defect; 73 the name is taken; 75 busy or interrupted, try again; 78 keys, models or data do not fit.";
 
 /// Face-feature matching: photographs in, irreversible templates kept, people found and erased
 #[derive(Debug, Parser)]
@@ -56,10 +58,11 @@ enum Command {
     Serve(serve::ServeCommand),
     Collection(collection::CollectionCommand),
     Enroll(person::EnrollCommand),
-    Search(matching::SearchCommand),
+    Search(search::SearchCommand),
     Verify(matching::VerifyCommand),
     Compare(matching::CompareCommand),
     Detect(matching::DetectCommand),
+    Duplicates(duplicates::DuplicatesCommand),
     Person(person::PersonCommand),
     Delete(person::DeleteCommand),
     Receipt(receipt::ReceiptCommand),
@@ -149,6 +152,8 @@ impl Cli {
                 if json {
                     println!("{:#}", failure.json());
                 } else {
+                    // What was found before it failed.
+                    let _ = std::io::stdout().write_all(failure.found().as_bytes());
                     eprintln!("likeness: {failure}");
                 }
                 ExitCode::from(failure.code())
@@ -167,6 +172,7 @@ impl Cli {
             Command::Verify(command) => asking(client::block_on(command.run(server))),
             Command::Compare(command) => asking(client::block_on(command.run(server))),
             Command::Detect(command) => asking(client::block_on(command.run(server))),
+            Command::Duplicates(command) => asking(client::block_on(command.run(server))),
             Command::Person(command) => asking(client::block_on(command.run(server))),
             Command::Delete(command) => asking(client::block_on(command.run(server))),
             Command::Receipt(command) => asking(client::block_on(command.run(server))),

@@ -3,30 +3,48 @@
 use std::time::{Duration, SystemTime};
 
 use likeness_engine::{
-    Account, Bits, Bounds, Choose, CollectionErasure, CollectionInfo, CollectionName, Consent,
-    ErasureReceipt, Error, FaceId, Match, PAGE_ITEMS_MAX, Person, PersonId, Profile, RequestError, Result,
-    StoredFace, TOP_K_MAX, Timestamp,
+    Account, Bits, Bounds, COLLECTIONS_MAX, Choose, CollectionErasure, CollectionInfo, CollectionName,
+    Comparison, Consent, DuplicatePair, Duplicates, ErasureIn, ErasureReceipt, Error, FILTER_IDS_MAX, FaceId,
+    Filter, Match, PAGE_ITEMS_MAX, Person, PersonId, Profile, RequestError, Result, StoredFace, TOP_K_MAX,
+    Timestamp,
 };
 use likeness_proto::v1;
 
-use crate::status::rejection;
+use crate::status::{Refusal, rejection};
 
 /// Photographs in one call.
 pub const PHOTOGRAPHS_MAX: usize = 20;
 const PAGE_ITEMS_DEFAULT: usize = 100;
 const TOP_K_DEFAULT: usize = 5;
+/// Of unrelated pairs of faces, the part that a search for duplicates may report.
+const DUPLICATES_FAR: f64 = 1e-6;
 
 /// A collection and a person of it.
 pub fn names(collection: &str, person_id: &str) -> Result<(CollectionName, PersonId)> {
     Ok((CollectionName::parse(collection)?, PersonId::parse(person_id)?))
 }
 
-/// The collection of a call that works on one.
-pub fn one_collection(names: &[String]) -> Result<CollectionName> {
-    match names {
-        [name] => CollectionName::parse(name),
-        several => Err(RequestError::invalid("collections", "one", several.len().to_string()).into()),
+/// The collections of a search.
+pub fn collections(names: &[String]) -> Result<Vec<CollectionName>, Refusal> {
+    if !(1..=COLLECTIONS_MAX).contains(&names.len()) {
+        let (expected, received) = (format!("1 to {COLLECTIONS_MAX}"), names.len().to_string());
+        return Err(RequestError::invalid("collections", expected, received).into());
     }
+    let mut parsed = Vec::with_capacity(names.len());
+    for (n, name) in names.iter().enumerate() {
+        let name = CollectionName::parse(name).map_err(|error| in_collections(n, error))?;
+        if parsed.contains(&name) {
+            let repeated = RequestError::invalid("collections", "no collection twice", "one again");
+            return Err(in_collections(n, repeated.into()));
+        }
+        parsed.push(name);
+    }
+    Ok(parsed)
+}
+
+/// What is wrong with one of the collections of a search.
+pub fn in_collections(n: usize, error: Error) -> Refusal {
+    Refusal::Item(format!("collections[{n}]"), error)
 }
 
 /// The engine names a value by what it is; a client wants the field of its own request.
@@ -47,6 +65,82 @@ pub fn face_choice(choice: i32) -> Result<Choose> {
         Ok(v1::FaceChoice::All) | Err(_) => {
             Err(RequestError::invalid("face_choice", "0 (only) or 1 (largest)", choice.to_string()).into())
         }
+    }
+}
+
+/// The faces of a photograph that a search is for.
+pub enum Sought {
+    /// One.
+    One(Choose),
+    /// Every acceptable one.
+    All,
+}
+
+/// As [`face_choice`], where all faces may be asked for.
+pub fn sought(choice: i32) -> Result<Sought> {
+    match v1::FaceChoice::try_from(choice) {
+        Ok(v1::FaceChoice::All) => Ok(Sought::All),
+        _ => face_choice(choice).map(Sought::One),
+    }
+}
+
+/// What of a person is compared.
+pub fn comparison(comparison: i32) -> Result<Comparison> {
+    match v1::Comparison::try_from(comparison) {
+        Ok(v1::Comparison::BestFace) => Ok(Comparison::BestFace),
+        Ok(v1::Comparison::Fused) => Ok(Comparison::Fused),
+        Err(_) => {
+            let received = comparison.to_string();
+            Err(RequestError::invalid("comparison", "0 (best face) or 1 (fused)", received).into())
+        }
+    }
+}
+
+/// Which people a search looks at.
+pub fn filter(filter: Option<v1::Filter>) -> Result<Filter> {
+    let v1::Filter {
+        any_tag,
+        all_tags,
+        person_ids,
+    } = filter.unwrap_or_default();
+    if person_ids.len() > FILTER_IDS_MAX {
+        let (expected, received) = (format!("at most {FILTER_IDS_MAX}"), person_ids.len().to_string());
+        return Err(RequestError::invalid("filter.person_ids", expected, received).into());
+    }
+    let person_ids = person_ids.iter().map(|id| PersonId::parse(id)).collect();
+    Filter {
+        any_tag,
+        all_tags,
+        person_ids: in_field("filter.person_ids", person_ids)?,
+    }
+    .checked()
+}
+
+/// The part of unrelated pairs that a search for duplicates may report; 0 on the wire is the default.
+pub fn max_far(max_far: f64) -> Result<f64> {
+    match max_far {
+        0.0 => Ok(DUPLICATES_FAR),
+        far if (1e-9..=0.5).contains(&far) => Ok(far),
+        other => Err(RequestError::invalid("max_far", "1e-9 to 0.5", other.to_string()).into()),
+    }
+}
+
+/// A slice of a search for duplicates, on the wire.
+pub fn duplicates(found: Duplicates) -> v1::FindDuplicatesResponse {
+    v1::FindDuplicatesResponse {
+        done: found.done as u64,
+        total: found.total as u64,
+        pairs: found.pairs.into_iter().map(duplicate).collect(),
+        cursor: found.next.map(|next| next.to_string()).unwrap_or_default(),
+    }
+}
+
+fn duplicate(pair: DuplicatePair) -> v1::DuplicatePair {
+    v1::DuplicatePair {
+        first_person_id: pair.first.as_str().to_owned(),
+        second_person_id: pair.second.as_str().to_owned(),
+        similarity: pair.similarity,
+        estimate: None,
     }
 }
 
@@ -220,6 +314,16 @@ pub fn receipt(receipt: ErasureReceipt) -> v1::ErasureReceipt {
     }
 }
 
+/// A person erased in one of several collections, on the wire.
+pub fn erasure_in(erased: ErasureIn) -> v1::CollectionErasure {
+    let collection = erased.collection.map(|name| name.as_str().to_owned());
+    v1::CollectionErasure {
+        collection: collection.unwrap_or_default(),
+        faces_erased: count(erased.erasure.faces),
+        receipt: Some(receipt(erased.erasure.receipt)),
+    }
+}
+
 /// The receipts of a collection's erasure, on the wire.
 pub fn collection_receipts(erased: CollectionErasure) -> Vec<v1::ErasureReceipt> {
     let receipts = erased.receipts.into_iter().map(|issued| v1::ErasureReceipt {
@@ -237,7 +341,7 @@ pub fn matched(found: Match) -> v1::Match {
         name: found.person.profile.name,
         similarity: found.similarity,
         tags: found.person.profile.tags,
-        collection: String::new(),
+        collection: found.collection.as_str().to_owned(),
         estimate: None,
     }
 }

@@ -93,6 +93,7 @@ pub async fn serve(
 
     // Without it every reply waits for the client's delayed acknowledgement: 40 ms.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let stopping = service.clone();
     let (begun, draining) = tokio::sync::oneshot::channel();
     let serving = Server::builder()
         .timeout(config.call_time_max())
@@ -115,6 +116,7 @@ pub async fn serve(
         .serve_with_incoming_shutdown(incoming, async move {
             shutdown.await;
             let _ = begun.send(());
+            stopping.stop_streams();
             for service in [
                 "",
                 CollectionServiceServer::<Service>::NAME,

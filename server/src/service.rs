@@ -10,6 +10,7 @@ mod matching;
 mod persons;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use likeness_engine::{Account, Call, Cancel, CollectionName, CollectionRef, Engine, RandomId, Result};
@@ -37,6 +38,8 @@ struct Inner {
     /// Waiting for the disk: a thread each, hardly any computing, and the more the better for the
     /// group commit.
     storing: Gate,
+    /// The server is about to stop: what can go on elsewhere ends.
+    stopping: AtomicBool,
 }
 
 impl Service {
@@ -47,7 +50,13 @@ impl Service {
             account: Account::default(),
             computing: Gate::new(workers, queue),
             storing: Gate::new(CHANGES_MAX, queue),
+            stopping: AtomicBool::new(false),
         }))
+    }
+
+    /// Ends the streams that a client can go on with at the next server.
+    pub fn stop_streams(&self) {
+        self.0.stopping.store(true, Ordering::Relaxed);
     }
 
     fn begin<T>(&self, interface: &'static str, request: &Request<T>) -> Ongoing {
@@ -145,6 +154,7 @@ answers!(
     ListErasureReceiptsResponse,
     GetErasureStatusResponse,
     DestroyKeyGroupResponse,
+    RotateSigningKeyResponse,
     PrepareResidueAuditResponse,
     CopyPersonResponse,
     RenamePersonResponse,
@@ -212,24 +222,26 @@ impl Ongoing {
 
     /// The reply, or the status of the refusal.
     fn finish<T: Answer>(mut self, answer: Result<T, Refusal>) -> Result<Response<T>, Status> {
-        let result = match answer {
-            Ok(mut reply) => {
-                reply.set_call(self.info());
-                let mut response = Response::new(reply);
-                insert_id(response.metadata_mut(), &self.request_id);
-                Ok(response)
-            }
-            Err(refusal) => {
-                if let Some(detail) = refusal.operator_detail() {
-                    tracing::error!(request_id = self.request_id, interface = self.interface, detail);
-                }
-                let mut status = refusal.into_status(&self.request_id);
-                insert_id(status.metadata_mut(), &self.request_id);
-                Err(status)
-            }
+        let mut reply = match answer {
+            Ok(reply) => reply,
+            Err(refusal) => return Err(self.refuse(refusal)),
         };
-        self.code = result.as_ref().err().map_or(Code::Ok, Status::code);
-        result
+        reply.set_call(self.info());
+        let mut response = Response::new(reply);
+        insert_id(response.metadata_mut(), &self.request_id);
+        self.code = Code::Ok;
+        Ok(response)
+    }
+
+    /// The status of the refusal.
+    fn refuse(mut self, refusal: Refusal) -> Status {
+        if let Some(detail) = refusal.operator_detail() {
+            tracing::error!(request_id = self.request_id, interface = self.interface, detail);
+        }
+        let mut status = refusal.into_status(&self.request_id);
+        insert_id(status.metadata_mut(), &self.request_id);
+        self.code = status.code();
+        status
     }
 
     fn info(&self) -> v1::CallInfo {

@@ -3,8 +3,8 @@
 use crate::call::{Call, Step};
 use crate::engine::{CollectionRef, Engine, PAGE_ITEMS_MAX};
 use crate::error::Result;
-use crate::gallery::{ErasureReceipt, Footprint, Page, PersonErasure, ProfileChange};
-use crate::names::{Account, CollectionName, FaceId, PersonId};
+use crate::gallery::{ErasureIn, ErasureReceipt, Footprint, Page, PersonErasure, ProfileChange};
+use crate::names::{Account, FaceId, PersonId};
 use crate::person::{NewFace, Person, Profile};
 
 impl Engine {
@@ -95,7 +95,8 @@ impl Engine {
         Ok(person)
     }
 
-    /// Deletes faces, but never a person's last; they are no longer readable when it returns.
+    /// Deletes faces, but never a person's last; they are no longer readable when it returns. Answers
+    /// what is kept, unless the person was erased meanwhile: the receipt outlives that.
     ///
     /// # Errors
     /// Nobody has that PersonID, a face does not exist, or none would be left.
@@ -105,15 +106,15 @@ impl Engine {
         id: &PersonId,
         faces: Vec<FaceId>,
         call: &mut Call,
-    ) -> Result<(Person, ErasureReceipt)> {
+    ) -> Result<(Option<Person>, ErasureReceipt)> {
         let request = call.request();
         call.read();
-        let reduced = call.step(Step::Store, || {
+        let (person, receipt) = call.step(Step::Store, || {
             self.gallery.delete_faces(&collection.0, id, faces, request)
         })?;
         call.reads(&collection.0.readers);
-        self.gallery.still_there(&collection.0, id)?;
-        Ok(reduced)
+        let still_there = self.gallery.still_there(&collection.0, id).is_ok();
+        Ok((still_there.then_some(person), receipt))
     }
 
     /// Erases a person; answers how many faces went. When it returns, the key of the record is
@@ -133,16 +134,18 @@ impl Engine {
         call.step(Step::Store, || self.gallery.delete(&collection.0, id, request))
     }
 
-    /// Erases everyone of this PersonID in every collection of an account; nobody is no error.
+    /// Erases everyone of this PersonID in every collection of an account, in one commit; nobody is no
+    /// error. Collections that cannot be read are gone through too.
     ///
     /// # Errors
-    /// The store failed; what is in no receipt was not erased.
+    /// The store failed: before the commit nothing was erased; in the midst of it, what reached the log is
+    /// carried out by the next start. Calling it again erases what is left.
     pub fn erase_everywhere(
         &self,
         account: &Account,
         id: &PersonId,
         call: &mut Call,
-    ) -> Result<Vec<(CollectionName, PersonErasure)>> {
+    ) -> Result<Vec<ErasureIn>> {
         let request = call.request();
         call.read();
         call.step(Step::Store, || {

@@ -2,13 +2,15 @@
 
 use crate::call::{Call, Step};
 use crate::embedding::Embedding;
-use crate::engine::{CollectionRef, Engine};
+use crate::engine::{CollectionRef, Engine, QUERY_FACES_MAX};
 use crate::error::{OperatorError, RequestError, Result};
 use crate::gallery::Query;
 use crate::names::FaceId;
 use crate::person::NewFace;
 use crate::pipeline::protect::Protector;
 use crate::pipeline::{Choose, Detection, Face};
+use crate::scheme::SchemeId;
+use crate::template::Bits;
 
 impl Engine {
     /// All faces of a photograph; keeps nothing.
@@ -55,27 +57,66 @@ impl Engine {
         Ok((new, face))
     }
 
-    /// A photograph to a face that can be looked for in this collection.
+    /// A photograph to a face that can be looked for in these collections.
     ///
     /// # Errors
     /// A rejection of the photograph, or a collection of another scheme.
     pub fn query(
         &self,
-        collection: &CollectionRef,
+        collections: &[CollectionRef],
         photo: &[u8],
         choose: Choose,
         call: &mut Call,
     ) -> Result<(Query, Face)> {
-        let protector = self.protector(collection)?;
+        let schemes = self.schemes(collections)?;
         let (embedding, face) = self.pipeline.embedding(photo, choose, call)?;
-        let scheme = &collection.0.scheme;
-        let query = call.step(Step::Protect, || {
-            Ok(Query {
-                probe: protector.probe(embedding, scheme.bits),
-                scheme: scheme.id(),
-            })
-        })?;
+        let query = call.step(Step::Protect, || Ok(schemes.query(embedding)))?;
         Ok((query, face))
+    }
+
+    /// Every acceptable face of a photograph as one that can be looked for in these collections, the surest
+    /// first; and the faces that are not acceptable.
+    ///
+    /// # Errors
+    /// A rejection of the photograph, one that shows more than [`QUERY_FACES_MAX`] acceptable faces, or a
+    /// collection of another scheme.
+    pub fn queries(
+        &self,
+        collections: &[CollectionRef],
+        photo: &[u8],
+        call: &mut Call,
+    ) -> Result<(Vec<(Query, Face)>, Vec<Face>)> {
+        let schemes = self.schemes(collections)?;
+        let (embedded, rejected) = self.pipeline.embeddings(photo, QUERY_FACES_MAX, call)?;
+        let queries = call.step(Step::Protect, || {
+            let queries = embedded.into_iter();
+            Ok(queries
+                .map(|(embedding, face)| (schemes.query(embedding), face))
+                .collect())
+        })?;
+        Ok((queries, rejected))
+    }
+
+    /// The schemes of some collections, each once.
+    fn schemes(&self, collections: &[CollectionRef]) -> Result<Schemes<'_>> {
+        let mut schemes: Vec<(&Protector, Vec<(SchemeId, Bits)>)> = Vec::new();
+        for collection in collections {
+            let protector = self.protector(collection)?;
+            let scheme = &collection.0.scheme;
+            let own = (scheme.id(), scheme.bits);
+            match schemes.iter_mut().find(|(by, _)| std::ptr::eq(*by, protector)) {
+                Some((_, known)) if known.contains(&own) => {}
+                Some((_, known)) => known.push(own),
+                None => schemes.push((protector, vec![own])),
+            }
+        }
+        match <[_; 1]>::try_from(schemes) {
+            Ok([(protector, schemes)]) => Ok(Schemes { protector, schemes }),
+            Err(several) => {
+                let received = format!("{} key groups", several.len());
+                Err(RequestError::invalid("collections", "one key group", received).into())
+            }
+        }
     }
 
     /// What protects features for this collection, if these models made the features in it.
@@ -97,6 +138,23 @@ impl Engine {
             }
             .into()
         })
+    }
+}
+
+/// What one face must become to be looked for among templates of one key group.
+struct Schemes<'a> {
+    protector: &'a Protector,
+    schemes: Vec<(SchemeId, Bits)>,
+}
+
+impl Schemes<'_> {
+    /// The plain features end here.
+    fn query(&self, embedding: Embedding) -> Query {
+        let lengths: Vec<_> = self.schemes.iter().map(|(_, bits)| *bits).collect();
+        let probes = self.protector.probes(embedding, &lengths).into_iter();
+        Query {
+            probes: self.schemes.iter().map(|(id, _)| *id).zip(probes).collect(),
+        }
     }
 }
 

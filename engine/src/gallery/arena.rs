@@ -112,6 +112,12 @@ impl Arena {
         self.chunks.iter().map(move |chunk| (chunk, blocks(chunk)))
     }
 
+    /// Every row of the persons who are `wanted`.
+    pub(super) fn rows_of(&self, wanted: impl Fn(Person) -> bool) -> impl Iterator<Item = (Row, Person)> {
+        let owners = self.chunks.iter().flat_map(|chunk| &chunk.owners).enumerate();
+        owners.filter_map(move |(number, person)| wanted(*person).then(|| (row(number), *person)))
+    }
+
     /// Lines of a row behind its slabs.
     pub(super) fn stride(&self) -> usize {
         self.bits.words().saturating_sub(SLABS * SLAB_WORDS) / LINE_WORDS
@@ -207,6 +213,14 @@ impl Chunk {
             first,
         }
     }
+}
+
+/// The groups of a block.
+#[inline(always)]
+pub(super) fn groups(slabs: &[Slab], block: usize) -> &[Slab; GROUPS] {
+    slabs[block * GROUPS..][..GROUPS]
+        .try_into()
+        .expect("a block's groups")
 }
 
 /// The words that a slab's column `i` holds.

@@ -17,7 +17,7 @@ use std::ops::Range;
 use zeroize::Zeroizing;
 
 use crate::gallery::arena::{
-    Arena, BLOCK, Chunk, GROUP, GROUPS, LINE, LINE_WORDS, NOBODY, SLAB_WORDS, SLABS, Slab, row, row_of,
+    Arena, BLOCK, Chunk, GROUP, GROUPS, LINE, LINE_WORDS, NOBODY, SLAB_WORDS, SLABS, groups, row, row_of,
 };
 use crate::gallery::bound::{Bound, Limits};
 use crate::gallery::full::Full;
@@ -27,7 +27,7 @@ use crate::gallery::simd::{Kernel, Simd, Task};
 use crate::template::{PLANE_WEIGHTS, PLANES, Probe};
 
 /// The probability that a mated face which reaches the threshold is not found: one in a million.
-pub(crate) const MISS: f64 = 1e-6;
+pub(super) const MISS: f64 = 1e-6;
 
 /// Blocks that a probe goes through before the next one's turn: 64 KiB of a slab, within the second cache.
 const RUN: usize = 32;
@@ -49,7 +49,7 @@ const ROWS_MIN: usize = 4096;
 const RUNG: f64 = 0.01;
 
 /// Who wants to know of the faces that reach a bar.
-pub(crate) trait Sink {
+pub(super) trait Sink {
     /// The least score that is wanted from now on. It never falls.
     fn bar(&self) -> i32;
     /// A face that reaches it.
@@ -57,7 +57,7 @@ pub(crate) trait Sink {
 }
 
 /// One probe's search.
-pub(crate) struct Seek<'a, K: Sink> {
+pub(super) struct Seek<'a, K: Sink> {
     probe: &'a Probe,
     sink: K,
     full: Full,
@@ -73,15 +73,15 @@ pub(crate) struct Seek<'a, K: Sink> {
 
 /// What was looked at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
+pub(super) struct Tally {
     /// Rows that went through the first stage.
-    pub(crate) first: u64,
+    pub(super) first: u64,
     /// Groups that went through the second.
-    pub(crate) second: u64,
+    pub(super) second: u64,
     /// Rows that went through the full scan.
-    pub(crate) full: u64,
+    pub(super) full: u64,
     /// Rows whose whole score was computed.
-    pub(crate) whole: u64,
+    pub(super) whole: u64,
 }
 
 /// The stages' tables and limits.
@@ -132,7 +132,7 @@ impl<T: Copy + Default> Ring<T> {
 
 impl<'a, K: Sink> Seek<'a, K> {
     /// A search that misses a mated face with probability `miss` at most; 0: never.
-    pub(crate) fn new(arena: &Arena, probe: &'a Probe, sink: K, miss: f64) -> Self {
+    pub(super) fn new(arena: &Arena, probe: &'a Probe, sink: K, miss: f64) -> Self {
         assert_eq!(
             probe.bits(),
             arena.bits(),
@@ -158,7 +158,7 @@ impl<'a, K: Sink> Seek<'a, K> {
     }
 
     /// What was found, and what was looked at for it.
-    pub(crate) fn finish(self) -> (K, Tally) {
+    pub(super) fn finish(self) -> (K, Tally) {
         (self.sink, self.tally)
     }
 }
@@ -181,7 +181,7 @@ impl Staged {
 /// Offers every row that reaches the bar to each of `seeks`.
 ///
 /// `allowed` answers, for the block whose first row is given, which of its rows count.
-pub(crate) fn scan<K: Sink>(arena: &Arena, seeks: &mut [Seek<'_, K>], allowed: impl Fn(Row) -> u64 + Copy) {
+pub(super) fn scan<K: Sink>(arena: &Arena, seeks: &mut [Seek<'_, K>], allowed: impl Fn(Row) -> u64 + Copy) {
     scan_with(Kernel::best(), arena, seeks, allowed);
 }
 
@@ -269,6 +269,9 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
     ) {
         let mut left = [0; P];
         for block in blocks.clone() {
+            if self.allowed(block) == 0 {
+                continue;
+            }
             let staged = seeks
                 .each_ref()
                 .map(|seek| seek.staged.as_ref().expect("it has stages"));
@@ -413,14 +416,6 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
             seek.sink.offer(score, person, row(self.chunk.first + i));
         }
     }
-}
-
-/// The groups of a block.
-#[inline(always)]
-fn groups(slabs: &[Slab], block: usize) -> &[Slab; GROUPS] {
-    slabs[block * GROUPS..][..GROUPS]
-        .try_into()
-        .expect("a block's groups")
 }
 
 impl<K: Sink> Seek<'_, K> {

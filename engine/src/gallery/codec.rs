@@ -65,6 +65,23 @@ pub(crate) struct Binding<'a> {
     pub digest: Digest,
 }
 
+impl<'a> Binding<'a> {
+    pub fn of_person(
+        deployment: RandomId,
+        account: &'a Account,
+        collection: RandomId,
+        digest: Digest,
+    ) -> Self {
+        Self {
+            kind: "person",
+            deployment,
+            account: account.as_str(),
+            collection,
+            digest,
+        }
+    }
+}
+
 /// The clear part of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {

@@ -8,9 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::crypto;
 use crate::error::{RequestError, Result};
+use crate::fused::Agreement;
 use crate::gallery::codec::{self, Binding, Digest, Unreadable};
 use crate::gallery::index::{Index, Row};
 use crate::gallery::readers::Readers;
+use crate::gallery::several::Several;
+use crate::gallery::tags::Tags;
 use crate::names::{Account, CollectionName, RandomId};
 use crate::person::{Person, Timestamp};
 use crate::scheme::Scheme;
@@ -142,13 +145,7 @@ impl Collection {
 
     /// What a person's record of this collection is bound to.
     pub fn person_binding(&self, deployment: RandomId, digest: Digest) -> Binding<'_> {
-        Binding {
-            kind: "person",
-            deployment,
-            account: self.account.as_str(),
-            collection: self.id,
-            digest,
-        }
+        Binding::of_person(deployment, &self.account, self.id, digest)
     }
 }
 
@@ -160,6 +157,9 @@ pub(crate) struct People {
     free: Vec<u32>,
     damaged: HashSet<Digest>,
     pub index: Index,
+    /// How far the faces agree of those who have several.
+    pub several: Several,
+    pub tags: Tags,
 }
 
 struct Entry {
@@ -175,6 +175,8 @@ impl People {
             free: Vec::new(),
             damaged: HashSet::new(),
             index: Index::new(bits),
+            several: Several::default(),
+            tags: Tags::new(),
         }
     }
 
@@ -189,11 +191,15 @@ impl People {
             });
             number
         });
-        let current = scheme.id();
-        let comparable = person.faces.iter().filter(|face| face.scheme == current);
+        let comparable = person.comparable(scheme.id());
         let rows = comparable
-            .map(|face| self.index.insert(number, &face.template))
+            .iter()
+            .map(|template| self.index.insert(number, template))
             .collect();
+        if comparable.len() > 1 {
+            self.several.set(number, Agreement::of(&comparable));
+        }
+        self.tags.set(number, &person.profile.tags);
         self.entries[number as usize] = Entry { digest, rows };
         self.numbers.insert(digest, number);
     }
@@ -207,6 +213,8 @@ impl People {
         for row in std::mem::take(&mut self.entries[number as usize].rows) {
             self.index.remove(row);
         }
+        self.several.remove(number);
+        self.tags.remove(number);
         self.free.push(number);
     }
 
@@ -217,6 +225,21 @@ impl People {
 
     pub fn digest(&self, number: u32) -> Digest {
         self.entries[number as usize].digest
+    }
+
+    /// The number of somebody who can be found.
+    pub fn number(&self, digest: Digest) -> Option<u32> {
+        self.numbers.get(&digest).copied()
+    }
+
+    /// Where the index has a person's faces.
+    pub fn rows(&self, number: u32) -> &[Row] {
+        &self.entries[number as usize].rows
+    }
+
+    /// Everybody who can be found, in no order.
+    pub fn everybody(&self) -> impl ExactSizeIterator<Item = (Digest, u32)> {
+        self.numbers.iter().map(|(digest, number)| (*digest, *number))
     }
 }
 

@@ -21,7 +21,7 @@ pub struct CollectionErasure {
     pub persons: usize,
     /// One receipt for the collection, then one for every 4,096 people.
     pub receipts: Vec<Issued>,
-    /// As of [`ErasureReceipt::nonce`], for the account and the collection.
+    /// As of [`crate::ErasureReceipt::nonce`], for the account and the collection.
     pub nonce: [u8; 32],
 }
 
@@ -72,51 +72,78 @@ impl Gallery {
         })
     }
 
-    /// Erases a collection and everyone in it; answers how many people were.
+    /// Erases a collection and everyone in it; answers how many people were. Its people go in groups,
+    /// between which other changes run.
     pub fn delete_collection(
         &self,
         account: &Account,
         name: &CollectionName,
         request: RandomId,
     ) -> Result<CollectionErasure> {
+        // Whoever is told that there is no such collection may believe that nobody is left of it either.
+        let _one_at_a_time = self.deleting.lock();
         let nonce = Nonce::new();
         let asked = Asked {
             request,
-            subject: nonce.subject(account, name, None),
+            subject: nonce.subject(account, Some(name), None),
             ..Asked::default()
         };
-        let digest = Digest::of_collection(&self.vault.ring.digest().secret, account, name);
-        let key = (account.clone(), name.clone());
-        let collections = Arc::clone(&self.collections);
-        let (erased, persons, receipts) = self.writer.alone(move |vault| {
-            let records = collection_records(vault, digest)?;
-            if records.is_empty() {
-                return Err(RequestError::NoCollection.into());
+        // ORDER: the collection before its people. A crash between leaves people of no collection, whom the
+        // next start erases; the other order could leave half a collection serving.
+        let gone = self.delete_collection_alone(account, name, asked)?;
+        let (mut persons, mut receipts) = (0, vec![gone.receipt]);
+        for id in gone.ids {
+            let mut after = Vec::new();
+            loop {
+                let id = id.clone();
+                let group = self
+                    .writer
+                    .alone(move |vault| erase_group_of(vault, &id, &after, asked))?;
+                let Some(group) = group else { break };
+                persons += group.persons;
+                receipts.push(group.receipt);
+                after = group.last;
             }
-            let ids: Vec<Vec<u8>> = records.iter().map(|(key, _)| key[16..].to_vec()).collect();
-            // ORDER: the collection before its people. A crash between leaves people of no collection,
-            // whom the next start erases; the other order could leave half a collection serving.
-            let mut receipts = vec![erase_collections(vault, records, asked)?];
-            // ORDER: store before memory: a refused deletion leaves the collection as it was.
-            let collection = collections.write().remove(&key);
-            if let Some(collection) = &collection {
-                collection.set_deleted();
-            }
-            let mut persons = 0;
-            for id in ids {
-                persons += erase_people_of(vault, &id, asked, &mut receipts)?;
-            }
-            vault.advance_anchor()?;
-            Ok((collection, persons, receipts))
-        })?;
+        }
+        self.writer.alone(Vault::advance_anchor)?;
         self.purger.wake();
-        if let Some(collection) = erased {
+        if let Some(collection) = gone.collection {
             collection.readers.wait_for_older();
         }
         Ok(CollectionErasure {
             persons,
             receipts,
             nonce: nonce.0,
+        })
+    }
+
+    /// Erases a collection's own record, and overwrites its faces in memory.
+    fn delete_collection_alone(
+        &self,
+        account: &Account,
+        name: &CollectionName,
+        asked: Asked,
+    ) -> Result<Gone> {
+        let digest = Digest::of_collection(&self.vault.ring.digest().secret, account, name);
+        let key = (account.clone(), name.clone());
+        let collections = Arc::clone(&self.collections);
+        self.writer.alone(move |vault| {
+            let records = collection_records(vault, digest)?;
+            if records.is_empty() {
+                return Err(RequestError::NoCollection.into());
+            }
+            let ids = records.iter().map(|(key, _)| key[16..].to_vec()).collect();
+            let receipt = erase_collections(vault, records, asked)?;
+            // ORDER: store before memory: a refused deletion leaves the collection as it was.
+            let collection = collections.write().remove(&key);
+            if let Some(collection) = &collection {
+                collection.set_deleted();
+            }
+            Ok(Gone {
+                ids,
+                collection,
+                receipt,
+            })
         })
     }
 
@@ -197,34 +224,47 @@ fn erase_collections(vault: &Vault, records: Vec<(Vec<u8>, Vec<u8>)>, asked: Ask
     Ok(ticket.get().cloned().expect("a commit issues its receipts"))
 }
 
-/// Erases every person whose key begins with a collection's id.
-fn erase_people_of(
-    vault: &Vault,
-    collection: &[u8],
-    asked: Asked,
-    receipts: &mut Vec<Issued>,
-) -> Result<usize> {
-    let mut erased = 0;
-    loop {
-        let mut group = Vec::new();
-        vault.scan(Family::Persons, collection, &[], &mut |key, record| {
-            group.push((key.to_vec(), Header::parse(record).ok()));
-            if group.len() < ERASE_GROUP {
-                Scan::Continue
-            } else {
-                Scan::Stop
-            }
-        })?;
-        if group.is_empty() {
-            return Ok(erased);
+/// A collection whose people have yet to go.
+struct Gone {
+    /// What their records' keys begin with: one id, unless the disk is damaged.
+    ids: Vec<Vec<u8>>,
+    /// `None` if it could not be read.
+    collection: Option<Arc<Collection>>,
+    receipt: Issued,
+}
+
+/// People erased together.
+struct Group {
+    persons: usize,
+    /// The key of the last of them.
+    last: Vec<u8>,
+    receipt: Issued,
+}
+
+/// Erases the next people whose keys begin with a collection's id, if there are any.
+fn erase_group_of(vault: &Vault, collection: &[u8], after: &[u8], asked: Asked) -> Result<Option<Group>> {
+    let mut group = Vec::new();
+    vault.scan(Family::Persons, collection, after, &mut |key, record| {
+        group.push((key.to_vec(), Header::parse(record).ok()));
+        if group.len() < ERASE_GROUP {
+            Scan::Continue
+        } else {
+            Scan::Stop
         }
-        erased += group.len();
-        let mut plan = Plan::default();
-        let ticket = plan.begin_erasure(asked);
-        for (key, header) in group {
-            vault.plan_erase(&mut plan, Family::Persons, key, header.as_ref())?;
-        }
-        vault.commit(plan)?;
-        receipts.extend(ticket.get().cloned());
+    })?;
+    let (persons, Some((last, _))) = (group.len(), group.last().cloned()) else {
+        return Ok(None);
+    };
+    let mut plan = Plan::default();
+    let ticket = plan.begin_erasure(asked);
+    for (key, header) in group {
+        vault.plan_erase(&mut plan, Family::Persons, key, header.as_ref())?;
     }
+    vault.commit(plan)?;
+    let receipt = ticket.get().cloned().expect("a commit issues its receipts");
+    Ok(Some(Group {
+        persons,
+        last,
+        receipt,
+    }))
 }

@@ -122,9 +122,9 @@ pub struct Backlog {
 pub(crate) struct ErasureLog {
     files: ErasureFiles,
     deployment: RandomId,
-    signing: SigningKey,
-    signing_id: RandomId,
     state: Mutex<State>,
+    /// The key that the log introduced last. Locked by whoever holds the state.
+    signing: Mutex<SigningKey>,
 }
 
 struct State {
@@ -176,7 +176,7 @@ impl State {
 }
 
 impl ErasureLog {
-    /// A receipt that destroys nothing.
+    /// A receipt that destroys nothing. Its place and its signing key are filled in when it is appended.
     fn plain(&self, kind: ReceiptKind, subject: [u8; 32], about: u64) -> (Receipt, Option<Vec<Touched>>) {
         let receipt = Receipt {
             kind,
@@ -184,7 +184,7 @@ impl ErasureLog {
             sequence: 0,
             previous: [0; 32],
             time: Timestamp::now(),
-            signing_key: self.signing_id,
+            signing_key: RandomId([0; 16]),
             request: RandomId([0; 16]),
             subject,
             generation: 0,
@@ -227,11 +227,37 @@ impl ErasureLog {
         self.append(receipts.collect()).map(drop)
     }
 
+    /// From now on receipts and checkpoints are signed with this key, which the present one vouches for
+    /// in the log.
+    pub fn introduce(&self, secret: &[u8; 32]) -> Result<()> {
+        let mut state = self.state.lock();
+        let next = SigningKey::from_bytes(secret);
+        let public = next.verifying_key();
+        if self.signing.lock().verifying_key() == public {
+            return Ok(());
+        }
+        self.append_to(
+            &mut state,
+            vec![self.plain(ReceiptKind::SigningKey, public.to_bytes(), 0)],
+        )?;
+        *self.signing.lock() = next;
+        Ok(())
+    }
+
     /// # Errors
     /// After any error nothing more is appended: where the next receipt belongs is known again only
     /// after a restart.
     fn append(&self, receipts: Vec<(Receipt, Option<Vec<Touched>>)>) -> Result<Vec<Issued>> {
-        let mut state = self.state.lock();
+        self.append_to(&mut self.state.lock(), receipts)
+    }
+
+    fn append_to(
+        &self,
+        state: &mut State,
+        receipts: Vec<(Receipt, Option<Vec<Touched>>)>,
+    ) -> Result<Vec<Issued>> {
+        let signing = self.signing.lock();
+        let signing_key = receipts::signing_key_id(&signing.verifying_key());
         if state.failed {
             return Err(OperatorError::Poisoned.into());
         }
@@ -241,7 +267,8 @@ impl ErasureLog {
         for (mut receipt, touched) in receipts {
             receipt.sequence = sequence;
             receipt.previous = previous;
-            let one = receipt.sign(&self.signing);
+            receipt.signing_key = signing_key;
+            let one = receipt.sign(&signing);
             sequence += 1;
             previous = receipts::hash(&one);
             bytes.extend_from_slice(&one);
@@ -271,6 +298,7 @@ impl ErasureLog {
     /// Advances the anchor: a signed checkpoint of the log as it is now.
     pub fn checkpoint(&self, live: u64) -> Result<()> {
         let mut state = self.state.lock();
+        let signing = self.signing.lock();
         let checkpoint = Checkpoint {
             deployment: self.deployment,
             size: state.size(),
@@ -280,9 +308,9 @@ impl ErasureLog {
             destroyed: state.destroyed,
             live,
             time: Timestamp::now(),
-            signing_key: self.signing_id,
+            signing_key: receipts::signing_key_id(&signing.verifying_key()),
         };
-        let bytes = checkpoint.sign(&self.signing);
+        let bytes = checkpoint.sign(&signing);
         // Syncing in place takes one wait for the disk; a new file under the old name takes two more.
         let place = state.anchor.as_ref().map_or(0, |(place, _)| 1 - place);
         let written = self.files.anchor.write_at(place * ANCHOR_PLACE_BYTES, &bytes);

@@ -6,7 +6,7 @@
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::gallery::arena::{BLOCK, Chunk, GROUP, GROUPS, LINE_WORDS, Line, SLABS};
+use crate::gallery::arena::{BLOCK, Chunk, GROUPS, LINE_WORDS, Line, SLABS, groups};
 use crate::gallery::lookup::{self, SLAB_BITS, Table};
 use crate::gallery::simd::{HIGH, Simd};
 
@@ -66,19 +66,7 @@ impl Full {
                     S::prefetch(line);
                 }
             }
-            let slabs: &[_; GROUPS] = slabs[block * GROUPS..][..GROUPS]
-                .try_into()
-                .expect("a block's groups");
-            let [sums] = lookup::sums::<S, 1, GROUPS>(slabs, [table]);
-            for (penalties, sums) in penalties.as_chunks_mut::<GROUP>().0.iter_mut().zip(sums) {
-                let lanes = S::store(sums);
-                for r in 0..GROUP {
-                    let sum = (0..4).fold(0u16, |sum, lane| {
-                        sum.wrapping_add(u16::from(lanes[lane * 16 + r]))
-                    });
-                    penalties[r] = penalties[r].wrapping_add(i32::from(sum).wrapping_mul(step));
-                }
-            }
+            lookup::add_wide::<S>(&mut penalties, groups(slabs, block), table, step);
         }
         let (rest, next) = chunk.rest[block * BLOCK * stride..].split_at(BLOCK * stride);
         let bar = bar.saturating_sub(self.base);

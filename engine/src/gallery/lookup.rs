@@ -2,7 +2,7 @@
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::gallery::arena::{GROUP, GROUPS, LINE, LINES, SLAB_WORDS, Slab};
+use crate::gallery::arena::{BLOCK, GROUP, GROUPS, LINE, LINES, SLAB_WORDS, Slab};
 use crate::gallery::simd::Simd;
 
 /// Bits of a slab's rows.
@@ -80,4 +80,19 @@ pub(super) fn penalties<S: Simd, const P: usize>(
         folded[p] = S::fold(sums[p]);
     }
     folded
+}
+
+/// Adds the penalties of a block's rows, `step` times each, where those of a lane fit a byte and all do not.
+#[inline(always)]
+pub(super) fn add_wide<S: Simd>(totals: &mut [i32; BLOCK], slabs: &[Slab; GROUPS], table: &Table, step: i32) {
+    let [sums] = sums::<S, 1, GROUPS>(slabs, [table]);
+    for (totals, sums) in totals.as_chunks_mut::<GROUP>().0.iter_mut().zip(sums) {
+        let lanes = S::store(sums);
+        for (r, total) in totals.iter_mut().enumerate() {
+            let lanes = (0..4).map(|lane| u16::from(lanes[lane * GROUP + r]));
+            let sum = lanes.fold(0, u16::wrapping_add);
+            // A score at most, and far from the ends of an i32.
+            *total = total.wrapping_add(i32::from(sum).wrapping_mul(step));
+        }
+    }
 }

@@ -53,7 +53,12 @@ impl Nonce {
         Self(crypto::random())
     }
 
-    pub fn subject(&self, account: &Account, collection: &CollectionName, id: Option<&PersonId>) -> [u8; 32] {
+    pub fn subject(
+        &self,
+        account: &Account,
+        collection: Option<&CollectionName>,
+        id: Option<&PersonId>,
+    ) -> [u8; 32] {
         receipts::subject(&self.0, account, collection, id)
     }
 
@@ -82,32 +87,6 @@ pub struct Footprint {
 }
 
 impl Gallery {
-    /// Erases everyone of this PersonID in every collection of an account.
-    pub fn erase_everywhere(
-        &self,
-        account: &Account,
-        id: &PersonId,
-        request: RandomId,
-    ) -> Result<Vec<(CollectionName, PersonErasure)>> {
-        let own: Vec<_> = {
-            let collections = self.collections.read();
-            collections
-                .values()
-                .filter(|c| c.account == *account)
-                .cloned()
-                .collect()
-        };
-        let mut erased = Vec::new();
-        for collection in own {
-            match self.delete(&collection, id, request) {
-                Ok(erasure) => erased.push((collection.name.clone(), erasure)),
-                Err(crate::Error::Request(RequestError::NoPerson | RequestError::NoCollection)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(erased)
-    }
-
     pub(super) fn digest(&self, collection: &Collection, id: &PersonId) -> Digest {
         Digest::of_person(
             &self.vault.ring.digest().secret,
@@ -248,7 +227,7 @@ impl Gallery {
         let nonce = Nonce::new();
         let asked = Asked {
             request,
-            subject: nonce.subject(&collection.account, &collection.name, Some(id)),
+            subject: nonce.subject(&collection.account, Some(&collection.name), Some(id)),
             ..Asked::default()
         };
         (asked, nonce)

@@ -384,6 +384,12 @@ impl Vault {
         Ok(())
     }
 
+    /// From now on this key signs the log, and the key before it says so there.
+    pub fn introduce_signing_key(&self, secret: &[u8; 32]) -> Result<()> {
+        self.refuse_if_poisoned()?;
+        self.poison_on_error(self.log.introduce(secret))
+    }
+
     /// Advances the anchor to where the log is now.
     pub fn advance_anchor(&self) -> Result<()> {
         let live = self.live.lock();

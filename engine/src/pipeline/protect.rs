@@ -72,6 +72,12 @@ impl Protector {
         self.ask(&self.project(&embedding, bits))
     }
 
+    /// The values to ask with among templates of several lengths: a probe for each.
+    pub fn probes(&self, embedding: Embedding, lengths: &[Bits]) -> Vec<Probe> {
+        let probe = |bits: &Bits| Probe::from_values(&quantise(&self.project(&embedding, *bits)));
+        lengths.iter().map(probe).collect()
+    }
+
     /// Both, for a face that is looked for and then kept.
     pub fn protect_and_probe(&self, embedding: Embedding, bits: Bits) -> (Template, Probe) {
         self.sample(&embedding, bits)

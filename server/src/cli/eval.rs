@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use likeness_engine::{Bits, Evaluator, Limits, Pipeline};
+use likeness_engine::{Bits, Evaluator, Limits, PersonCurves, Pipeline};
 use likeness_server::config::ModelFiles;
 use likeness_server::plot;
 
@@ -103,6 +103,38 @@ fn summary(evaluation: &likeness_engine::Evaluation) -> String {
         let _ = write!(text, "  {name:12}");
         for (rate, tar) in &curve.tar {
             let _ = write!(text, "  {rate}: {:.2}", tar * 100.0);
+        }
+        let _ = writeln!(
+            text,
+            "   ({} genuine, {} impostor)",
+            curve.genuine_trials, curve.impostor_trials
+        );
+    }
+    if let Some(persons) = &evaluation.persons {
+        text.push_str(&persons_summary(persons));
+    }
+    text
+}
+
+fn persons_summary(persons: &PersonCurves) -> String {
+    let mut text = format!(
+        "people with three photographs or more, {} of them, by template:\n",
+        persons.people
+    );
+    let ways = [
+        ("one face", &persons.one_face),
+        ("best face", &persons.best_face),
+        ("fused", &persons.fused),
+    ];
+    for (name, curve) in ways {
+        let _ = write!(text, "  {name:12}");
+        for (rate, tar) in &curve.tar {
+            let _ = write!(
+                text,
+                "  {rate}: {:.2} from {:.3}",
+                tar * 100.0,
+                curve.threshold[rate]
+            );
         }
         let _ = writeln!(
             text,

@@ -1,9 +1,9 @@
-//! `likeness search`, `verify`, `compare` and `detect`.
+//! `likeness verify`, `compare` and `detect`.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use likeness_proto::v1;
 use likeness_proto::v1::matching_service_client::MatchingServiceClient;
 use serde_json::json;
@@ -12,69 +12,23 @@ use super::Outcome;
 use super::client::{Connection, FaceArgument, call_json, counted, face_json, photograph};
 use super::exit::Failure;
 
-/// Find out who is on a photograph (1:N)
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  likeness search staff door.jpg\n  likeness search staff group.jpg --face largest --top 3 --json\n\n\
-    Exit code 0 if somebody is found, 1 if nobody is."
-)]
-pub struct SearchCommand {
-    /// The collection
-    collection: String,
-    /// The photograph; `-` reads it from standard input
-    photograph: PathBuf,
-    /// Most people to show, 1 to 100
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    top: u32,
-    /// Least similarity, 0 to 1 [default: the collection's threshold]
-    #[arg(long, value_name = "SIMILARITY")]
-    threshold: Option<f32>,
-    /// Which face of the photograph is meant: `only` refuses several, `largest` takes the largest box
-    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
-    face: FaceArgument,
+/// What of a person is compared.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub enum Per {
+    /// The person's best face
+    #[default]
+    Face,
+    /// All faces of the person together
+    Person,
 }
 
-impl SearchCommand {
-    /// Carries the command out.
-    pub async fn run(self, connection: &Connection) -> Result<Outcome, Failure> {
-        let request = v1::SearchPersonsRequest {
-            collections: vec![self.collection],
-            photograph: Some(photograph(&self.photograph)?),
-            face_choice: self.face.wire(),
-            top_k: self.top,
-            threshold: self.threshold.map(similarity),
-            ..Default::default()
-        };
-        let mut client = MatchingServiceClient::new(connection.open().await?);
-        let mut reply = client.search_persons(request).await?.into_inner();
-        let result = reply.results.pop().unwrap_or_default();
-        let mut text = String::new();
-        for found in &result.matches {
-            let line = format!("{:.3}  {}  {}", found.similarity, found.person_id, found.name);
-            let _ = writeln!(text, "{}", line.trim_end());
+impl Per {
+    /// On the wire.
+    pub fn wire(self) -> i32 {
+        match self {
+            Self::Face => v1::Comparison::BestFace.into(),
+            Self::Person => v1::Comparison::Fused.into(),
         }
-        if result.matches.is_empty() {
-            let _ = writeln!(
-                text,
-                "nobody at or above {:.3} among {}",
-                result.threshold,
-                counted(reply.faces_searched, "face", "faces")
-            );
-        }
-        let json = json!({
-            "call": call_json(reply.call.as_ref()),
-            "matches": result.matches.iter().map(|m| json!({
-                "person_id": m.person_id, "name": m.name, "tags": m.tags, "similarity": m.similarity,
-            })).collect::<Vec<_>>(),
-            "threshold": result.threshold,
-            "faces_searched": reply.faces_searched,
-            "face": face_json(result.face.as_ref()),
-        });
-        Ok(Outcome {
-            json,
-            text,
-            holds: !result.matches.is_empty(),
-        })
     }
 }
 
@@ -97,6 +51,9 @@ pub struct VerifyCommand {
     /// Which face of the photograph is meant: `only` refuses several, `largest` takes the largest box
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     face: FaceArgument,
+    /// What of the person is compared: the best `face`, or all faces of the `person` together
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
+    per: Per,
 }
 
 impl VerifyCommand {
@@ -108,6 +65,7 @@ impl VerifyCommand {
             photograph: Some(photograph(&self.photograph)?),
             face_choice: self.face.wire(),
             threshold: self.threshold.map(similarity),
+            comparison: self.per.wire(),
             ..Default::default()
         };
         let mut client = MatchingServiceClient::new(connection.open().await?);
@@ -171,7 +129,8 @@ impl CompareCommand {
     }
 }
 
-fn similarity(similarity: f32) -> v1::Threshold {
+/// A threshold stated as a similarity.
+pub fn similarity(similarity: f32) -> v1::Threshold {
     v1::Threshold {
         limit: Some(v1::threshold::Limit::Similarity(similarity)),
     }

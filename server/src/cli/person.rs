@@ -245,7 +245,7 @@ impl PersonCommand {
                     ..Default::default()
                 };
                 let reply = client.delete_faces(request).await?.into_inner();
-                (reply.call, reply.person)
+                return Ok(faces_deleted(&reply));
             }
         };
         let person = person.unwrap_or_default();
@@ -305,6 +305,23 @@ fn receipt_json(receipt: &v1::ErasureReceipt) -> Value {
     })
 }
 
+fn faces_deleted(reply: &v1::DeleteFacesResponse) -> Outcome {
+    let receipt = reply.receipt.clone().unwrap_or_default();
+    let kept = reply.person.as_ref();
+    let text = kept.map_or_else(|| "the person was erased meanwhile\n".to_owned(), person_text);
+    let json = json!({
+        "call": call_json(reply.call.as_ref()),
+        "person": kept.map(person_json),
+        "receipt": receipt_json(&receipt),
+    });
+    let text = format!(
+        "{text}  receipt {}, nonce {}\n",
+        receipt.sequence,
+        hex(&receipt.nonce)
+    );
+    Outcome::done(json, text)
+}
+
 async fn erase_everywhere(
     mut client: PersonServiceClient<Channel>,
     person_id: String,
@@ -320,7 +337,10 @@ async fn erase_everywhere(
         let _ = writeln!(
             text,
             "erased {person_id} from {}: {}; receipt {}, nonce {}",
-            erasure.collection,
+            match erasure.collection.as_str() {
+                "" => "a collection that cannot be read",
+                name => name,
+            },
             counted(erasure.faces_erased, "face", "faces"),
             receipt.sequence,
             hex(&receipt.nonce)

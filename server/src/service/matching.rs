@@ -1,17 +1,17 @@
 //! Detecting, comparing, verifying and searching: nothing here is kept.
 
-use likeness_engine::{Error, Step};
+use likeness_engine::{Call, CollectionName, CollectionRef, Error, Face, Query, Result, Step};
 use likeness_proto::v1::matching_service_server::MatchingService;
 use likeness_proto::v1::{
     CompareFacesRequest, CompareFacesResponse, DetectFacesRequest, DetectFacesResponse, FaceMatches,
-    FindDuplicatesRequest, FindDuplicatesResponse, SearchPersonsRequest, SearchPersonsResponse,
-    VerifyPersonRequest, VerifyPersonResponse,
+    FindDuplicatesRequest, SearchPersonsRequest, SearchPersonsResponse, VerifyPersonRequest,
+    VerifyPersonResponse,
 };
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{Ongoing, Service, duplicates};
-use crate::convert;
+use super::duplicates::{self, Answers};
+use super::{Ongoing, Service, Work};
+use crate::convert::{self, Sought};
 use crate::status::Refusal;
 
 #[tonic::async_trait]
@@ -52,7 +52,7 @@ impl MatchingService for Service {
         call.finish(answer)
     }
 
-    type FindDuplicatesStream = ReceiverStream<Result<FindDuplicatesResponse, Status>>;
+    type FindDuplicatesStream = Answers;
 
     async fn find_duplicates(
         &self,
@@ -109,12 +109,16 @@ async fn verify(call: &mut Ongoing, request: VerifyPersonRequest) -> Result<Veri
     let photo = convert::photograph("photograph", request.photograph)?;
     let choose = convert::face_choice(request.face_choice)?;
     let threshold = convert::limit(request.threshold)?;
+    let comparison = convert::comparison(request.comparison)?;
     let (collection, reply) = call
         .compute(move |work, call| {
             let collection = work.collection(&collection)?;
             let threshold = threshold.unwrap_or(collection.threshold());
-            let (query, face) = work.engine.query(&collection, &photo, choose, call)?;
-            let found = work.engine.verify(&collection, &person_id, &query, call)?;
+            let own = std::slice::from_ref(&collection);
+            let (query, face) = work.engine.query(own, &photo, choose, call)?;
+            let found = work
+                .engine
+                .verify(&collection, &person_id, &query, comparison, call)?;
             let reply = VerifyPersonResponse {
                 call: None,
                 similarity: found.similarity,
@@ -131,31 +135,88 @@ async fn verify(call: &mut Ongoing, request: VerifyPersonRequest) -> Result<Veri
 }
 
 async fn search(call: &mut Ongoing, request: SearchPersonsRequest) -> Result<SearchPersonsResponse, Refusal> {
-    let collection = convert::one_collection(&request.collections)?;
+    let names = convert::collections(&request.collections)?;
     let photo = convert::photograph("photograph", request.photograph)?;
-    let choose = convert::face_choice(request.face_choice)?;
+    let sought = convert::sought(request.face_choice)?;
     let top_k = convert::top_k(request.top_k)?;
     let threshold = convert::limit(request.threshold)?;
-    let (collection, reply) = call
+    let comparison = convert::comparison(request.comparison)?;
+    let filter = convert::filter(request.filter)?;
+    let (only, reply) = call
         .compute(move |work, call| {
-            let collection = work.collection(&collection)?;
-            let threshold = threshold.unwrap_or(collection.threshold());
-            let (query, face) = work.engine.query(&collection, &photo, choose, call)?;
-            let found = work.engine.search(&collection, &query, top_k, threshold, call)?;
-            let result = FaceMatches {
-                face: Some(convert::face(face)),
-                matches: found.into_iter().map(convert::matched).collect(),
-                threshold,
-            };
+            let collections = collections(work, &names)?;
+            let places: Vec<_> = collections
+                .iter()
+                .map(|place| (place.clone(), threshold.unwrap_or(place.threshold())))
+                .collect();
+            let Looking {
+                queries,
+                faces,
+                rejected,
+            } = look_for(work, call, &collections, &photo, sought)?;
+            let found = work
+                .engine
+                .search(&places, &queries, top_k, comparison, filter, call)?;
+            let threshold = places.iter().map(|(_, from)| *from).fold(f32::INFINITY, f32::min);
+            let results = faces
+                .into_iter()
+                .zip(found.matches)
+                .map(|(face, matches)| FaceMatches {
+                    face: Some(convert::face(face)),
+                    matches: matches.into_iter().map(convert::matched).collect(),
+                    threshold,
+                });
             let reply = SearchPersonsResponse {
                 call: None,
-                results: vec![result],
-                rejected: Vec::new(),
-                faces_searched: collection.faces() as u64,
+                results: results.collect(),
+                rejected: rejected.into_iter().map(convert::face).collect(),
+                faces_searched: found.compared as u64,
             };
-            Ok((collection, reply))
+            let only = <[_; 1]>::try_from(collections).ok();
+            Ok((only, reply))
         })
         .await?;
-    call.scheme(&collection);
+    if let Some([only]) = only {
+        call.scheme(&only);
+    }
     Ok(reply)
+}
+
+/// The collections of these names, or which of them there is not.
+fn collections(work: &Work, names: &[CollectionName]) -> Result<Vec<CollectionRef>, Refusal> {
+    let found = names.iter().enumerate().map(|(n, name)| {
+        work.collection(name)
+            .map_err(|error| convert::in_collections(n, error))
+    });
+    found.collect()
+}
+
+/// The faces of a photograph, as a search looks for them.
+struct Looking {
+    queries: Vec<Query>,
+    /// As many, in the same order.
+    faces: Vec<Face>,
+    rejected: Vec<Face>,
+}
+
+fn look_for(
+    work: &Work,
+    call: &mut Call,
+    collections: &[CollectionRef],
+    photo: &[u8],
+    sought: Sought,
+) -> Result<Looking> {
+    let (found, rejected) = match sought {
+        Sought::One(choose) => (
+            vec![work.engine.query(collections, photo, choose, call)?],
+            Vec::new(),
+        ),
+        Sought::All => work.engine.queries(collections, photo, call)?,
+    };
+    let (queries, faces) = found.into_iter().unzip();
+    Ok(Looking {
+        queries,
+        faces,
+        rejected,
+    })
 }

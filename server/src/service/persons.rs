@@ -366,7 +366,7 @@ async fn delete_faces(
     let (person, receipt) = reduced.await?;
     Ok(DeleteFacesResponse {
         call: None,
-        person: Some(convert::person(person)),
+        person: person.map(convert::person),
         receipt: Some(convert::receipt(receipt)),
     })
 }
@@ -394,13 +394,7 @@ async fn erase_everywhere(
     let erased = call
         .store(move |work, call| Ok(work.engine.erase_everywhere(&work.account, &person_id, call)?))
         .await?;
-    let erasures = erased
-        .into_iter()
-        .map(|(collection, erased)| v1::CollectionErasure {
-            collection: collection.as_str().to_owned(),
-            faces_erased: convert::count(erased.faces),
-            receipt: Some(convert::receipt(erased.receipt)),
-        });
+    let erasures = erased.into_iter().map(convert::erasure_in);
     Ok(EraseEverywhereResponse {
         call: None,
         erasures: erasures.collect(),

@@ -14,13 +14,36 @@ use crate::pipeline::protect::Protector;
 use crate::template::tests::{score_by_definition, template};
 use crate::template::{Bits, Template};
 
-impl Sink for Top {
+/// The best faces of a search, and whose.
+struct Best(Vec<(Person, Row, i32)>, Top);
+
+impl Best {
+    fn new(k: usize, bar: i32) -> Self {
+        Self(Vec::new(), Top::new(k, bar))
+    }
+
+    fn finish(self) -> Vec<(Person, Row, i32)> {
+        let Self(mut offered, top) = self;
+        offered.sort_by_key(|(person, row, score)| (Reverse(*score), *person, *row));
+        let hits = top.finish().into_iter();
+        let best = hits.map(|hit| {
+            *offered
+                .iter()
+                .find(|(person, ..)| *person == hit.person)
+                .expect("offered")
+        });
+        best.collect()
+    }
+}
+
+impl Sink for Best {
     fn bar(&self) -> i32 {
-        Top::bar(self)
+        self.1.bar()
     }
 
     fn offer(&mut self, score: i32, person: Person, row: Row) {
-        Top::offer(self, Candidate { score, person, row });
+        self.0.push((person, row, score));
+        self.1.offer(Candidate { score, person });
     }
 }
 
@@ -67,18 +90,14 @@ fn found(
             Seek::new(
                 arena,
                 probe,
-                Top::new(k, Probe::score_at(probe, similarity)),
+                Best::new(k, Probe::score_at(probe, similarity)),
                 miss,
             )
         };
         let mut seeks: Vec<_> = probes.iter().map(seek).collect();
         scan_with(*kernel, arena, &mut seeks, |_| u64::MAX);
         let (tops, tallies): (Vec<_>, Vec<_>) = seeks.into_iter().map(Seek::finish).unzip();
-        let hits = tops.into_iter().map(|top| {
-            let hits = top.finish().into_iter();
-            hits.map(|hit| (hit.person, hit.row, hit.score))
-                .collect::<Vec<_>>()
-        });
+        let hits = tops.into_iter().map(Best::finish);
         (hits.collect::<Vec<_>>(), tallies)
     });
     let first = answers.next().expect("the portable one");
@@ -214,7 +233,7 @@ fn missed(bits: Bits, miss: f64, keys: u8, [dim, rank]: [usize; 2]) -> (f64, f64
             staged.limits = staged.bound.limits(bar);
             let mut arena = Arena::new(bits);
             arena.insert(1, &stored);
-            let mut seek = Seek::new(&arena, &probe, Top::new(1, bar), 0.0);
+            let mut seek = Seek::new(&arena, &probe, Best::new(1, bar), 0.0);
             (seek.staged, seek.narrow) = (Some(staged), true);
             let mut seeks = [seek];
             scan(&arena, &mut seeks, |_| 1);
@@ -280,7 +299,7 @@ fn a_staged_search_finds_what_a_full_one_does_and_looks_at_less() {
         let mut seeks = [Seek::new(
             &arena,
             &probes[0],
-            Top::new(1, probes[0].score_at(0.6)),
+            Best::new(1, probes[0].score_at(0.6)),
             MISS,
         )];
         scan(&arena, &mut seeks, |_| u64::MAX);
@@ -310,12 +329,18 @@ fn rows_that_do_not_count_are_not_found() {
         let mut seeks = [Seek::new(
             &arena,
             &probe,
-            Top::new(usize::MAX, probe.score_at(0.05)),
+            Best::new(usize::MAX, probe.score_at(0.05)),
             miss,
         )];
         scan(&arena, &mut seeks, |_| 0x5555_5555_5555_5555);
         let [seek] = seeks;
-        let found: Vec<_> = seek.finish().0.finish().into_iter().map(|hit| hit.row).collect();
+        let found: Vec<_> = seek
+            .finish()
+            .0
+            .finish()
+            .into_iter()
+            .map(|(_, row, _)| row)
+            .collect();
         assert!(even.iter().all(|row| found.contains(row)));
         assert!(found.iter().all(|row| row.0 % 2 == 0));
     }

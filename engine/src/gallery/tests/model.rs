@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::error::{Error, RequestError, Result};
+use crate::fused::Agreement;
 use crate::gallery::collection::Collection;
 use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::support::*;
-use crate::gallery::{Gallery, ProfileChange};
-use crate::template::Template;
+use crate::gallery::{Comparison, Filter, Gallery, ProfileChange, Query, Search};
+use crate::template::{Probe, Template};
 
 const COLLECTIONS: [&str; 3] = ["one", "two", "three"];
 const FACES_MAX: usize = 6;
@@ -233,14 +234,8 @@ impl Model {
         known.expect("it exists").threshold = threshold;
     }
 
-    /// A search by a face like somebody's, and by nobody's, answers as comparing with everyone does.
-    fn search(&mut self, gallery: &Gallery) {
-        let Some((collection, known)) = self.collections.iter().next() else {
-            return;
-        };
-        let handle = gallery
-            .collection(&account(), &name(collection))
-            .expect("it exists");
+    /// A face like somebody's, and like nobody's.
+    fn query(&mut self) -> Query {
         let like = template(self.numbers.below(self.faces + 1));
         let noisy = Template::from_words(
             like.words()
@@ -248,42 +243,142 @@ impl Model {
                 .into_iter()
                 .map(|w| w ^ (self.numbers.next() & self.numbers.next() & self.numbers.next())),
         );
-        let query = query_of(&noisy);
+        query_of(&noisy)
+    }
+
+    /// Anybody, or some by their tags, their PersonIDs, or both.
+    fn filter(&mut self) -> Filter {
+        let mut some = |of: &[&str]| -> Vec<String> {
+            let count = self.numbers.below(3);
+            let any = |_| of[self.numbers.below(of.len() as u64) as usize].to_owned();
+            (0..count).map(any).collect()
+        };
+        let (any_tag, all_tags) = (some(&["tag", "a", "nobody's"]), some(&["tag", "a", "b"]));
+        let ids: Vec<_> = (0..self.numbers.below(6)).map(|_| id(&self.person())).collect();
+        match self.numbers.below(5) {
+            0 => Filter::default(),
+            1 => Filter {
+                any_tag,
+                ..Filter::default()
+            },
+            2 => Filter {
+                all_tags,
+                ..Filter::default()
+            },
+            3 => Filter {
+                person_ids: ids,
+                ..Filter::default()
+            },
+            _ => Filter {
+                any_tag,
+                all_tags,
+                person_ids: ids,
+            },
+        }
+    }
+
+    /// A search over some collections by two faces answers as comparing with everyone does.
+    fn search(&mut self, gallery: &Gallery) {
+        let first = self.query();
+        let queries = [first, self.query()];
+        let (filter, fused) = (self.filter(), self.numbers.below(2) == 1);
+        let comparison = if fused {
+            Comparison::Fused
+        } else {
+            Comparison::BestFace
+        };
+        let left_out = self.numbers.below(4) as usize;
+        let names: Vec<_> = self.collections.keys().cloned().collect();
+        let chosen = names.iter().enumerate().filter(|(n, _)| *n != left_out);
+        let chosen: Vec<_> = chosen.map(|(_, name)| name.as_str()).collect();
         for (k, similarity_min) in [(1, -1.0), (5, -1.0), (100, 0.0), (100, 0.3)] {
-            let mut naive: Vec<(f32, &str)> = known
-                .people
+            let places: Vec<_> = chosen
                 .iter()
-                .map(|(who, person)| (best(person, &query), who.as_str()))
-                .filter(|(similarity, _)| *similarity >= similarity_min)
+                .map(|known| (collection(gallery, known), similarity_min))
                 .collect();
-            naive.sort_by(|a, b| b.0.total_cmp(&a.0));
-            let matches = gallery.search(&handle, &query, k, similarity_min).expect("found");
-            let similarities: Vec<f32> = matches.iter().map(|m| m.similarity).collect();
-            let expected: Vec<f32> = naive.iter().map(|n| n.0).take(k).collect();
-            assert_eq!(similarities, expected);
-            let people: BTreeSet<_> = matches.iter().map(|m| m.person.id.as_str()).collect();
-            assert_eq!(people.len(), matches.len(), "nobody twice");
-            for found in &matches {
-                let who = found.person.id.as_str();
-                assert!(naive.contains(&(found.similarity, who)));
-                let verified = gallery
-                    .verify(&handle, &found.person.id, &query)
-                    .expect("enrolled");
-                assert_eq!(verified.similarity, found.similarity);
+            let found = gallery.find(&Search {
+                places: &places,
+                queries: &queries,
+                k,
+                comparison,
+                filter: &filter,
+            });
+            let found = found.expect("searches work");
+            for (query, matches) in queries.iter().zip(&found.matches) {
+                let naive = self.naive(&chosen, query, similarity_min, comparison, &filter);
+                let similarities: Vec<f32> = matches.iter().map(|m| m.similarity).collect();
+                let expected: Vec<f32> = naive.iter().map(|n| n.0).take(k).collect();
+                assert_eq!(similarities, expected);
+                let found = matches
+                    .iter()
+                    .map(|m| (m.collection.as_str(), m.person.id.as_str()));
+                assert_eq!(
+                    found.collect::<BTreeSet<_>>().len(),
+                    matches.len(),
+                    "nobody twice"
+                );
+                for found in matches {
+                    let (place, who) = (found.collection.as_str(), found.person.id.as_str());
+                    assert!(naive.contains(&(found.similarity, place, who)));
+                    let place = collection(gallery, place);
+                    let verified = gallery.verify(&place, &found.person.id, query, comparison);
+                    assert_eq!(verified.expect("enrolled").similarity, found.similarity);
+                }
+            }
+            let passing = chosen
+                .iter()
+                .flat_map(|name| self.collections[*name].people.iter());
+            let passing = passing.filter(|(who, person)| passes(&filter, who, person));
+            let faces: usize = passing.map(|(_, person)| person.faces.len()).sum();
+            assert_eq!(
+                found.compared, faces,
+                "whoever passes is compared, and nobody else"
+            );
+        }
+    }
+
+    fn naive(
+        &self,
+        chosen: &[&str],
+        query: &Query,
+        similarity_min: f32,
+        comparison: Comparison,
+        filter: &Filter,
+    ) -> Vec<(f32, &str, &str)> {
+        let mut naive = Vec::new();
+        for name in chosen {
+            let (name, known) = self.collections.get_key_value(*name).expect("chosen among them");
+            for (who, person) in &known.people {
+                let similarity = similarity(person, &query.probes[0].1, comparison);
+                if similarity >= similarity_min && passes(filter, who, person) {
+                    naive.push((similarity, name.as_str(), who.as_str()));
+                }
             }
         }
+        naive.sort_by(|a, b| b.0.total_cmp(&a.0));
+        naive
     }
 }
 
-fn best(person: &PersonView, query: &crate::gallery::Query) -> f32 {
-    let templates = person
-        .faces
-        .values()
-        .map(|bytes| Template::from_bytes(bytes).expect("whole"));
-    let scores = templates.map(|t| query.probe.score(&t));
-    query
-        .probe
-        .similarity(scores.max().expect("nobody is without a face"))
+fn passes(filter: &Filter, who: &str, person: &PersonView) -> bool {
+    let has = |tag: &String| person.tags.contains(tag);
+    (filter.any_tag.is_empty() || filter.any_tag.iter().any(has))
+        && filter.all_tags.iter().all(has)
+        && (filter.person_ids.is_empty() || filter.person_ids.iter().any(|id| id.as_str() == who))
+}
+
+fn similarity(person: &PersonView, probe: &Probe, comparison: Comparison) -> f32 {
+    let templates = person.faces.values();
+    let templates: Vec<_> = templates
+        .map(|bytes| Template::from_bytes(bytes).expect("whole"))
+        .collect();
+    let scores = templates.iter().map(|t| probe.score(t));
+    match comparison {
+        Comparison::BestFace => probe.similarity(scores.max().expect("nobody is without a face")),
+        Comparison::Fused => {
+            Agreement::of(&templates.iter().collect::<Vec<_>>()).similarity(probe, scores.sum())
+        }
+    }
 }
 
 fn bits(n: u64) -> (crate::FaceId, Vec<u8>) {

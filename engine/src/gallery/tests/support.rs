@@ -10,7 +10,7 @@ use crate::gallery::collection::{Collection, CollectionSettings};
 use crate::gallery::erasures::{ErasureFiles, ErasureLog};
 use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};
 use crate::gallery::vault::Vault;
-use crate::gallery::{Gallery, LoadReport, Query, directory};
+use crate::gallery::{Comparison, Filter, Gallery, LoadReport, Match, Query, Search, directory};
 use crate::keys::KeyRing;
 use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId};
 use crate::person::{NewFace, Person, Profile};
@@ -79,10 +79,15 @@ pub fn opened(disk: &FakeDisk, ring: &Arc<KeyRing>) -> Gallery {
 
 /// Opens a real data directory; the erasure log's other half lies beside it.
 pub fn open_at(data: &Path, ring: &Arc<KeyRing>) -> Result<(Gallery, LoadReport)> {
+    open_purging_at(data, ring, NEVER)
+}
+
+/// With purges that gather erasures for so long, or [`NEVER`] happen.
+pub fn open_purging_at(data: &Path, ring: &Arc<KeyRing>, gather: Duration) -> Result<(Gallery, LoadReport)> {
     let keys = keys_of(data);
     std::fs::create_dir_all(&keys).expect("made");
     let (vault, destroyed) = directory::open(data, &keys, Arc::clone(ring), false)?;
-    Gallery::open(vault, &destroyed, NEVER)
+    Gallery::open(vault, &destroyed, gather)
 }
 
 /// Where [`open_at`] keeps the erasure log's copy and anchor.
@@ -177,8 +182,27 @@ pub fn probe_of(template: &Template) -> Probe {
 
 pub fn query_of(template: &Template) -> Query {
     Query {
-        probe: probe_of(template),
-        scheme: scheme_id(),
+        probes: vec![(scheme_id(), probe_of(template))],
+    }
+}
+
+impl Gallery {
+    /// One face in one collection, by the best face of each person.
+    pub fn search(
+        &self,
+        collection: &Arc<Collection>,
+        query: &Query,
+        k: usize,
+        similarity_min: f32,
+    ) -> Result<Vec<Match>> {
+        let found = self.find(&Search {
+            places: &[(Arc::clone(collection), similarity_min)],
+            queries: std::slice::from_ref(query),
+            k,
+            comparison: Comparison::BestFace,
+            filter: &Filter::default(),
+        })?;
+        Ok(found.matches.into_iter().next().expect("one answer"))
     }
 }
 
