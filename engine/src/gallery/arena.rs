@@ -114,8 +114,9 @@ impl Arena {
 
     /// Every row of the persons who are `wanted`.
     pub(super) fn rows_of(&self, wanted: impl Fn(Person) -> bool) -> impl Iterator<Item = (Row, Person)> {
-        let owners = self.chunks.iter().flat_map(|chunk| &chunk.owners).enumerate();
-        owners.filter_map(move |(number, person)| wanted(*person).then(|| (row(number), *person)))
+        let owners = self.chunks.iter().flat_map(|chunk| &chunk.owners).copied();
+        let wanted = owners.enumerate().filter(move |(_, person)| wanted(*person));
+        wanted.map(|(number, person)| (row(number), person))
     }
 
     /// Lines of a row behind its slabs.
@@ -247,7 +248,7 @@ impl Drop for Chunk {
 
 /// Rows of chunk `n`: the first two are equal, each further one as large as all before it, up to a limit.
 fn chunk_rows(n: usize) -> usize {
-    CHUNK_MIN << n.clamp(1, DOUBLING) - 1
+    CHUNK_MIN << (n.clamp(1, DOUBLING) - 1)
 }
 
 pub(super) fn row(number: usize) -> Row {

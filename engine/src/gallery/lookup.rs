@@ -46,6 +46,10 @@ impl Table {
 /// For each of `P` tables the penalties of `B` groups, in four lanes that are still to be added: nibbles and
 /// entries are loaded once for all, and there are enough sums not to wait for each other.
 #[inline(always)]
+#[allow(
+    clippy::needless_range_loop,
+    reason = "a closure's instructions are compiled for no processor in particular"
+)]
 pub(super) fn sums<S: Simd, const P: usize, const B: usize>(
     slabs: &[Slab; B],
     tables: [&Table; P],
@@ -70,6 +74,7 @@ pub(super) fn sums<S: Simd, const P: usize, const B: usize>(
 
 /// The penalties of a block's rows, a byte each, for each of `P` tables.
 #[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "as above")]
 pub(super) fn penalties<S: Simd, const P: usize>(
     slabs: &[Slab; GROUPS],
     tables: [&Table; P],

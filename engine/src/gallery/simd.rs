@@ -189,14 +189,13 @@ impl Simd for Portable {
 #[cfg(target_arch = "x86_64")]
 #[allow(
     unsafe_code,
+    clippy::undocumented_unsafe_blocks,
     reason = "instructions that are there only inside of `avx2` and `avx512`, which alone name these types"
 )]
 mod x86 {
     // SAFETY, for every block of this module: `Kernel::run` alone names these types, inside of functions
     // that are compiled for and called on processors with the instructions; loads and stores are of whole
     // arrays, and need no alignment.
-    #![allow(clippy::undocumented_unsafe_blocks, reason = "the same for all, above")]
-
     use std::arch::x86_64::*;
 
     use super::{GROUPS, HIGH, LINE, Line, Simd};
@@ -360,12 +359,14 @@ mod x86 {
 
 /// Untested: no such processor was at hand.
 #[cfg(target_arch = "aarch64")]
-#[allow(unsafe_code, reason = "instructions that are named only inside of `neon`")]
+#[allow(
+    unsafe_code,
+    clippy::undocumented_unsafe_blocks,
+    reason = "instructions that are named only inside of `neon`"
+)]
 mod arm {
     // SAFETY, for every block of this module: NEON is part of every 64-bit ARM; loads and stores are of
     // whole arrays, and need no alignment.
-    #![allow(clippy::undocumented_unsafe_blocks, reason = "the same for all, above")]
-
     use std::arch::aarch64::*;
 
     use super::{GROUPS, LINE, Simd};
