@@ -702,6 +702,14 @@ fn eval_measures_a_labelled_folder_and_draws_its_curve() {
             assert!((0.99..=1.0).contains(&tar), "{curve} {rate}: {tar}");
         }
     }
+    assert_eq!(json["quality"]["none"]["rejected"], 0, "{json}");
+    assert_eq!(json["quality"]["none"]["cosine_tar"], json["cosine"]["tar"]);
+    assert_eq!(json["quality"]["none"]["template_tar"], json["template"]["tar"]);
+    let share = |level: &str| json["quality"][level]["share_rejected"].as_f64().expect(level);
+    assert!(
+        share("low") <= share("strict") && share("strict") <= 1.0,
+        "{json}"
+    );
     let svg = fs::read_to_string(plot.with_extension("svg")).unwrap();
     assert!(svg.contains("<svg") && svg.contains("</svg>"));
     let drawn = image::load_from_memory(&fs::read(plot.with_extension("png")).unwrap()).expect("a PNG");
@@ -721,6 +729,7 @@ fn eval_measures_a_labelled_folder_and_draws_its_curve() {
         "{words}"
     );
     assert!(words.contains("256 bits"), "{words}");
+    assert!(words.contains("\n  strict "), "{words}");
 }
 
 #[test]

@@ -574,3 +574,45 @@ async fn an_erasure_does_not_wait_for_a_search_for_duplicates_and_is_not_undone_
         assert_eq!(answer.total, 1);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_face_that_one_of_the_collections_refuses_is_not_looked_for_in_any() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    client.create("staff").await;
+    enroll(&client, "staff", "eileen", "astronaut.png", &[]).await;
+    let gates = v1::CreateCollectionRequest {
+        name: "gates".to_owned(),
+        quality_level: v1::QualityLevel::Strict.into(),
+        ..Default::default()
+    };
+    client
+        .collections
+        .clone()
+        .create_collection(gates)
+        .await
+        .expect("made");
+    // Too few pixels for the strictest level, enough for none.
+    let mut canvas = plain(320, 240);
+    imageops::replace(&mut canvas, &scaled("astronaut.png", 200), 40, 20);
+    let small = png(&canvas);
+    let alone = client
+        .search_as(every_face(&["staff"], &small))
+        .await
+        .expect("searched");
+    assert_eq!(named(&alone.results[0]), [("staff", "eileen")]);
+    let both = client
+        .search_as(every_face(&["staff", "gates"], &small))
+        .await
+        .expect("searched");
+    assert!(both.results.is_empty());
+    assert_eq!(both.rejected.len(), alone.results.len() + alone.rejected.len());
+    let stated = v1::SearchPersonsRequest {
+        quality_level: v1::QualityLevel::None.into(),
+        ..every_face(&["staff", "gates"], &small)
+    };
+    let stated = client.search_as(stated).await.expect("searched");
+    assert_eq!(named(&stated.results[0]), [("staff", "eileen")]);
+    let one = client.search_as(request(&["staff", "gates"], &small)).await;
+    assert_eq!(refusal::of(one).code, Code::InvalidArgument);
+}

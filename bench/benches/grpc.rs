@@ -10,7 +10,9 @@ use criterion::{BatchSize, Criterion};
 use likeness_bench::figures::Figures;
 use likeness_bench::turns::Turns;
 use likeness_bench::{COLLECTION, assets, criterion, measures_all};
-use likeness_engine::{Call, Choose, CollectionRef, Comparison, Engine, Filter, PersonId, Profile, Query};
+use likeness_engine::{
+    Call, Choose, CollectionRef, Comparison, Engine, Filter, PersonId, Profile, QualityLevel, Query, Wanted,
+};
 use likeness_proto::v1::matching_service_client::MatchingServiceClient;
 use likeness_proto::v1::person_service_client::PersonServiceClient;
 use likeness_proto::v1::{
@@ -35,6 +37,8 @@ const TOP_K: usize = 5;
 /// The person that is looked for and never deleted.
 const KNOWN: &str = "person-0";
 
+/// What a call asks for that asks for nothing.
+const ANY: Wanted = Choose::Only.at(QualityLevel::None);
 const FINE: &str = "the server answered such a call before";
 
 fn main() {
@@ -143,12 +147,8 @@ struct Direct {
 
 impl Direct {
     fn query(&self, call: &mut Call) -> Query {
-        let query = self.engine.query(
-            std::slice::from_ref(&self.collection),
-            &self.photo,
-            Choose::Only,
-            call,
-        );
+        let own = std::slice::from_ref(&self.collection);
+        let query = self.engine.query(own, &self.photo, ANY, call);
         query.expect(FINE).0
     }
 }
@@ -156,9 +156,7 @@ impl Direct {
 impl Calls for Direct {
     fn enrol(&self, id: &str) {
         let call = &mut Call::default();
-        let face = self
-            .engine
-            .new_face(&self.collection, &self.photo, Choose::Only, call);
+        let face = self.engine.new_face(&self.collection, &self.photo, ANY, call);
         let (face, _) = face.expect(FINE);
         self.engine
             .enroll(

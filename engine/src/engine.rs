@@ -23,6 +23,7 @@ use crate::manifest::Calibration;
 use crate::names::{CollectionName, RandomId};
 use crate::pipeline::Pipeline;
 use crate::pipeline::protect::Protector;
+use crate::quality::QualityLevel;
 use crate::template::Bits;
 
 /// Most people one search returns.
@@ -69,6 +70,11 @@ impl CollectionRef {
         self.0.settings.read().threshold
     }
 
+    /// What faces must pass in calls that name no level.
+    pub fn quality_level(&self) -> QualityLevel {
+        self.0.settings.read().quality_level
+    }
+
     /// What its templates depend on, for people.
     pub fn scheme(&self) -> String {
         self.0.scheme.to_string()
@@ -94,6 +100,8 @@ pub struct NewCollection {
     pub threshold: Option<f32>,
     /// Default: the most that is allowed.
     pub faces_per_person_max: Option<u32>,
+    /// Default: none.
+    pub quality_level: QualityLevel,
 }
 
 /// Everything a deployment holds.

@@ -84,6 +84,39 @@ pub enum Rejection {
         height: u32,
         side_px_max: u32,
     },
+    /// The eyes are too few pixels apart. This and all the following are refusals of the quality gate.
+    #[error("the eyes are {distance_px:.1} px apart; at least {distance_px_min:.0} px are required")]
+    EyesTooClose { distance_px: f32, distance_px_min: f32 },
+    /// The face shows too little fine detail.
+    #[error("the face is blurred: its sharpness is {sharpness:.3}; at least {sharpness_min:.2} is required")]
+    TooBlurred { sharpness: f32, sharpness_min: f32 },
+    /// The face is too dark.
+    #[error("the face's mean luminance is {brightness:.1} of 255; at least {brightness_min:.0} is required")]
+    TooDark { brightness: f32, brightness_min: f32 },
+    /// The face is too bright.
+    #[error("the face's mean luminance is {brightness:.1} of 255; at most {brightness_max:.0} is allowed")]
+    TooBright { brightness: f32, brightness_max: f32 },
+    /// Light and shade of the face are too much alike.
+    #[error("the face's contrast is {contrast:.1} of 127; at least {contrast_min:.0} is required")]
+    LowContrast { contrast: f32, contrast_min: f32 },
+    /// The face does not look at the camera.
+    #[error("the face is turned {direction} by {degrees:.1} degrees; at most {degrees_max:.0} are allowed")]
+    TurnedAway {
+        direction: &'static str,
+        degrees: f32,
+        degrees_max: f32,
+    },
+    /// The head is tilted in the plane of the photograph.
+    #[error("the face is tilted by {degrees:.1} degrees; at most {degrees_max:.0} are allowed")]
+    Tilted { degrees: f32, degrees_max: f32 },
+    /// The two passes of the landmark network disagree, as they do where something hides the face.
+    #[error(
+        "the landmarks are unsure: a confidence of {confidence:.3}; at least {confidence_min:.2} is required"
+    )]
+    LandmarksUnsure { confidence: f32, confidence_min: f32 },
+    /// An eye is closed, or narrowed very much.
+    #[error("an eye is closed: it is open by {open:.3} of 1; at least {open_min:.2} is required")]
+    EyesClosed { open: f32, open_min: f32 },
 }
 
 /// Why a request was refused as it stands.
@@ -206,6 +239,15 @@ impl Rejection {
             Self::TooManyPixels { .. } => "too-many-pixels",
             Self::SideTooShort { .. } => "side-too-short",
             Self::SideTooLong { .. } => "side-too-long",
+            Self::EyesTooClose { .. } => "eyes-too-close",
+            Self::TooBlurred { .. } => "too-blurred",
+            Self::TooDark { .. } => "too-dark",
+            Self::TooBright { .. } => "too-bright",
+            Self::LowContrast { .. } => "low-contrast",
+            Self::TurnedAway { .. } => "turned-away",
+            Self::Tilted { .. } => "tilted",
+            Self::LandmarksUnsure { .. } => "landmarks-unsure",
+            Self::EyesClosed { .. } => "eyes-closed",
         }
     }
 }

@@ -17,6 +17,7 @@ mod model;
 mod names;
 mod person;
 mod pipeline;
+mod quality;
 pub mod receipts;
 pub mod residue;
 mod scheme;
@@ -36,7 +37,9 @@ pub use engine::{
     TOP_K_MAX,
 };
 pub use error::{Error, OperatorError, Rejection, RequestError, Result, Stopped};
-pub use evaluate::{Curve, DetPoint, Evaluation, Evaluator, PersonCurve, PersonCurves, TemplateCurve};
+pub use evaluate::{
+    Curve, DetPoint, Evaluation, Evaluator, LevelFigures, PersonCurve, PersonCurves, TemplateCurve,
+};
 pub use gallery::collection::{CollectionInfo, CollectionSettings, FACES_PER_PERSON_MAX};
 pub use gallery::erasures::{Backlog, Issued};
 pub use gallery::{
@@ -50,7 +53,8 @@ pub use manifest::{Calibration, DEFAULT_MANIFEST, MANIFEST_FILE};
 pub use names::{Account, CollectionName, FaceId, NAME_BYTES_MAX, PersonId, RandomId};
 pub use person::{Consent, NewFace, Person, Profile, StoredFace, Timestamp};
 pub use pipeline::protect::Protector;
-pub use pipeline::{Bounds, Choose, Detection, Face, Pipeline, SchemeParts};
+pub use pipeline::{Bounds, Choose, Detection, EveryFace, Face, Pipeline, SchemeParts, Wanted};
+pub use quality::{Quality, QualityLevel};
 pub use scheme::{Scheme, SchemeId};
 pub use swap::swap_warning;
 pub use template::{Bits, Probe, Template};

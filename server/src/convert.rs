@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use likeness_engine::{
     Account, Bits, Bounds, COLLECTIONS_MAX, Choose, CollectionErasure, CollectionInfo, CollectionName,
     Comparison, Consent, DuplicatePair, Duplicates, ErasureIn, ErasureReceipt, Error, FILTER_IDS_MAX, FaceId,
-    Filter, Match, PAGE_ITEMS_MAX, Person, PersonId, Profile, RequestError, Result, StoredFace, TOP_K_MAX,
-    Timestamp,
+    Filter, Match, PAGE_ITEMS_MAX, Person, PersonId, Profile, Quality, QualityLevel, RequestError, Result,
+    StoredFace, TOP_K_MAX, Timestamp,
 };
 use likeness_proto::v1;
 
@@ -92,6 +92,22 @@ pub fn comparison(comparison: i32) -> Result<Comparison> {
         Err(_) => {
             let received = comparison.to_string();
             Err(RequestError::invalid("comparison", "0 (best face) or 1 (fused)", received).into())
+        }
+    }
+}
+
+/// How good a face must be; unset is `None`.
+pub fn quality_level(level: i32) -> Result<Option<QualityLevel>> {
+    match v1::QualityLevel::try_from(level) {
+        Ok(v1::QualityLevel::Unspecified) => Ok(None),
+        Ok(v1::QualityLevel::None) => Ok(Some(QualityLevel::None)),
+        Ok(v1::QualityLevel::Low) => Ok(Some(QualityLevel::Low)),
+        Ok(v1::QualityLevel::Medium) => Ok(Some(QualityLevel::Medium)),
+        Ok(v1::QualityLevel::High) => Ok(Some(QualityLevel::High)),
+        Ok(v1::QualityLevel::Strict) => Ok(Some(QualityLevel::Strict)),
+        Err(_) => {
+            let expected = "0 (unset), or 1 (none) to 5 (strict)";
+            Err(RequestError::invalid("quality_level", expected, level.to_string()).into())
         }
     }
 }
@@ -270,7 +286,7 @@ pub fn collection(info: CollectionInfo) -> v1::Collection {
         persons: info.persons as u64,
         faces: info.faces as u64,
         damaged_persons: info.damaged as u64,
-        quality_level: 0,
+        quality_level: wire_level(info.settings.quality_level).into(),
     }
 }
 
@@ -346,6 +362,31 @@ pub fn matched(found: Match) -> v1::Match {
     }
 }
 
+fn wire_level(level: QualityLevel) -> v1::QualityLevel {
+    match level {
+        QualityLevel::None => v1::QualityLevel::None,
+        QualityLevel::Low => v1::QualityLevel::Low,
+        QualityLevel::Medium => v1::QualityLevel::Medium,
+        QualityLevel::High => v1::QualityLevel::High,
+        QualityLevel::Strict => v1::QualityLevel::Strict,
+    }
+}
+
+fn quality(quality: &Quality) -> v1::Quality {
+    v1::Quality {
+        eye_distance_px: quality.eye_distance_px,
+        sharpness: quality.sharpness,
+        brightness: quality.brightness,
+        contrast: quality.contrast,
+        yaw_degrees: quality.yaw_degrees,
+        pitch_degrees: quality.pitch_degrees,
+        roll_degrees: quality.roll_degrees,
+        landmark_confidence: quality.landmark_confidence,
+        eyes_open: quality.eyes_open,
+        level: wire_level(quality.level()).into(),
+    }
+}
+
 /// A face of a photograph, on the wire.
 pub fn face(face: likeness_engine::Face) -> v1::Face {
     let Bounds {
@@ -368,8 +409,8 @@ pub fn face(face: likeness_engine::Face) -> v1::Face {
             .map(|[x, y]| v1::Point { x: *x, y: *y })
             .collect(),
         rejection: face.rejection.as_ref().map(rejection),
-        quality: None,
-        rotated_degrees: 0,
+        quality: Some(quality(&face.quality)),
+        rotated_degrees: face.rotated_degrees,
     }
 }
 
@@ -392,6 +433,15 @@ mod tests {
         assert!(threshold(Some(-0.1)).is_err());
         assert!(threshold(Some(1.1)).is_err());
         assert_eq!(threshold(None).ok(), Some(None));
+    }
+
+    #[test]
+    fn every_quality_level_survives_the_wire() {
+        for level in QualityLevel::ALL {
+            assert_eq!(quality_level(wire_level(level).into()).ok(), Some(Some(level)));
+        }
+        assert_eq!(quality_level(0).ok(), Some(None));
+        assert!(quality_level(6).is_err() && quality_level(-1).is_err());
     }
 
     #[test]

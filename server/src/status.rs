@@ -54,6 +54,15 @@ pub fn rejection_reason(rejection: &Rejection) -> RejectionReason {
         Rejection::TooManyPixels { .. } => RejectionReason::TooManyPixels,
         Rejection::SideTooShort { .. } => RejectionReason::SideTooShort,
         Rejection::SideTooLong { .. } => RejectionReason::SideTooLong,
+        Rejection::EyesTooClose { .. } => RejectionReason::EyesTooClose,
+        Rejection::TooBlurred { .. } => RejectionReason::TooBlurred,
+        Rejection::TooDark { .. } => RejectionReason::TooDark,
+        Rejection::TooBright { .. } => RejectionReason::TooBright,
+        Rejection::LowContrast { .. } => RejectionReason::LowContrast,
+        Rejection::TurnedAway { .. } => RejectionReason::TurnedAway,
+        Rejection::Tilted { .. } => RejectionReason::Tilted,
+        Rejection::LandmarksUnsure { .. } => RejectionReason::LandmarksUnsure,
+        Rejection::EyesClosed { .. } => RejectionReason::EyesClosed,
     }
 }
 

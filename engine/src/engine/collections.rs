@@ -6,6 +6,7 @@ use crate::error::{OperatorError, Result};
 use crate::gallery::collection::{CollectionInfo, CollectionSettings};
 use crate::gallery::{CollectionErasure, Page};
 use crate::names::{Account, CollectionName};
+use crate::quality::QualityLevel;
 use crate::scheme::Scheme;
 
 impl Engine {
@@ -26,6 +27,7 @@ impl Engine {
             faces_per_person_max: new
                 .faces_per_person_max
                 .unwrap_or(crate::gallery::collection::FACES_PER_PERSON_MAX),
+            quality_level: new.quality_level,
         }
         .checked()?;
         let group = account.as_str();
@@ -67,7 +69,8 @@ impl Engine {
             .list_collections(account, after, items_max.clamp(1, PAGE_ITEMS_MAX))
     }
 
-    /// Changes threshold or faces per person; `None` leaves them.
+    /// Changes threshold, faces per person or quality level; `None` leaves them. People who are enrolled stay
+    /// as they are.
     ///
     /// # Errors
     /// A setting is out of its range.
@@ -76,6 +79,7 @@ impl Engine {
         collection: &CollectionRef,
         threshold: Option<f32>,
         faces_per_person_max: Option<u32>,
+        quality_level: Option<QualityLevel>,
         call: &mut Call,
     ) -> Result<()> {
         call.step(Step::Store, || {
@@ -83,6 +87,7 @@ impl Engine {
                 CollectionSettings {
                     threshold: threshold.unwrap_or(settings.threshold),
                     faces_per_person_max: faces_per_person_max.unwrap_or(settings.faces_per_person_max),
+                    quality_level: quality_level.unwrap_or(settings.quality_level),
                     ..settings
                 }
                 .checked()

@@ -8,17 +8,18 @@ use crate::gallery::Query;
 use crate::names::FaceId;
 use crate::person::NewFace;
 use crate::pipeline::protect::Protector;
-use crate::pipeline::{Choose, Detection, Face};
+use crate::pipeline::{Detection, EveryFace, Face, Wanted};
+use crate::quality::QualityLevel;
 use crate::scheme::SchemeId;
 use crate::template::Bits;
 
 impl Engine {
-    /// All faces of a photograph; keeps nothing.
+    /// All faces of a photograph, each with the reason why it would be refused at this level; keeps nothing.
     ///
     /// # Errors
     /// A rejection of the photograph.
-    pub fn detect(&self, photo: &[u8], call: &mut Call) -> Result<Detection> {
-        self.pipeline.detect(photo, call)
+    pub fn detect(&self, photo: &[u8], level: QualityLevel, call: &mut Call) -> Result<Detection> {
+        self.pipeline.detect(photo, level, call)
     }
 
     /// The cosine of two faces, -1 to 1; keeps nothing.
@@ -29,11 +30,11 @@ impl Engine {
         &self,
         first: &[u8],
         second: &[u8],
-        choose: Choose,
+        wanted: Wanted,
         call: &mut Call,
     ) -> Result<(f32, Face, Face)> {
-        let (one, first) = self.pipeline.embedding(first, choose, call)?;
-        let (other, second) = self.pipeline.embedding(second, choose, call)?;
+        let (one, first) = self.pipeline.embedding(first, wanted, call)?;
+        let (other, second) = self.pipeline.embedding(second, wanted, call)?;
         let cosine = call.step(Step::Match, || Ok(one.cosine(other)))?;
         Ok((cosine, first, second))
     }
@@ -46,11 +47,11 @@ impl Engine {
         &self,
         collection: &CollectionRef,
         photo: &[u8],
-        choose: Choose,
+        wanted: Wanted,
         call: &mut Call,
     ) -> Result<(NewFace, Face)> {
         let protector = self.protector(collection)?;
-        let (embedding, face) = self.pipeline.embedding(photo, choose, call)?;
+        let (embedding, face) = self.pipeline.embedding(photo, wanted, call)?;
         let new = call.step(Step::Protect, || {
             Ok(protect(protector, embedding, collection, face.score))
         })?;
@@ -65,17 +66,16 @@ impl Engine {
         &self,
         collections: &[CollectionRef],
         photo: &[u8],
-        choose: Choose,
+        wanted: Wanted,
         call: &mut Call,
     ) -> Result<(Query, Face)> {
         let schemes = self.schemes(collections)?;
-        let (embedding, face) = self.pipeline.embedding(photo, choose, call)?;
+        let (embedding, face) = self.pipeline.embedding(photo, wanted, call)?;
         let query = call.step(Step::Protect, || Ok(schemes.query(embedding)))?;
         Ok((query, face))
     }
 
-    /// Every acceptable face of a photograph as one that can be looked for in these collections, the surest
-    /// first; and the faces that are not acceptable.
+    /// Every face of a photograph that is acceptable at this level as one that can be looked for in these collections.
     ///
     /// # Errors
     /// A rejection of the photograph, one that shows more than [`QUERY_FACES_MAX`] acceptable faces, or a
@@ -84,17 +84,19 @@ impl Engine {
         &self,
         collections: &[CollectionRef],
         photo: &[u8],
+        level: QualityLevel,
         call: &mut Call,
-    ) -> Result<(Vec<(Query, Face)>, Vec<Face>)> {
+    ) -> Result<EveryFace<Query>> {
         let schemes = self.schemes(collections)?;
-        let (embedded, rejected) = self.pipeline.embeddings(photo, QUERY_FACES_MAX, call)?;
-        let queries = call.step(Step::Protect, || {
-            let queries = embedded.into_iter();
-            Ok(queries
+        let EveryFace { accepted, rejected } =
+            self.pipeline.embeddings(photo, level, QUERY_FACES_MAX, call)?;
+        let accepted = call.step(Step::Protect, || {
+            let accepted = accepted.into_iter();
+            Ok(accepted
                 .map(|(embedding, face)| (schemes.query(embedding), face))
                 .collect())
         })?;
-        Ok((queries, rejected))
+        Ok(EveryFace { accepted, rejected })
     }
 
     /// The schemes of some collections, each once.

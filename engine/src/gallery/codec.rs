@@ -25,7 +25,7 @@ use crate::slots::DataKey;
 use crate::template::Template;
 
 /// Counts up when any byte below changes its meaning.
-pub(crate) const FORMAT: u8 = 1;
+pub(crate) const FORMAT: u8 = 2;
 const CHECKED_BYTES: usize = 1 + 4 + 16 + 8 + 16;
 const CHECKSUM_BYTES: usize = 4;
 const HEADER_BYTES: usize = CHECKED_BYTES + CHECKSUM_BYTES + NONCE_BYTES;

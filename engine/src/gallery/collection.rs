@@ -16,6 +16,7 @@ use crate::gallery::several::Several;
 use crate::gallery::tags::Tags;
 use crate::names::{Account, CollectionName, RandomId};
 use crate::person::{Person, Timestamp};
+use crate::quality::QualityLevel;
 use crate::scheme::Scheme;
 use crate::template::Bits;
 
@@ -32,6 +33,8 @@ pub struct CollectionSettings {
     pub threshold: f32,
     /// Faces a person may have, 1 to [`FACES_PER_PERSON_MAX`].
     pub faces_per_person_max: u32,
+    /// What new faces and searches must pass, where a call names no level.
+    pub quality_level: QualityLevel,
 }
 
 impl CollectionSettings {
@@ -252,6 +255,7 @@ struct Contents<'a> {
     bits: u32,
     threshold: f32,
     faces_per_person_max: u32,
+    quality_level: u8,
     models: [u8; 32],
     models_name: &'a str,
     projection: [u8; 16],
@@ -268,6 +272,7 @@ impl Collection {
             bits: u32::try_from(settings.bits.get()).expect("at most 2048"),
             threshold: settings.threshold,
             faces_per_person_max: settings.faces_per_person_max,
+            quality_level: settings.quality_level.number(),
             models: self.scheme.models,
             models_name: &self.scheme.models_name,
             projection: self.scheme.projection.0,
@@ -294,6 +299,7 @@ impl Collection {
                 bits,
                 threshold: contents.threshold,
                 faces_per_person_max: contents.faces_per_person_max,
+                quality_level: QualityLevel::numbered(contents.quality_level).ok_or(Unreadable)?,
             }),
             people: RwLock::new(People::new(bits)),
             deleted: AtomicBool::new(false),

@@ -25,7 +25,7 @@ impl Filter {
     /// Checks every limit.
     ///
     /// # Errors
-    /// More than [`TAGS_MAX`] tags or [`FILTER_IDS_MAX`] PersonIDs, or what can be nobody's tag.
+    /// More than 32 tags in a list or [`FILTER_IDS_MAX`] PersonIDs, or what can be nobody's tag.
     pub fn checked(self) -> Result<Self> {
         for (field, tags) in [
             ("filter.any_tag", &self.any_tag),

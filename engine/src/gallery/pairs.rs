@@ -6,6 +6,7 @@
 //! changes, and nothing is remembered between two slices but the latest pair that was answered or passed.
 //! Who is enrolled while the search goes on is compared with those whose turn comes after.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::fmt;
 use std::sync::Arc;
@@ -175,8 +176,8 @@ impl Gallery {
         let (mut people, mut pairs) = (HashMap::new(), Vec::with_capacity(found.len()));
         for (first, second) in found {
             for digest in [first, second] {
-                if !people.contains_key(&digest) {
-                    people.insert(digest, self.person_or_none(collection, digest)?);
+                if let Entry::Vacant(unknown) = people.entry(digest) {
+                    unknown.insert(self.person_or_none(collection, digest)?);
                 }
             }
             let (Some(first), Some(second)) = (&people[&first], &people[&second]) else {

@@ -1,12 +1,13 @@
 //! `likeness eval`: how well the models and the templates tell people apart.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::num::NonZeroU8;
 use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use likeness_engine::{Bits, Evaluator, Limits, PersonCurves, Pipeline};
+use likeness_engine::{Bits, Evaluation, Evaluator, Limits, PersonCurves, Pipeline, QualityLevel};
 use likeness_server::config::ModelFiles;
 use likeness_server::plot;
 
@@ -83,7 +84,7 @@ impl EvalCommand {
     }
 }
 
-fn summary(evaluation: &likeness_engine::Evaluation) -> String {
+fn summary(evaluation: &Evaluation) -> String {
     let mut text = format!(
         "{} photographs of {} people, {} without a face; balanced accuracy {:.2} %\n",
         evaluation.photographs,
@@ -113,7 +114,36 @@ fn summary(evaluation: &likeness_engine::Evaluation) -> String {
     if let Some(persons) = &evaluation.persons {
         text.push_str(&persons_summary(persons));
     }
+    levels(evaluation, &mut text);
     text
+}
+
+/// A line for each level of the quality gate.
+fn levels(evaluation: &Evaluation, text: &mut String) {
+    let _ = writeln!(
+        text,
+        "Photographs refused at each quality level, and TAR at 1e-4 of the others"
+    );
+    for level in QualityLevel::ALL {
+        let figures = &evaluation.quality[level.name()];
+        let tar = |tar: &BTreeMap<&str, f64>| match tar.get("1e-4") {
+            Some(tar) => format!("{:.2} %", tar * 100.0),
+            None => "-".to_owned(),
+        };
+        let _ = write!(
+            text,
+            "  {:6}  {:5.1} %  cosine {}  {} bits {} ",
+            level.name(),
+            figures.share_rejected * 100.0,
+            tar(&figures.cosine_tar),
+            evaluation.template.bits,
+            tar(&figures.template_tar)
+        );
+        for (reason, count) in &figures.reasons {
+            let _ = write!(text, " {reason} {count}");
+        }
+        text.push('\n');
+    }
 }
 
 fn persons_summary(persons: &PersonCurves) -> String {

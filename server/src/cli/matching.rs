@@ -9,7 +9,9 @@ use likeness_proto::v1::matching_service_client::MatchingServiceClient;
 use serde_json::json;
 
 use super::Outcome;
-use super::client::{Connection, FaceArgument, call_json, counted, face_json, photograph};
+use super::client::{
+    Connection, FaceArgument, QualityArgument, call_json, counted, face_json, photograph, quality_text,
+};
 use super::exit::Failure;
 
 /// What of a person is compared.
@@ -54,6 +56,9 @@ pub struct VerifyCommand {
     /// What of the person is compared: the best `face`, or all faces of the `person` together
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     per: Per,
+    /// How good the face must be: none, low, medium, high or strict [default: the collection's]
+    #[arg(long, value_enum, value_name = "LEVEL", hide_possible_values = true)]
+    quality: Option<QualityArgument>,
 }
 
 impl VerifyCommand {
@@ -64,6 +69,7 @@ impl VerifyCommand {
             person_id: self.person_id,
             photograph: Some(photograph(&self.photograph)?),
             face_choice: self.face.wire(),
+            quality_level: QualityArgument::wire(self.quality),
             threshold: self.threshold.map(similarity),
             comparison: self.per.wire(),
             ..Default::default()
@@ -99,6 +105,9 @@ pub struct CompareCommand {
     /// Which face of each photograph is meant: `only` refuses several, `largest` takes the largest box
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     face: FaceArgument,
+    /// How good the face must be: none, low, medium, high or strict [default: none]
+    #[arg(long, value_enum, value_name = "LEVEL", hide_possible_values = true)]
+    quality: Option<QualityArgument>,
 }
 
 impl CompareCommand {
@@ -108,8 +117,8 @@ impl CompareCommand {
             first: Some(photograph(&self.first)?),
             second: Some(photograph(&self.second)?),
             face_choice: self.face.wire(),
+            quality_level: QualityArgument::wire(self.quality),
             threshold: self.threshold.map(similarity),
-            ..Default::default()
         };
         let mut client = MatchingServiceClient::new(connection.open().await?);
         let reply = client.compare_faces(request).await?.into_inner();
@@ -151,6 +160,9 @@ fn verdict(same_person: bool, similarity: f32, threshold: f32) -> String {
 pub struct DetectCommand {
     /// The photograph; `-` reads it from standard input
     photograph: PathBuf,
+    /// Say of each face why it would be refused at this level: none, low, medium, high or strict [default: none]
+    #[arg(long, value_enum, value_name = "LEVEL", hide_possible_values = true)]
+    quality: Option<QualityArgument>,
 }
 
 impl DetectCommand {
@@ -158,7 +170,7 @@ impl DetectCommand {
     pub async fn run(self, connection: &Connection) -> Result<Outcome, Failure> {
         let request = v1::DetectFacesRequest {
             photograph: Some(photograph(&self.photograph)?),
-            ..Default::default()
+            quality_level: QualityArgument::wire(self.quality),
         };
         let mut client = MatchingServiceClient::new(connection.open().await?);
         let reply = client.detect_faces(request).await?.into_inner();
@@ -175,6 +187,9 @@ impl DetectCommand {
                 "  {:.0},{:.0} to {:.0},{:.0}  score {:.3}",
                 area.left, area.top, area.right, area.bottom, face.detection_score
             );
+            if face.rotated_degrees != 0 {
+                let _ = write!(text, "  turned by {} degrees", face.rotated_degrees);
+            }
             if let Some(rejection) = &face.rejection {
                 let _ = write!(
                     text,
@@ -184,6 +199,9 @@ impl DetectCommand {
                 );
             }
             text.push('\n');
+            if let Some(quality) = &face.quality {
+                let _ = writeln!(text, "    {}", quality_text(quality));
+            }
         }
         let json = json!({
             "call": call_json(reply.call.as_ref()),

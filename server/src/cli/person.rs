@@ -12,7 +12,8 @@ use tonic::transport::Channel;
 
 use super::Outcome;
 use super::client::{
-    Connection, FaceArgument, call_json, counted, face_json, hex, photograph, rejection_json, time_text,
+    Connection, FaceArgument, QualityArgument, call_json, counted, face_json, hex, photograph,
+    rejection_json, time_text,
 };
 use super::exit::Failure;
 
@@ -51,6 +52,9 @@ struct Photographs {
     /// Which face of a photograph is meant: `only` refuses several, `largest` takes the largest box
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     face: FaceArgument,
+    /// How good each face must be: none, low, medium, high or strict [default: the collection's]
+    #[arg(long, value_enum, value_name = "LEVEL", hide_possible_values = true)]
+    quality: Option<QualityArgument>,
     /// Refuse the whole call if any photograph is rejected
     #[arg(long)]
     all_or_nothing: bool,
@@ -70,6 +74,7 @@ impl EnrollCommand {
             collection: self.collection,
             person_id: self.person_id,
             face_choice: self.photographs.face.wire(),
+            quality_level: QualityArgument::wire(self.photographs.quality),
             name: self.name,
             tags: self.tags,
             consent: self.consent.map(|purpose| v1::Consent {
@@ -222,6 +227,7 @@ impl PersonCommand {
                     person_id,
                     photographs: photographs.read()?,
                     face_choice: photographs.face.wire(),
+                    quality_level: QualityArgument::wire(photographs.quality),
                     all_or_nothing: photographs.all_or_nothing,
                     ..Default::default()
                 };

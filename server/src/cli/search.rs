@@ -9,7 +9,7 @@ use likeness_proto::v1::matching_service_client::MatchingServiceClient;
 use serde_json::{Value, json};
 
 use super::Outcome;
-use super::client::{Connection, call_json, counted, face_json, photograph};
+use super::client::{Connection, QualityArgument, call_json, counted, face_json, photograph};
 use super::exit::Failure;
 use super::matching::{Per, similarity};
 
@@ -48,6 +48,9 @@ pub struct SearchCommand {
     /// What of a person is compared: the best `face`, or all faces of the `person` together
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     per: Per,
+    /// How good the face must be: none, low, medium, high or strict [default: the strictest of the collections]
+    #[arg(long, value_enum, value_name = "LEVEL", hide_possible_values = true)]
+    quality: Option<QualityArgument>,
     /// Look only at people with this tag; of several tags one is enough
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
@@ -94,6 +97,7 @@ impl SearchCommand {
             collections: self.collections,
             photograph: Some(photograph(&self.photograph)?),
             face_choice: self.face.wire(),
+            quality_level: QualityArgument::wire(self.quality),
             top_k: self.top,
             threshold: self.threshold.map(similarity),
             comparison: self.per.wire(),

@@ -70,6 +70,7 @@ async fn create(
         bits: convert::bits(request.bits)?,
         threshold: convert::threshold(request.threshold)?,
         faces_per_person_max: Some(request.faces_per_person_max).filter(|n| *n != 0),
+        quality_level: convert::quality_level(request.quality_level)?.unwrap_or_default(),
     };
     let collection = call
         .store(move |work, call| Ok(work.engine.create_collection(&work.account, &name, &new, call)?))
@@ -120,11 +121,13 @@ async fn update(
 ) -> Result<UpdateCollectionResponse, Refusal> {
     let name = convert::in_field("name", CollectionName::parse(&request.name))?;
     let threshold = convert::threshold(request.threshold)?;
+    let level = convert::quality_level(request.quality_level)?;
+    let faces_max = request.faces_per_person_max;
     let collection = call
         .store(move |work, call| {
             let collection = work.collection(&name)?;
             work.engine
-                .update_collection(&collection, threshold, request.faces_per_person_max, call)?;
+                .update_collection(&collection, threshold, faces_max, level, call)?;
             Ok(collection)
         })
         .await?;

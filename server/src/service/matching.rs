@@ -1,6 +1,6 @@
 //! Detecting, comparing, verifying and searching: nothing here is kept.
 
-use likeness_engine::{Call, CollectionName, CollectionRef, Error, Face, Query, Result, Step};
+use likeness_engine::{CollectionName, CollectionRef, Error, EveryFace, Step};
 use likeness_proto::v1::matching_service_server::MatchingService;
 use likeness_proto::v1::{
     CompareFacesRequest, CompareFacesResponse, DetectFacesRequest, DetectFacesResponse, FaceMatches,
@@ -64,8 +64,9 @@ impl MatchingService for Service {
 
 async fn detect(call: &mut Ongoing, request: DetectFacesRequest) -> Result<DetectFacesResponse, Refusal> {
     let photo = convert::photograph("photograph", request.photograph)?;
+    let level = convert::quality_level(request.quality_level)?.unwrap_or_default();
     let detection = call
-        .compute(move |work, call| Ok(work.engine.detect(&photo, call)?))
+        .compute(move |work, call| Ok(work.engine.detect(&photo, level, call)?))
         .await?;
     Ok(DetectFacesResponse {
         call: None,
@@ -79,10 +80,12 @@ async fn compare(call: &mut Ongoing, request: CompareFacesRequest) -> Result<Com
     let first = convert::photograph("first", request.first)?;
     let second = convert::photograph("second", request.second)?;
     let choose = convert::face_choice(request.face_choice)?;
+    let level = convert::quality_level(request.quality_level)?;
     let threshold = convert::limit(request.threshold)?;
     call.compute(move |work, call| {
         let threshold = threshold.unwrap_or(work.engine.calibration().far_1e4);
-        let compared = work.engine.compare(&first, &second, choose, call);
+        let wanted = choose.at(level.unwrap_or_default());
+        let compared = work.engine.compare(&first, &second, wanted, call);
         let (similarity, first, second) = compared.map_err(|error| match error {
             Error::Photo(rejected) => {
                 // Photographs are rejected before they are embedded: if one was, it was the first.
@@ -108,14 +111,16 @@ async fn verify(call: &mut Ongoing, request: VerifyPersonRequest) -> Result<Veri
     let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
     let photo = convert::photograph("photograph", request.photograph)?;
     let choose = convert::face_choice(request.face_choice)?;
+    let level = convert::quality_level(request.quality_level)?;
     let threshold = convert::limit(request.threshold)?;
     let comparison = convert::comparison(request.comparison)?;
     let (collection, reply) = call
         .compute(move |work, call| {
             let collection = work.collection(&collection)?;
             let threshold = threshold.unwrap_or(collection.threshold());
+            let wanted = choose.at(level.unwrap_or(collection.quality_level()));
             let own = std::slice::from_ref(&collection);
-            let (query, face) = work.engine.query(own, &photo, choose, call)?;
+            let (query, face) = work.engine.query(own, &photo, wanted, call)?;
             let found = work
                 .engine
                 .verify(&collection, &person_id, &query, comparison, call)?;
@@ -138,6 +143,7 @@ async fn search(call: &mut Ongoing, request: SearchPersonsRequest) -> Result<Sea
     let names = convert::collections(&request.collections)?;
     let photo = convert::photograph("photograph", request.photograph)?;
     let sought = convert::sought(request.face_choice)?;
+    let level = convert::quality_level(request.quality_level)?;
     let top_k = convert::top_k(request.top_k)?;
     let threshold = convert::limit(request.threshold)?;
     let comparison = convert::comparison(request.comparison)?;
@@ -149,11 +155,16 @@ async fn search(call: &mut Ongoing, request: SearchPersonsRequest) -> Result<Sea
                 .iter()
                 .map(|place| (place.clone(), threshold.unwrap_or(place.threshold())))
                 .collect();
-            let Looking {
-                queries,
-                faces,
-                rejected,
-            } = look_for(work, call, &collections, &photo, sought)?;
+            let asked_for = collections.iter().map(CollectionRef::quality_level).max();
+            let level = level.or(asked_for).unwrap_or_default();
+            let EveryFace { accepted, rejected } = match sought {
+                Sought::One(choose) => EveryFace {
+                    accepted: vec![work.engine.query(&collections, &photo, choose.at(level), call)?],
+                    rejected: Vec::new(),
+                },
+                Sought::All => work.engine.queries(&collections, &photo, level, call)?,
+            };
+            let (queries, faces): (Vec<_>, Vec<_>) = accepted.into_iter().unzip();
             let found = work
                 .engine
                 .search(&places, &queries, top_k, comparison, filter, call)?;
@@ -189,34 +200,4 @@ fn collections(work: &Work, names: &[CollectionName]) -> Result<Vec<CollectionRe
             .map_err(|error| convert::in_collections(n, error))
     });
     found.collect()
-}
-
-/// The faces of a photograph, as a search looks for them.
-struct Looking {
-    queries: Vec<Query>,
-    /// As many, in the same order.
-    faces: Vec<Face>,
-    rejected: Vec<Face>,
-}
-
-fn look_for(
-    work: &Work,
-    call: &mut Call,
-    collections: &[CollectionRef],
-    photo: &[u8],
-    sought: Sought,
-) -> Result<Looking> {
-    let (found, rejected) = match sought {
-        Sought::One(choose) => (
-            vec![work.engine.query(collections, photo, choose, call)?],
-            Vec::new(),
-        ),
-        Sought::All => work.engine.queries(collections, photo, call)?,
-    };
-    let (queries, faces) = found.into_iter().unzip();
-    Ok(Looking {
-        queries,
-        faces,
-        rejected,
-    })
 }

@@ -1,7 +1,8 @@
 //! Enrolling, reading, changing and erasing people.
 
 use likeness_engine::{
-    Call, Choose, CollectionName, CollectionRef, Error, Face, NewFace, PersonId, ProfileChange, Rejection,
+    Call, Choose, CollectionName, CollectionRef, Error, Face, NewFace, PersonId, ProfileChange, QualityLevel,
+    Rejection,
 };
 use likeness_proto::v1::person_service_server::PersonService;
 use likeness_proto::v1::{
@@ -162,6 +163,7 @@ impl PersonService for Service {
 struct Photographs {
     photos: Vec<Vec<u8>>,
     choose: Choose,
+    level: Option<QualityLevel>,
     all_or_nothing: bool,
 }
 
@@ -169,10 +171,12 @@ impl Photographs {
     fn parse(
         photographs: Vec<v1::Photograph>,
         face_choice: i32,
+        quality_level: i32,
         all_or_nothing: bool,
     ) -> Result<Self, Refusal> {
         Ok(Self {
             choose: convert::face_choice(face_choice)?,
+            level: convert::quality_level(quality_level)?,
             photos: convert::photographs(photographs)?,
             all_or_nothing,
         })
@@ -188,7 +192,12 @@ struct Extracted {
 
 async fn enroll(call: &mut Ongoing, request: EnrollPersonRequest) -> Result<EnrollPersonResponse, Refusal> {
     let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
-    let photographs = Photographs::parse(request.photographs, request.face_choice, request.all_or_nothing)?;
+    let photographs = Photographs::parse(
+        request.photographs,
+        request.face_choice,
+        request.quality_level,
+        request.all_or_nothing,
+    )?;
     let profile = convert::profile(request.name, request.tags, request.consent)?;
     let Extracted {
         collection,
@@ -211,7 +220,12 @@ async fn enroll(call: &mut Ongoing, request: EnrollPersonRequest) -> Result<Enro
 
 async fn add_faces(call: &mut Ongoing, request: AddFacesRequest) -> Result<AddFacesResponse, Refusal> {
     let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
-    let photographs = Photographs::parse(request.photographs, request.face_choice, request.all_or_nothing)?;
+    let photographs = Photographs::parse(
+        request.photographs,
+        request.face_choice,
+        request.quality_level,
+        request.all_or_nothing,
+    )?;
     let Extracted {
         collection,
         faces,
@@ -251,13 +265,15 @@ fn faces_of(
     let Photographs {
         photos,
         choose,
+        level,
         all_or_nothing,
     } = photographs;
+    let wanted = choose.at(level.unwrap_or(collection.quality_level()));
     let mut faces = Vec::with_capacity(photos.len());
     let mut outcomes = Vec::with_capacity(photos.len());
     let mut rejected = Vec::new();
     for (index, photo) in photos.into_iter().enumerate() {
-        let outcome = match work.engine.new_face(&collection, &photo, choose, call) {
+        let outcome = match work.engine.new_face(&collection, &photo, wanted, call) {
             Ok((new, face)) => {
                 let outcome = enrolled(&new, face);
                 faces.push(new);

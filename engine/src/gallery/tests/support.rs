@@ -134,6 +134,7 @@ pub fn settings() -> CollectionSettings {
         bits: BITS,
         threshold: 0.5,
         faces_per_person_max: 20,
+        quality_level: crate::QualityLevel::Medium,
     }
 }
 
