@@ -38,8 +38,7 @@ const RING: usize = 32;
 /// Probes whose first stage is computed together.
 const TOGETHER: usize = 4;
 
-/// The part of the groups that may be left by the first stage, and of the rows that may be left by the
-/// second, before a full scan is faster.
+/// The part of the rows that the stages may leave before a full scan is faster.
 const LEFT_MAX: f64 = 0.05;
 
 /// Rows from which on it is worth while to compute limits.
@@ -185,7 +184,8 @@ pub(super) fn scan<K: Sink>(arena: &Arena, seeks: &mut [Seek<'_, K>], allowed: i
     scan_with(Kernel::best(), arena, seeks, allowed);
 }
 
-fn scan_with<K: Sink>(
+/// As [`scan`], with these instructions.
+pub(super) fn scan_with<K: Sink>(
     kernel: Kernel,
     arena: &Arena,
     seeks: &mut [Seek<'_, K>],

@@ -264,6 +264,59 @@ mod tests {
         }
     }
 
+    /// Enough faces for stages, which the few of the other tests are not.
+    #[test]
+    fn by_one_face_or_by_all_a_search_in_stages_finds_what_an_exact_one_does() {
+        let mut state = 1u64;
+        let mut random = move || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as u32
+        };
+        let (mut flat, mut several) = (Flat::new(Bits::B512), Several::default());
+        let mut probes = Vec::new();
+        for person in 0..2500 {
+            let base: Vec<i32> = (0..512).map(|_| if random() % 2 == 0 { 1 } else { -1 }).collect();
+            let mut alike = || {
+                base.iter()
+                    .map(|bit| if random() % 5 == 0 { -bit } else { *bit })
+                    .collect::<Vec<_>>()
+            };
+            // A third of the people has one face.
+            let faces: Vec<_> = (0..person % 3 + 1)
+                .map(|_| Template::from_signs(&alike()))
+                .collect();
+            if person % 100 < 3 {
+                let signs = alike();
+                let values = signs.iter().map(|sign| (sign * (random() % 100) as i32) as i8);
+                probes.push(Probe::from_values(&values.collect::<Vec<_>>()));
+            }
+            if faces.len() > 1 {
+                several.set(person, Agreement::of(&faces.iter().collect::<Vec<_>>()));
+            }
+            faces.iter().for_each(|face| _ = flat.insert(person, face));
+        }
+        for by in [By::BestFace, By::AllFaces(&several)] {
+            let [exact, staged] = [true, false].map(|exact| {
+                flat.top(&Ask {
+                    probes: &probes.iter().collect::<Vec<_>>(),
+                    k: 3,
+                    similarity_min: 0.3,
+                    among: None,
+                    by,
+                    exact,
+                })
+                .hits
+            });
+            assert_eq!(staged, exact);
+            assert!(
+                exact.iter().all(|hits| hits.len() == 1),
+                "everybody is found, and nobody else"
+            );
+        }
+    }
+
     #[test]
     fn an_empty_index_and_no_places_give_no_hits() {
         let mut flat = Flat::new(BITS);
