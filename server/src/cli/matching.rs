@@ -72,7 +72,6 @@ impl VerifyCommand {
             quality_level: QualityArgument::wire(self.quality),
             threshold: self.threshold.map(similarity),
             comparison: self.per.wire(),
-            ..Default::default()
         };
         let mut client = MatchingServiceClient::new(connection.open().await?);
         let reply = client.verify_person(request).await?.into_inner();

@@ -106,7 +106,6 @@ impl SearchCommand {
                 all_tags,
                 person_ids: self.person,
             }),
-            ..Default::default()
         };
         let mut client = MatchingServiceClient::new(connection.open().await?);
         let reply = client.search_persons(request).await?.into_inner();
