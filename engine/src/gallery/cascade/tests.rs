@@ -8,7 +8,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::embedding::Embedding;
-use crate::gallery::arena::Line;
+use crate::gallery::arena::{LINE, LINE_WORDS, Line, row};
+use crate::gallery::simd::{Simd, Task};
 use crate::gallery::top::{Candidate, Top};
 use crate::pipeline::protect::Protector;
 use crate::template::tests::{score_by_definition, template};
