@@ -306,13 +306,5 @@ mod tests {
             prop_assert!(arena.template(gone).words().iter().all(|word| *word == 0));
             prop_assert_eq!(arena.insert(2, &templates[0]), gone);
         }
-
-        #[test]
-        fn a_row_is_not_removed_twice(template in template(Bits::B256)) {
-            let mut arena = Arena::new(Bits::B256);
-            let row = arena.insert(1, &template);
-            arena.remove(row);
-            prop_assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| arena.remove(row))).is_err());
-        }
     }
 }
