@@ -41,6 +41,11 @@ impl RandomFaces {
         }
     }
 
+    /// Adds somebody's face.
+    pub fn insert(&mut self, template: &Template) {
+        self.index.insert(self.index.len() as u32, template);
+    }
+
     /// A face to look for.
     pub fn probe(&mut self) -> Probe {
         let values: Vec<i8> = (0..self.bits.get())
@@ -52,12 +57,18 @@ impl RandomFaces {
 
     /// An exact search; answers how many it found.
     pub fn search(&self, probe: &Probe, top_k: usize) -> usize {
+        self.search_all(&[probe], top_k, -1.0, true)
+    }
+
+    /// A search for several faces in one pass, in stages where it need not be exact; answers how many it found.
+    pub fn search_all(&self, probes: &[&Probe], top_k: usize, similarity_min: f32, exact: bool) -> usize {
         let found = self.index.top(&Ask {
-            probes: &[probe],
+            probes,
             k: top_k,
-            similarity_min: -1.0,
+            similarity_min,
             among: None,
             by: By::BestFace,
+            exact,
         });
         found.hits.iter().map(Vec::len).sum()
     }

@@ -23,13 +23,19 @@ use crate::template::{Bits, Probe, Template};
 ///
 /// From 0 (they cancel out) to the square of their number (they are equal); unrelated ones come to their number.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Agreement(f64);
+pub(crate) struct Agreement {
+    squared: f64,
+    faces: u32,
+}
 
 impl Agreement {
     /// Of these templates, all of one length.
     pub fn of(templates: &[&Template]) -> Self {
         let Some(bits) = templates.first().map(|template| template.bits()) else {
-            return Self(0.0);
+            return Self {
+                squared: 0.0,
+                faces: 1,
+            };
         };
         // |sum of t_f|^2 = sum over all f and g of t_f . t_g, and t_f . t_g = m - 2 Hamming.
         let mut squared = 0;
@@ -40,21 +46,37 @@ impl Agreement {
                 .map(|other| 2 * product(one, other))
                 .sum::<i64>();
         }
-        Self::from_squared(squared, bits)
+        let faces = u32::try_from(templates.len()).expect("20 at most");
+        Self::from_squared(squared, faces, bits)
     }
 
-    fn from_squared(squared: i64, bits: Bits) -> Self {
+    fn from_squared(squared: i64, faces: u32, bits: Bits) -> Self {
         // At most 20^2 * 2048, and m is a power of two: exact.
-        Self(squared as f64 / bits.get() as f64)
+        Self {
+            squared: squared as f64 / bits.get() as f64,
+            faces,
+        }
     }
 
     /// What the sum of the faces' scores says about the cosine: -1 to 1.
     pub fn similarity(self, probe: &Probe, score_sum: i32) -> f32 {
-        // Faces that cancel out have no common direction: shorter than one face's vector counts as one's, or
-        // the noise would be enlarged.
-        let length = self.0.max(1.0).sqrt();
+        let length = self.length();
         // Many faces that differ can add up to more than an estimate of a cosine may be.
         probe.estimate(f64::from(score_sum) / length).clamp(-1.0, 1.0)
+    }
+
+    /// What the best face's similarity is at least, of a person whose fused one is `similarity` or more: the
+    /// best of the scores is no less than their mean.
+    pub fn best_face(self, similarity: f32) -> f32 {
+        // A sum below zero may have a best face anywhere. The rest is against rounding.
+        let best = f64::from(similarity) * self.length() / f64::from(self.faces) - 1e-5;
+        if similarity > 0.0 { best as f32 } else { -1.0 }
+    }
+
+    /// Faces that cancel out have no common direction: shorter than one face's vector counts as one's, or
+    /// the noise would be enlarged.
+    fn length(self) -> f64 {
+        self.squared.max(1.0).sqrt()
     }
 }
 

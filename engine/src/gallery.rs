@@ -49,11 +49,17 @@ pub(crate) mod tokens;
 pub(crate) mod vault;
 mod writer;
 
+mod arena;
+mod bound;
+mod cascade;
 mod filter;
 mod flat;
+mod full;
+mod lookup;
+mod nearness;
 mod rows;
-mod scan;
 mod several;
+mod simd;
 mod tags;
 mod top;
 

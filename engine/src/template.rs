@@ -24,6 +24,9 @@ pub(crate) const PLANES: usize = i8::BITS as usize;
 /// What a bit of each plane is worth: the places of a two's complement int8.
 pub(crate) const PLANE_WEIGHTS: [i32; PLANES] = [1, 2, 4, 8, 16, 32, 64, -128];
 
+/// Least outputs of the projection that form a whole rotation: its rows are orthogonal within such a block.
+pub(crate) const BLOCK_MIN: usize = 512;
+
 /// The length of a template in bits, chosen for each collection.
 ///
 /// Length buys accuracy, not privacy: found at a false accept rate of 1e-4 are 93.9, 96.7 and
@@ -217,10 +220,20 @@ pub struct Probe {
     sum: i32,
     /// Sum of |q|: the largest score there can be. At most 2048 * 127, so no score overflows.
     score_max: i32,
+    /// Values that are a whole rotation of the embedding.
+    block: u32,
 }
 
 impl Probe {
-    /// From values of -127 to 127; there must be as many as one of [`Bits`].
+    /// From values of -127 to 127; there must be as many as one of [`Bits`]. The first `block` of them, the
+    /// next and so on are whole rotations of one vector.
+    pub(crate) fn from_rotations(values: &[i8], block: usize) -> Self {
+        let mut probe = Self::from_values(values);
+        probe.block = u32::try_from(block).expect("2048 at most");
+        probe
+    }
+
+    /// From any values of -127 to 127; there must be as many as one of [`Bits`].
     pub(crate) fn from_values(values: &[i8]) -> Self {
         let plane = |chunk: &[i8], p: usize| pack(chunk.iter().map(|q| q.cast_unsigned() >> p & 1 == 1));
         let planes: Box<[[u64; PLANES]]> = values
@@ -236,6 +249,7 @@ impl Probe {
             planes,
             sum: values.iter().map(|q| i32::from(*q)).sum(),
             score_max: values.iter().map(|q| i32::from(*q).abs()).sum(),
+            block: u32::MAX, // none of which anything is known
         }
     }
 
@@ -301,6 +315,29 @@ impl Probe {
     /// The sum of all values.
     pub(crate) fn sum(&self) -> i32 {
         self.sum
+    }
+
+    /// How many values at a time are a whole rotation of the embedding.
+    pub(crate) fn block(&self) -> usize {
+        self.block as usize
+    }
+
+    /// The sum of all magnitudes, the largest score there can be.
+    pub(crate) fn score_max(&self) -> i32 {
+        self.score_max
+    }
+
+    /// The values that it was made from, `[bits]`.
+    pub(crate) fn values(&self) -> Zeroizing<Vec<i8>> {
+        let mut values = Zeroizing::new(vec![0; self.planes.len() * WORD]);
+        for (values, planes) in values.chunks_mut(WORD).zip(&self.planes) {
+            for (i, value) in values.iter_mut().enumerate() {
+                let bits = planes.iter().enumerate();
+                let byte = bits.fold(0, |byte, (p, plane)| byte | u8::from(plane >> i & 1 == 1) << p);
+                *value = byte.cast_signed();
+            }
+        }
+        values
     }
 }
 

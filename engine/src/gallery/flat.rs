@@ -1,95 +1,60 @@
-//! The flat index: every face is compared, so every answer is exact.
+//! The flat index: no face is passed over but by what its bits say.
 //!
-//! Rows live in chunks that never move and never grow: growing one long vector would leave
-//! copies of its templates in freed memory, and removing a face could not reach them. Every row
-//! is either somebody's or in the free list, and then it is zero.
+//! The rows and their layout are [`Arena`]'s, the search [`cascade`]'s. This file puts the two together
+//! with what is asked: whose rows count, and what of a person is compared.
 
-use zeroize::Zeroize;
-
-use crate::gallery::index::{Ask, Found, Near, PERSONS_MAX, Person, Row};
+use crate::gallery::arena::Arena;
+use crate::gallery::cascade::{self, MISS, Seek};
+use crate::gallery::index::{Ask, Found, Near, Person, Row};
+use crate::gallery::nearness;
 use crate::gallery::rows::Rows;
-use crate::gallery::scan::{self, LANES, Lanes};
 use crate::gallery::top::Tally;
-use crate::swap;
 use crate::template::{Bits, Template};
 
-/// Rows of a chunk: 64 KiB of 1024-bit templates, little enough for a collection of ten people
-/// and long enough that the scan does not notice the seams.
-const CHUNK_ROWS: usize = 512;
-const CHUNK_BLOCKS: usize = CHUNK_ROWS / LANES;
-
-/// Owner of a row in the free list.
-pub(super) const NOBODY: Person = PERSONS_MAX;
-
 pub(crate) struct Flat {
-    bits: Bits,
-    chunks: Vec<Chunk>,
-    /// Rows that are nobody's; the last one is used next.
-    free: Vec<Row>,
-}
-
-struct Chunk {
-    /// `[CHUNK_ROWS / 8][bits / 64]`, see [`Lanes`].
-    lanes: Box<[Lanes]>,
-    owners: [Person; CHUNK_ROWS],
-    /// Clear bits belong in no swap file.
-    #[allow(dead_code, reason = "held for its lock")]
-    lock: Option<region::LockGuard>,
+    arena: Arena,
 }
 
 impl Flat {
     pub(super) fn new(bits: Bits) -> Self {
         Self {
-            bits,
-            chunks: Vec::new(),
-            free: Vec::new(),
+            arena: Arena::new(bits),
         }
     }
 
     pub(super) fn insert(&mut self, person: Person, template: &Template) -> Row {
-        assert!(person != NOBODY, "person numbers are below {PERSONS_MAX}");
-        assert_eq!(
-            template.bits(),
-            self.bits,
-            "templates of two schemes are never compared"
-        );
-        let row = match self.free.pop() {
-            Some(row) => row,
-            None => self.grow(),
-        };
-        self.overwrite(row, person, template.words().iter().copied());
-        row
+        self.arena.insert(person, template)
     }
 
     pub(super) fn remove(&mut self, row: Row) {
-        // Removed twice, a row would be handed out twice, and two people would share a face.
-        assert!(self.owner(row) != NOBODY, "the row is nobody's");
-        self.overwrite(row, NOBODY, std::iter::repeat(0));
-        self.free.push(row);
+        self.arena.remove(row);
     }
 
     pub(super) fn top(&self, ask: &Ask<'_>) -> Found {
-        for probe in ask.probes {
-            assert_eq!(
-                probe.bits(),
-                self.bits,
-                "templates of two schemes are never compared"
-            );
-        }
         let compared = ask.among.map_or(self.len(), Rows::len);
-        let mut tallies: Vec<_> = ask.probes.iter().map(|probe| Tally::new(probe, ask)).collect();
+        let tallies = ask.probes.iter().map(|probe| Tally::new(probe, ask));
+        let miss = if ask.exact { 0.0 } else { MISS };
+        let seeks = tallies.map(|tally| Seek::new(&self.arena, tally.probe(), tally, miss));
+        let mut seeks: Vec<_> = seeks.collect();
         if ask.k > 0 {
-            // Each chunk is read from memory once, for all probes.
-            for (n, chunk) in self.chunks.iter().enumerate() {
-                match ask.among {
-                    None => tallies.iter_mut().for_each(|tally| chunk.scan(tally)),
-                    Some(rows) => {
-                        for (at, masks) in rows.runs(n * CHUNK_BLOCKS, CHUNK_BLOCKS) {
-                            let tallies = tallies.iter_mut();
-                            tallies.for_each(|tally| chunk.scan_blocks(tally, at, masks));
-                        }
-                    }
-                }
+            match ask.among {
+                None => cascade::scan(&self.arena, &mut seeks, |_| u64::MAX),
+                Some(rows) => cascade::scan(&self.arena, &mut seeks, |first| rows.mask(first)),
+            }
+        }
+        let mut tallies: Vec<_> = seeks
+            .into_iter()
+            .map(Seek::finish)
+            .map(|(tally, _)| tally)
+            .collect();
+        for tally in tallies.iter_mut().filter(|tally| tally.lacks_scores()) {
+            // Rare: somebody with several faces was found by one, and is compared by all.
+            let lacking = self
+                .arena
+                .rows_of(|person| tally.lacks(person))
+                .collect::<Vec<_>>();
+            for (row, person) in lacking {
+                tally.add(person, tally.probe().score(&self.arena.template(row)));
             }
         }
         Found {
@@ -99,109 +64,16 @@ impl Flat {
     }
 
     pub(super) fn template(&self, row: Row) -> Template {
-        let (n, i) = place(row);
-        let first = i / LANES * self.bits.words();
-        let lanes = &self.chunks[n].lanes[first..first + self.bits.words()];
-        Template::from_words(lanes.iter().map(|lanes| lanes.0[i % LANES]))
+        self.arena.template(row)
     }
 
     pub(super) fn near(&self, templates: &[Template], distance_max: u32, tell: &mut dyn FnMut(Near)) {
-        let mut distances = [0; CHUNK_ROWS];
-        for chunk in &self.chunks {
-            for (asking, template) in templates.iter().enumerate() {
-                scan::distances(template.words(), &chunk.lanes, &mut distances);
-                for (&distance, &person) in distances.iter().zip(&chunk.owners) {
-                    if distance <= distance_max && person != NOBODY {
-                        tell(Near {
-                            asking,
-                            person,
-                            distance,
-                        });
-                    }
-                }
-            }
-        }
+        nearness::near(&self.arena, templates, distance_max, tell);
     }
 
     pub(super) fn len(&self) -> usize {
-        self.chunks.len() * CHUNK_ROWS - self.free.len()
+        self.arena.len()
     }
-
-    /// Adds a chunk and hands out its first row; the others go to the free list.
-    fn grow(&mut self) -> Row {
-        let n = self.chunks.len();
-        let lanes = vec![Lanes([0; LANES]); CHUNK_BLOCKS * self.bits.words()].into_boxed_slice();
-        self.chunks.push(Chunk {
-            lock: swap::keep_out(&lanes),
-            lanes,
-            owners: [NOBODY; CHUNK_ROWS],
-        });
-        self.free.extend((1..CHUNK_ROWS).rev().map(|i| row(n, i)));
-        row(n, 0)
-    }
-
-    fn overwrite(&mut self, row: Row, owner: Person, words: impl Iterator<Item = u64>) {
-        let (n, i) = place(row);
-        let chunk = &mut self.chunks[n];
-        chunk.owners[i] = owner;
-        let first = i / LANES * self.bits.words();
-        for (lanes, word) in chunk.lanes[first..first + self.bits.words()]
-            .iter_mut()
-            .zip(words)
-        {
-            lanes.0[i % LANES] = word;
-        }
-    }
-
-    fn owner(&self, row: Row) -> Person {
-        let (n, i) = place(row);
-        self.chunks[n].owners[i]
-    }
-}
-
-impl Chunk {
-    /// Offers every row.
-    fn scan(&self, tally: &mut Tally<'_>) {
-        let mut scores = [0; CHUNK_ROWS];
-        scan::scores(tally.probe(), &self.lanes, &mut scores);
-        for (&score, &person) in scores.iter().zip(&self.owners) {
-            tally.offer(score, person);
-        }
-    }
-
-    /// Offers the rows of a set: those of the blocks from `at` on whose bits are set in `masks`.
-    fn scan_blocks(&self, tally: &mut Tally<'_>, at: usize, masks: &[u8]) {
-        let words = tally.probe().planes().len();
-        let (blocks, rows) = (at..at + masks.len(), at * LANES..(at + masks.len()) * LANES);
-        let mut scores = [0; CHUNK_ROWS];
-        let scores = &mut scores[..rows.len()];
-        scan::scores(
-            tally.probe(),
-            &self.lanes[blocks.start * words..blocks.end * words],
-            scores,
-        );
-        for (i, (&score, &person)) in scores.iter().zip(&self.owners[rows]).enumerate() {
-            if masks[i / LANES] >> (i % LANES) & 1 == 1 {
-                tally.offer(score, person);
-            }
-        }
-    }
-}
-
-impl Drop for Chunk {
-    fn drop(&mut self) {
-        self.lanes.iter_mut().for_each(|lanes| lanes.0.zeroize());
-    }
-}
-
-/// The row in place `i` of chunk `n`.
-fn row(n: usize, i: usize) -> Row {
-    Row(u32::try_from(n * CHUNK_ROWS + i).expect("2^32 rows are 128 GiB of the shortest templates"))
-}
-
-/// Chunk and place of a row.
-fn place(row: Row) -> (usize, usize) {
-    (row.0 as usize / CHUNK_ROWS, row.0 as usize % CHUNK_ROWS)
 }
 
 #[cfg(test)]
@@ -243,6 +115,7 @@ mod tests {
             similarity_min,
             among: None,
             by: By::BestFace,
+            exact: false,
         });
         assert_eq!(found.compared, flat.len());
         found.hits.into_iter().next().expect("one answer for each probe")
@@ -357,6 +230,7 @@ mod tests {
                 similarity_min,
                 among: among.as_ref(),
                 by: if fused { By::AllFaces(&several) } else { By::BestFace },
+                exact: false,
             });
             prop_assert_eq!(found.compared, faces.len());
             prop_assert_eq!(found.hits.len(), probes.len());
@@ -390,6 +264,56 @@ mod tests {
         }
     }
 
+    /// Enough faces for stages, which the few of the other tests are not.
+    #[test]
+    fn by_one_face_or_by_all_a_search_in_stages_finds_what_an_exact_one_does() {
+        let mut state = 1u64;
+        let mut random = move || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as u32
+        };
+        let (mut flat, mut several) = (Flat::new(Bits::B512), Several::default());
+        let mut probes = Vec::new();
+        for person in 0..2500 {
+            let base: Vec<i32> = (0..512).map(|_| if random() % 2 == 0 { 1 } else { -1 }).collect();
+            let mut alike = || {
+                base.iter()
+                    .map(|bit| if random() % 5 == 0 { -bit } else { *bit })
+                    .collect::<Vec<_>>()
+            };
+            // A third of the people has one face.
+            let faces: Vec<_> = (0..person % 3 + 1)
+                .map(|_| Template::from_signs(&alike()))
+                .collect();
+            if person % 100 < 3 {
+                let signs = alike();
+                let values = signs.iter().map(|sign| (sign * (random() % 100) as i32) as i8);
+                probes.push(Probe::from_values(&values.collect::<Vec<_>>()));
+            }
+            if faces.len() > 1 {
+                several.set(person, Agreement::of(&faces.iter().collect::<Vec<_>>()));
+            }
+            faces.iter().for_each(|face| _ = flat.insert(person, face));
+        }
+        for by in [By::BestFace, By::AllFaces(&several)] {
+            let [exact, staged] = [true, false].map(|exact| {
+                flat.top(&Ask {
+                    probes: &probes.iter().collect::<Vec<_>>(),
+                    k: 3,
+                    similarity_min: 0.3,
+                    among: None,
+                    by,
+                    exact,
+                })
+                .hits
+            });
+            assert_eq!(staged, exact);
+            assert!(exact.iter().filter(|hits| !hits.is_empty()).count() > probes.len() / 2);
+        }
+    }
+
     #[test]
     fn an_empty_index_and_no_places_give_no_hits() {
         let mut flat = Flat::new(BITS);
@@ -415,7 +339,7 @@ mod tests {
     #[test]
     fn equal_scores_come_by_person_number_across_chunks() {
         let mut flat = Flat::new(BITS);
-        let persons_in_all = 3 * CHUNK_ROWS as u32;
+        let persons_in_all = 1536;
         for person in (0..persons_in_all).rev() {
             flat.insert(person, &with_ones(128));
         }
@@ -438,7 +362,7 @@ mod tests {
         let row = flat.insert(1, &with_ones(256));
         flat.remove(row);
         assert_eq!(flat.len(), 0);
-        assert!(flat.chunks[0].lanes.iter().all(|lanes| lanes.0 == [0; LANES]));
+        assert!(flat.template(row).words().iter().all(|word| *word == 0));
         assert!(top(&flat, &counting_probe(), 1, -1.0).is_empty());
         assert_eq!(flat.insert(2, &with_ones(3)), row);
         assert_eq!(persons(&top(&flat, &counting_probe(), 1, -1.0)), [2]);

@@ -30,6 +30,9 @@ pub(crate) struct Ask<'a> {
     pub(crate) among: Option<&'a Rows>,
     /// What of a person is compared.
     pub(crate) by: By<'a>,
+    /// Whether nobody may be missed; otherwise a face at `similarity_min` is with a probability of
+    /// [`MISS`](crate::gallery::cascade::MISS).
+    pub(crate) exact: bool,
 }
 
 /// What of a person is compared.
@@ -94,7 +97,7 @@ impl Index {
         }
     }
 
-    /// The persons that resemble each probe most; exact.
+    /// The persons that resemble each probe most.
     pub(crate) fn top(&self, ask: &Ask<'_>) -> Found {
         match self {
             Self::Flat(flat) => flat.top(ask),

@@ -130,6 +130,7 @@ impl Gallery {
                 Comparison::BestFace => By::BestFace,
                 Comparison::Fused => By::AllFaces(&people.several),
             },
+            exact: false,
         });
         for (seen, hits) in sightings.iter_mut().zip(found.hits) {
             seen.extend(hits.into_iter().map(|hit| Sighting {

@@ -2,8 +2,8 @@
 
 use std::cmp::Reverse;
 
-use crate::gallery::flat::NOBODY;
-use crate::gallery::index::{Ask, By, Hit, Person};
+use crate::gallery::cascade::Sink;
+use crate::gallery::index::{Ask, By, Hit, Person, Row};
 use crate::template::Probe;
 
 /// A face with its score, on its way to becoming a hit.
@@ -77,21 +77,28 @@ pub(super) struct Tally<'a> {
     probe: &'a Probe,
     ask: &'a Ask<'a>,
     top: Top,
-    /// By place in `Several`, the sum of the scores of a person's faces that were met.
+    /// By place in `Several`, for whoever was found by one face the sum of the scores of all.
     sums: Vec<Option<i32>>,
+    /// The least score of a face by which somebody with several can reach the threshold.
+    best_face_min: i32,
 }
 
 impl<'a> Tally<'a> {
     pub(super) fn new(probe: &'a Probe, ask: &'a Ask<'a>) -> Self {
         let several = match ask.by {
-            By::BestFace => 0,
-            By::AllFaces(several) => several.people().len(),
+            By::BestFace => &[],
+            By::AllFaces(several) => several.people(),
         };
+        let best_faces = several
+            .iter()
+            .map(|one| one.agreement.best_face(ask.similarity_min));
+        let best_face_min = best_faces.min_by(f32::total_cmp);
         Self {
             probe,
             ask,
             top: Top::new(ask.k, probe.score_at(ask.similarity_min)),
-            sums: vec![None; several],
+            sums: vec![None; several.len()],
+            best_face_min: best_face_min.map_or(i32::MAX, |similarity| probe.score_at(similarity)),
         }
     }
 
@@ -99,18 +106,28 @@ impl<'a> Tally<'a> {
         self.probe
     }
 
-    /// Considers a row's score; a row that is nobody's has a score too.
-    pub(super) fn offer(&mut self, score: i32, person: Person) {
-        if let By::AllFaces(several) = self.ask.by
-            && let Some(place) = several.place(person)
-        {
+    /// Whether somebody was found who is compared by all faces.
+    pub(super) fn lacks_scores(&self) -> bool {
+        self.sums.iter().any(Option::is_some)
+    }
+
+    /// Whether all faces of this person are to be added.
+    pub(super) fn lacks(&self, person: Person) -> bool {
+        self.place(person).is_some_and(|place| self.sums[place].is_some())
+    }
+
+    /// Adds a face of somebody who lacks it.
+    pub(super) fn add(&mut self, person: Person, score: i32) {
+        if let Some(sum) = self.place(person).and_then(|place| self.sums[place].as_mut()) {
             // At most 20 faces of 2048 * 127 each.
-            self.sums[place] = Some(self.sums[place].unwrap_or(0) + score);
-            return;
+            *sum += score;
         }
-        // The owner is looked at second because it rarely comes to that.
-        if score >= self.top.bar() && person != NOBODY {
-            self.top.offer(Candidate { score, person });
+    }
+
+    fn place(&self, person: Person) -> Option<usize> {
+        match self.ask.by {
+            By::BestFace => None,
+            By::AllFaces(several) => several.place(person),
         }
     }
 
@@ -140,5 +157,18 @@ impl<'a> Tally<'a> {
             hits.truncate(self.ask.k);
         }
         hits
+    }
+}
+
+impl Sink for Tally<'_> {
+    fn bar(&self) -> i32 {
+        self.top.bar().min(self.best_face_min)
+    }
+
+    fn offer(&mut self, score: i32, person: Person, _: Row) {
+        match self.place(person) {
+            Some(place) => self.sums[place] = Some(0),
+            None => self.top.offer(Candidate { score, person }),
+        }
     }
 }

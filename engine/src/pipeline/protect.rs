@@ -14,7 +14,7 @@ use blake3::{Hasher, OutputReader};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::embedding::{EMBEDDING_DIM_MAX, Embedding};
-use crate::template::{Bits, Probe, Template};
+use crate::template::{BLOCK_MIN, Bits, Probe, Template};
 
 /// Separates this use of BLAKE3 from every other. Never to be changed: stored bits depend on it.
 const CONTEXT: &str = "likeness 2026-11-21 template projection v1";
@@ -22,9 +22,6 @@ const CONTEXT: &str = "likeness 2026-11-21 template projection v1";
 /// Rounds of signs and transform. One would leave structure of the embedding visible in the outputs;
 /// those of three are as good as a random rotation's.
 const ROUNDS: usize = 3;
-
-/// Least outputs of a block.
-const BLOCK_MIN: usize = 512;
 
 /// What 1.0 of the embedding becomes. Its steps are a 700th of a typical value (1 / sqrt 512), far
 /// below the noise of the network, and no sum can overflow an i32:
@@ -72,7 +69,7 @@ impl Protector {
 
     /// The values to ask with.
     pub fn probe(&self, embedding: Embedding, bits: Bits) -> Probe {
-        Probe::from_values(&quantise(&self.project(&embedding, bits)))
+        self.ask(&self.project(&embedding, bits))
     }
 
     /// The values to ask with among templates of several lengths: a probe for each.
@@ -89,10 +86,11 @@ impl Protector {
     /// Both, and the embedding lives on: for the evaluation alone, which tries several keys on one.
     pub(crate) fn sample(&self, embedding: &Embedding, bits: Bits) -> (Template, Probe) {
         let outputs = self.project(embedding, bits);
-        (
-            Template::from_signs(&outputs),
-            Probe::from_values(&quantise(&outputs)),
-        )
+        (Template::from_signs(&outputs), self.ask(&outputs))
+    }
+
+    fn ask(&self, outputs: &[i32]) -> Probe {
+        Probe::from_rotations(&quantise(outputs), self.blocks[0].order.len())
     }
 
     /// The rotated embedding, `[bits]`, times UNIT * n^1.5.
