@@ -197,6 +197,8 @@ fn resembling(
         similarity_min,
         among: None,
         by: By::BestFace,
+        // Passed over is one in a million of those at the limit: nothing beside those who stay below it.
+        exact: false,
     });
     for hits in resembling.hits {
         for hit in hits {
