@@ -4,6 +4,7 @@ use crate::gallery::index::{Ask, By, Index};
 use ndarray::Array1;
 
 use crate::embedding::Embedding;
+use crate::pipeline::protect::Protector;
 use crate::template::{Bits, Probe, Template};
 
 pub use crate::pipeline::stages::{Aligned, RawModel, Stages};
@@ -14,6 +15,19 @@ pub use crate::pipeline::stages::{Aligned, RawModel, Stages};
 /// On values without a length.
 pub fn embedding(values: Vec<f32>) -> Embedding {
     Embedding::from_raw(Array1::from(values), "synthetic").expect("the values have a length")
+}
+
+/// The projection key of synthetic galleries: fixed, so that they can be made again.
+const KEY_CONTEXT: &str = "likeness 2026-11-22 projection key of synthetic galleries v1";
+
+/// What protects synthetic people; nothing of anybody real is kept under its key.
+pub fn protector(dim: usize) -> Protector {
+    Protector::new(&blake3::derive_key(KEY_CONTEXT, &[]), dim)
+}
+
+/// The bits of a synthetic template, for the peers that ours are measured beside: `[bits / 8]`.
+pub fn bytes(template: &Template) -> Vec<u8> {
+    template.to_bytes().to_vec()
 }
 
 /// An index of random templates, one a person.
