@@ -21,6 +21,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::client::photograph;
 use super::exit::Failure;
+use super::matching::score_text;
 
 const COLLECTION: &str = "demo";
 /// PersonID, name and the photographs that are enrolled.
@@ -282,7 +283,10 @@ impl Tour {
         let began = Instant::now();
         let reply = self.matching.search_persons(request).await?.into_inner();
         let text = match reply.results.first().and_then(|r| r.matches.first()) {
-            Some(best) => format!("{} (similarity {:.3})", best.name, best.similarity),
+            Some(best) => {
+                let score = score_text(best.estimate.as_ref());
+                format!("{} (similarity {:.3}, {score})", best.name, best.similarity)
+            }
             None => format!("nobody of the {} faces", reply.faces_searched),
         };
         Ok((
@@ -307,8 +311,9 @@ impl Tour {
         let began = Instant::now();
         let reply = self.matching.verify_person(request).await?.into_inner();
         let is = if reply.same_person { "is" } else { "is not" };
+        let (similarity, score) = (reply.similarity, score_text(reply.estimate.as_ref()));
         say(
-            &format!("{PROBE} {is} {person_id} (similarity {:.3})", reply.similarity),
+            &format!("{PROBE} {is} {person_id} (similarity {similarity:.3}, {score})"),
             Some(began),
         );
         Ok(reply.same_person)
