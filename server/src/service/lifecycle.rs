@@ -213,14 +213,16 @@ pub(super) async fn list_consents(
     let collection = CollectionName::parse(&request.collection)?;
     let items_max = convert::page_size(request.page_size)?;
     let cursor = Some(request.cursor).filter(|cursor| !cursor.is_empty());
-    let page = call
+    let (collection, page) = call
         .store(move |work, call| {
             let collection = work.collection(&collection)?;
-            Ok(work
+            let page = work
                 .engine
-                .list_persons(&collection, cursor.as_deref(), items_max, call)?)
+                .list_persons(&collection, cursor.as_deref(), items_max, call)?;
+            Ok((collection, page))
         })
         .await?;
+    call.scheme(&collection);
     Ok(ListConsentsResponse {
         call: None,
         consents: page.items.into_iter().map(convert::person_consent).collect(),
