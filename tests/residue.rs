@@ -7,27 +7,63 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use likeness_proto::v1;
+use likeness_proto::v1::import_persons_request::Part;
+use likeness_proto::v1::import_persons_response::Outcome;
 
-use crate::support::PATIENCE;
 use crate::support::child::{Child, Home};
 use crate::support::client::photographs;
 use crate::support::pictures::{fixture, plain, png, sample};
+use crate::support::{Client, PATIENCE, asset};
 
 /// Bytes of a needle. A photograph's data repeat themselves nowhere at this length.
 const NEEDLE: usize = 24;
 const PERSON_ID: &str = "quetzalcoatl@example.org";
-const SECRETS: [&str; 5] = [
+const COPY_ID: &str = "copy.of.quetzalcoatl";
+const NEW_ID: &str = "quetzal.renamed";
+const EMBEDDED_ID: &str = "import.of.features";
+const IMPORTED_ID: &str = "import.of.photograph";
+const TOKEN: &str = "token-of-enrolment-31415926";
+const IMPORT_TOKEN: &str = "token-of-import-27182818";
+const SECRETS: [&str; 13] = [
     PERSON_ID,
+    COPY_ID,
+    NEW_ID,
+    EMBEDDED_ID,
+    IMPORTED_ID,
+    TOKEN,
+    IMPORT_TOKEN,
     "Ada Xylophone",
     "tag-zymurgy",
     "purpose-wyvern",
     "Bob Yttrium",
+    "Cem Quagga",
+    "tag-imported",
 ];
 
 /// Pieces of a file, from all over it, past the header that other files may share.
 fn pieces(bytes: &[u8]) -> Vec<Vec<u8>> {
     let step = bytes.len() / 9;
     (1..8).map(|i| bytes[i * step..][..NEEDLE].to_vec()).collect()
+}
+
+/// Features of the length that the embedder makes, which no real face has.
+fn features() -> Vec<f32> {
+    let mut state = 0x9E37_79B9_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        f64::from(state) / f64::from(u32::MAX) - 0.5
+    };
+    (0..512).map(|_| next() as f32).collect()
+}
+
+/// Six values in a row, from all over some features, as they lie in memory: as they came, and at length 1.
+fn pieces_of_features(features: &[f32]) -> Vec<Vec<u8>> {
+    let length = features.iter().map(|value| value * value).sum::<f32>().sqrt();
+    let bytes = |values: Vec<f32>| values.into_iter().flat_map(f32::to_le_bytes).collect::<Vec<u8>>();
+    let normalised = features.iter().map(|value| value / length).collect();
+    let mut needles = pieces(&bytes(features.to_vec()));
+    needles.extend(pieces(&bytes(normalised)));
+    needles
 }
 
 /// The needles that occur in a haystack.
@@ -94,6 +130,7 @@ async fn live(server: &Child, photo: &[u8]) {
             purpose: "purpose-wyvern".to_owned(),
             ..Default::default()
         }),
+        idempotency_token: TOKEN.to_owned(),
         ..Default::default()
     };
     let person = client
@@ -102,7 +139,16 @@ async fn live(server: &Child, photo: &[u8]) {
         .expect("enrolled")
         .person
         .expect("a person");
-    client.enroll_as(request).await.err().expect("taken");
+    let again = client.enroll_as(request.clone()).await.expect("replayed");
+    assert!(again.call.expect("call info").replayed);
+    let mut another = request.clone();
+    another.name = "Cem Quagga".to_owned();
+    client.enroll_as(another).await.err().expect("another request");
+    let without = v1::EnrollPersonRequest {
+        idempotency_token: String::new(),
+        ..request
+    };
+    client.enroll_as(without).await.err().expect("taken");
     client.search("staff", photo).await.expect("searched");
     client.verify("staff", PERSON_ID, photo).await.expect("verified");
     client.compare(photo, photo).await.expect("compared");
@@ -145,12 +191,136 @@ async fn live(server: &Child, photo: &[u8]) {
         .await
         .expect("deleted");
     client.people("staff").await;
+    move_about(&client).await;
+    import(&client, photo).await;
+}
+
+/// Copies, renames, exports, lists consents, and looks for who is enrolled twice.
+async fn move_about(client: &Client) {
+    let mut persons = client.persons.clone();
+    let copy = v1::CopyPersonRequest {
+        collection: "staff".to_owned(),
+        person_id: PERSON_ID.to_owned(),
+        target_collection: "staff".to_owned(),
+        target_person_id: COPY_ID.to_owned(),
+        ..Default::default()
+    };
+    persons.copy_person(copy.clone()).await.expect("copied");
+    persons.copy_person(copy).await.err().expect("taken");
+    let rename = v1::RenamePersonRequest {
+        collection: "staff".to_owned(),
+        person_id: COPY_ID.to_owned(),
+        new_person_id: NEW_ID.to_owned(),
+        ..Default::default()
+    };
+    persons.rename_person(rename).await.expect("renamed");
+    let export = v1::ExportPersonRequest {
+        person_id: PERSON_ID.to_owned(),
+    };
+    let exported = persons.export_person(export).await.expect("exported");
+    assert_eq!(exported.into_inner().persons.len(), 1);
+    let consents = v1::ListConsentsRequest {
+        collection: "staff".to_owned(),
+        ..Default::default()
+    };
+    let listed = persons.list_consents(consents).await.expect("listed");
+    assert_eq!(listed.into_inner().consents.len(), 2);
+    let twice = v1::FindDuplicatesRequest {
+        collection: "staff".to_owned(),
+        ..Default::default()
+    };
+    let begun = client.matching.clone().find_duplicates(twice).await;
+    let mut answers = begun.expect("begun").into_inner();
+    let mut pairs = 0;
+    while let Some(answer) = answers.message().await.expect("it goes on") {
+        pairs += answer.pairs.len();
+    }
+    assert_eq!(pairs, 1, "the person and the copy");
+}
+
+/// One person by a photograph, one by features, and one who is refused.
+async fn import(client: &Client, photo: &[u8]) {
+    let header = v1::ImportHeader {
+        collection: "staff".to_owned(),
+        import_token: IMPORT_TOKEN.to_owned(),
+        embedding_model: blake3::hash(&fs::read(asset("models/fr_feature.onnx")).unwrap()).to_string(),
+        embedding_dim: 512,
+        ..Default::default()
+    };
+    let item = |sequence, person_id: &str| v1::ImportItem {
+        sequence,
+        person_id: person_id.to_owned(),
+        name: "Cem Quagga".to_owned(),
+        tags: vec!["tag-imported".to_owned()],
+        ..Default::default()
+    };
+    let by_photograph = v1::ImportItem {
+        photographs: photographs(&[photo]),
+        ..item(1, IMPORTED_ID)
+    };
+    let by_features = v1::ImportItem {
+        embeddings: vec![v1::FaceEmbedding { values: features() }],
+        ..item(2, EMBEDDED_ID)
+    };
+    let refused = v1::ImportItem {
+        embeddings: vec![v1::FaceEmbedding {
+            values: features()[1..].to_vec(),
+        }],
+        ..item(3, PERSON_ID)
+    };
+    let items = [by_photograph, by_features, refused].map(Part::Item);
+    let parts = std::iter::once(Part::Header(header)).chain(items);
+    let requests: Vec<_> = parts
+        .map(|part| v1::ImportPersonsRequest { part: Some(part) })
+        .collect();
+    let reply = client
+        .persons
+        .clone()
+        .import_persons(tokio_stream::iter(requests))
+        .await;
+    let mut answers = reply.expect("begun").into_inner();
+    let mut imported = BTreeSet::new();
+    while let Some(answer) = answers.message().await.expect("it goes on") {
+        if let Some(Outcome::Imported(_)) = answer.outcome {
+            imported.insert(answer.sequence);
+        }
+    }
+    assert_eq!(imported, BTreeSet::from([1, 2]));
+}
+
+/// Everybody goes: by a withdrawal, by a stream, and the first by a call.
+async fn leave(client: &Client) {
+    let mut persons = client.persons.clone();
+    let withdrawal = v1::WithdrawConsentRequest {
+        collection: "staff".to_owned(),
+        person_id: NEW_ID.to_owned(),
+        ..Default::default()
+    };
+    persons.withdraw_consent(withdrawal).await.expect("withdrawn");
+    let items = [IMPORTED_ID, EMBEDDED_ID, COPY_ID].map(|person_id| v1::DeletePersonsRequest {
+        sequence: 0,
+        collection: "staff".to_owned(),
+        person_id: person_id.to_owned(),
+    });
+    let reply = persons.delete_persons(tokio_stream::iter(items)).await;
+    let mut answers = reply.expect("begun").into_inner();
+    let mut erased = 0;
+    while let Some(answer) = answers.message().await.expect("it goes on") {
+        erased += usize::from(matches!(
+            answer.outcome,
+            Some(v1::delete_persons_response::Outcome::Erased(_))
+        ));
+    }
+    assert_eq!(erased, 2, "the copy has another PersonID by now");
+    client.delete("staff", PERSON_ID).await.expect("erased");
+    assert!(client.people("staff").await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn neither_log_nor_disk_tells_who_is_enrolled_or_what_they_look_like() {
     let photo = sample("obama.jpg");
     let mut needles = pieces(&photo);
+    needles.extend(pieces_of_features(&features()));
     needles.extend(SECRETS.map(|secret| secret.as_bytes().to_vec()));
     let home = Home::new();
     let server = Child::start(home.command().env("LIKENESS_LOG", "trace"));
@@ -158,16 +328,21 @@ async fn neither_log_nor_disk_tells_who_is_enrolled_or_what_they_look_like() {
     // While it serves, and after it has put everything on disk.
     assert_clean(&home.data(), &needles);
     let client = server.client().await;
-    client.delete("staff", PERSON_ID).await.expect("erased");
+    leave(&client).await;
     drop(client);
     let log = server.stop();
     assert_clean(&home.data(), &needles);
     assert_clean(&home.keys(), &needles);
 
-    assert!(
-        log.contains("EnrollPerson") && log.contains("TRACE"),
-        "the log is there to be searched"
-    );
+    for there in [
+        "EnrollPerson",
+        "ImportPersons",
+        "DeletePersons",
+        "FindDuplicates",
+        "TRACE",
+    ] {
+        assert!(log.contains(there), "the log is there to be searched: {there}");
+    }
     let log_file = home.path().join("log");
     fs::write(&log_file, &log).unwrap();
     assert_clean(&home.path().join("."), &needles);
