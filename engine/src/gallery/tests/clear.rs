@@ -13,7 +13,7 @@ use crate::person::{Consent, Profile, Timestamp};
 fn needle(n: u8) -> NewFace {
     NewFace {
         id: FaceId(RandomId(std::array::from_fn(|at| {
-            n.wrapping_mul(67).wrapping_add(at as u8 * 41) | 1
+            n.wrapping_mul(67).wrapping_add((at as u8).wrapping_mul(41)) | 1
         }))),
         ..face(n.into())
     }
