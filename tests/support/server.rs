@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use likeness_server::ServeError;
 use likeness_server::config::{ModelFiles, ServeConfig};
@@ -53,11 +54,20 @@ impl Setup {
     }
 
     pub async fn start(self) -> Server {
-        let opening = self.config.clone();
-        let (engine, _) = tokio::task::spawn_blocking(move || likeness_server::open(&opening))
-            .await
-            .unwrap()
-            .expect("the server opens");
+        // Programs that other tests start hold this process's locks between fork and exec: so also the lock of a
+        // server that has just been stopped.
+        let until = Instant::now() + PATIENCE;
+        let engine = loop {
+            let opening = self.config.clone();
+            let opened = tokio::task::spawn_blocking(move || likeness_server::open(&opening)).await;
+            match opened.unwrap() {
+                Ok((engine, _)) => break engine,
+                Err(error) if format!("{error:?}").contains("to be alone") && Instant::now() < until => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                Err(error) => panic!("the server opens: {error:?}"),
+            }
+        };
         let listener = TcpListener::bind(self.config.listen).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
