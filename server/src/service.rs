@@ -2,6 +2,7 @@
 
 mod collections;
 mod duplicates;
+mod enroll;
 mod erasure;
 mod import;
 mod keys;

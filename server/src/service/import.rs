@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Ongoing, Service, digest, insert_id, persons};
+use super::{Ongoing, Service, digest, enroll, insert_id};
 use crate::config::CHANGES_MAX;
 use crate::convert;
 use crate::deadline::Deadline;
@@ -228,10 +228,10 @@ async fn import(call: &mut Ongoing, header: &Header, item: ImportItem) -> Result
         ..Default::default()
     };
     let reply = if item.embeddings.is_empty() {
-        persons::enroll(call, request).await?
+        enroll::enroll(call, request).await?
     } else {
         let features = convert::features(item.embeddings, &request.photographs, header.wire.embedding_dim)?;
-        persons::enroll_features(call, request, features).await?
+        enroll::enroll_features(call, request, features).await?
     };
     Ok(PersonImported {
         faces: convert::count(reply.person.map_or(0, |person| person.faces.len())),

@@ -1,0 +1,328 @@
+//! New faces: of people who are enrolled, and of those who have some.
+
+use likeness_engine::{
+    Admission, Call, Checks, Choose, CollectionName, CollectionRef, Error, Estimate, Face, Match, NewFace,
+    Person, PersonId, QualityLevel, Rejection,
+};
+use likeness_proto::v1::{
+    self, AddFacesRequest, AddFacesResponse, EnrollPersonRequest, EnrollPersonResponse, PhotographOutcome,
+};
+
+use super::{Ongoing, Work};
+use crate::convert;
+use crate::status::{Refusal, rejection};
+
+/// The photographs of a call, and what it wants of them.
+struct Photographs {
+    photos: Vec<Vec<u8>>,
+    choose: Choose,
+    level: Option<QualityLevel>,
+    all_or_nothing: bool,
+    checks: Checks,
+}
+
+impl Photographs {
+    fn parse(
+        photographs: Vec<v1::Photograph>,
+        face_choice: i32,
+        quality_level: i32,
+        all_or_nothing: bool,
+        checks: Option<v1::EnrollmentChecks>,
+    ) -> Result<Self, Refusal> {
+        Ok(Self {
+            checks: convert::checks(checks)?,
+            choose: convert::face_choice(face_choice)?,
+            level: convert::quality_level(quality_level)?,
+            photos: convert::photographs(photographs)?,
+            all_or_nothing,
+        })
+    }
+}
+
+/// What the photographs of a call gave.
+struct Extracted {
+    collection: CollectionRef,
+    faces: Vec<NewFace>,
+    outcomes: Vec<PhotographOutcome>,
+}
+
+pub(super) async fn enroll(
+    call: &mut Ongoing,
+    mut request: EnrollPersonRequest,
+) -> Result<EnrollPersonResponse, Refusal> {
+    call.once(&mut request)?;
+    let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
+    let photographs = Photographs::parse(
+        request.photographs,
+        request.face_choice,
+        request.quality_level,
+        request.all_or_nothing,
+        request.checks,
+    )?;
+    let duplicates = photographs.checks.duplicates;
+    let profile = convert::profile(request.name, request.tags, request.consent, request.expires)?;
+    if let Some(person) = made_before(call, &collection, &person_id).await? {
+        return Ok(EnrollPersonResponse {
+            person: Some(convert::person(person)),
+            ..Default::default()
+        });
+    }
+    let Extracted {
+        collection,
+        faces,
+        outcomes,
+    } = extract(call, collection, None, photographs).await?;
+    let admission = call
+        .store(move |work, call| {
+            let engine = &work.engine;
+            let admission = match duplicates {
+                None => Admission::Kept(engine.enroll(&collection, &person_id, profile, faces, call)?),
+                Some(limit) => {
+                    engine.enroll_unless_duplicate(&collection, &person_id, profile, faces, limit, call)?
+                }
+            };
+            Ok(Admitted::new(work, &collection, admission, outcomes))
+        })
+        .await?;
+    Ok(EnrollPersonResponse {
+        call: None,
+        person: admission.person,
+        outcomes: admission.outcomes,
+        duplicates: admission.duplicates,
+    })
+}
+
+pub(super) async fn add_faces(
+    call: &mut Ongoing,
+    mut request: AddFacesRequest,
+) -> Result<AddFacesResponse, Refusal> {
+    call.once(&mut request)?;
+    let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
+    let photographs = Photographs::parse(
+        request.photographs,
+        request.face_choice,
+        request.quality_level,
+        request.all_or_nothing,
+        request.checks,
+    )?;
+    let duplicates = photographs.checks.duplicates;
+    if let Some(person) = made_before(call, &collection, &person_id).await? {
+        return Ok(AddFacesResponse {
+            person: Some(convert::person(person)),
+            ..Default::default()
+        });
+    }
+    let Extracted {
+        collection,
+        faces,
+        outcomes,
+    } = extract(call, collection, Some(person_id.clone()), photographs).await?;
+    let admission = call
+        .store(move |work, call| {
+            let engine = &work.engine;
+            let admission = match duplicates {
+                None => Admission::Kept(engine.add_faces(&collection, &person_id, faces, call)?),
+                Some(limit) => {
+                    engine.add_faces_unless_duplicate(&collection, &person_id, faces, limit, call)?
+                }
+            };
+            Ok(Admitted::new(work, &collection, admission, outcomes))
+        })
+        .await?;
+    Ok(AddFacesResponse {
+        call: None,
+        person: admission.person,
+        outcomes: admission.outcomes,
+        duplicates: admission.duplicates,
+    })
+}
+
+/// Enrols a person from features instead of photographs.
+pub(super) async fn enroll_features(
+    call: &mut Ongoing,
+    request: EnrollPersonRequest,
+    features: Vec<Vec<f32>>,
+) -> Result<EnrollPersonResponse, Refusal> {
+    let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
+    let profile = convert::profile(request.name, request.tags, request.consent, request.expires)?;
+    let person = match made_before(call, &collection, &person_id).await? {
+        Some(person) => person,
+        None => {
+            call.store(move |work, call| {
+                let collection = work.collection(&collection)?;
+                let faces = features
+                    .into_iter()
+                    .map(|values| work.engine.face_of_features(&collection, values, call))
+                    .collect::<likeness_engine::Result<_>>()?;
+                Ok(work
+                    .engine
+                    .enroll(&collection, &person_id, profile, faces, call)?)
+            })
+            .await?
+        }
+    };
+    Ok(EnrollPersonResponse {
+        person: Some(convert::person(person)),
+        ..Default::default()
+    })
+}
+
+/// The person whom this very call made or changed before: no photograph is looked at again.
+async fn made_before(
+    call: &mut Ongoing,
+    collection: &CollectionName,
+    person_id: &PersonId,
+) -> Result<Option<Person>, Refusal> {
+    if !call.call.is_once() {
+        return Ok(None);
+    }
+    let (collection, person_id) = (collection.clone(), person_id.clone());
+    let (person, found) = call
+        .store(move |work, call| {
+            let person = work
+                .engine
+                .person_before(&work.account, &collection, &person_id, call)?;
+            Ok((person, work.collection(&collection).ok()))
+        })
+        .await?;
+    found.iter().for_each(|collection| call.scheme(collection));
+    Ok(person)
+}
+
+/// What became of new faces, on the wire.
+struct Admitted {
+    person: Option<v1::Person>,
+    outcomes: Vec<PhotographOutcome>,
+    duplicates: Vec<v1::Match>,
+}
+
+impl Admitted {
+    fn new(
+        work: &Work,
+        collection: &CollectionRef,
+        admission: Admission,
+        mut outcomes: Vec<PhotographOutcome>,
+    ) -> Self {
+        let (person, duplicates) = match admission {
+            Admission::Kept(person) => (Some(convert::person(person)), Vec::new()),
+            Admission::Duplicates { people, searched } => {
+                outcomes.iter_mut().for_each(not_kept);
+                let (calibration, scoring) = (work.engine.calibration(), collection.scoring());
+                let duplicate = |found: Match| {
+                    let means = calibration.estimate(scoring, found.similarity, Some(searched));
+                    convert::matched(found, means)
+                };
+                (None, people.into_iter().map(duplicate).collect())
+            }
+        };
+        Self {
+            person,
+            outcomes,
+            duplicates,
+        }
+    }
+}
+
+/// A face that is not kept after all has no id.
+fn not_kept(outcome: &mut PhotographOutcome) {
+    if let Some(v1::photograph_outcome::Outcome::Enrolled(face)) = &mut outcome.outcome {
+        face.face_id.clear();
+    }
+}
+
+/// Photographs to faces that this collection can keep; of a person who is in it, if they are to be added.
+async fn extract(
+    call: &mut Ongoing,
+    collection: CollectionName,
+    person_id: Option<PersonId>,
+    photographs: Photographs,
+) -> Result<Extracted, Refusal> {
+    let extracted = call
+        .compute(move |work, call| {
+            let collection = work.collection(&collection)?;
+            let kept = match person_id.filter(|_| photographs.checks.own_person) {
+                Some(id) => Some(work.engine.person(&collection, &id, call)?),
+                None => None,
+            };
+            faces_of(work, call, collection, kept.as_ref(), photographs)
+        })
+        .await?;
+    call.scheme(&extracted.collection);
+    Ok(extracted)
+}
+
+/// Each photograph's bytes go as soon as its face is extracted.
+fn faces_of(
+    work: &Work,
+    call: &mut Call,
+    collection: CollectionRef,
+    kept: Option<&Person>,
+    photographs: Photographs,
+) -> Result<Extracted, Refusal> {
+    let Photographs {
+        photos,
+        choose,
+        level,
+        all_or_nothing,
+        checks,
+    } = photographs;
+    let wanted = choose.at(level.unwrap_or(collection.quality_level()));
+    let mut faces = Vec::with_capacity(photos.len());
+    let mut outcomes = Vec::with_capacity(photos.len());
+    let mut rejected = Vec::new();
+    for (index, photo) in photos.into_iter().enumerate() {
+        let taken = work.engine.new_face(&collection, &photo, wanted, checks, call);
+        let checked = taken.and_then(|(new, face)| {
+            let own = match checks.own_person {
+                true => work.engine.check_own(&collection, &new, kept, &faces)?,
+                false => None,
+            };
+            Ok((new, face, own))
+        });
+        let outcome = match checked {
+            Ok((new, face, own)) => {
+                let means = |own| {
+                    work.engine
+                        .calibration()
+                        .estimate(collection.scoring(), own, None)
+                };
+                let outcome = enrolled(&new, face, own.map(|own| (own, means(own))));
+                faces.push(new);
+                outcome
+            }
+            Err(Error::Photo(reason)) => {
+                let outcome = refused(&reason);
+                rejected.push((index, reason));
+                outcome
+            }
+            Err(other) => return Err(other.into()),
+        };
+        outcomes.push(outcome);
+    }
+    if faces.is_empty() || (all_or_nothing && !rejected.is_empty()) {
+        return Err(Refusal::Photographs(rejected));
+    }
+    Ok(Extracted {
+        collection,
+        faces,
+        outcomes,
+    })
+}
+
+fn enrolled(new: &NewFace, face: Face, own: Option<(f32, Estimate)>) -> PhotographOutcome {
+    let enrolled = v1::EnrolledFace {
+        face_id: new.id.to_string(),
+        face: Some(convert::face(face)),
+        own_similarity: own.map(|(similarity, _)| similarity),
+        own_estimate: own.map(|(_, means)| convert::estimate(means)),
+    };
+    PhotographOutcome {
+        outcome: Some(v1::photograph_outcome::Outcome::Enrolled(enrolled)),
+    }
+}
+
+fn refused(reason: &Rejection) -> PhotographOutcome {
+    PhotographOutcome {
+        outcome: Some(v1::photograph_outcome::Outcome::Rejection(rejection(reason))),
+    }
+}
