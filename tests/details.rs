@@ -1,6 +1,7 @@
 //! What every reply and every refusal carries, and the limits of every field.
 
 use likeness_proto::v1;
+use likeness_proto::v1::key_service_client::KeyServiceClient;
 use tonic::{Code, Response, Status};
 
 use crate::support::client::{photograph, photographs, similarity};
@@ -145,6 +146,61 @@ async fn every_reply_carries_request_id_scheme_and_step_timings() {
         ..Default::default()
     };
     assert_call(collections.delete_collection(request).await, |r| &r.call, &stored);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_do_the_replies_about_people_after_their_enrolment() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    client.create("staff").await;
+    let photo = astronaut_small();
+    client
+        .enroll("staff", "eileen", &[&photo])
+        .await
+        .expect("enrolled");
+    let (collection, person_id) = ("staff".to_owned(), "eileen".to_owned());
+    let mut persons = client.persons.clone();
+    let stored = ["queue", "store"];
+    let request = v1::CopyPersonRequest {
+        collection: collection.clone(),
+        person_id: person_id.clone(),
+        target_collection: collection.clone(),
+        target_person_id: "copy".to_owned(),
+        ..Default::default()
+    };
+    assert_call(persons.copy_person(request).await, |r| &r.call, &stored);
+    let request = v1::RenamePersonRequest {
+        collection: collection.clone(),
+        person_id: "copy".to_owned(),
+        new_person_id: "renamed".to_owned(),
+        ..Default::default()
+    };
+    assert_call(persons.rename_person(request).await, |r| &r.call, &stored);
+    let request = v1::ExportPersonRequest {
+        person_id: person_id.clone(),
+    };
+    assert_call(persons.export_person(request).await, |r| &r.call, &stored);
+    let request = v1::ListConsentsRequest {
+        collection: collection.clone(),
+        ..Default::default()
+    };
+    assert_call(persons.list_consents(request).await, |r| &r.call, &stored);
+    let request = v1::WithdrawConsentRequest {
+        collection,
+        person_id: "renamed".to_owned(),
+        ..Default::default()
+    };
+    assert_call(persons.withdraw_consent(request).await, |r| &r.call, &stored);
+    let request = v1::EraseEverywhereRequest {
+        person_id,
+        ..Default::default()
+    };
+    assert_call(persons.erase_everywhere(request).await, |r| &r.call, &stored);
+    let mut keys = KeyServiceClient::new(client.channel.clone());
+    let stream = keys.rotate_wrapping_key(v1::RotateWrappingKeyRequest {}).await;
+    let stream = stream.expect("begun");
+    let id = stream.metadata().get("x-request-id").expect("x-request-id");
+    refusal::assert_request_id(id.to_str().unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -373,6 +373,7 @@ async fn consents_are_listed_replaced_and_withdrawn_with_the_person() {
             .expect("listed")
             .into_inner();
         assert!(page.consents.len() <= 2 && page.damaged_persons == 0);
+        assert!(page.call.expect("call info").scheme.contains("/1024/"));
         let consents = page.consents.into_iter();
         listed.extend(consents.map(|c| (c.person_id, c.consent.map(|c| c.purpose))));
         cursor = page.next_cursor;

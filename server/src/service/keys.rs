@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{Ongoing, Service};
+use super::{Ongoing, Service, insert_id};
 use crate::convert;
 use crate::status::Refusal;
 
@@ -27,6 +27,8 @@ impl KeyService for Service {
     ) -> Result<Response<Self::RotateWrappingKeyStream>, Status> {
         let mut call = self.begin("RotateWrappingKey", &request);
         let (progress, stream) = mpsc::channel(PROGRESS_WAITING_MAX);
+        let mut reply = Response::new(ReceiverStream::new(stream));
+        insert_id(reply.metadata_mut(), &call.request_id);
         // The rotation goes on when the client goes away: half a rotation helps nobody.
         tokio::spawn(async move {
             let telling = progress.clone();
@@ -45,7 +47,7 @@ impl KeyService for Service {
             // The client may have gone.
             let _ = progress.send(last).await;
         });
-        Ok(Response::new(ReceiverStream::new(stream)))
+        Ok(reply)
     }
 
     async fn rotate_signing_key(
