@@ -1,6 +1,7 @@
 //! The documents name what exists.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use crate::support::child::{Home, Program, likeness};
 use crate::support::{asset, checkout};
@@ -30,15 +31,58 @@ fn is_path(name: &str) -> bool {
     (link || tops.iter().any(|top| name.starts_with(top))) && !name.contains([' ', '<', '*', '{'])
 }
 
+/// The README, the pages of `docs/` and the benchmark's, by their paths in the checkout.
+fn pages() -> Vec<String> {
+    let mut pages = vec!["README.md".to_owned(), "bench/README.md".to_owned()];
+    for page in fs::read_dir(checkout().join("docs")).expect("pages") {
+        let name = page.unwrap().file_name();
+        pages.push(format!("docs/{}", name.to_str().expect("a plain name")));
+    }
+    pages
+}
+
 #[test]
-fn every_path_named_in_the_readme_exists() {
+fn every_path_named_in_the_pages_exists() {
+    for page in pages() {
+        let path = checkout().join(&page);
+        let beside = path.parent().expect("a directory");
+        let text = fs::read_to_string(&path).expect("a page");
+        let paths = named(&text).into_iter().filter(|name| is_path(name));
+        let missing: Vec<_> = paths
+            .filter(|path| {
+                let path = path.split('#').next().unwrap_or(path);
+                !checkout().join(path).exists() && !beside.join(path).exists()
+            })
+            .collect();
+        assert!(missing.is_empty(), "{page} names {missing:?}");
+    }
+}
+
+#[test]
+fn the_readme_links_every_page_and_the_contract_names_every_reason() {
     let readme = fs::read_to_string(checkout().join("README.md")).expect("a README");
-    let paths: Vec<_> = named(&readme).into_iter().filter(|name| is_path(name)).collect();
-    let missing: Vec<_> = paths
-        .iter()
-        .filter(|path| !checkout().join(path.split('#').next().unwrap_or(path)).exists())
-        .collect();
-    assert!(missing.is_empty(), "README.md names {missing:?}");
+    for page in pages().iter().skip(1) {
+        assert!(
+            readme.contains(&format!("({page})")),
+            "README.md does not link {page}"
+        );
+    }
+    let contract =
+        fs::read_to_string(checkout().join("proto/likeness/v1/likeness.proto")).expect("a contract");
+    let header = contract.split("syntax = ").next().expect("a header");
+    let status = fs::read_to_string(checkout().join("server/src/status.rs")).expect("a source");
+    let status = status.split("mod tests").next().expect("the code");
+    let reason = |text: &&str| {
+        text.contains('_') && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'_') || *text == "BUSY"
+    };
+    let reasons: Vec<_> = status.split('"').skip(1).step_by(2).filter(reason).collect();
+    assert!(reasons.len() > 15);
+    for reason in reasons {
+        assert!(
+            header.contains(reason),
+            "the contract's header does not name {reason}"
+        );
+    }
 }
 
 #[test]
@@ -82,21 +126,89 @@ fn the_page_on_people_runs_as_it_stands() {
     let page = fs::read_to_string(checkout().join("docs/people.md")).expect("a page");
     let home = Home::new();
     let server = home.serve();
-    for photograph in fs::read_dir(asset("photographs")).expect("photographs") {
-        let path = photograph.unwrap().path();
-        fs::copy(&path, home.path().join(path.file_name().unwrap())).unwrap();
-    }
-    let program = std::path::PathBuf::from(likeness().get_program());
-    let directory = program.parent().expect("a directory").display().to_string();
-    let path = format!("{directory}:{}", std::env::var("PATH").expect("a PATH"));
+    let photographs = with_photographs(&home);
     let commands = commands(&page);
     assert!(commands.len() > 15);
     for (command, code) in commands {
-        let mut shell = std::process::Command::new("sh");
-        shell.args(["-c", &command]).current_dir(home.path());
-        shell.env("PATH", &path).env("LIKENESS_SERVER", &server.url);
-        let ended = Program::finish(&mut shell, &[]);
+        let ended = shell(&command, &photographs, &server.url);
         assert_eq!(ended.code, code, "{command}: {ended:?}");
+    }
+}
+
+/// The sample photographs, and the models beside them, in a directory of their own.
+fn with_photographs(home: &Home) -> PathBuf {
+    let photographs = home.path().join("photographs");
+    for name in ["photographs", "models"] {
+        fs::create_dir(home.path().join(name)).unwrap();
+        for file in fs::read_dir(asset(name)).expect("assets") {
+            let path = file.unwrap().path();
+            fs::copy(&path, home.path().join(name).join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    photographs
+}
+
+/// Runs a line of a page as a reader would.
+fn shell(command: &str, directory: &Path, server: &str) -> Program {
+    let program = PathBuf::from(likeness().get_program());
+    let programs = program.parent().expect("a directory").display().to_string();
+    let path = format!("{programs}:{}", std::env::var("PATH").expect("a PATH"));
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", command]).current_dir(directory);
+    shell.env("PATH", &path).env("LIKENESS_SERVER", server);
+    Program::finish(&mut shell, &[])
+}
+
+/// The commands of a page's sessions, each with the lines that it is shown to print.
+fn sessions(markdown: &str) -> Vec<(String, Vec<String>)> {
+    let mut said: Vec<(String, Vec<String>)> = Vec::new();
+    let blocks = markdown.split("```console\n").skip(1);
+    for line in blocks.flat_map(|block| block.split("```").next().unwrap_or("").lines()) {
+        match line.strip_prefix("$ ") {
+            Some(command) => said.push((command.to_owned(), Vec::new())),
+            None => said.last_mut().expect("a command").1.push(line.to_owned()),
+        }
+    }
+    said
+}
+
+/// What a line says, whatever the numbers, the ids, and the order of two people.
+fn words(line: &str) -> Vec<String> {
+    let id = |word: &str| word.len() >= 32 && word.bytes().all(|b| b.is_ascii_hexdigit());
+    let plain = |word: &str| word.replace(|c: char| c.is_ascii_digit() || "~.-:".contains(c), "");
+    let mut words: Vec<_> = line
+        .split_whitespace()
+        .map(|word| if id(word) { "ID".to_owned() } else { plain(word) })
+        .collect();
+    words.sort();
+    words
+}
+
+#[test]
+fn the_sessions_of_the_pages_go_as_they_are_shown() {
+    for page in [
+        "README.md",
+        "docs/scores.md",
+        "docs/enrolment.md",
+        "docs/search.md",
+    ] {
+        let text = fs::read_to_string(checkout().join(page)).expect("a page");
+        let home = Home::new();
+        let server = home.serve();
+        let photographs = with_photographs(&home);
+        let said = sessions(&text);
+        assert!(said.len() > 3, "{page} shows a session");
+        for (command, shown) in said {
+            let ended = shell(&command, &photographs, &server.url);
+            let printed = format!("{}{}", ended.stdout, ended.stderr);
+            let printed: Vec<_> = printed.lines().map(words).collect();
+            for line in shown {
+                assert!(
+                    printed.contains(&words(&line)),
+                    "{page}: {command}: {line}: {ended:?}"
+                );
+            }
+        }
     }
 }
 
