@@ -174,7 +174,10 @@ fn sessions(markdown: &str) -> Vec<(String, Vec<String>)> {
 
 /// What a line says, whatever the numbers, the ids, and the order of two people.
 fn words(line: &str) -> Vec<String> {
-    let id = |word: &str| word.len() >= 32 && word.bytes().all(|b| b.is_ascii_hexdigit());
+    let id = |word: &str| {
+        let word = word.trim_end_matches(',');
+        word.len() >= 32 && word.bytes().all(|b| b.is_ascii_hexdigit())
+    };
     let plain = |word: &str| word.replace(|c: char| c.is_ascii_digit() || "~.-:".contains(c), "");
     let mut words: Vec<_> = line
         .split_whitespace()

@@ -33,7 +33,7 @@ use crate::error::{Error, OperatorError, RequestError, Result};
 use crate::pipeline::protect::Protector;
 use crate::pipeline::{Choose, Looks, Pipeline};
 use crate::quality::{Quality, QualityLevel};
-use crate::template::Bits;
+use crate::template::{Bits, Probe, Template};
 
 /// The projection keys of an evaluation: fixed, so that it can be repeated; nothing is kept under them.
 const KEYS_CONTEXT: &str = "likeness 2026-11-21 projection keys of evaluations v1";
@@ -216,6 +216,15 @@ impl Evaluator<'_> {
     }
 }
 
+/// What is stored of a photograph, and what asks.
+fn protect(protector: &Protector, sample: &Sample, bits: Bits) -> (Template, Probe) {
+    let (template, probe) = protector.sample(&sample.embedding, bits);
+    match &sample.stored {
+        None => (template, probe),
+        Some(stored) => (protector.sample(stored, bits).0, probe),
+    }
+}
+
 /// The trials of the protected templates under one key.
 fn template_under(key: u8, bits: Bits, samples: &[Sample]) -> Tallies {
     let Some(first) = samples.first() else {
@@ -223,14 +232,7 @@ fn template_under(key: u8, bits: Bits, samples: &[Sample]) -> Tallies {
     };
     let key = blake3::derive_key(KEYS_CONTEXT, &[key]);
     let protector = Protector::new(&key, first.embedding.values().len());
-    let protect = |sample: &Sample| {
-        let (template, probe) = protector.sample(&sample.embedding, bits);
-        match &sample.stored {
-            None => (template, probe),
-            Some(stored) => (protector.sample(stored, bits).0, probe),
-        }
-    };
-    let protected: Vec<_> = samples.iter().map(protect).collect();
+    let protected: Vec<_> = samples.iter().map(|s| protect(&protector, s, bits)).collect();
     every_pair(samples, |tallies, i, j| {
         let (levels, genuine) = samples[i].with(&samples[j]);
         for (stored, asking) in [(i, j), (j, i)] {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{KEYS_CONTEXT, Sample, on_all_cores};
+use super::{KEYS_CONTEXT, Sample, on_all_cores, protect};
 use crate::fused::Agreement;
 use crate::pipeline::protect::Protector;
 use crate::template::{Bits, Probe, Template};
@@ -102,7 +102,7 @@ pub(super) fn person_curves(samples: &[Sample], bits: Bits, keys: u8) -> Option<
     let mut ways = Ways::default();
     for key in 0..keys {
         let protector = Protector::new(&blake3::derive_key(KEYS_CONTEXT, &[key]), dim);
-        let protected = samples.iter().map(|s| protector.sample(&s.embedding, bits));
+        let protected = samples.iter().map(|s| protect(&protector, s, bits));
         let protected: Vec<_> = protected.collect();
         for share in on_all_cores(people.len(), Ways::default, |ways, n| {
             trials_of(&people[n], &protected, ways);

@@ -8,8 +8,9 @@ use crate::gallery::tests::support::*;
 use crate::names::{FaceId, RandomId};
 use crate::person::{Consent, Profile, Timestamp};
 
-/// A face whose id no other bytes equal by chance. The ids of the other tests are small numbers, as the fields
-/// of receipts are: zeros and a 4 stand in a PURGED receipt that completes the fourth.
+/// A face whose id no other bytes equal by chance. The ids of the other tests are zeros and a small number: so
+/// is a receipt's place in the log after empty fields, and so are empty fields before the first byte of a
+/// signature, once in 256 receipts.
 fn needle(n: u8) -> NewFace {
     NewFace {
         id: FaceId(RandomId(std::array::from_fn(|at| {
