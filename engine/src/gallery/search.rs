@@ -50,6 +50,8 @@ pub(crate) struct Search<'a> {
     pub k: usize,
     pub comparison: Comparison,
     pub filter: &'a Filter,
+    /// Whether nobody may be missed, see [`Ask::exact`].
+    pub exact: bool,
 }
 
 /// Who was found.
@@ -130,7 +132,7 @@ impl Gallery {
                 Comparison::BestFace => By::BestFace,
                 Comparison::Fused => By::AllFaces(&people.several),
             },
-            exact: false,
+            exact: search.exact,
         });
         for (seen, hits) in sightings.iter_mut().zip(found.hits) {
             seen.extend(hits.into_iter().map(|hit| Sighting {

@@ -263,6 +263,7 @@ impl Gallery {
             k,
             comparison: Comparison::BestFace,
             filter: &Filter::default(),
+            exact: false,
         })?;
         Ok(found.matches.into_iter().next().expect("one answer"))
     }
