@@ -244,7 +244,7 @@ pub fn probe_of(template: &Template) -> Probe {
 
 pub fn query_of(template: &Template) -> Query {
     Query {
-        probes: vec![(scheme_id(), probe_of(template))],
+        probes: vec![(scheme_id(), Arc::new(probe_of(template)))],
     }
 }
 
