@@ -651,6 +651,7 @@ fn every_face_is_searched_for_in_several_collections_among_those_who_pass() {
         (&["--tag", "day"][..], &["barack"][..]),
         (&["--tag", "day", "--tag", "night", "--all-tags"], &[]),
         (&["--person", "bo", "--person", "nobody"], &["bo"]),
+        (&["--person", "bo", "--exact"], &["bo"]),
     ] {
         let asked = [&["--json", "search", two, &obama2], filter].concat();
         let json = server.ask(&asked).expect(i32::from(found.is_empty())).json();

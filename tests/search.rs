@@ -112,7 +112,10 @@ async fn matches_come_best_first_above_the_threshold_and_as_many_as_asked_for() 
     named.sort();
     named.dedup();
     assert_eq!(named.len(), all.len(), "a person counts once, with the best face");
-    let first = v1::SearchPersonsRequest { top_k: 1, ..asked };
+    let first = v1::SearchPersonsRequest {
+        top_k: 1,
+        ..asked.clone()
+    };
     let first = client
         .search_as(first)
         .await
@@ -121,6 +124,9 @@ async fn matches_come_best_first_above_the_threshold_and_as_many_as_asked_for() 
         .remove(0)
         .matches;
     assert!(first[..] == all[..1]);
+    let exact = v1::SearchPersonsRequest { exact: true, ..asked };
+    let exact = client.search_as(exact).await.expect("searched");
+    assert!(exact.results[0].matches == all, "an exact search finds them too");
 }
 
 #[tokio::test(flavor = "multi_thread")]

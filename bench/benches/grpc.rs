@@ -11,8 +11,8 @@ use likeness_bench::figures::Figures;
 use likeness_bench::turns::Turns;
 use likeness_bench::{COLLECTION, assets, criterion, measures_all};
 use likeness_engine::{
-    Call, Checks, Choose, CollectionRef, Comparison, Engine, Filter, PersonId, Profile, QualityLevel, Query,
-    Wanted,
+    Call, Checks, Choose, CollectionRef, Comparison, Engine, PersonId, Profile, QualityLevel, Query,
+    Searching, Wanted,
 };
 use likeness_proto::v1::matching_service_client::MatchingServiceClient;
 use likeness_proto::v1::person_service_client::PersonServiceClient;
@@ -176,8 +176,11 @@ impl Calls for Direct {
         let call = &mut Call::default();
         let query = self.query(call);
         let places = [(self.collection.clone(), self.collection.threshold())];
-        let (by, filter) = (Comparison::BestFace, Filter::default());
-        let found = self.engine.search(&places, &[query], TOP_K, by, filter, call);
+        let searching = Searching {
+            top_k: TOP_K,
+            ..Searching::default()
+        };
+        let found = self.engine.search(&places, &[query], searching, call);
         assert_eq!(found.expect(FINE).matches[0].len(), TOP_K);
     }
 

@@ -31,6 +31,7 @@ use crate::quality::QualityLevel;
 use crate::template::Bits;
 
 pub use crate::engine::lifecycle::PersonExport;
+pub use crate::engine::matching::Searching;
 
 /// Most people one search returns.
 pub const TOP_K_MAX: usize = 100;

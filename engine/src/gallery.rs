@@ -39,6 +39,7 @@ pub(crate) mod index;
 mod load;
 mod pairs;
 mod passage;
+pub(crate) mod passes;
 mod persons;
 pub(crate) mod purge;
 pub(crate) mod readers;

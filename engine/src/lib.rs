@@ -40,7 +40,7 @@ pub use config::Limits;
 pub use embedding::{EMBEDDING_DIM_MAX, Embedding};
 pub use engine::{
     Admission, COLLECTIONS_MAX, Checks, CollectionRef, Engine, EngineConfig, NewCollection, PAGE_ITEMS_MAX,
-    PersonExport, QUERY_FACES_MAX, TOP_K_MAX,
+    PersonExport, QUERY_FACES_MAX, Searching, TOP_K_MAX,
 };
 pub use error::{Error, OperatorError, Rejection, RequestError, Result, Stopped};
 pub use evaluate::{

@@ -11,9 +11,22 @@ use crate::names::PersonId;
 /// Where to search, each collection with the similarity from which on its people match.
 pub type Places<'a> = &'a [(CollectionRef, f32)];
 
+/// How to search.
+#[derive(Clone, Default)]
+pub struct Searching {
+    /// Most people for each face, 1 to [`TOP_K_MAX`].
+    pub top_k: usize,
+    /// What of a person is compared.
+    pub comparison: Comparison,
+    /// Whose faces are compared.
+    pub filter: Filter,
+    /// Whether nobody may be missed; otherwise one in a million may who reaches the similarity exactly.
+    pub exact: bool,
+}
+
 impl Engine {
     /// For each of the faces the nearest people of all these collections, at and above each one's
-    /// similarity, best first; exact. Who is in two collections is found twice.
+    /// similarity, best first. Who is in two collections is found twice.
     ///
     /// Similarities of collections of different template sizes stand in one list: each estimates the same
     /// cosine, the shorter templates with more noise.
@@ -25,12 +38,10 @@ impl Engine {
         &self,
         places: Places<'_>,
         queries: &[Query],
-        top_k: usize,
-        comparison: Comparison,
-        filter: Filter,
+        searching: Searching,
         call: &mut Call,
     ) -> Result<Matches> {
-        let filter = filter.checked()?;
+        let filter = searching.filter.checked()?;
         distinct(places)?;
         let places: Vec<_> = places
             .iter()
@@ -44,9 +55,10 @@ impl Engine {
             self.gallery.find(&Search {
                 places: &places,
                 queries,
-                k: top_k.clamp(1, TOP_K_MAX),
-                comparison,
+                k: searching.top_k.clamp(1, TOP_K_MAX),
+                comparison: searching.comparison,
                 filter: &filter,
+                exact: searching.exact,
             })
         })
     }

@@ -1,5 +1,7 @@
 //! Photographs to faces that can be kept or looked for.
 
+use std::sync::Arc;
+
 use crate::call::{Call, Step};
 use crate::embedding::Embedding;
 use crate::engine::{Checks, CollectionRef, Engine, QUERY_FACES_MAX};
@@ -186,7 +188,12 @@ impl Schemes<'_> {
         let lengths: Vec<_> = self.schemes.iter().map(|(_, bits)| *bits).collect();
         let probes = self.protector.probes(embedding, &lengths).into_iter();
         Query {
-            probes: self.schemes.iter().map(|(id, _)| *id).zip(probes).collect(),
+            probes: self
+                .schemes
+                .iter()
+                .map(|(id, _)| *id)
+                .zip(probes.map(Arc::new))
+                .collect(),
         }
     }
 }

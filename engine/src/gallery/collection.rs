@@ -12,6 +12,7 @@ use crate::fused::Agreement;
 use crate::gallery::codec::{self, Binding, Digest, Unreadable};
 use crate::gallery::expiry::Expiries;
 use crate::gallery::index::{Index, Row};
+use crate::gallery::passes::Passes;
 use crate::gallery::readers::Readers;
 use crate::gallery::several::Several;
 use crate::gallery::tags::Tags;
@@ -88,6 +89,8 @@ pub(crate) struct Collection {
     generation: AtomicU64,
     /// Replies that are being built from it.
     pub readers: Readers,
+    /// Searches that look through it.
+    pub passes: Passes,
 }
 
 impl Collection {
@@ -121,6 +124,7 @@ impl Collection {
             deleted: AtomicBool::new(false),
             generation: AtomicU64::new(0),
             readers: Readers::default(),
+            passes: Passes::default(),
         }
     }
 
@@ -320,6 +324,7 @@ impl Collection {
             deleted: AtomicBool::new(false),
             generation: AtomicU64::new(0),
             readers: Readers::default(),
+            passes: Passes::default(),
         })
     }
 }

@@ -31,22 +31,42 @@ impl Flat {
     }
 
     pub(super) fn top(&self, ask: &Ask<'_>) -> Found {
-        let compared = ask.among.map_or(self.len(), Rows::len);
-        let tallies = ask.probes.iter().map(|probe| Tally::new(probe, ask));
-        let miss = if ask.exact { 0.0 } else { MISS };
-        let seeks = tallies.map(|tally| Seek::new(&self.arena, tally.probe(), tally, miss));
-        let mut seeks: Vec<_> = seeks.collect();
-        if ask.k > 0 {
-            match ask.among {
-                None => cascade::scan(&self.arena, &mut seeks, |_| u64::MAX),
-                Some(rows) => cascade::scan(&self.arena, &mut seeks, |first| rows.mask(first)),
-            }
+        let mut seeks = self.seeks(ask);
+        match ask.among {
+            None => cascade::scan(&self.arena, &mut seeks, |_| u64::MAX),
+            Some(rows) => cascade::scan(&self.arena, &mut seeks, |first| rows.mask(first)),
         }
-        let mut tallies: Vec<_> = seeks
-            .into_iter()
-            .map(Seek::finish)
-            .map(|(tally, _)| tally)
-            .collect();
+        self.found(ask, seeks)
+    }
+
+    pub(super) fn top_together(&self, asks: &[Ask<'_>]) -> Vec<Found> {
+        assert!(
+            asks.iter().all(|ask| ask.among.is_none()),
+            "only those who look at every row share a pass"
+        );
+        let mut seeks: Vec<_> = asks.iter().flat_map(|ask| self.seeks(ask)).collect();
+        cascade::scan(&self.arena, &mut seeks, |_| u64::MAX);
+        let mut seeks = seeks.into_iter();
+        let own = |ask| self.found(ask, seeks.by_ref().take(self.sought(ask)).collect());
+        asks.iter().map(own).collect()
+    }
+
+    /// Probes that are looked for.
+    fn sought(&self, ask: &Ask<'_>) -> usize {
+        if ask.k > 0 { ask.probes.len() } else { 0 }
+    }
+
+    fn seeks<'a>(&self, ask: &'a Ask<'a>) -> Vec<Seek<'a, Tally<'a>>> {
+        let miss = if ask.exact { 0.0 } else { MISS };
+        let probes = ask.probes.iter().take(self.sought(ask));
+        let tallies = probes.map(|probe| Tally::new(probe, ask));
+        tallies
+            .map(|tally| Seek::new(&self.arena, tally.probe(), tally, miss))
+            .collect()
+    }
+
+    fn found<'a>(&self, ask: &'a Ask<'a>, seeks: Vec<Seek<'a, Tally<'a>>>) -> Found {
+        let mut tallies: Vec<_> = seeks.into_iter().map(|seek| seek.finish().0).collect();
         for tally in tallies.iter_mut().filter(|tally| tally.lacks_scores()) {
             // Rare: somebody with several faces was found by one, and is compared by all.
             let lacking = self
@@ -57,9 +77,11 @@ impl Flat {
                 tally.add(person, tally.probe().score(&self.arena.template(row)));
             }
         }
+        let mut hits: Vec<_> = tallies.into_iter().map(Tally::finish).collect();
+        hits.resize_with(ask.probes.len(), Vec::new);
         Found {
-            hits: tallies.into_iter().map(Tally::finish).collect(),
-            compared,
+            hits,
+            compared: ask.among.map_or(self.len(), Rows::len),
         }
     }
 

@@ -104,6 +104,13 @@ impl Index {
         }
     }
 
+    /// What [`Self::top`] answers to each of several, none of which looks at some rows only, in one pass.
+    pub(crate) fn top_together(&self, asks: &[Ask<'_>]) -> Vec<Found> {
+        match self {
+            Self::Flat(flat) => flat.top_together(asks),
+        }
+    }
+
     /// A copy of one stored face, to be compared with the others.
     pub(crate) fn template(&self, row: Row) -> Template {
         match self {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use crate::error::{RequestError, Result};
 use crate::fused::Agreement;
 use crate::gallery::codec::Digest;
-use crate::gallery::collection::Collection;
+use crate::gallery::collection::{Collection, People};
 use crate::gallery::filter::Filter;
-use crate::gallery::index::{Ask, By};
+use crate::gallery::index::{Ask, By, Found};
+use crate::gallery::passes::{Seen, Wanted};
 use crate::gallery::{Gallery, exists};
 use crate::names::{CollectionName, PersonId};
 use crate::person::Person;
@@ -16,7 +17,7 @@ use crate::template::Probe;
 
 /// A face to look for, as each scheme of the collections in question sees it.
 pub struct Query {
-    pub(crate) probes: Vec<(SchemeId, Probe)>,
+    pub(crate) probes: Vec<(SchemeId, Arc<Probe>)>,
 }
 
 /// What of a person is compared.
@@ -50,6 +51,8 @@ pub(crate) struct Search<'a> {
     pub k: usize,
     pub comparison: Comparison,
     pub filter: &'a Filter,
+    /// Whether nobody may be missed, see [`Ask::exact`].
+    pub exact: bool,
 }
 
 /// Who was found.
@@ -116,10 +119,42 @@ impl Gallery {
         similarity_min: f32,
         sightings: &mut [Vec<Sighting>],
     ) -> Result<usize> {
-        let ids = search.filter.person_ids.iter();
-        let digests: Vec<_> = ids.map(|id| self.digest(collection, id)).collect();
         let probes = search.queries.iter().map(|query| query.probe(collection));
         let probes: Vec<_> = probes.collect::<Result<_>>()?;
+        let seen = if search.filter.is_empty() && search.comparison == Comparison::BestFace {
+            let wanted = Wanted {
+                probes: probes.into_iter().cloned().collect(),
+                k: search.k,
+                similarity_min,
+                exact: search.exact,
+            };
+            collection
+                .passes
+                .join(wanted, |all| look_together(collection, all))
+        } else {
+            self.look_alone(search, collection, similarity_min, &probes)
+        };
+        for (sightings, hits) in sightings.iter_mut().zip(seen.hits) {
+            sightings.extend(hits.into_iter().map(|(digest, similarity)| Sighting {
+                place,
+                digest,
+                similarity,
+            }));
+        }
+        Ok(seen.compared)
+    }
+
+    /// A look for some people only, or at all their faces.
+    fn look_alone(
+        &self,
+        search: &Search<'_>,
+        collection: &Collection,
+        similarity_min: f32,
+        probes: &[&Arc<Probe>],
+    ) -> Seen {
+        let ids = search.filter.person_ids.iter();
+        let digests: Vec<_> = ids.map(|id| self.digest(collection, id)).collect();
+        let probes: Vec<_> = probes.iter().map(|probe| &***probe).collect();
         let people = collection.people.read();
         let found = people.index.top(&Ask {
             probes: &probes,
@@ -130,16 +165,9 @@ impl Gallery {
                 Comparison::BestFace => By::BestFace,
                 Comparison::Fused => By::AllFaces(&people.several),
             },
-            exact: false,
+            exact: search.exact,
         });
-        for (seen, hits) in sightings.iter_mut().zip(found.hits) {
-            seen.extend(hits.into_iter().map(|hit| Sighting {
-                place,
-                digest: people.digest(hit.person),
-                similarity: hit.similarity,
-            }));
-        }
-        Ok(found.compared)
+        seen(&people, found)
     }
 
     /// The people who were seen, as their records say.
@@ -205,7 +233,7 @@ impl Gallery {
 
 impl Query {
     /// The face as this collection's scheme sees it.
-    fn probe(&self, collection: &Collection) -> Result<&Probe> {
+    fn probe(&self, collection: &Collection) -> Result<&Arc<Probe>> {
         let scheme = collection.scheme.id();
         let probe = self.probes.iter().find(|(of, _)| *of == scheme);
         probe.map(|(_, probe)| probe).ok_or_else(|| {
@@ -216,6 +244,37 @@ impl Query {
             }
             .into()
         })
+    }
+}
+
+/// A look for several callers, in one pass.
+fn look_together(collection: &Collection, all: &[Wanted]) -> Vec<Seen> {
+    let probes = all.iter().map(|one| one.probes.iter().map(|probe| &**probe));
+    let probes: Vec<Vec<_>> = probes.map(Iterator::collect).collect();
+    let asks = all.iter().zip(&probes).map(|(one, probes)| Ask {
+        probes,
+        k: one.k,
+        similarity_min: one.similarity_min,
+        among: None,
+        by: By::BestFace,
+        exact: one.exact,
+    });
+    let asks: Vec<_> = asks.collect();
+    let people = collection.people.read();
+    let found = people.index.top_together(&asks).into_iter();
+    found.map(|found| seen(&people, found)).collect()
+}
+
+/// Under the lock that the index was read under: numbers are given out again.
+fn seen(people: &People, found: Found) -> Seen {
+    let hits = found.hits.into_iter().map(|hits| {
+        let hits = hits.into_iter();
+        hits.map(|hit| (people.digest(hit.person), hit.similarity))
+            .collect()
+    });
+    Seen {
+        hits: hits.collect(),
+        compared: found.compared,
     }
 }
 

@@ -17,6 +17,7 @@ mod memory;
 mod model;
 mod pairs;
 mod passage;
+mod passes;
 mod races;
 mod replies;
 mod rotation;

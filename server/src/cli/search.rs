@@ -63,6 +63,9 @@ pub struct SearchCommand {
     /// Look only at this PersonID; may be given more than once
     #[arg(long, value_name = "ID")]
     person: Vec<String>,
+    /// Pass over nobody who reaches the threshold, not even one in a million: takes longer among many faces
+    #[arg(long)]
+    exact: bool,
 }
 
 /// Which faces of a photograph are looked for.
@@ -112,6 +115,7 @@ impl SearchCommand {
                 all_tags,
                 person_ids: self.person,
             }),
+            exact: self.exact,
         };
         let mut client = MatchingServiceClient::new(connection.open().await?);
         let reply = client.search_persons(request).await?.into_inner();

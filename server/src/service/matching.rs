@@ -1,6 +1,8 @@
 //! Detecting, comparing, verifying and searching: nothing here is kept.
 
-use likeness_engine::{CollectionName, CollectionRef, Comparison, Error, EveryFace, Match, Scoring, Step};
+use likeness_engine::{
+    CollectionName, CollectionRef, Comparison, Error, EveryFace, Match, Scoring, Searching, Step,
+};
 use likeness_proto::v1::matching_service_server::MatchingService;
 use likeness_proto::v1::{
     CompareFacesRequest, CompareFacesResponse, DetectFacesRequest, DetectFacesResponse, FaceMatches,
@@ -154,10 +156,14 @@ async fn search(call: &mut Ongoing, request: SearchPersonsRequest) -> Result<Sea
     let photo = convert::photograph("photograph", request.photograph)?;
     let sought = convert::sought(request.face_choice)?;
     let level = convert::quality_level(request.quality_level)?;
-    let top_k = convert::top_k(request.top_k)?;
     let limit = convert::limit(request.threshold)?;
     let comparison = convert::comparison(request.comparison)?;
-    let filter = convert::filter(request.filter)?;
+    let searching = Searching {
+        top_k: convert::top_k(request.top_k)?,
+        comparison,
+        filter: convert::filter(request.filter)?,
+        exact: request.exact,
+    };
     let (only, reply) = call
         .compute(move |work, call| {
             let collections = collections(work, &names)?;
@@ -183,9 +189,7 @@ async fn search(call: &mut Ongoing, request: SearchPersonsRequest) -> Result<Sea
                 Sought::All => work.engine.queries(&collections, &photo, level, call)?,
             };
             let (queries, faces): (Vec<_>, Vec<_>) = accepted.into_iter().unzip();
-            let found = work
-                .engine
-                .search(&places, &queries, top_k, comparison, filter, call)?;
+            let found = work.engine.search(&places, &queries, searching, call)?;
             let threshold = places.iter().map(|(_, from)| *from).fold(f32::INFINITY, f32::min);
             let compared = found.compared as u64;
             let matched = |found: Match| {

@@ -415,6 +415,7 @@ impl Model {
                 k,
                 comparison,
                 filter: &filter,
+                exact: k == 5,
             });
             let found = found.expect("searches work");
             for (query, matches) in queries.iter().zip(&found.matches) {

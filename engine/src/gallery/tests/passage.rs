@@ -109,7 +109,7 @@ fn a_shorter_copy_is_the_beginning_and_is_found_as_if_it_had_been_enrolled_there
     assert!(copy.faces[0].template == template().beginning(Bits::B256));
     assert_eq!(copy.faces[0].scheme, scheme_id());
     let asked = Query {
-        probes: vec![(scheme_id(), probe_of(&template().beginning(Bits::B256)))],
+        probes: vec![(scheme_id(), Arc::new(probe_of(&template().beginning(Bits::B256))))],
     };
     let matches = gallery.search(&short, &asked, 1, 0.99).expect("searched");
     assert_eq!(matches[0].person.id, ada);

@@ -94,6 +94,7 @@ fn names(gallery: &Gallery, one: &Arc<Collection>, two: &Arc<Collection>, n: u64
             any_tag: vec!["tag".to_owned()],
             ..Filter::default()
         },
+        exact: false,
     });
     let found = found.expect("searched").matches.into_iter().flatten();
     let found = found.map(|found| format!("{}/{}", found.collection.as_str(), found.person.id.as_str()));

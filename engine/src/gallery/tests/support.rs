@@ -244,7 +244,7 @@ pub fn probe_of(template: &Template) -> Probe {
 
 pub fn query_of(template: &Template) -> Query {
     Query {
-        probes: vec![(scheme_id(), probe_of(template))],
+        probes: vec![(scheme_id(), Arc::new(probe_of(template)))],
     }
 }
 
@@ -263,6 +263,7 @@ impl Gallery {
             k,
             comparison: Comparison::BestFace,
             filter: &Filter::default(),
+            exact: false,
         })?;
         Ok(found.matches.into_iter().next().expect("one answer"))
     }
