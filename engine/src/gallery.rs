@@ -57,6 +57,7 @@ mod flat;
 mod full;
 mod lookup;
 mod nearness;
+mod numbers;
 mod rows;
 mod several;
 mod simd;
