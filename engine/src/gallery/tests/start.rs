@@ -136,7 +136,7 @@ fn floor(gallery: &Gallery, people: u64) {
 fn processor() -> Duration {
     let stat = fs::read_to_string("/proc/self/stat").expect("Linux");
     let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
-    // User and system time are fields 14 and 15, in hundredths: two before these are cut off.
+    // User and system time are fields 14 and 15, in hundredths of a second; the third is the first here.
     let times = fields.split(' ').skip(11).take(2);
     let hundredths: u64 = times.map(|time| time.parse::<u64>().expect("a number")).sum();
     Duration::from_millis(10 * hundredths)
