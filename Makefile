@@ -17,7 +17,7 @@ CARGO_ARGS := --release --workspace --locked
 CHECKED_ARGS := $(CARGO_ARGS) --config .config/checked.toml
 BIN := $(CARGO_TARGET_DIR)/release/likeness
 
-.PHONY: help demo test bench erasure-cost lint fmt clippy deny doc setup build assets unit client checked
+.PHONY: help demo test bench erasure-cost start-cost lint fmt clippy deny doc setup build assets unit client checked
 
 help: ## Show this list
 	@echo "make demo   a guided tour on real photographs, from nothing"
@@ -43,6 +43,11 @@ bench: assets ## Measure each stage, search and the calls over gRPC
 
 erasure-cost: setup ## What erasing costs; LIKENESS_PEOPLE=1000000 for a million
 	cargo test $(CARGO_ARGS) --lib the_cost_of_erasing -- --ignored --nocapture
+
+start-cost: setup ## What a start costs; LIKENESS_PEOPLE=1000000 for a million
+	@home=$$(mktemp -d) && trap 'rm -r '$$home EXIT && for run in fill measure; do \
+	    LIKENESS_START_DATA=$$home cargo test $(CARGO_ARGS) --lib what_a_start_costs -- --ignored --nocapture || exit 1; \
+	done
 
 unit: checked ## The Rust tests
 	cargo test $(CHECKED_ARGS)

@@ -58,6 +58,7 @@ mod flat;
 mod full;
 mod lookup;
 mod nearness;
+mod numbers;
 mod rows;
 mod several;
 mod simd;

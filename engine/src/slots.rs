@@ -55,6 +55,16 @@ impl DataKey {
     }
 }
 
+/// Every slot at one moment, still wrapped: for a start, which opens every record there is.
+pub(crate) struct AtRest(Vec<SlotImage>);
+
+impl AtRest {
+    /// Slots that are not empty: about as many as there are records.
+    pub fn used(&self) -> usize {
+        self.0.iter().skip(1).filter(|image| **image != EMPTY).count()
+    }
+}
+
 /// Why a slot gave no data key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SlotError {
@@ -296,6 +306,38 @@ impl Slots {
             // A reader may see a slot half overwritten; a moment later it is whole again.
             Err(SlotError::Damaged) => self.unwrap_image(slot, &self.read(slot)?, id),
             outcome => Ok(outcome),
+        }
+    }
+
+    /// The whole file as it is now; only while nothing writes it.
+    pub fn at_rest(&self) -> Result<AtRest> {
+        let count = self.count()?;
+        let mut images = vec![EMPTY; count as usize];
+        for (part, first) in images
+            .chunks_mut(GROW_SLOTS as usize)
+            .zip((0..).step_by(GROW_SLOTS as usize))
+        {
+            self.bytes
+                .read_at(offset(first), part.as_flattened_mut())
+                .map_err(|e| failed("reading the slot file", e))?;
+        }
+        Ok(AtRest(images))
+    }
+
+    /// [`Self::data_key`] without a read of the file for each; what looks damaged is read again.
+    pub fn data_key_at_rest(
+        &self,
+        at_rest: &AtRest,
+        slot: u32,
+        id: RandomId,
+    ) -> Result<Result<DataKey, SlotError>> {
+        let image = at_rest.0.get(slot as usize).filter(|_| slot != 0);
+        match image
+            .map(|image| self.unwrap_image(slot, image, id))
+            .transpose()?
+        {
+            None | Some(Err(SlotError::Damaged)) => self.data_key(slot, id),
+            Some(outcome) => Ok(outcome),
         }
     }
 

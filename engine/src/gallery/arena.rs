@@ -144,6 +144,16 @@ impl Arena {
         self.free.push(row);
     }
 
+    /// Bytes of all chunks.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        let bytes = |chunk: &Chunk| {
+            let slabs: usize = chunk.slabs.iter().map(|slabs| size_of_val(&**slabs)).sum();
+            slabs + size_of_val(&*chunk.rest) + size_of_val(&*chunk.owners) + size_of::<Chunk>()
+        };
+        self.chunks.iter().map(bytes).sum()
+    }
+
     /// A copy of one row.
     pub(super) fn template(&self, row: Row) -> Template {
         let (n, i) = place(row);

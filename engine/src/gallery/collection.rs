@@ -12,6 +12,7 @@ use crate::fused::Agreement;
 use crate::gallery::codec::{self, Binding, Digest, Unreadable};
 use crate::gallery::expiry::Expiries;
 use crate::gallery::index::{Index, Row};
+use crate::gallery::numbers::Numbers;
 use crate::gallery::passes::Passes;
 use crate::gallery::readers::Readers;
 use crate::gallery::several::Several;
@@ -159,10 +160,7 @@ impl Collection {
 
 /// The people of a collection who can be found, and where the index has their faces.
 pub(crate) struct People {
-    numbers: HashMap<Digest, u32>,
-    /// By number; a freed number keeps its last digest until it is given out again.
-    entries: Vec<Entry>,
-    free: Vec<u32>,
+    numbers: Numbers,
     damaged: HashSet<Digest>,
     /// How often anybody came, changed or went since the start.
     pub changes: u64,
@@ -175,17 +173,10 @@ pub(crate) struct People {
     pub tags: Tags,
 }
 
-struct Entry {
-    digest: Digest,
-    rows: Vec<Row>,
-}
-
 impl People {
     pub fn new(bits: Bits) -> Self {
         Self {
-            numbers: HashMap::new(),
-            entries: Vec::new(),
-            free: Vec::new(),
+            numbers: Numbers::default(),
             damaged: HashSet::new(),
             changes: 0,
             expiries: Expiries::default(),
@@ -199,14 +190,7 @@ impl People {
     /// Makes exactly this person's faces findable under `digest`, whatever was there before.
     pub fn set(&mut self, digest: Digest, person: &Person, scheme: &Scheme) {
         self.remove(digest);
-        let number = self.free.pop().unwrap_or_else(|| {
-            let number = u32::try_from(self.entries.len()).expect("a collection has fewer than 2^32 people");
-            self.entries.push(Entry {
-                digest,
-                rows: Vec::new(),
-            });
-            number
-        });
+        let number = self.numbers.next();
         let comparable = person.comparable(scheme.id());
         let rows = comparable
             .iter()
@@ -216,8 +200,7 @@ impl People {
             self.several.set(number, Agreement::of(&comparable));
         }
         self.tags.set(number, &person.profile.tags);
-        self.entries[number as usize] = Entry { digest, rows };
-        self.numbers.insert(digest, number);
+        self.numbers.give(digest, rows);
         self.expiries.set(digest, person.profile.expires);
     }
 
@@ -226,15 +209,14 @@ impl People {
         self.changes += 1;
         self.damaged.remove(&digest);
         self.expiries.set(digest, None);
-        let Some(number) = self.numbers.remove(&digest) else {
+        let Some((number, rows)) = self.numbers.take(digest) else {
             return;
         };
-        for row in std::mem::take(&mut self.entries[number as usize].rows) {
+        for row in rows {
             self.index.remove(row);
         }
         self.several.remove(number);
         self.tags.remove(number);
-        self.free.push(number);
     }
 
     pub fn set_damaged(&mut self, digest: Digest) {
@@ -246,22 +228,22 @@ impl People {
     }
 
     pub fn digest(&self, number: u32) -> Digest {
-        self.entries[number as usize].digest
+        self.numbers.digest(number)
     }
 
     /// The number of somebody who can be found.
     pub fn number(&self, digest: Digest) -> Option<u32> {
-        self.numbers.get(&digest).copied()
+        self.numbers.of(digest)
     }
 
     /// Where the index has a person's faces.
     pub fn rows(&self, number: u32) -> &[Row] {
-        &self.entries[number as usize].rows
+        self.numbers.rows(number)
     }
 
     /// Everybody who can be found, in no order.
     pub fn everybody(&self) -> impl ExactSizeIterator<Item = (Digest, u32)> {
-        self.numbers.iter().map(|(digest, number)| (*digest, *number))
+        self.numbers.everybody()
     }
 }
 

@@ -5,6 +5,10 @@
 //! - a key that no record names was being written or superseded: it is overwritten;
 //! - a record that cannot be read marks that person damaged, and nobody else.
 
+mod ahead;
+mod opening;
+mod progress;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -13,6 +17,8 @@ use crate::gallery::Collections;
 use crate::gallery::codec::{self, Digest, Header};
 use crate::gallery::collection::Collection;
 use crate::gallery::collections::{ERASE_GROUP, collection_binding};
+use crate::gallery::load::opening::{Opening, Read, Whose};
+use crate::gallery::load::progress::Progress;
 use crate::gallery::records::{Family, Scan};
 use crate::gallery::vault::{Asked, Found, Named, Plan, Vault};
 use crate::names::RandomId;
@@ -49,12 +55,11 @@ impl LoadReport {
     }
 }
 
-struct Loader<'a> {
+/// What the records say, gathered in their order.
+struct Gathered<'a> {
     vault: &'a Vault,
-    report: LoadReport,
     destroyed: &'a HashSet<RandomId>,
-    by_id: HashMap<RandomId, Arc<Collection>>,
-    damaged: HashSet<RandomId>,
+    report: LoadReport,
     named: Named,
     /// Records to be erased, and the key that each still has.
     erasures: Vec<(Family, Vec<u8>, Option<Header>)>,
@@ -62,128 +67,144 @@ struct Loader<'a> {
     lost: usize,
 }
 
+/// The collections that there are: all of them are known before the first person is read.
+#[derive(Default)]
+struct Known {
+    by_id: HashMap<RandomId, Arc<Collection>>,
+    damaged: HashSet<RandomId>,
+}
+
 /// Keys without records, and records without keys, that crashes may leave: more than the largest
 /// group of either. Beyond it, records and slots are not of one piece.
 const LEFT_BEHIND_MAX: usize = 2 * ERASE_GROUP;
 
 pub(super) fn load(vault: &Vault, destroyed: &HashSet<RandomId>) -> Result<(Collections, LoadReport)> {
-    let mut loader = Loader {
+    let mut gathered = Gathered {
         vault,
+        destroyed,
         report: LoadReport {
             erasures_repeated: vault.empty_destroyed(destroyed)?,
             ..LoadReport::default()
         },
-        destroyed,
-        by_id: HashMap::new(),
-        damaged: HashSet::new(),
         named: Named::default(),
         erasures: Vec::new(),
         lost: 0,
     };
-    loader.each_record(Family::Collections, Loader::collection)?;
-    loader.each_record(Family::Persons, Loader::person)?;
+    let known = gathered.collections()?;
+    gathered.persons(&known)?;
     // ORDER: everything is read before anything is overwritten, so that parts that do not belong
     // together are refused as they were found.
-    loader.refuse_lost_keys()?;
-    loader.report.keys_overwritten = vault.settle_slots(&loader.named, LEFT_BEHIND_MAX)?;
-    loader.finish_erasures()?;
+    gathered.refuse_lost_keys()?;
+    gathered.report.keys_overwritten = vault.settle_slots(&gathered.named, LEFT_BEHIND_MAX)?;
+    gathered.finish_erasures()?;
     vault.sweep_all_tokens()?;
-    loader.report.collections = loader.by_id.len();
-    loader.report.damaged_collections = loader.damaged.len();
+    gathered.report.collections = known.by_id.len();
+    gathered.report.damaged_collections = known.damaged.len();
     let key = |c: &Arc<Collection>| (c.account.clone(), c.name.clone());
-    let collections = loader.by_id.values().map(|c| (key(c), Arc::clone(c))).collect();
-    Ok((collections, loader.report))
+    let collections = known.by_id.into_values().map(|c| (key(&c), c)).collect();
+    Ok((collections, gathered.report))
 }
 
-impl Loader<'_> {
-    fn each_record(
-        &mut self,
-        family: Family,
-        read: fn(&mut Self, Vec<u8>, &[u8]) -> Result<()>,
-    ) -> Result<()> {
-        let vault = self.vault;
+impl Gathered<'_> {
+    fn collections(&mut self) -> Result<Known> {
+        let (vault, mut known) = (self.vault, Known::default());
         let mut outcome = Ok(());
-        let gaps = vault.scan(family, &[], &[], &mut |key, record| {
-            outcome = read(self, key.to_vec(), record);
+        let gaps = vault.scan(Family::Collections, &[], &[], &mut |key, record| {
+            outcome = self.collection(&mut known, key.to_vec(), record);
             if outcome.is_ok() {
                 Scan::Continue
             } else {
                 Scan::Stop
             }
         })?;
-        self.named.note_gaps(gaps);
-        self.report.gaps += gaps;
-        outcome
+        self.note_gaps(gaps);
+        outcome.map(|()| known)
     }
 
-    fn collection(&mut self, key: Vec<u8>, record: &[u8]) -> Result<()> {
+    fn collection(&mut self, known: &mut Known, key: Vec<u8>, record: &[u8]) -> Result<()> {
         let Some((digest, id)) = split(&key) else {
             self.erase(Family::Collections, key, None);
             return Ok(());
         };
         let binding = collection_binding(self.vault.ring.deployment, digest, id);
         match self.vault.open(record, &binding)? {
-            Found::Nothing => self.forget(Family::Collections, key, record),
+            Found::Nothing => self.forget(Family::Collections, key, Header::parse(record).ok()),
             Found::Damaged(header) => {
                 self.named.note(header.as_ref());
-                self.damaged.insert(id);
+                known.damaged.insert(id);
             }
             Found::Open { header, contents } => {
                 self.named.note(Some(&header));
                 match Collection::from_contents(digest, &contents) {
-                    Ok(collection) => drop(self.by_id.insert(id, Arc::new(collection))),
-                    Err(codec::Unreadable) => drop(self.damaged.insert(id)),
+                    Ok(collection) => drop(known.by_id.insert(id, Arc::new(collection))),
+                    Err(codec::Unreadable) => drop(known.damaged.insert(id)),
                 }
             }
         }
         Ok(())
     }
 
-    fn person(&mut self, key: Vec<u8>, record: &[u8]) -> Result<()> {
-        let Some((id, digest)) = split(&key).map(|(id, digest)| (RandomId(id.0), Digest(digest.0))) else {
-            self.erase(Family::Persons, key, None);
-            return Ok(());
+    fn persons(&mut self, known: &Known) -> Result<()> {
+        let (vault, keys) = (self.vault, self.vault.keys_at_rest()?);
+        let opening = Opening {
+            vault,
+            keys: &keys,
+            known,
         };
-        let header = Header::parse(record).ok();
-        let Some(collection) = self.by_id.get(&id).cloned() else {
+        let mut progress = Progress::of(keys.used());
+        let gaps = ahead::in_order(
+            |visit| vault.scan(Family::Persons, &[], &[], visit),
+            |key, record| opening.person(key, record),
+            |read| {
+                progress.one_more();
+                self.person(known, read?);
+                Ok(())
+            },
+        )?;
+        self.note_gaps(gaps);
+        Ok(())
+    }
+
+    fn note_gaps(&mut self, gaps: usize) {
+        self.named.note_gaps(gaps);
+        self.report.gaps += gaps;
+    }
+
+    fn person(&mut self, known: &Known, read: Read<'_>) {
+        let Read { key, header, whose } = read;
+        match whose {
+            Whose::Nobodys => self.erase(Family::Persons, key, None),
+            Whose::Erased => self.forget(Family::Persons, key, header),
             // Behind a gap may be this person's collection: then it is damaged, and nobody is erased.
-            if self.damaged.contains(&id) || self.report.gaps > 0 {
+            Whose::Of(id) if known.damaged.contains(&id) || self.report.gaps > 0 => {
                 self.named.note(header.as_ref());
-            } else {
+            }
+            Whose::Of(_) => {
                 // Named, so that its key goes with the record and does not count as left behind.
                 header.iter().for_each(|header| self.named.note(Some(header)));
                 let live = header.filter(|header| !self.destroyed.contains(&header.data_key));
                 self.erase(Family::Persons, key, live);
             }
-            return Ok(());
-        };
-        let binding = collection.person_binding(self.vault.ring.deployment, digest);
-        let person = match self.vault.open(record, &binding)? {
-            Found::Nothing => {
-                self.forget(Family::Persons, key, record);
-                return Ok(());
-            }
-            Found::Damaged(_) => None,
-            Found::Open { contents, .. } => codec::person_from_contents(&contents).ok(),
-        };
-        self.named.note(header.as_ref());
-        let mut people = collection.people.write();
-        match person {
-            Some(person) => {
-                people.set(digest, &person, &collection.scheme);
-                self.report.persons += 1;
-            }
-            None => {
-                people.set_damaged(digest);
-                self.report.damaged_persons += 1;
+            Whose::Somebodys(collection, digest, person) => {
+                self.named.note(header.as_ref());
+                let mut people = collection.people.write();
+                match person {
+                    Some(person) => {
+                        people.set(digest, &person, &collection.scheme);
+                        self.report.persons += 1;
+                    }
+                    None => {
+                        people.set_damaged(digest);
+                        self.report.damaged_persons += 1;
+                    }
+                }
             }
         }
-        Ok(())
     }
 
     /// A record whose key is gone.
-    fn forget(&mut self, family: Family, key: Vec<u8>, record: &[u8]) {
-        let logged = Header::parse(record).is_ok_and(|header| self.destroyed.contains(&header.data_key));
+    fn forget(&mut self, family: Family, key: Vec<u8>, header: Option<Header>) {
+        let logged = header.is_some_and(|header| self.destroyed.contains(&header.data_key));
         self.lost += usize::from(!logged);
         self.erase(family, key, None);
     }

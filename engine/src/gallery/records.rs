@@ -79,8 +79,11 @@ pub(crate) trait Records: Send + Sync {
 /// Small files keep a purge small; nothing is compressed because sealed bytes do not compress.
 const FILE_BYTES: u64 = 4 << 20;
 const WRITE_BUFFER_BYTES: usize = 16 << 20;
+/// Of all families together.
 const BLOCK_CACHE_BYTES: usize = 64 << 20;
 const OPEN_FILES_MAX: i32 = 512;
+/// What a scan of everything reads at a time.
+const READ_AHEAD_BYTES: usize = 2 << 20;
 /// Bytes of every key.
 const KEY_BYTES: usize = 32;
 
@@ -99,7 +102,8 @@ pub(crate) struct RocksRecords {
 
 impl RocksRecords {
     pub fn open(path: &Path) -> Result<Self> {
-        let mut options = family_options()
+        let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+        let mut options = family_options(&cache)
             .get_options_from_string(MANIFEST_SETTINGS)
             .map_err(|e| failed("opening the records", e))?;
         options.create_if_missing(true);
@@ -118,7 +122,7 @@ impl RocksRecords {
             .map(Family::name)
             .into_iter()
             .chain([DEFAULT_COLUMN_FAMILY_NAME])
-            .map(|name| ColumnFamilyDescriptor::new(name, family_options()));
+            .map(|name| ColumnFamilyDescriptor::new(name, family_options(&cache)));
         let db = DB::open_cf_descriptors(&options, path, families)
             .map_err(|e| if_locked(&e).unwrap_or_else(|| failed("opening the records", e)))?;
         Ok(Self {
@@ -158,9 +162,9 @@ impl RocksRecords {
     }
 }
 
-fn family_options() -> Options {
+fn family_options(cache: &Cache) -> Options {
     let mut blocks = BlockBasedOptions::default();
-    blocks.set_block_cache(&Cache::new_lru_cache(BLOCK_CACHE_BYTES));
+    blocks.set_block_cache(cache);
     blocks.set_bloom_filter(10.0, false);
     let mut options = Options::default();
     options.set_block_based_table_factory(&blocks);
@@ -277,6 +281,11 @@ fn within(prefix: &[u8]) -> ReadOptions {
     let mut reading = ReadOptions::default();
     if let Some(end) = successor(prefix) {
         reading.set_iterate_upper_bound(end);
+    }
+    // Whoever reads everything once would push out what is read often, and fill the cache with it.
+    if prefix.is_empty() {
+        reading.fill_cache(false);
+        reading.set_readahead_size(READ_AHEAD_BYTES);
     }
     reading
 }

@@ -22,5 +22,6 @@ mod races;
 mod replies;
 mod rotation;
 mod signing;
+mod start;
 mod support;
 mod tokens;

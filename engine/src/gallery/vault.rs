@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
+use roaring::RoaringBitmap;
 use zeroize::Zeroizing;
 
 use crate::clock::Clock;
@@ -17,7 +18,7 @@ use crate::keys::KeyRing;
 use crate::names::RandomId;
 use crate::receipts::{DestroyedKey, KEYS_PER_RECEIPT_MAX, ReceiptKind};
 use crate::scheme::SchemeId;
-use crate::slots::{DataKey, EMPTY, Rewrapped, SlotError, SlotImage, Slots};
+use crate::slots::{AtRest, DataKey, EMPTY, Rewrapped, SlotError, SlotImage, Slots};
 
 /// Purged erasures that are logged with one pair of syncs.
 const PURGED_TOGETHER: usize = 256;
@@ -69,7 +70,7 @@ pub(crate) struct Plan {
 /// Which slots the records name.
 #[derive(Default)]
 pub(crate) struct Named {
-    slots: HashSet<u32>,
+    slots: RoaringBitmap,
     /// Records that could not say which slot is theirs.
     silent: usize,
 }
@@ -204,10 +205,32 @@ impl Vault {
 
     /// Opens a record already in hand.
     pub fn open(&self, record: &[u8], binding: &Binding<'_>) -> Result<Found> {
+        Self::open_by(record, binding, |header| {
+            self.slots.data_key(header.slot, header.data_key)
+        })
+    }
+
+    /// All data keys, wrapped, as they are now: to open every record at a start, while nothing changes.
+    pub fn keys_at_rest(&self) -> Result<AtRest> {
+        self.slots.at_rest()
+    }
+
+    /// [`Self::open`] with keys that were read before.
+    pub fn open_at_rest(&self, keys: &AtRest, record: &[u8], binding: &Binding<'_>) -> Result<Found> {
+        Self::open_by(record, binding, |header| {
+            self.slots.data_key_at_rest(keys, header.slot, header.data_key)
+        })
+    }
+
+    fn open_by(
+        record: &[u8],
+        binding: &Binding<'_>,
+        data_key: impl FnOnce(&Header) -> Result<Result<DataKey, SlotError>>,
+    ) -> Result<Found> {
         let Ok(header) = Header::parse(record) else {
             return Ok(Found::Damaged(None));
         };
-        let key = match self.slots.data_key(header.slot, header.data_key)? {
+        let key = match data_key(&header)? {
             Ok(key) => key,
             Err(SlotError::Erased) => return Ok(Found::Nothing),
             Err(SlotError::Damaged) => return Ok(Found::Damaged(Some(header))),
@@ -543,7 +566,7 @@ impl Vault {
         }
         let mut unnamed = Vec::new();
         self.slots.each_used(|slot, id| {
-            if !named.slots.contains(&slot) {
+            if !named.slots.contains(slot) {
                 unnamed.push((slot, id));
             }
         })?;
@@ -564,11 +587,11 @@ impl Vault {
     /// # Errors
     /// More unnamed keys than `keys_max`; nothing was overwritten.
     pub fn settle_slots(&self, named: &Named, keys_max: usize) -> Result<usize> {
-        self.slots.mark_lost(named.slots.iter().copied())?;
+        self.slots.mark_lost(named.slots.iter())?;
         let (mut unnamed, mut used) = (Vec::new(), 0);
         self.slots.each_used(|slot, _| {
             used += 1;
-            if !named.slots.contains(&slot) {
+            if !named.slots.contains(slot) {
                 unnamed.push(slot);
             }
         })?;
@@ -576,7 +599,7 @@ impl Vault {
         if named.silent > 0 {
             let kept: HashSet<u32> = unnamed.into_iter().collect();
             self.slots
-                .set_free(&|slot| named.slots.contains(&slot) || kept.contains(&slot))?;
+                .set_free(&|slot| named.slots.contains(slot) || kept.contains(&slot))?;
             return Ok(0);
         }
         if unnamed.len() > keys_max {
@@ -596,7 +619,7 @@ impl Vault {
             self.slots.write(&images)?;
             *self.live.lock() = used - unnamed.len() as u64;
         }
-        self.slots.set_free(&|slot| named.slots.contains(&slot))?;
+        self.slots.set_free(&|slot| named.slots.contains(slot))?;
         Ok(unnamed.len())
     }
 }

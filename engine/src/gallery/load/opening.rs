@@ -1,0 +1,66 @@
+//! Opening one person's record at a start: what needs a cipher and no order, on any core.
+
+use crate::error::Result;
+use crate::gallery::codec::{self, Digest, Header};
+use crate::gallery::collection::Collection;
+use crate::gallery::load::{Known, split};
+use crate::gallery::vault::{Found, Vault};
+use crate::names::RandomId;
+use crate::person::Person;
+use crate::slots::AtRest;
+
+/// What opens the records of people, on any core.
+pub(super) struct Opening<'a> {
+    pub vault: &'a Vault,
+    pub keys: &'a AtRest,
+    pub known: &'a Known,
+}
+
+/// A record of the family of people.
+pub(super) struct Read<'a> {
+    /// Empty where nothing is to be erased under it.
+    pub key: Vec<u8>,
+    pub header: Option<Header>,
+    pub whose: Whose<'a>,
+}
+
+pub(super) enum Whose<'a> {
+    /// Its key is no person's.
+    Nobodys,
+    /// Its data key is gone.
+    Erased,
+    /// Of this collection, which does not serve.
+    Of(RandomId),
+    /// This person's, if it can be read.
+    Somebodys(&'a Collection, Digest, Option<Box<Person>>),
+}
+
+impl<'a> Opening<'a> {
+    pub fn person(&self, key: &[u8], record: &[u8]) -> Result<Read<'a>> {
+        let header = Header::parse(record).ok();
+        let whose = self.whose(key, record)?;
+        let key = match whose {
+            Whose::Somebodys(..) => Vec::new(),
+            _ => key.to_vec(),
+        };
+        Ok(Read { key, header, whose })
+    }
+
+    fn whose(&self, key: &[u8], record: &[u8]) -> Result<Whose<'a>> {
+        let Some((id, digest)) = split(key).map(|(id, digest)| (RandomId(id.0), Digest(digest.0))) else {
+            return Ok(Whose::Nobodys);
+        };
+        let Some(collection) = self.known.by_id.get(&id) else {
+            return Ok(Whose::Of(id));
+        };
+        let binding = collection.person_binding(self.vault.ring.deployment, digest);
+        Ok(match self.vault.open_at_rest(self.keys, record, &binding)? {
+            Found::Nothing => Whose::Erased,
+            Found::Damaged(_) => Whose::Somebodys(collection, digest, None),
+            Found::Open { contents, .. } => {
+                let person = codec::person_from_contents(&contents).ok();
+                Whose::Somebodys(collection, digest, person.map(Box::new))
+            }
+        })
+    }
+}
