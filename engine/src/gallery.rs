@@ -21,6 +21,7 @@ pub(crate) mod vault;
 mod writer;
 
 mod flat;
+mod graph;
 mod scan;
 mod top;
 
