@@ -209,7 +209,7 @@ async fn a_name_is_1_to_64_bytes_of_its_alphabet_wherever_it_is_given() {
         );
         assert_eq!(
             refusal::fields(client.search(wrong, &photo).await),
-            ["collection"]
+            ["collections[0]"]
         );
         let new = v1::CreateCollectionRequest {
             name: wrong.to_owned(),

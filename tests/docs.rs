@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use crate::support::{checkout, child::Program};
+use crate::support::child::{Home, Program, likeness};
+use crate::support::{asset, checkout};
 
 /// Words between backticks, and the targets of links.
 fn named(markdown: &str) -> Vec<String> {
@@ -60,6 +61,42 @@ fn the_readme_names_both_commands_and_every_exit_of_the_program() {
         "78",
     ] {
         assert!(help.contains(code), "the help does not name exit code {code}");
+    }
+}
+
+/// The lines of a page's shell blocks, each with the exit code that it promises.
+fn commands(markdown: &str) -> Vec<(String, i32)> {
+    let blocks = markdown.split("```sh\n").skip(1);
+    let lines = blocks.flat_map(|block| block.split("```").next().unwrap_or("").lines());
+    let promised = |line: &str| {
+        let (_, comment) = line.split_once("# exit code ")?;
+        comment.split(':').next()?.parse().ok()
+    };
+    lines
+        .map(|line| (line.to_owned(), promised(line).unwrap_or(0)))
+        .collect()
+}
+
+#[test]
+fn the_page_on_people_runs_as_it_stands() {
+    let page = fs::read_to_string(checkout().join("docs/people.md")).expect("a page");
+    let home = Home::new();
+    let server = home.serve();
+    for photograph in fs::read_dir(asset("photographs")).expect("photographs") {
+        let path = photograph.unwrap().path();
+        fs::copy(&path, home.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let program = std::path::PathBuf::from(likeness().get_program());
+    let directory = program.parent().expect("a directory").display().to_string();
+    let path = format!("{directory}:{}", std::env::var("PATH").expect("a PATH"));
+    let commands = commands(&page);
+    assert!(commands.len() > 15);
+    for (command, code) in commands {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &command]).current_dir(home.path());
+        shell.env("PATH", &path).env("LIKENESS_SERVER", &server.url);
+        let ended = Program::finish(&mut shell, &[]);
+        assert_eq!(ended.code, code, "{command}: {ended:?}");
     }
 }
 

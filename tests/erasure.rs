@@ -237,6 +237,42 @@ fn keys_are_rotated_while_serving_and_everyone_is_still_there() {
 }
 
 #[test]
+fn the_signing_key_is_rotated_and_the_first_public_key_still_verifies_everything() {
+    let (home, kept) = (Home::new(), directory());
+    let log = kept.path().join("log");
+    let server = home.serve();
+    enrol_two(&server);
+    ask(&server, &["delete", "staff", "barack"]);
+    let rotated = ask(&server, &["key", "rotate", "signing"]);
+    ask(&server, &["delete", "staff", "eileen"]);
+    wait_for_purge(&server);
+    server.stop();
+    let server = home.serve();
+    let checkpoint = kept.path().join("checkpoint");
+    ask(
+        &server,
+        &[
+            "receipt",
+            "status",
+            "--checkpoint",
+            &checkpoint.display().to_string(),
+        ],
+    );
+    ask(&server, &["receipt", "export", &log.display().to_string()]);
+    server.stop();
+    let valid = verify(&log, &checkpoint).expect(0).json();
+    let keys = valid["public_keys"].as_array().expect("a list");
+    assert_eq!(
+        (keys.len(), &keys[1], &valid["purged"]),
+        (2, &rotated["public_key"], &2.into())
+    );
+    for (key, code) in [(&keys[0], 0), (&keys[1], 1)] {
+        let (log, key) = (log.display().to_string(), key.as_str().expect("hex"));
+        Program::run(&["receipt", "verify", &log, "--public-key", key]).expect(code);
+    }
+}
+
+#[test]
 fn everyone_of_a_person_id_or_of_a_key_group_can_be_erased_at_once() {
     let home = Home::new();
     let server = home.serve();

@@ -51,9 +51,9 @@ const RULES: &[Rule] = &[
     rule("getrandom", "engine/src", &["engine/src/crypto.rs"], "go through `crypto::random`"),
     rule("postcard", "engine/src", &["engine/src/gallery/codec.rs", "engine/src/keys.rs", "engine/src/crypto.rs"], "bytes on disk are the codec's"),
     rule("libc", "engine/src", &["engine/src/wipe.rs"], "use `rustix` or the standard library"),
-    rule("unsafe", "engine/src", &["engine/src/gallery/scan.rs", "engine/src/wipe.rs"], "find a safe way; or add the file here with its reason"),
+    rule("unsafe", "engine/src", &["engine/src/gallery/simd.rs", "engine/src/wipe.rs"], "find a safe way; or add the file here with its reason"),
     rule("unsafe", "server/src", &[], "find a safe way"),
-    rule("thread", "engine/src", &["engine/src/gallery/writer.rs", "engine/src/gallery/purge.rs", "engine/src/evaluate.rs"], "work runs on its caller's thread"),
+    rule("thread", "engine/src", &["engine/src/gallery/writer.rs", "engine/src/gallery/purge.rs", "engine/src/gallery/expiry.rs", "engine/src/evaluate.rs"], "work runs on its caller's thread"),
     // The pipeline.
     rule("gallery", "engine/src/pipeline", &[], GALLERY),
     rule("PersonId", "engine/src/pipeline", &[], GALLERY),
@@ -71,7 +71,7 @@ const RULES: &[Rule] = &[
     rule("vault", "engine/src/gallery/flat.rs", &[], "an index knows templates and rows, not the disk"),
     rule("Records", "engine/src/gallery/index.rs", &[], "an index knows templates and rows, not the disk"),
     rule("Records", "engine/src/gallery/flat.rs", &[], "an index knows templates and rows, not the disk"),
-    rule("Records", "engine/src/gallery/scan.rs", &[], "an index knows templates and rows, not the disk"),
+    rule("Records", "engine/src/gallery/cascade.rs", &[], "an index knows templates and rows, not the disk"),
     // The server.
     rule("rocksdb", "server/src", &[], FACES),
     rule("ort", "server/src", &[], FACES),

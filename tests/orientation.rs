@@ -1,17 +1,20 @@
-//! Photographs that lie on their side, and say so.
+//! Photographs that lie on their side and say how they lie, rightly or not. Those that say nothing are in
+//! `detection.rs`.
 
 use image::imageops::{rotate180, rotate270};
 
 use crate::support::pictures::{jpeg_turned, pixels, png, png_turned, sample};
 use crate::support::{Refused, Server, refusal};
 
+/// Upright as it is.
+const UPRIGHT: u8 = 1;
 /// To be turned by a quarter, clockwise.
 const QUARTER: u8 = 6;
 /// To be turned by a half.
 const HALF: u8 = 3;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lying_photograph_is_found_once_it_says_how_it_lies() {
+async fn a_photograph_that_says_how_it_lies_is_turned_so_and_not_otherwise() {
     let server = Server::start().await;
     let client = server.client().await;
     client.create("staff").await;
@@ -20,14 +23,22 @@ async fn a_lying_photograph_is_found_once_it_says_how_it_lies() {
         .await
         .expect("enrolled");
     let upright = pixels("biden.jpg");
-    for (lying, orientation) in [(rotate270(&upright), QUARTER), (rotate180(&upright), HALF)] {
+    for (lying, orientation, reason) in [
+        (rotate270(&upright), QUARTER, "NO_FACE"),
+        (rotate180(&upright), HALF, "LOW_CONFIDENCE"),
+    ] {
         let silent = png(&lying);
-        let refused = client.search("staff", &silent).await;
-        assert_eq!(refusal::of(refused), Refused::photo("NO_FACE"), "{orientation}");
+        let mistaken = png_turned(&silent, UPRIGHT);
+        let refused = client.search("staff", &mistaken).await;
+        assert_eq!(refusal::of(refused), Refused::photo(reason), "{orientation}");
         let saying = png_turned(&silent, orientation);
         assert_eq!(client.found("staff", &saying).await, ["joe"], "{orientation}");
         let seen = client.detect(&saying).await.expect("detected");
         assert_eq!((seen.width, seen.height), upright.dimensions(), "{orientation}");
+        assert_eq!(
+            seen.faces[0].rotated_degrees, 0,
+            "it was not turned beyond what it says"
+        );
         let area = seen.faces[0].r#box.expect("a box");
         // As in the photograph itself: coordinates are those of the upright picture.
         assert!(

@@ -10,7 +10,10 @@ use criterion::{BatchSize, Criterion};
 use likeness_bench::figures::Figures;
 use likeness_bench::turns::Turns;
 use likeness_bench::{COLLECTION, assets, criterion, measures_all};
-use likeness_engine::{Call, Choose, CollectionRef, Engine, PersonId, Profile, Query};
+use likeness_engine::{
+    Call, Checks, Choose, CollectionRef, Comparison, Engine, Filter, PersonId, Profile, QualityLevel, Query,
+    Wanted,
+};
 use likeness_proto::v1::matching_service_client::MatchingServiceClient;
 use likeness_proto::v1::person_service_client::PersonServiceClient;
 use likeness_proto::v1::{
@@ -35,6 +38,8 @@ const TOP_K: usize = 5;
 /// The person that is looked for and never deleted.
 const KNOWN: &str = "person-0";
 
+/// What a call asks for that asks for nothing.
+const ANY: Wanted = Choose::Only.at(QualityLevel::None);
 const FINE: &str = "the server answered such a call before";
 
 fn main() {
@@ -143,9 +148,8 @@ struct Direct {
 
 impl Direct {
     fn query(&self, call: &mut Call) -> Query {
-        let query = self
-            .engine
-            .query(&self.collection, &self.photo, Choose::Only, call);
+        let own = std::slice::from_ref(&self.collection);
+        let query = self.engine.query(own, &self.photo, ANY, call);
         query.expect(FINE).0
     }
 }
@@ -155,7 +159,7 @@ impl Calls for Direct {
         let call = &mut Call::default();
         let face = self
             .engine
-            .new_face(&self.collection, &self.photo, Choose::Only, call);
+            .new_face(&self.collection, &self.photo, ANY, Checks::default(), call);
         let (face, _) = face.expect(FINE);
         self.engine
             .enroll(
@@ -171,16 +175,22 @@ impl Calls for Direct {
     fn search(&self) {
         let call = &mut Call::default();
         let query = self.query(call);
-        let found = self
-            .engine
-            .search(&self.collection, &query, TOP_K, self.collection.threshold(), call);
-        assert_eq!(found.expect(FINE).len(), TOP_K);
+        let places = [(self.collection.clone(), self.collection.threshold())];
+        let (by, filter) = (Comparison::BestFace, Filter::default());
+        let found = self.engine.search(&places, &[query], TOP_K, by, filter, call);
+        assert_eq!(found.expect(FINE).matches[0].len(), TOP_K);
     }
 
     fn verify(&self) {
         let call = &mut Call::default();
         let query = self.query(call);
-        let found = self.engine.verify(&self.collection, &person(KNOWN), &query, call);
+        let found = self.engine.verify(
+            &self.collection,
+            &person(KNOWN),
+            &query,
+            Comparison::BestFace,
+            call,
+        );
         assert!(found.expect(FINE).similarity >= self.collection.threshold());
     }
 

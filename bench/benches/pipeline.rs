@@ -10,7 +10,9 @@ use likeness_bench::figures::Figures;
 use likeness_bench::turns::Turns;
 use likeness_bench::{assets, criterion, measures_all};
 use likeness_engine::bench::{RawModel, Stages};
-use likeness_engine::{Bits, Call, Choose, CollectionRef, Engine, PersonId, Profile, Protector};
+use likeness_engine::{
+    Bits, Call, Checks, Choose, CollectionRef, Engine, PersonId, Profile, Protector, QualityLevel,
+};
 use tempfile::TempDir;
 
 /// A photograph may take so many times what decoding and the models by themselves take.
@@ -193,7 +195,13 @@ impl Store {
         let mut call = Call::default();
         let (face, _) = self
             .engine
-            .new_face(&self.collection, photo, Choose::Only, &mut call)
+            .new_face(
+                &self.collection,
+                photo,
+                Choose::Only.at(QualityLevel::None),
+                Checks::default(),
+                &mut call,
+            )
             .expect(FINE);
         self.engine
             .enroll(&self.collection, &id, Profile::default(), vec![face], &mut call)

@@ -52,6 +52,14 @@ impl Population {
         embedding(self.values(person, photograph))
     }
 
+    /// The features of that photograph, of unit length, for peers that take floats.
+    pub fn unit_values(&self, person: Person, photograph: u64) -> Vec<f32> {
+        let mut values = self.values(person, photograph);
+        let length = values.iter().map(|v| v * v).sum::<f32>().sqrt();
+        values.iter_mut().for_each(|value| *value /= length);
+        values
+    }
+
     fn values(&self, person: Person, photograph: u64) -> Vec<f32> {
         let mut values = self.mean.clone();
         let mut draw = Normals::new(&[self.seed, person]);

@@ -1,9 +1,10 @@
 //! What the `bench` crate measures and nobody else should use: no part of the engine's API.
 
+use crate::gallery::index::{Ask, By, Index};
 use ndarray::Array1;
 
 use crate::embedding::Embedding;
-use crate::gallery::index::Index;
+use crate::pipeline::protect::Protector;
 use crate::template::{Bits, Probe, Template};
 
 pub use crate::pipeline::stages::{Aligned, RawModel, Stages};
@@ -14,6 +15,19 @@ pub use crate::pipeline::stages::{Aligned, RawModel, Stages};
 /// On values without a length.
 pub fn embedding(values: Vec<f32>) -> Embedding {
     Embedding::from_raw(Array1::from(values), "synthetic").expect("the values have a length")
+}
+
+/// The projection key of synthetic galleries: fixed, so that they can be made again.
+const KEY_CONTEXT: &str = "likeness 2026-11-22 projection key of synthetic galleries v1";
+
+/// What protects synthetic people; nothing of anybody real is kept under its key.
+pub fn protector(dim: usize) -> Protector {
+    Protector::new(&blake3::derive_key(KEY_CONTEXT, &[]), dim)
+}
+
+/// The bits of a synthetic template, for the peers that ours are measured beside: `[bits / 8]`.
+pub fn bytes(template: &Template) -> Vec<u8> {
+    template.to_bytes().to_vec()
 }
 
 /// An index of random templates, one a person.
@@ -41,6 +55,11 @@ impl RandomFaces {
         }
     }
 
+    /// Adds somebody's face.
+    pub fn insert(&mut self, template: &Template) {
+        self.index.insert(self.index.len() as u32, template);
+    }
+
     /// A face to look for.
     pub fn probe(&mut self) -> Probe {
         let values: Vec<i8> = (0..self.bits.get())
@@ -52,7 +71,20 @@ impl RandomFaces {
 
     /// An exact search; answers how many it found.
     pub fn search(&self, probe: &Probe, top_k: usize) -> usize {
-        self.index.top(probe, top_k, -1.0).len()
+        self.search_all(&[probe], top_k, -1.0, true)
+    }
+
+    /// A search for several faces in one pass, in stages where it need not be exact; answers how many it found.
+    pub fn search_all(&self, probes: &[&Probe], top_k: usize, similarity_min: f32, exact: bool) -> usize {
+        let found = self.index.top(&Ask {
+            probes,
+            k: top_k,
+            similarity_min,
+            among: None,
+            by: By::BestFace,
+            exact,
+        });
+        found.hits.iter().map(Vec::len).sum()
     }
 }
 

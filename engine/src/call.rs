@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Result, Stopped};
 use crate::gallery::readers::{Readers, Reading};
 use crate::names::RandomId;
+use crate::once::{Caller, Once};
 
 /// A stage of a call, in the order in which a reader meets them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +73,7 @@ impl Cancel {
 /// ```
 #[derive(Default)]
 pub struct Call {
-    request: RandomId,
+    caller: Caller,
     cancel: Cancel,
     steps: Vec<(Step, Duration)>,
     reading: Vec<Reading>,
@@ -83,7 +84,7 @@ impl Call {
     /// [`Call::default`] has no name and never stops (tools and tests).
     pub fn new(request: RandomId, cancel: Cancel) -> Self {
         Self {
-            request,
+            caller: request.into(),
             cancel,
             steps: Vec::with_capacity(8),
             reading: Vec::new(),
@@ -116,14 +117,34 @@ impl Call {
         self.reading.push(readers.begin());
     }
 
-    /// What was read before is not named any more. Who waits for readers must not be one.
-    pub(crate) fn read(&mut self) {
+    /// What was read before is not named any more, or its reply is built. Who waits for readers must not be
+    /// one.
+    pub fn read(&mut self) {
         self.reading.clear();
     }
 
     /// The call's name, as receipts record it.
     pub fn request(&self) -> RandomId {
-        self.request
+        self.caller.request
+    }
+
+    /// The writes of this call are made at most once.
+    pub fn once(&mut self, once: Once) {
+        self.caller.once = Some(Arc::new(once));
+    }
+
+    /// Whether this call has a token.
+    pub fn is_once(&self) -> bool {
+        self.caller.once.is_some()
+    }
+
+    /// An earlier call under the same token made the write.
+    pub fn is_replayed(&self) -> bool {
+        self.caller.once.as_ref().is_some_and(|once| once.is_replayed())
+    }
+
+    pub(crate) fn caller(&self) -> Caller {
+        self.caller.clone()
     }
 
     /// The stages that ran, in order, with the time each took in all.

@@ -3,7 +3,7 @@
 use ndarray::{Array1, ArrayView1};
 use zeroize::Zeroize;
 
-use crate::error::{OperatorError, Result};
+use crate::error::{OperatorError, RequestError, Result};
 
 /// Most values an embedder may put out.
 pub const EMBEDDING_DIM_MAX: usize = 2048;
@@ -44,9 +44,36 @@ impl Embedding {
         Ok(Self(values))
     }
 
+    /// Features that a client brings, normalised to unit length.
+    ///
+    /// # Errors
+    /// Another number of values than the embedder makes, or values of no usable length.
+    pub(crate) fn from_client(values: Vec<f32>, dim: usize) -> Result<Self> {
+        let mut values = Array1::from_vec(values);
+        let refusal = |received: String| {
+            let expected = format!("{dim} finite values, not all of them 0");
+            RequestError::invalid("embeddings", expected, received)
+        };
+        if values.len() != dim {
+            let received = format!("{} values", values.len());
+            wipe(&mut values);
+            return Err(refusal(received).into());
+        }
+        // What network output may not be, a client's values may not be either.
+        Self::from_raw(values, "").map_err(|_| refusal("values without a usable length".to_owned()).into())
+    }
+
     /// The cosine between two faces, -1 to 1; both embeddings end here.
     pub fn cosine(self, other: Self) -> f32 {
         self.0.dot(&other.0)
+    }
+
+    /// The direction between two looks at one face; both embeddings end here.
+    ///
+    /// # Errors
+    /// As of [`Self::from_raw`]: the looks are opposite, so the model is broken.
+    pub(crate) fn mean(self, other: Self, model: &str) -> Result<Self> {
+        Self::from_raw(&self.0 + &other.0, model)
     }
 
     /// The values, for the protector and the evaluation alone.

@@ -1,7 +1,11 @@
 //! The engine: the pipeline that makes templates, and the gallery that keeps them.
 
+mod again;
+mod checks;
 mod collections;
+mod duplicates;
 mod erasure;
+mod lifecycle;
 mod matching;
 mod persons;
 mod photographs;
@@ -12,20 +16,28 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+pub use self::checks::{Admission, Checks};
+use crate::calibration::{Calibration, Scoring};
 use crate::config::Limits;
 use crate::error::Result;
 use crate::gallery::collection::{Collection, CollectionInfo};
-use crate::gallery::{Gallery, LoadReport, directory, purge};
+use crate::gallery::{Background, Gallery, LoadReport, directory};
 use crate::keys::store::{KeyStore, KeyStoreLock};
 use crate::keys::{KeyRing, Purpose};
-use crate::manifest::Calibration;
-use crate::names::RandomId;
+use crate::names::{CollectionName, RandomId};
 use crate::pipeline::Pipeline;
 use crate::pipeline::protect::Protector;
+use crate::quality::QualityLevel;
 use crate::template::Bits;
+
+pub use crate::engine::lifecycle::PersonExport;
 
 /// Most people one search returns.
 pub const TOP_K_MAX: usize = 100;
+/// Most faces of one photograph that are looked for at once.
+pub const QUERY_FACES_MAX: usize = 10;
+/// Most collections of one search.
+pub const COLLECTIONS_MAX: usize = 100;
 /// Most items on a page of a listing.
 pub const PAGE_ITEMS_MAX: usize = 1000;
 
@@ -64,9 +76,34 @@ impl CollectionRef {
         self.0.settings.read().threshold
     }
 
+    /// What faces must pass in calls that name no level.
+    pub fn quality_level(&self) -> QualityLevel {
+        self.0.settings.read().quality_level
+    }
+
     /// What its templates depend on, for people.
     pub fn scheme(&self) -> String {
         self.0.scheme.to_string()
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &CollectionName {
+        &self.0.name
+    }
+
+    /// How a photograph is compared with one of its templates.
+    pub fn scoring(&self) -> Scoring {
+        Scoring::Probe(self.0.scheme.bits)
+    }
+
+    /// How two of its templates are compared.
+    pub fn stored_scoring(&self) -> Scoring {
+        Scoring::Stored(self.0.scheme.bits)
+    }
+
+    /// How a photograph is compared with all templates of a person together.
+    pub fn fused_scoring(&self) -> Scoring {
+        Scoring::Fused(self.0.scheme.bits)
     }
 
     /// Faces that a search compares with.
@@ -84,6 +121,8 @@ pub struct NewCollection {
     pub threshold: Option<f32>,
     /// Default: the most that is allowed.
     pub faces_per_person_max: Option<u32>,
+    /// Default: none.
+    pub quality_level: QualityLevel,
 }
 
 /// Everything a deployment holds.
@@ -120,7 +159,7 @@ impl Engine {
             Arc::clone(&ring),
             config.accept_short_log,
         )?;
-        let (gallery, report) = Gallery::open(vault, &destroyed, purge::GATHER)?;
+        let (gallery, report) = Gallery::open(vault, &destroyed, Background::default())?;
         let protectors = ring
             .all(Purpose::Projection)
             .iter()
@@ -135,12 +174,22 @@ impl Engine {
             _lock: lock,
             protectors,
         };
+        if engine.ring.all(Purpose::Signing).len() > 1 {
+            engine.rotate_signing()?;
+            tracing::info!("finished a rotation of the signing key");
+        }
         Ok((engine, report))
     }
 
-    /// The embedder's thresholds.
-    pub fn calibration(&self) -> Calibration {
+    /// What similarities of the embedder mean.
+    pub fn calibration(&self) -> &Calibration {
         self.pipeline.calibration()
+    }
+
+    /// The similarity from which on faces count as one person's where nobody says otherwise: the one that
+    /// the models' manifest states for a false accept rate of 1e-4.
+    pub fn default_threshold(&self) -> f32 {
+        self.pipeline.stated_rates().far_1e4
     }
 
     /// The embedder, where no collection is involved.

@@ -84,6 +84,44 @@ pub enum Rejection {
         height: u32,
         side_px_max: u32,
     },
+    /// The eyes are too few pixels apart. This and all the following are refusals of the quality gate.
+    #[error("the eyes are {distance_px:.1} px apart; at least {distance_px_min:.0} px are required")]
+    EyesTooClose { distance_px: f32, distance_px_min: f32 },
+    /// The face shows too little fine detail.
+    #[error("the face is blurred: its sharpness is {sharpness:.3}; at least {sharpness_min:.2} is required")]
+    TooBlurred { sharpness: f32, sharpness_min: f32 },
+    /// The face is too dark.
+    #[error("the face's mean luminance is {brightness:.1} of 255; at least {brightness_min:.0} is required")]
+    TooDark { brightness: f32, brightness_min: f32 },
+    /// The face is too bright.
+    #[error("the face's mean luminance is {brightness:.1} of 255; at most {brightness_max:.0} is allowed")]
+    TooBright { brightness: f32, brightness_max: f32 },
+    /// Light and shade of the face are too much alike.
+    #[error("the face's contrast is {contrast:.1} of 127; at least {contrast_min:.0} is required")]
+    LowContrast { contrast: f32, contrast_min: f32 },
+    /// The face does not look at the camera.
+    #[error("the face is turned {direction} by {degrees:.1} degrees; at most {degrees_max:.0} are allowed")]
+    TurnedAway {
+        direction: &'static str,
+        degrees: f32,
+        degrees_max: f32,
+    },
+    /// The head is tilted in the plane of the photograph.
+    #[error("the face is tilted by {degrees:.1} degrees; at most {degrees_max:.0} are allowed")]
+    Tilted { degrees: f32, degrees_max: f32 },
+    /// The two passes of the landmark network disagree, as they do where something hides the face.
+    #[error(
+        "the landmarks are unsure: a confidence of {confidence:.3}; at least {confidence_min:.2} is required"
+    )]
+    LandmarksUnsure { confidence: f32, confidence_min: f32 },
+    /// An eye is closed, or narrowed very much.
+    #[error("an eye is closed: it is open by {open:.3} of 1; at least {open_min:.2} is required")]
+    EyesClosed { open: f32, open_min: f32 },
+    /// The face is not like the person's other faces.
+    #[error(
+        "the face has a similarity of {similarity:.3} to the person's other faces; at least {similarity_min:.3} is required"
+    )]
+    NotThePerson { similarity: f32, similarity_min: f32 },
 }
 
 /// Why a request was refused as it stands.
@@ -126,6 +164,20 @@ pub enum RequestError {
         "the stored templates have another scheme ({stored}) than this engine makes ({current}); they are never compared"
     )]
     SchemeMismatch { stored: String, current: String },
+    /// Another call was made under this idempotency token.
+    #[error("another call was made under this idempotency token; choose another for this one")]
+    TokenReused,
+    /// Whatever was made or changed under this token is no longer there.
+    #[error("the call was carried out under this idempotency token, and what it changed was erased since")]
+    TokenSpent,
+    /// Too many tokens of the last 24 hours are kept.
+    #[error("{tokens_max} idempotency tokens of the last 24 hours are kept, and no more; ask without one")]
+    TooManyTokens { tokens_max: u64 },
+    /// A copy would need templates that cannot be made of the stored ones.
+    #[error(
+        "the target's templates ({target}) cannot be made of the person's ({source_scheme}): expected the same models and projection key, and no more bits"
+    )]
+    NoPassage { source_scheme: String, target: String },
     /// The person's record cannot be read; every other person is unaffected.
     #[error("the person's record is damaged; it can be deleted, and enrolled again")]
     Damaged,
@@ -206,6 +258,16 @@ impl Rejection {
             Self::TooManyPixels { .. } => "too-many-pixels",
             Self::SideTooShort { .. } => "side-too-short",
             Self::SideTooLong { .. } => "side-too-long",
+            Self::EyesTooClose { .. } => "eyes-too-close",
+            Self::TooBlurred { .. } => "too-blurred",
+            Self::TooDark { .. } => "too-dark",
+            Self::TooBright { .. } => "too-bright",
+            Self::LowContrast { .. } => "low-contrast",
+            Self::TurnedAway { .. } => "turned-away",
+            Self::Tilted { .. } => "tilted",
+            Self::LandmarksUnsure { .. } => "landmarks-unsure",
+            Self::EyesClosed { .. } => "eyes-closed",
+            Self::NotThePerson { .. } => "not-the-person",
         }
     }
 }

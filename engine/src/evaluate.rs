@@ -3,7 +3,12 @@
 //! Every photograph is compared with every other, by the plain cosine and by the protected
 //! template. The embeddings stay in here: figures come out, never a feature or a bit.
 
+mod bootstrap;
+mod calibrate;
 mod curve;
+mod levels;
+mod persons;
+mod several;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,13 +19,20 @@ use std::thread;
 
 use serde::Serialize;
 
+pub use self::bootstrap::Interval;
+pub use self::calibrate::{CalibrationReport, Calibrator, HeldOut, RateReport, ScoringReport};
+use self::curve::FARS;
 pub use self::curve::{Curve, DetPoint};
-use self::curve::{FARS, Tally};
+pub use self::levels::LevelFigures;
+use self::levels::Tallies;
+pub use self::persons::{PersonCurve, PersonCurves};
+pub use self::several::SeveralFaces;
 use crate::call::Call;
 use crate::embedding::Embedding;
 use crate::error::{Error, OperatorError, RequestError, Result};
 use crate::pipeline::protect::Protector;
-use crate::pipeline::{Choose, Pipeline};
+use crate::pipeline::{Choose, Looks, Pipeline};
+use crate::quality::{Quality, QualityLevel};
 use crate::template::Bits;
 
 /// The projection keys of an evaluation: fixed, so that it can be repeated; nothing is kept under them.
@@ -34,6 +46,8 @@ pub struct Evaluator<'a> {
     pub bits: Bits,
     /// Projection keys to try; all people share each key, as in a real gallery.
     pub keys: NonZeroU8,
+    /// Looks at a face that is stored; those that ask are plain.
+    pub stored: Looks,
     /// Photographs done and photographs in all, told after each one, from several threads.
     pub progress: &'a (dyn Fn(usize, usize) + Sync),
 }
@@ -56,6 +70,11 @@ pub struct Evaluation {
     /// A probe against a stored template. A pair is two trials for each key, for either photograph
     /// may be the stored one, and the two scores differ a little.
     pub template: TemplateCurve,
+    /// What each level of the quality gate would do, by its name; the figures above are those of `none`.
+    pub quality: BTreeMap<&'static str, LevelFigures>,
+    /// People with several enrolled faces, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub persons: Option<PersonCurves>,
 }
 
 /// The figures of the protected template.
@@ -78,10 +97,21 @@ struct Photograph {
     person: usize,
 }
 
-/// An embedding and the number of its person.
+/// An embedding, what was measured of the face, and the number of its person.
 struct Sample {
     embedding: Embedding,
+    /// What is stored of it, where that is not the same.
+    stored: Option<Embedding>,
+    quality: Quality,
     person: usize,
+}
+
+impl Sample {
+    /// How good two photographs are, and whether they show one person.
+    fn with(&self, other: &Self) -> ([QualityLevel; 2], bool) {
+        let levels = [self, other].map(|sample| sample.quality.level());
+        (levels, self.person == other.person)
+    }
 }
 
 impl Evaluator<'_> {
@@ -94,13 +124,12 @@ impl Evaluator<'_> {
     pub fn run(&self, dir: &Path) -> Result<Evaluation> {
         let (photographs, people) = photographs(dir)?;
         let (samples, not_detected_reasons) = self.samples(&photographs)?;
-        let cosine = every_pair(&samples, |tally, i, j| {
+        let by_cosine = every_pair(&samples, |tallies, i, j| {
             let (a, b) = (&samples[i], &samples[j]);
-            tally.add(
-                a.embedding.values().dot(&b.embedding.values()),
-                a.person == b.person,
-            );
+            let (levels, genuine) = a.with(b);
+            tallies.add(levels, a.embedding.values().dot(&b.embedding.values()), genuine);
         });
+        let cosine = by_cosine.at(QualityLevel::None);
         if let (0, _) | (_, 0) = cosine.trials() {
             return Err(RequestError::invalid(
                 "directory",
@@ -110,6 +139,8 @@ impl Evaluator<'_> {
             .into());
         }
         let cosine = cosine.curve();
+        let (template, by_template) = self.template(&samples);
+        let qualities: Vec<_> = samples.iter().map(|sample| sample.quality).collect();
         Ok(Evaluation {
             photographs: photographs.len(),
             people,
@@ -117,7 +148,9 @@ impl Evaluator<'_> {
             not_detected_reasons,
             accuracy: cosine.accuracy,
             cosine,
-            template: self.template(&samples),
+            template,
+            quality: levels::figures(&qualities, &by_cosine, &by_template),
+            persons: persons::person_curves(&samples, self.bits, self.keys.get()),
         })
     }
 
@@ -145,52 +178,64 @@ impl Evaluator<'_> {
     fn sample(&self, photograph: &Photograph) -> Result<Sample> {
         let path = &photograph.path;
         let bytes = fs::read(path).map_err(|error| OperatorError::file("reading", path, error))?;
-        let mut call = Call::default();
-        let (embedding, _) = self
-            .pipeline
-            .embedding(&bytes, Choose::NearestCentre, &mut call)?;
+        let look = |looks| {
+            let mut call = Call::default();
+            let wanted = Choose::NearestCentre.at(QualityLevel::None);
+            self.pipeline.embedding_by(looks, &bytes, wanted, &mut call)
+        };
+        let (embedding, face) = look(Looks::Plain)?;
         Ok(Sample {
             embedding,
+            stored: match self.stored {
+                Looks::Plain => None,
+                looks => Some(look(looks)?.0),
+            },
+            quality: face.quality,
             person: photograph.person,
         })
     }
 
-    fn template(&self, samples: &[Sample]) -> TemplateCurve {
-        let mut all = Tally::new();
+    fn template(&self, samples: &[Sample]) -> (TemplateCurve, Tallies) {
+        let mut all = Tallies::new();
         let mut tar_by_key: BTreeMap<_, _> = FARS.map(|(name, _)| (name, [1.0f64, 0.0])).into();
         for key in 0..self.keys.get() {
-            let tally = template_under(key, self.bits, samples);
-            for (name, tar) in tally.curve().tar {
+            let tallies = template_under(key, self.bits, samples);
+            for (name, tar) in tallies.at(QualityLevel::None).curve().tar {
                 let [least, greatest] = tar_by_key[name];
                 tar_by_key.insert(name, [least.min(tar), greatest.max(tar)]);
             }
-            all.merge(&tally);
+            all.merge(&tallies);
         }
-        TemplateCurve {
+        let curve = TemplateCurve {
             bits: self.bits.get(),
             keys: self.keys.get(),
             tar_by_key,
-            curve: all.curve(),
-        }
+            curve: all.at(QualityLevel::None).curve(),
+        };
+        (curve, all)
     }
 }
 
 /// The trials of the protected templates under one key.
-fn template_under(key: u8, bits: Bits, samples: &[Sample]) -> Tally {
+fn template_under(key: u8, bits: Bits, samples: &[Sample]) -> Tallies {
     let Some(first) = samples.first() else {
-        return Tally::new();
+        return Tallies::new();
     };
     let key = blake3::derive_key(KEYS_CONTEXT, &[key]);
     let protector = Protector::new(&key, first.embedding.values().len());
-    let protected: Vec<_> = samples
-        .iter()
-        .map(|s| protector.sample(&s.embedding, bits))
-        .collect();
-    every_pair(samples, |tally, i, j| {
-        let genuine = samples[i].person == samples[j].person;
+    let protect = |sample: &Sample| {
+        let (template, probe) = protector.sample(&sample.embedding, bits);
+        match &sample.stored {
+            None => (template, probe),
+            Some(stored) => (protector.sample(stored, bits).0, probe),
+        }
+    };
+    let protected: Vec<_> = samples.iter().map(protect).collect();
+    every_pair(samples, |tallies, i, j| {
+        let (levels, genuine) = samples[i].with(&samples[j]);
         for (stored, asking) in [(i, j), (j, i)] {
             let ((template, _), (_, probe)) = (&protected[stored], &protected[asking]);
-            tally.add(probe.similarity(probe.score(template)), genuine);
+            tallies.add(levels, probe.similarity(probe.score(template)), genuine);
         }
     })
 }
@@ -222,14 +267,14 @@ fn visible(dir: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Counts the trials of every unordered pair of samples; `trial` is given two different indices.
-fn every_pair(samples: &[Sample], trial: impl Fn(&mut Tally, usize, usize) + Sync) -> Tally {
-    let tallies = on_all_cores(samples.len(), Tally::new, |tally, i| {
+fn every_pair(samples: &[Sample], trial: impl Fn(&mut Tallies, usize, usize) + Sync) -> Tallies {
+    let shares = on_all_cores(samples.len(), Tallies::new, |tallies, i| {
         for j in i + 1..samples.len() {
-            trial(tally, i, j);
+            trial(tallies, i, j);
         }
     });
-    let mut all = Tally::new();
-    tallies.iter().for_each(|tally| all.merge(tally));
+    let mut all = Tallies::new();
+    shares.iter().for_each(|tally| all.merge(tally));
     all
 }
 
@@ -275,7 +320,12 @@ mod tests {
             values[person] = 1.0;
             values[100 + 3 * person + photo] = 0.3;
             let embedding = Embedding::from_raw(values, "test").expect("it has a length");
-            Sample { embedding, person }
+            Sample {
+                embedding,
+                stored: None,
+                quality: crate::quality::PORTRAIT,
+                person,
+            }
         };
         (0..30).map(|i| of(i / 3, i % 3)).collect()
     }
@@ -283,13 +333,19 @@ mod tests {
     #[test]
     fn every_pair_is_tried_once_and_each_way_by_template() {
         let samples = samples();
-        let pairs = every_pair(&samples, |tally, i, j| {
+        let pairs = every_pair(&samples, |tallies, i, j| {
             assert!(i != j);
-            tally.add(0.0, samples[i].person == samples[j].person);
+            let (levels, genuine) = samples[i].with(&samples[j]);
+            tallies.add(levels, 0.0, genuine);
         });
-        assert_eq!(pairs.trials(), (10 * 3, 30 * 29 / 2 - 30));
         assert_eq!(
-            template_under(0, Bits::B512, &samples).trials(),
+            pairs.at(QualityLevel::Strict).trials(),
+            (10 * 3, 30 * 29 / 2 - 30)
+        );
+        assert_eq!(
+            template_under(0, Bits::B512, &samples)
+                .at(QualityLevel::None)
+                .trials(),
             (2 * 30, 2 * (435 - 30))
         );
     }
@@ -297,9 +353,23 @@ mod tests {
     #[test]
     fn people_apart_stay_apart_by_template() {
         for key in 0..3 {
-            let curve = template_under(key, Bits::B1024, &samples()).curve();
+            let curve = template_under(key, Bits::B1024, &samples())
+                .at(QualityLevel::None)
+                .curve();
             assert_eq!((curve.accuracy, curve.tar["1e-4"]), (1.0, 1.0));
         }
+    }
+
+    #[test]
+    fn every_photograph_asks_for_everybody_with_three() {
+        let curves = persons::person_curves(&samples(), Bits::B512, 2).expect("ten people");
+        assert_eq!(curves.people, 10);
+        let trials = |curve: &PersonCurve| (curve.genuine_trials, curve.impostor_trials);
+        assert_eq!(trials(&curves.one_face), (2 * 30 * 2, 2 * 30 * 9 * 3));
+        assert_eq!(trials(&curves.best_face), (2 * 30, 2 * 30 * 9));
+        assert_eq!(trials(&curves.fused), (2 * 30, 2 * 30 * 9));
+        assert!(curves.fused.tar.values().all(|tar| *tar == 1.0));
+        assert!(persons::person_curves(&samples()[..2], Bits::B512, 1).is_none());
     }
 
     #[test]

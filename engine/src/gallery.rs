@@ -2,27 +2,66 @@
 //!
 //! The store is the truth; the index is a projection that is rebuilt at every start. Every change
 //! passes the [`writer`], every read of a record the [`vault`].
+//!
+//! # All that is kept of a person
+//!
+//! and what an erasure does with it, in this order:
+//!
+//! | kept | where | the erasure |
+//! |---|---|---|
+//! | | erasure log, anchor | is in the log, durably, before anything is touched ([`erasures`]); names nobody |
+//! | data key, wrapped | slot file | overwritten in place, synced ([`vault`]) |
+//! | PersonID, name, tags, consent, templates | one sealed record | unreadable with its key; deleted |
+//! | the record's key: a keyed digest of the PersonID | store, index | goes with the record |
+//! | a keyed digest of the record's random mark, in a token's row | store | nothing: the mark goes with the record, the row within 24 hours ([`tokens`]) |
+//! | the templates' bits, in clear | index, memory only | overwritten ([`collection`]) |
+//! | a number under keyed digests of the tags; how far several faces agree | index, memory only | taken out |
+//! | replies that are being built | memory | waited for ([`readers`]), after the anchor, before the reply |
+//! | bytes of deleted records | old data files | rewritten without them ([`mod@purge`]), seconds after the reply |
+//!
+//! There are no hooks to register, because there is nothing else: photographs end in the pipeline, log lines
+//! and receipts name nobody. Whoever is to keep more of a person puts it into the record
+//! ([`crate::person::Person`]), which every way of erasing reaches; `tests/residue.rs` and
+//! `gallery/tests/clear.rs` then look for it in every file. If something cannot lie there, it needs a line
+//! above, an overwriting in the writer's commit between store and anchor, and a place in those searches.
 
+mod again;
 pub(crate) mod codec;
 pub(crate) mod collection;
 mod collections;
 pub(crate) mod directory;
+mod duplicates;
 pub(crate) mod erasures;
+mod everywhere;
+pub(crate) mod expiry;
 mod gaps;
 pub(crate) mod index;
 mod load;
+mod pairs;
+mod passage;
 mod persons;
 pub(crate) mod purge;
 pub(crate) mod readers;
 pub(crate) mod records;
 mod rotate;
 mod search;
+pub(crate) mod tokens;
 pub(crate) mod vault;
 mod writer;
 
+mod arena;
+mod bound;
+mod cascade;
+mod filter;
 mod flat;
+mod full;
 mod graph;
-mod scan;
+mod lookup;
+mod nearness;
+mod rows;
+mod several;
+mod simd;
+mod tags;
 mod top;
 
 #[cfg(test)]
@@ -32,22 +71,30 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
+use crate::clock::Clock;
 use crate::error::{RequestError, Result};
 use crate::gallery::collection::{Collection, CollectionInfo};
 use crate::gallery::erasures::Backlog;
+use crate::gallery::expiry::{Eraser, Expirer};
 use crate::gallery::purge::Purger;
+use crate::gallery::tokens::Tokens;
 use crate::gallery::vault::Vault;
 use crate::gallery::writer::Writer;
 use crate::keys::KeyRing;
 use crate::names::{Account, CollectionName, RandomId};
 
 pub use crate::gallery::collections::CollectionErasure;
+pub(crate) use crate::gallery::duplicates::Admitted;
+pub use crate::gallery::everywhere::ErasureIn;
+pub use crate::gallery::filter::{FILTER_IDS_MAX, Filter};
 pub use crate::gallery::load::LoadReport;
+pub use crate::gallery::pairs::{DuplicateCursor, DuplicatePair, Duplicates};
 pub use crate::gallery::persons::{ErasureReceipt, Footprint, PersonErasure, ProfileChange};
 pub use crate::gallery::rotate::Rotation;
-pub use crate::gallery::search::{Match, Query};
+pub(crate) use crate::gallery::search::Search;
+pub use crate::gallery::search::{Comparison, Match, Matches, Query};
 
 /// A page of a listing by cursor.
 pub struct Page<T> {
@@ -63,28 +110,69 @@ pub struct Page<T> {
 pub(crate) struct Gallery {
     vault: Arc<Vault>,
     // Dropped in this order: what the writer finishes, the next start purges.
-    purger: Purger,
-    writer: Writer,
+    _expirer: Expirer,
+    eraser: Arc<Eraser>,
+    purger: Arc<Purger>,
+    writer: Arc<Writer>,
+    /// Held through the deletion of a collection.
+    deleting: Mutex<()>,
     /// Changed by the writer alone, so that disk and memory never disagree on who exists.
     collections: Arc<RwLock<Collections>>,
+}
+
+/// What goes on beside the calls, and by which clock.
+pub(crate) struct Background {
+    /// One purge serves all erasures of a time as long as this.
+    pub gather: Duration,
+    /// From one look at who expired to the next.
+    pub look: Duration,
+    pub clock: Clock,
+}
+
+impl Default for Background {
+    fn default() -> Self {
+        Self {
+            gather: purge::GATHER,
+            look: expiry::LOOK,
+            clock: Clock::System,
+        }
+    }
 }
 
 type Collections = BTreeMap<(Account, CollectionName), Arc<Collection>>;
 
 impl Gallery {
-    /// Rebuilds everything in memory from the vault, and finishes what a crash left unfinished.
+    /// Rebuilds everything in memory from the vault, finishes what a crash left unfinished, and erases who
+    /// expired since.
     ///
     /// `destroyed` are the keys that the erasure log says are gone.
-    /// One purge serves all erasures of a time as long as `gather`.
-    pub fn open(vault: Vault, destroyed: &HashSet<RandomId>, gather: Duration) -> Result<(Self, LoadReport)> {
+    pub fn open(
+        mut vault: Vault,
+        destroyed: &HashSet<RandomId>,
+        background: Background,
+    ) -> Result<(Self, LoadReport)> {
+        let Background { gather, look, clock } = background;
+        vault.tokens = Tokens::new(clock.clone());
         let vault = Arc::new(vault);
-        let (collections, report) = load::load(&vault, destroyed)?;
+        let (collections, mut report) = load::load(&vault, destroyed)?;
         vault.advance_anchor()?;
-        let gallery = Self {
-            purger: Purger::start(Arc::clone(&vault), report.removed_anything(), gather)?,
-            writer: Writer::start(Arc::clone(&vault))?,
-            vault,
+        let purger = Purger::start(Arc::clone(&vault), report.removed_anything(), gather)?;
+        let eraser = Arc::new(Eraser {
             collections: Arc::new(RwLock::new(collections)),
+            writer: Arc::new(Writer::start(Arc::clone(&vault))?),
+            purger: Arc::new(purger),
+            clock,
+        });
+        report.expired = eraser.erase_due()?;
+        report.persons -= report.expired;
+        let gallery = Self {
+            _expirer: Expirer::start(Arc::clone(&eraser), look)?,
+            purger: Arc::clone(&eraser.purger),
+            writer: Arc::clone(&eraser.writer),
+            collections: Arc::clone(&eraser.collections),
+            eraser,
+            vault,
+            deleting: Mutex::new(()),
         };
         Ok((gallery, report))
     }
@@ -115,6 +203,13 @@ impl Gallery {
         }
     }
 
+    /// The collections of an account, by name.
+    pub fn collections_of(&self, account: &Account) -> impl Iterator<Item = Arc<Collection>> {
+        let collections = self.collections.read();
+        let own = collections.values().filter(|c| c.account == *account);
+        own.cloned().collect::<Vec<_>>().into_iter()
+    }
+
     /// Wraps every data key under a new wrapping key and destroys the old one.
     pub fn rotate_wrapping(
         &self,
@@ -122,6 +217,11 @@ impl Gallery {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Rotation> {
         rotate::rotate_wrapping(&self.writer, &self.vault.ring, save, progress)
+    }
+
+    /// Lets a new key sign receipts; answers the public key.
+    pub fn rotate_signing(&self, save: impl Fn(&KeyRing) -> Result<()>) -> Result<[u8; 32]> {
+        rotate::rotate_signing(&self.writer, &self.vault.ring, save)
     }
 
     /// Purges now, without waiting for more.

@@ -30,6 +30,9 @@ pub(crate) enum Purpose {
     Wrapping,
     /// Signs receipts.
     Signing,
+    /// Signed receipts once. It still vouches for what it signed in its time, and signs no more, except to
+    /// let the next key in again when the operator accepts a log that has lost the place where it did.
+    FormerSigning,
 }
 
 /// One random key of the ring.
@@ -145,6 +148,26 @@ impl KeyRing {
         Self {
             deployment: self.deployment,
             keys: RwLock::new(keys),
+        }
+    }
+
+    /// The ring in which only the newest signing key signs.
+    pub fn with_one_signing_key(&self) -> Self {
+        let newest = self.signing().id;
+        let retired = |key: &Arc<RingKey>| {
+            if key.purpose != Purpose::Signing || key.id == newest {
+                return Arc::clone(key);
+            }
+            Arc::new(RingKey {
+                id: key.id,
+                purpose: Purpose::FormerSigning,
+                group: String::new(),
+                secret: Secret::take(&mut { *key.secret.expose() }).locked(),
+            })
+        };
+        Self {
+            deployment: self.deployment,
+            keys: RwLock::new(self.keys.read().iter().map(retired).collect()),
         }
     }
 

@@ -2,20 +2,25 @@
 
 #[doc(hidden)]
 pub mod bench;
+mod calibration;
 mod call;
+mod clock;
 mod config;
 mod crypto;
 mod embedding;
 mod engine;
 mod error;
 mod evaluate;
+mod fused;
 mod gallery;
 mod keys;
 mod manifest;
 mod model;
 mod names;
+mod once;
 mod person;
 mod pipeline;
+mod quality;
 pub mod receipts;
 pub mod residue;
 mod scheme;
@@ -27,25 +32,37 @@ mod tensor;
 mod testing;
 mod wipe;
 
+pub use calibration::{
+    CALIBRATION_FILE, Calibration, DEFAULT_CALIBRATION, Estimate, Limit, Population, Scoring,
+};
 pub use call::{Call, Cancel, Step};
 pub use config::Limits;
 pub use embedding::{EMBEDDING_DIM_MAX, Embedding};
-pub use engine::{CollectionRef, Engine, EngineConfig, NewCollection, PAGE_ITEMS_MAX, TOP_K_MAX};
+pub use engine::{
+    Admission, COLLECTIONS_MAX, Checks, CollectionRef, Engine, EngineConfig, NewCollection, PAGE_ITEMS_MAX,
+    PersonExport, QUERY_FACES_MAX, TOP_K_MAX,
+};
 pub use error::{Error, OperatorError, Rejection, RequestError, Result, Stopped};
-pub use evaluate::{Curve, DetPoint, Evaluation, Evaluator, TemplateCurve};
+pub use evaluate::{
+    CalibrationReport, Calibrator, Curve, DetPoint, Evaluation, Evaluator, HeldOut, Interval, LevelFigures,
+    PersonCurve, PersonCurves, RateReport, ScoringReport, SeveralFaces, TemplateCurve,
+};
 pub use gallery::collection::{CollectionInfo, CollectionSettings, FACES_PER_PERSON_MAX};
 pub use gallery::erasures::{Backlog, Issued};
 pub use gallery::{
-    CollectionErasure, ErasureReceipt, Footprint, LoadReport, Match, Page, PersonErasure, ProfileChange,
-    Query, Rotation,
+    CollectionErasure, Comparison, DuplicateCursor, DuplicatePair, Duplicates, ErasureIn, ErasureReceipt,
+    FILTER_IDS_MAX, Filter, Footprint, LoadReport, Match, Matches, Page, PersonErasure, ProfileChange, Query,
+    Rotation,
 };
 pub use keys::root::RootSource;
 pub use keys::store::KeyStore;
-pub use manifest::{Calibration, DEFAULT_MANIFEST, MANIFEST_FILE};
-pub use names::{Account, CollectionName, FaceId, NAME_BYTES_MAX, PersonId, RandomId};
-pub use person::{Consent, NewFace, Person, Profile, StoredFace, Timestamp};
+pub use manifest::{DEFAULT_MANIFEST, MANIFEST_FILE, StatedRates};
+pub use names::{Account, CollectionName, FaceId, NAME_BYTES_MAX, PersonId, RandomId, Token};
+pub use once::{Caller, Once};
+pub use person::{Consent, EXPIRY_YEARS_MAX, NewFace, Person, Profile, StoredFace, Timestamp};
 pub use pipeline::protect::Protector;
-pub use pipeline::{Bounds, Choose, Detection, Face, Pipeline, SchemeParts};
+pub use pipeline::{Bounds, Choose, Detection, EveryFace, Face, Looks, Pipeline, SchemeParts, Wanted};
+pub use quality::{Quality, QualityLevel};
 pub use scheme::{Scheme, SchemeId};
 pub use swap::swap_warning;
 pub use template::{Bits, Probe, Template};

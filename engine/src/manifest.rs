@@ -32,7 +32,7 @@ pub(crate) struct Manifest {
     pub embedder: ModelSpec,
     /// Where the five points come to lie in the embedder's input, x and y in pixels.
     pub align: [[f32; 2]; 5],
-    pub calibration: Calibration,
+    pub calibration: StatedRates,
 }
 
 /// One model file and its tensors.
@@ -78,10 +78,11 @@ pub(crate) enum Colour {
     Grey,
 }
 
-/// Cosines of this embedder at and above which unrelated faces are accepted at a stated rate.
+/// Cosines of this embedder at and above which unrelated faces are accepted at a stated rate. The second is
+/// the threshold of collections that are made without one, and of comparisons that name none.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Calibration {
+pub struct StatedRates {
     /// One unrelated pair in a thousand.
     #[serde(rename = "far_1e-3")]
     pub far_1e3: f32,
@@ -114,7 +115,7 @@ struct Entry {
     input: Input,
     output: Output,
     align: Option<[[f32; 2]; 5]>,
-    calibration: Option<Calibration>,
+    calibration: Option<StatedRates>,
 }
 
 #[derive(Debug, Deserialize, Clone, Copy, PartialEq, Eq)]

@@ -11,16 +11,22 @@ pub const NAME_BYTES_MAX: usize = 64;
 
 const NAME_RULE: &str = "1 to 64 bytes of A-Z a-z 0-9 _ . @ % # & -";
 
+const TOKEN_RULE: &str = "16 to 64 bytes of A-Z a-z 0-9 _ . @ % # & -";
+
 fn parse_name(field: &'static str, text: &str) -> Result<Box<str>> {
+    parse_text(field, text, NAME_RULE)
+}
+
+fn parse_text(field: &'static str, text: &str, rule: &'static str) -> Result<Box<str>> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_.@%#&-".contains(&b);
     // The text itself never goes into an error: a PersonID is often an e-mail address.
     if text.is_empty() || text.len() > NAME_BYTES_MAX {
         let received = format!("{} bytes", text.len());
-        return Err(RequestError::invalid(field, NAME_RULE, received).into());
+        return Err(RequestError::invalid(field, rule, received).into());
     }
     if let Some(position) = text.bytes().position(|b| !allowed(b)) {
         let received = format!("another character at byte {position}");
-        return Err(RequestError::invalid(field, NAME_RULE, received).into());
+        return Err(RequestError::invalid(field, rule, received).into());
     }
     Ok(text.into())
 }
@@ -95,6 +101,47 @@ impl Default for Account {
     }
 }
 
+/// Shortest token, in bytes: enough for 96 random bits in base 64.
+pub const TOKEN_BYTES_MIN: usize = 16;
+
+/// The name a client gives to one write, so that it can be sent again without being made again. Whoever
+/// knows it may ask what became of the write, so it is never printed.
+///
+/// ```
+/// use likeness_engine::Token;
+/// assert!(Token::parse("idempotency_token", "5f0c2b1e-77aa-4a7c").is_ok());
+/// assert!(Token::parse("idempotency_token", "short").is_err());
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(Box<str>);
+
+impl Token {
+    /// # Errors
+    /// Anything but 16 to 64 bytes of `[A-Za-z0-9_.@%#&-]`.
+    pub fn parse(field: &'static str, text: &str) -> Result<Self> {
+        if text.len() < TOKEN_BYTES_MIN {
+            let received = format!("{} bytes", text.len());
+            return Err(RequestError::invalid(field, TOKEN_RULE, received).into());
+        }
+        Ok(Self(parse_text(field, text, TOKEN_RULE)?))
+    }
+
+    /// The token of one item of a stream. The slash is in no token of a client's, so it is no other's.
+    pub fn of_item(&self, sequence: u64) -> Self {
+        Self(format!("{}/{sequence}", self.0).into())
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
 /// A random 128-bit name given by the engine: of a collection, a data key, a key, a deployment.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RandomId(pub(crate) [u8; 16]);
@@ -161,6 +208,29 @@ mod tests {
         assert!(PersonId::parse(&"a".repeat(64)).is_ok());
         assert!(PersonId::parse(&"a".repeat(65)).is_err());
         assert!(PersonId::parse("é").is_err());
+    }
+
+    #[test]
+    fn a_token_has_16_to_64_of_the_allowed_characters_and_is_shown_nowhere() {
+        let parse = |text: &str| Token::parse("idempotency_token", text);
+        assert!(parse(&"a".repeat(16)).is_ok() && parse(&"a".repeat(64)).is_ok());
+        for refused in [
+            "",
+            &"a".repeat(15),
+            &"a".repeat(65),
+            "sixteen or more/secret",
+            "\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}",
+        ] {
+            let error = parse(refused).expect_err("not a token");
+            assert!(!format!("{error} {error:?}").contains("secret"));
+        }
+        let token = parse("not-to-be-printed").expect("allowed");
+        assert_eq!(format!("{token:?}"), "Token(..)");
+        assert!(token.of_item(1) != token.of_item(2));
+        assert!(
+            parse("not-to-be-printed/1").is_err(),
+            "no client can name another's item"
+        );
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::error::{RequestError, Result};
-use crate::names::{FaceId, PersonId};
+use crate::names::{FaceId, PersonId, RandomId};
 use crate::scheme::SchemeId;
-use crate::template::Template;
+use crate::template::{Probe, Template};
 
 /// Longest display name and consent purpose, in bytes.
 pub const TEXT_BYTES_MAX: usize = 256;
@@ -13,6 +13,8 @@ pub const TEXT_BYTES_MAX: usize = 256;
 pub const TAGS_MAX: usize = 32;
 /// Longest tag, in bytes.
 pub const TAG_BYTES_MAX: usize = 64;
+/// The farthest an expiry may be away, in years of 365 days: further is a mistake in the unit.
+pub const EXPIRY_YEARS_MAX: u64 = 100;
 
 /// A moment, in milliseconds since 1970 (UTC).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,8 +48,10 @@ pub struct Profile {
     pub name: String,
     /// Labels to sort people by; sorted, without repeats.
     pub tags: Vec<String>,
-    /// The consent asserted at enrolment, if any.
+    /// The consent asserted last, if any.
     pub consent: Option<Consent>,
+    /// When the person is erased by itself; none is never.
+    pub expires: Option<Timestamp>,
 }
 
 impl Profile {
@@ -79,6 +83,20 @@ impl Profile {
     }
 }
 
+/// Takes an expiry that lies ahead, and not farther than [`EXPIRY_YEARS_MAX`].
+pub(crate) fn checked_expiry(expires: Option<Timestamp>, now: Timestamp) -> Result<()> {
+    let years_ms = EXPIRY_YEARS_MAX * 365 * 24 * 3600 * 1000;
+    let refuse = |received: &str| {
+        let expected = format!("a time in the future, at most {EXPIRY_YEARS_MAX} years from now");
+        Err(RequestError::invalid("expires", expected, received).into())
+    };
+    match expires {
+        Some(expires) if expires <= now => refuse("a time in the past"),
+        Some(expires) if expires.0 - now.0 > years_ms => refuse("a later time"),
+        _ => Ok(()),
+    }
+}
+
 fn limit(field: &'static str, bytes: usize, bytes_max: usize) -> Result<()> {
     if bytes > bytes_max {
         let expected = format!("at most {bytes_max} bytes");
@@ -92,8 +110,26 @@ pub struct NewFace {
     /// The name it will have.
     pub id: FaceId,
     pub(crate) template: Template,
+    /// For looking it up before it is kept, where that was asked for; wiped when it is kept.
+    pub(crate) probe: Option<Probe>,
     pub(crate) scheme: SchemeId,
     pub(crate) detection_score: f32,
+}
+
+impl NewFace {
+    /// The similarity to the most similar of these that can be compared.
+    pub(crate) fn similarity(&self, faces: &[StoredFace]) -> Option<f32> {
+        let each = faces
+            .iter()
+            .filter_map(|face| self.similarity_to(face.scheme, &face.template));
+        each.max_by(f32::total_cmp)
+    }
+
+    /// The similarity to a template, if both are of one scheme, and the face was made to be looked for.
+    pub(crate) fn similarity_to(&self, scheme: SchemeId, template: &Template) -> Option<f32> {
+        let probe = self.probe.as_ref().filter(|_| self.scheme == scheme)?;
+        Some(probe.similarity(probe.score(template)))
+    }
 }
 
 /// One kept face.
@@ -125,6 +161,8 @@ impl StoredFace {
 pub struct Person {
     /// The client's name for the person.
     pub id: PersonId,
+    /// Drawn at enrolment, and gone with the record: by it a token knows whom it was used for.
+    pub(crate) mark: RandomId,
     /// What the client keeps with the person.
     pub profile: Profile,
     /// When the person was first enrolled.
@@ -133,6 +171,19 @@ pub struct Person {
     pub updated: Timestamp,
     /// At least one.
     pub faces: Vec<StoredFace>,
+}
+
+impl Person {
+    /// The templates of the faces that one scheme can compare.
+    pub(crate) fn comparable(&self, scheme: SchemeId) -> Vec<&Template> {
+        let comparable = self.faces.iter().filter(|face| face.scheme == scheme);
+        comparable.map(|face| &face.template).collect()
+    }
+
+    /// Whether the person's time is over: gone for everybody, erased or not yet.
+    pub(crate) fn is_expired(&self, now: Timestamp) -> bool {
+        self.profile.expires.is_some_and(|expires| expires <= now)
+    }
 }
 
 #[cfg(test)]
@@ -169,5 +220,16 @@ mod tests {
             ..Profile::default()
         };
         assert!(profile.checked().is_err());
+    }
+
+    #[test]
+    fn an_expiry_lies_ahead_and_within_a_hundred_years() {
+        let (now, years_ms) = (Timestamp(1_000), EXPIRY_YEARS_MAX * 365 * 24 * 3600 * 1000);
+        for (expires, taken) in [(0, false), (1_000, false), (1_001, true)] {
+            assert_eq!(checked_expiry(Some(Timestamp(expires)), now).is_ok(), taken);
+        }
+        assert!(checked_expiry(Some(Timestamp(now.0 + years_ms)), now).is_ok());
+        assert!(checked_expiry(Some(Timestamp(now.0 + years_ms + 1)), now).is_err());
+        assert!(checked_expiry(None, now).is_ok());
     }
 }

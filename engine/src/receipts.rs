@@ -36,6 +36,8 @@ const FORMAT: u16 = 1;
 pub(crate) const HEAD_BYTES: usize = 160;
 const KEY_BYTES: usize = 32;
 const SIGNATURE_BYTES: usize = 64;
+/// A receipt without keys, as the first of every log is.
+pub(crate) const PLAIN_BYTES: usize = HEAD_BYTES + SIGNATURE_BYTES;
 /// Keys that one receipt names; a larger erasure is several receipts.
 pub const KEYS_PER_RECEIPT_MAX: usize = 4096;
 
@@ -46,7 +48,8 @@ pub enum ReceiptKind {
     SigningKey,
     /// A person, or several, are erased: the keys named are overwritten.
     Erased,
-    /// Something was removed from a person who stays: the key named is superseded.
+    /// Something was removed from a person who stays: the key named is superseded. Without a key and a
+    /// subject: a person was given another PersonID.
     Reduced,
     /// The bytes of the records that [`Self::Erased`] or [`Self::Reduced`] were about have left the
     /// data files.
@@ -217,14 +220,16 @@ pub enum Malformed {
 }
 
 /// Whom a receipt is about, for whoever holds the nonce: BLAKE3, keyed with it, of account, collection
-/// and, unless it is the collection's own receipt, PersonID, each after its length (u32).
+/// and, unless it is the collection's own receipt, PersonID, each after its length (u32). A collection
+/// that could not be read had no name: it is an empty text.
 pub fn subject(
     nonce: &[u8; 32],
     account: &Account,
-    collection: &CollectionName,
+    collection: Option<&CollectionName>,
     person: Option<&PersonId>,
 ) -> [u8; 32] {
-    let mut parts = vec![account.as_str().as_bytes(), collection.as_str().as_bytes()];
+    let collection = collection.map_or("", CollectionName::as_str);
+    let mut parts = vec![account.as_str().as_bytes(), collection.as_bytes()];
     parts.extend(person.map(|id| id.as_str().as_bytes()));
     *blake3::keyed_hash(nonce, &crypto::length_prefixed(&parts)).as_bytes()
 }

@@ -1,5 +1,7 @@
 //! The wire contract of Likeness, compiled from `likeness/v1/likeness.proto`; the manual is there.
 
+pub use prost::Message;
+
 /// Version 1.
 #[allow(missing_docs, reason = "generated; the documentation is in the proto file")]
 pub mod v1 {

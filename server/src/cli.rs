@@ -1,17 +1,24 @@
 //! The command line.
 
 pub mod audit;
+pub mod calibrate;
 pub mod client;
 pub mod collection;
+pub mod consent;
+pub mod delete;
 pub mod demo;
+pub mod duplicates;
 pub mod eval;
 pub mod exit;
+pub mod import;
 pub mod key;
 pub mod matching;
 pub mod models;
 pub mod person;
 pub mod receipt;
+pub mod search;
 pub mod serve;
+pub mod terms;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -32,9 +39,9 @@ A first session:
   likeness search staff door.jpg
   likeness delete staff ada
 
-Exit codes: 0 done; 1 no match (search, verify, compare) or a failed check; 64 wrong usage; 65 a photograph
+Exit codes: 0 done; 1 no match (search, verify, compare), a failed check, or not everybody on a list; 64 wrong usage; 65 a photograph
 or a value was refused; 66 no such collection, person, face or file; 69 the server cannot be reached or
-cannot work; 70 a defect; 73 the name is taken; 75 busy, try again; 78 keys, models or data do not fit.";
+cannot work; 70 a defect; 73 the name is taken; 75 busy or interrupted, try again; 78 keys, models or data do not fit.";
 
 /// Face-feature matching: photographs in, irreversible templates kept, people found and erased
 #[derive(Debug, Parser)]
@@ -56,17 +63,21 @@ enum Command {
     Serve(serve::ServeCommand),
     Collection(collection::CollectionCommand),
     Enroll(person::EnrollCommand),
-    Search(matching::SearchCommand),
+    Import(import::ImportCommand),
+    Search(search::SearchCommand),
     Verify(matching::VerifyCommand),
     Compare(matching::CompareCommand),
     Detect(matching::DetectCommand),
+    Duplicates(duplicates::DuplicatesCommand),
     Person(person::PersonCommand),
-    Delete(person::DeleteCommand),
+    Consent(consent::ConsentCommand),
+    Delete(delete::DeleteCommand),
     Receipt(receipt::ReceiptCommand),
     Audit(audit::AuditCommand),
     Key(key::KeyCommand),
     Models(models::ModelsCommand),
     Eval(eval::EvalCommand),
+    Calibrate(calibrate::CalibrateCommand),
     Demo(demo::DemoCommand),
 }
 
@@ -92,7 +103,7 @@ impl Outcome {
 }
 
 /// Commands that ask no server.
-const LOCAL: [&str; 5] = ["serve", "key", "models", "eval", "demo"];
+const LOCAL: [&str; 6] = ["serve", "key", "models", "eval", "calibrate", "demo"];
 /// Commands that have nothing to say in JSON.
 const TEXT_ONLY: [&str; 2] = ["serve", "demo"];
 
@@ -149,6 +160,8 @@ impl Cli {
                 if json {
                     println!("{:#}", failure.json());
                 } else {
+                    // What was found before it failed.
+                    let _ = std::io::stdout().write_all(failure.found().as_bytes());
                     eprintln!("likeness: {failure}");
                 }
                 ExitCode::from(failure.code())
@@ -162,18 +175,22 @@ impl Cli {
         match self.command {
             Command::Serve(command) => command.run().map(|()| None),
             Command::Collection(command) => asking(client::block_on(command.run(server))),
+            Command::Import(command) => asking(client::block_on(command.run(server))),
             Command::Enroll(command) => asking(client::block_on(command.run(server))),
             Command::Search(command) => asking(client::block_on(command.run(server))),
             Command::Verify(command) => asking(client::block_on(command.run(server))),
             Command::Compare(command) => asking(client::block_on(command.run(server))),
             Command::Detect(command) => asking(client::block_on(command.run(server))),
+            Command::Duplicates(command) => asking(client::block_on(command.run(server))),
             Command::Person(command) => asking(client::block_on(command.run(server))),
+            Command::Consent(command) => asking(client::block_on(command.run(server))),
             Command::Delete(command) => asking(client::block_on(command.run(server))),
             Command::Receipt(command) => asking(client::block_on(command.run(server))),
             Command::Key(command) => asking(client::block_on(command.run(server))),
             Command::Audit(command) => asking(client::block_on(command.run(server))),
             Command::Models(command) => Ok(command.run(self.json).map(|()| None)?),
             Command::Eval(command) => asking(command.run()),
+            Command::Calibrate(command) => asking(command.run()),
             Command::Demo(command) => client::block_on(command.run()).map(|()| None),
         }
     }

@@ -11,6 +11,8 @@ use crate::assets;
 
 /// Largest request message: room for six photographs of the largest kind.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// Streams of imports at once: each may hold a few of the largest messages.
+pub const IMPORTS_MAX: usize = 4;
 /// Changes that may wait for the disk at once; they cost a thread each, not a core.
 pub const CHANGES_MAX: usize = 64;
 

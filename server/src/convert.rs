@@ -3,30 +3,68 @@
 use std::time::{Duration, SystemTime};
 
 use likeness_engine::{
-    Account, Bits, Bounds, Choose, CollectionErasure, CollectionInfo, CollectionName, Consent,
-    ErasureReceipt, Error, FaceId, Match, PAGE_ITEMS_MAX, Person, PersonId, Profile, RequestError, Result,
+    Account, Bits, Bounds, COLLECTIONS_MAX, Calibration, Checks, Choose, CollectionErasure, CollectionInfo,
+    CollectionName, Comparison, Consent, DuplicatePair, Duplicates, Engine, ErasureIn, ErasureReceipt, Error,
+    Estimate, FILTER_IDS_MAX, FaceId, Filter, Limit, Looks, Match, PAGE_ITEMS_MAX, Person, PersonErasure,
+    PersonExport, PersonId, Profile, ProfileChange, Quality, QualityLevel, RequestError, Result, Scoring,
     StoredFace, TOP_K_MAX, Timestamp,
 };
 use likeness_proto::v1;
 
-use crate::status::rejection;
+use crate::status::{Refusal, rejection};
 
 /// Photographs in one call.
 pub const PHOTOGRAPHS_MAX: usize = 20;
 const PAGE_ITEMS_DEFAULT: usize = 100;
 const TOP_K_DEFAULT: usize = 5;
+/// Of unrelated pairs of faces, the part that a search for duplicates may report.
+const DUPLICATES_FAR: f64 = 1e-6;
 
 /// A collection and a person of it.
 pub fn names(collection: &str, person_id: &str) -> Result<(CollectionName, PersonId)> {
     Ok((CollectionName::parse(collection)?, PersonId::parse(person_id)?))
 }
 
-/// The collection of a call that works on one.
-pub fn one_collection(names: &[String]) -> Result<CollectionName> {
-    match names {
-        [name] => CollectionName::parse(name),
-        several => Err(RequestError::invalid("collections", "one", several.len().to_string()).into()),
+/// Where a copy goes: an empty PersonID is the same one.
+pub fn target_names(
+    collection: &str,
+    person_id: &str,
+    same: &PersonId,
+) -> Result<(CollectionName, PersonId)> {
+    let collection = in_field("target_collection", CollectionName::parse(collection))?;
+    let person_id = match person_id {
+        "" => same.clone(),
+        other => in_field("target_person_id", PersonId::parse(other))?,
+    };
+    Ok((collection, person_id))
+}
+
+/// The PersonID that a person is given.
+pub fn new_person_id(person_id: &str) -> Result<PersonId> {
+    in_field("new_person_id", PersonId::parse(person_id))
+}
+
+/// The collections of a search.
+pub fn collections(names: &[String]) -> Result<Vec<CollectionName>, Refusal> {
+    if !(1..=COLLECTIONS_MAX).contains(&names.len()) {
+        let (expected, received) = (format!("1 to {COLLECTIONS_MAX}"), names.len().to_string());
+        return Err(RequestError::invalid("collections", expected, received).into());
     }
+    let mut parsed = Vec::with_capacity(names.len());
+    for (n, name) in names.iter().enumerate() {
+        let name = CollectionName::parse(name).map_err(|error| in_collections(n, error))?;
+        if parsed.contains(&name) {
+            let repeated = RequestError::invalid("collections", "no collection twice", "one again");
+            return Err(in_collections(n, repeated.into()));
+        }
+        parsed.push(name);
+    }
+    Ok(parsed)
+}
+
+/// What is wrong with one of the collections of a search.
+pub fn in_collections(n: usize, error: Error) -> Refusal {
+    Refusal::Item(format!("collections[{n}]"), error)
 }
 
 /// The engine names a value by what it is; a client wants the field of its own request.
@@ -50,6 +88,99 @@ pub fn face_choice(choice: i32) -> Result<Choose> {
     }
 }
 
+/// The faces of a photograph that a search is for.
+pub enum Sought {
+    /// One.
+    One(Choose),
+    /// Every acceptable one.
+    All,
+}
+
+/// As [`face_choice`], where all faces may be asked for.
+pub fn sought(choice: i32) -> Result<Sought> {
+    match v1::FaceChoice::try_from(choice) {
+        Ok(v1::FaceChoice::All) => Ok(Sought::All),
+        _ => face_choice(choice).map(Sought::One),
+    }
+}
+
+/// What of a person is compared.
+pub fn comparison(comparison: i32) -> Result<Comparison> {
+    match v1::Comparison::try_from(comparison) {
+        Ok(v1::Comparison::BestFace) => Ok(Comparison::BestFace),
+        Ok(v1::Comparison::Fused) => Ok(Comparison::Fused),
+        Err(_) => {
+            let received = comparison.to_string();
+            Err(RequestError::invalid("comparison", "0 (best face) or 1 (fused)", received).into())
+        }
+    }
+}
+
+/// How good a face must be; unset is `None`.
+pub fn quality_level(level: i32) -> Result<Option<QualityLevel>> {
+    match v1::QualityLevel::try_from(level) {
+        Ok(v1::QualityLevel::Unspecified) => Ok(None),
+        Ok(v1::QualityLevel::None) => Ok(Some(QualityLevel::None)),
+        Ok(v1::QualityLevel::Low) => Ok(Some(QualityLevel::Low)),
+        Ok(v1::QualityLevel::Medium) => Ok(Some(QualityLevel::Medium)),
+        Ok(v1::QualityLevel::High) => Ok(Some(QualityLevel::High)),
+        Ok(v1::QualityLevel::Strict) => Ok(Some(QualityLevel::Strict)),
+        Err(_) => {
+            let expected = "0 (unset), or 1 (none) to 5 (strict)";
+            Err(RequestError::invalid("quality_level", expected, level.to_string()).into())
+        }
+    }
+}
+
+/// Which people a search looks at.
+pub fn filter(filter: Option<v1::Filter>) -> Result<Filter> {
+    let v1::Filter {
+        any_tag,
+        all_tags,
+        person_ids,
+    } = filter.unwrap_or_default();
+    if person_ids.len() > FILTER_IDS_MAX {
+        let (expected, received) = (format!("at most {FILTER_IDS_MAX}"), person_ids.len().to_string());
+        return Err(RequestError::invalid("filter.person_ids", expected, received).into());
+    }
+    let person_ids = person_ids.iter().map(|id| PersonId::parse(id)).collect();
+    Filter {
+        any_tag,
+        all_tags,
+        person_ids: in_field("filter.person_ids", person_ids)?,
+    }
+    .checked()
+}
+
+/// The part of unrelated pairs that a search for duplicates may report; 0 on the wire is the default.
+pub fn max_far(max_far: f64) -> Result<f64> {
+    match max_far {
+        0.0 => Ok(DUPLICATES_FAR),
+        far if (1e-9..=0.5).contains(&far) => Ok(far),
+        other => Err(RequestError::invalid("max_far", "1e-9 to 0.5", other.to_string()).into()),
+    }
+}
+
+/// A slice of a search for duplicates, on the wire.
+pub fn duplicates(
+    found: Duplicates,
+    calibration: &Calibration,
+    scoring: Scoring,
+) -> v1::FindDuplicatesResponse {
+    let pair = |pair: DuplicatePair| v1::DuplicatePair {
+        first_person_id: pair.first.as_str().to_owned(),
+        second_person_id: pair.second.as_str().to_owned(),
+        similarity: pair.similarity,
+        estimate: Some(estimate(calibration.estimate(scoring, pair.similarity, None))),
+    };
+    v1::FindDuplicatesResponse {
+        done: found.done as u64,
+        total: found.total as u64,
+        pairs: found.pairs.into_iter().map(pair).collect(),
+        cursor: found.next.map(|next| next.to_string()).unwrap_or_default(),
+    }
+}
+
 /// 0 on the wire is "not set".
 pub fn bits(bits: u32) -> Result<Option<Bits>> {
     if bits == 0 {
@@ -59,12 +190,59 @@ pub fn bits(bits: u32) -> Result<Option<Bits>> {
     }
 }
 
-/// What a call's threshold comes to as a similarity; unset is `None`.
-pub fn limit(threshold: Option<v1::Threshold>) -> Result<Option<f32>> {
-    match threshold.and_then(|t| t.limit) {
-        None => Ok(None),
-        Some(v1::threshold::Limit::Similarity(similarity)) => self::threshold(Some(similarity)),
-        Some(_) => Err(RequestError::invalid("threshold", "a similarity", "another limit").into()),
+/// A search's threshold, as it was stated; unset is `None`.
+pub fn limit(threshold: Option<v1::Threshold>) -> Result<Option<Limit>> {
+    let stated = threshold.and_then(|t| t.limit).map(|limit| match limit {
+        v1::threshold::Limit::Similarity(similarity) => Limit::of_similarity(similarity),
+        v1::threshold::Limit::Score(score) => Limit::of_score(score),
+        v1::threshold::Limit::MaxFarPerComparison(far) => Limit::of_far(far),
+        v1::threshold::Limit::MaxFpirPerSearch(fpir) => Limit::of_fpir(fpir),
+    });
+    stated.transpose()
+}
+
+/// The threshold of a single comparison, as it was stated; unset is `None`.
+pub fn limit_of_one(threshold: Option<v1::Threshold>) -> Result<Option<Limit>> {
+    let limit = limit(threshold)?;
+    if limit.is_some_and(Limit::is_of_searches) {
+        let expected = "a limit of one comparison";
+        return Err(RequestError::invalid("threshold", expected, "a limit of searches").into());
+    }
+    Ok(limit)
+}
+
+/// Checks of new faces. Each step of strictness is a power of ten of searches that find somebody by mistake.
+pub fn checks(checks: Option<v1::EnrollmentChecks>) -> Result<Checks> {
+    let checks = checks.unwrap_or_default();
+    let duplicates = match checks.duplicate_strictness {
+        0 => None,
+        1 => Some(1e-5),
+        2 => Some(1e-4),
+        3 => Some(1e-3),
+        4 => Some(1e-2),
+        other => {
+            let received = other.to_string();
+            return Err(RequestError::invalid("checks.duplicate_strictness", "0 to 4", received).into());
+        }
+    };
+    Ok(Checks {
+        duplicates: duplicates.map(Limit::of_fpir).transpose()?,
+        own_person: checks.own_person,
+        looks: if checks.mirror {
+            Looks::Mirrored
+        } else {
+            Looks::Plain
+        },
+    })
+}
+
+/// What a similarity means, on the wire.
+pub fn estimate(estimate: Estimate) -> v1::Estimate {
+    v1::Estimate {
+        score: estimate.score,
+        far: estimate.far,
+        extrapolated: estimate.extrapolated,
+        fpir: estimate.fpir,
     }
 }
 
@@ -119,17 +297,50 @@ pub fn photographs(photographs: Vec<v1::Photograph>) -> Result<Vec<Vec<u8>>> {
 }
 
 /// What the client keeps with a person.
-pub fn profile(name: String, tags: Vec<String>, consent: Option<v1::Consent>) -> Result<Profile> {
-    let consent = consent
-        .map(|c| -> Result<Consent> {
-            Ok(Consent {
-                purpose: c.purpose,
-                given: c.given.map_or_else(|| Ok(Timestamp::now()), time_from_wire)?,
-                of_age_or_parental: c.of_age_or_parental,
-            })
-        })
-        .transpose()?;
-    Profile { name, tags, consent }.checked()
+pub fn profile(
+    name: String,
+    tags: Vec<String>,
+    consent: Option<v1::Consent>,
+    expires: Option<prost_types::Timestamp>,
+) -> Result<Profile> {
+    Profile {
+        name,
+        tags,
+        consent: self::consent(consent)?,
+        expires: self::expires(expires)?,
+    }
+    .checked()
+}
+
+/// What of it changes.
+pub fn profile_change(
+    name: Option<String>,
+    tags: Option<v1::TagList>,
+    consent: Option<v1::Consent>,
+    expiry: Option<v1::ExpiryChange>,
+) -> Result<ProfileChange> {
+    Ok(ProfileChange {
+        name,
+        tags: tags.map(|list| list.tags),
+        consent: self::consent(consent)?,
+        expires: expiry.map(|expiry| expires(expiry.expires)).transpose()?,
+    })
+}
+
+fn consent(consent: Option<v1::Consent>) -> Result<Option<Consent>> {
+    let Some(consent) = consent else {
+        return Ok(None);
+    };
+    let given = consent.given.map(|given| time_from_wire("consent.given", given));
+    Ok(Some(Consent {
+        purpose: consent.purpose,
+        given: given.unwrap_or_else(|| Ok(Timestamp::now()))?,
+        of_age_or_parental: consent.of_age_or_parental,
+    }))
+}
+
+fn expires(expires: Option<prost_types::Timestamp>) -> Result<Option<Timestamp>> {
+    expires.map(|time| time_from_wire("expires", time)).transpose()
 }
 
 /// A guard against destroying by mistake: the caller names the group that the account has.
@@ -149,13 +360,75 @@ pub fn face_ids(ids: &[String]) -> Result<Vec<FaceId>> {
     in_field("face_ids", ids.iter().map(|id| FaceId::parse(id)).collect())
 }
 
-fn time_from_wire(time: prost_types::Timestamp) -> Result<Timestamp> {
+/// A stream of imports begins with its header.
+pub fn header_first(received: bool) -> Error {
+    let received = if received { "an item" } else { "nothing" };
+    RequestError::invalid("header", "a header as the first message", received).into()
+}
+
+/// And has no other.
+pub fn one_header() -> Error {
+    RequestError::invalid("header", "items after the header", "another header").into()
+}
+
+/// A message of a stream says something.
+pub fn empty_part() -> Error {
+    RequestError::invalid("part", "a header or an item", "nothing").into()
+}
+
+/// Checks that an import may ask for.
+pub fn import_checks(checks: Option<&v1::EnrollmentChecks>) -> Result<()> {
+    match checks.map_or(0, |checks| checks.duplicate_strictness) {
+        0 => Ok(()),
+        strictness => {
+            let received = strictness.to_string();
+            Err(RequestError::invalid("checks.duplicate_strictness", "0 in an import", received).into())
+        }
+    }
+}
+
+/// Features are of the server's own embedder, or there are none.
+pub fn own_embedder(model: &str, dim: u32, engine: &Engine) -> Result<()> {
+    if model.is_empty() && dim == 0 {
+        return Ok(());
+    }
+    let (own, own_dim) = engine.embedder();
+    if model != own {
+        let received = format!("another of {} bytes", model.len());
+        return Err(RequestError::invalid("embedding_model", own, received).into());
+    }
+    if dim as usize != own_dim {
+        return Err(RequestError::invalid("embedding_dim", own_dim.to_string(), dim.to_string()).into());
+    }
+    Ok(())
+}
+
+/// The features of an item, which has no photographs then.
+pub fn features(
+    embeddings: Vec<v1::FaceEmbedding>,
+    photographs: &[v1::Photograph],
+    dim: u32,
+) -> Result<Vec<Vec<f32>>> {
+    let count = embeddings.len();
+    if count > PHOTOGRAPHS_MAX || !photographs.is_empty() {
+        let expected = format!("1 to {PHOTOGRAPHS_MAX}, and no photographs");
+        let received = format!("{count}, and {} photographs", photographs.len());
+        return Err(RequestError::invalid("embeddings", expected, received).into());
+    }
+    if dim == 0 {
+        let expected = "the model that made the embeddings";
+        return Err(RequestError::invalid("embedding_model", expected, "none in the header").into());
+    }
+    Ok(embeddings.into_iter().map(|embedding| embedding.values).collect())
+}
+
+fn time_from_wire(field: &'static str, time: prost_types::Timestamp) -> Result<Timestamp> {
     let since = SystemTime::try_from(time)
         .ok()
         .and_then(|t| t.duration_since(SystemTime::UNIX_EPOCH).ok());
     let ms = since.and_then(|d| u64::try_from(d.as_millis()).ok());
     ms.map(Timestamp)
-        .ok_or_else(|| RequestError::invalid("consent.given", "a time since 1970", "another").into())
+        .ok_or_else(|| RequestError::invalid(field, "a time since 1970", "another").into())
 }
 
 /// A moment, on the wire.
@@ -176,7 +449,7 @@ pub fn collection(info: CollectionInfo) -> v1::Collection {
         persons: info.persons as u64,
         faces: info.faces as u64,
         damaged_persons: info.damaged as u64,
-        quality_level: 0,
+        quality_level: wire_level(info.settings.quality_level).into(),
     }
 }
 
@@ -186,15 +459,40 @@ pub fn person(person: Person) -> v1::Person {
         person_id: person.id.as_str().to_owned(),
         name: person.profile.name,
         tags: person.profile.tags,
-        consent: person.profile.consent.map(|c| v1::Consent {
-            purpose: c.purpose,
-            given: time(c.given),
-            of_age_or_parental: c.of_age_or_parental,
-        }),
+        consent: person.profile.consent.map(consent_to_wire),
         enrolled: time(person.enrolled),
         updated: time(person.updated),
         faces: person.faces.iter().map(stored_face).collect(),
-        expires: None,
+        expires: person.profile.expires.and_then(time),
+    }
+}
+
+fn consent_to_wire(consent: Consent) -> v1::Consent {
+    v1::Consent {
+        purpose: consent.purpose,
+        given: time(consent.given),
+        of_age_or_parental: consent.of_age_or_parental,
+    }
+}
+
+/// A person's consent, on the wire.
+pub fn person_consent(person: Person) -> v1::PersonConsent {
+    v1::PersonConsent {
+        person_id: person.id.as_str().to_owned(),
+        consent: person.profile.consent.map(consent_to_wire),
+        expires: person.profile.expires.and_then(time),
+    }
+}
+
+/// What is kept of a person in one collection, on the wire.
+pub fn person_export(export: PersonExport) -> v1::PersonExport {
+    v1::PersonExport {
+        collection: export.collection.as_str().to_owned(),
+        person: export.person.map(person),
+        scheme: export.scheme,
+        template_bytes: count(export.footprint.template),
+        record_bytes: count(export.footprint.record),
+        slot_bytes: count(export.footprint.slot),
     }
 }
 
@@ -220,6 +518,24 @@ pub fn receipt(receipt: ErasureReceipt) -> v1::ErasureReceipt {
     }
 }
 
+/// A person erased, on the wire.
+pub fn person_erased(erased: PersonErasure) -> v1::PersonErased {
+    v1::PersonErased {
+        faces_erased: count(erased.faces),
+        receipt: Some(receipt(erased.receipt)),
+    }
+}
+
+/// A person erased in one of several collections, on the wire.
+pub fn erasure_in(erased: ErasureIn) -> v1::CollectionErasure {
+    let collection = erased.collection.map(|name| name.as_str().to_owned());
+    v1::CollectionErasure {
+        collection: collection.unwrap_or_default(),
+        faces_erased: count(erased.erasure.faces),
+        receipt: Some(receipt(erased.erasure.receipt)),
+    }
+}
+
 /// The receipts of a collection's erasure, on the wire.
 pub fn collection_receipts(erased: CollectionErasure) -> Vec<v1::ErasureReceipt> {
     let receipts = erased.receipts.into_iter().map(|issued| v1::ErasureReceipt {
@@ -231,14 +547,39 @@ pub fn collection_receipts(erased: CollectionErasure) -> Vec<v1::ErasureReceipt>
 }
 
 /// A person found, on the wire.
-pub fn matched(found: Match) -> v1::Match {
+pub fn matched(found: Match, means: Estimate) -> v1::Match {
     v1::Match {
         person_id: found.person.id.as_str().to_owned(),
         name: found.person.profile.name,
         similarity: found.similarity,
         tags: found.person.profile.tags,
-        collection: String::new(),
-        estimate: None,
+        collection: found.collection.as_str().to_owned(),
+        estimate: Some(estimate(means)),
+    }
+}
+
+fn wire_level(level: QualityLevel) -> v1::QualityLevel {
+    match level {
+        QualityLevel::None => v1::QualityLevel::None,
+        QualityLevel::Low => v1::QualityLevel::Low,
+        QualityLevel::Medium => v1::QualityLevel::Medium,
+        QualityLevel::High => v1::QualityLevel::High,
+        QualityLevel::Strict => v1::QualityLevel::Strict,
+    }
+}
+
+fn quality(quality: &Quality) -> v1::Quality {
+    v1::Quality {
+        eye_distance_px: quality.eye_distance_px,
+        sharpness: quality.sharpness,
+        brightness: quality.brightness,
+        contrast: quality.contrast,
+        yaw_degrees: quality.yaw_degrees,
+        pitch_degrees: quality.pitch_degrees,
+        roll_degrees: quality.roll_degrees,
+        landmark_confidence: quality.landmark_confidence,
+        eyes_open: quality.eyes_open,
+        level: wire_level(quality.level()).into(),
     }
 }
 
@@ -264,8 +605,8 @@ pub fn face(face: likeness_engine::Face) -> v1::Face {
             .map(|[x, y]| v1::Point { x: *x, y: *y })
             .collect(),
         rejection: face.rejection.as_ref().map(rejection),
-        quality: None,
-        rotated_degrees: 0,
+        quality: Some(quality(&face.quality)),
+        rotated_degrees: face.rotated_degrees,
     }
 }
 
@@ -291,14 +632,23 @@ mod tests {
     }
 
     #[test]
+    fn every_quality_level_survives_the_wire() {
+        for level in QualityLevel::ALL {
+            assert_eq!(quality_level(wire_level(level).into()).ok(), Some(Some(level)));
+        }
+        assert_eq!(quality_level(0).ok(), Some(None));
+        assert!(quality_level(6).is_err() && quality_level(-1).is_err());
+    }
+
+    #[test]
     fn times_survive_the_wire() {
         let moment = Timestamp(1_700_000_000_123);
         let wire = time(moment).expect("a time");
-        assert_eq!(time_from_wire(wire).ok(), Some(moment));
+        assert_eq!(time_from_wire("expires", wire).ok(), Some(moment));
         let before = prost_types::Timestamp {
             seconds: -1,
             nanos: 0,
         };
-        assert!(time_from_wire(before).is_err());
+        assert!(time_from_wire("expires", before).is_err());
     }
 }

@@ -31,10 +31,11 @@ impl Gate {
     /// the call's steps.
     ///
     /// # Errors
-    /// [`Refusal::Busy`] at once when too many wait already; otherwise what `work` answers.
+    /// [`Refusal::Busy`] at once when too many wait already, unless `patient`; otherwise what `work` answers.
     pub async fn pass<T: Send + 'static>(
         &self,
         mut call: Call,
+        patient: bool,
         work: impl FnOnce(&mut Call) -> Result<T, Refusal> + Send + 'static,
     ) -> (Call, Result<T, Refusal>) {
         let arrived = Instant::now();
@@ -42,9 +43,10 @@ impl Gate {
             Ok(permit) => permit,
             Err(TryAcquireError::Closed) => return (call, Err(Refusal::Busy)),
             Err(TryAcquireError::NoPermits) => {
-                let Some(_place) = Place::take(self) else {
+                let place = Place::take(self);
+                if place.is_none() && !patient {
                     return (call, Err(Refusal::Busy));
-                };
+                }
                 match Arc::clone(&self.permits).acquire_owned().await {
                     Ok(permit) => permit,
                     Err(_) => return (call, Err(Refusal::Busy)),
@@ -95,7 +97,7 @@ mod tests {
         let first = tokio::spawn({
             let gate = gate.clone();
             async move {
-                gate.pass(Call::default(), move |_| Ok(held.recv().is_ok()))
+                gate.pass(Call::default(), false, move |_| Ok(held.recv().is_ok()))
                     .await
                     .1
             }
@@ -105,12 +107,12 @@ mod tests {
         }
         let second = tokio::spawn({
             let gate = gate.clone();
-            async move { gate.pass(Call::default(), |_| Ok(2)).await.1 }
+            async move { gate.pass(Call::default(), false, |_| Ok(2)).await.1 }
         });
         while gate.waiting.load(Ordering::Acquire) == 0 {
             tokio::task::yield_now().await;
         }
-        let third = gate.pass(Call::default(), |_| Ok(3)).await.1;
+        let third = gate.pass(Call::default(), false, |_| Ok(3)).await.1;
         assert!(matches!(third, Err(Refusal::Busy)));
         release.send(()).expect("the first waits");
         assert!(matches!(first.await, Ok(Ok(true))));
@@ -121,12 +123,15 @@ mod tests {
     async fn a_panic_in_the_work_refuses_its_call_and_no_other() {
         let gate = Gate::new(1, 1);
         let refused = gate
-            .pass(Call::default(), |_| -> Result<(), Refusal> {
+            .pass(Call::default(), false, |_| -> Result<(), Refusal> {
                 panic!("on purpose")
             })
             .await
             .1;
         assert!(matches!(refused, Err(Refusal::Panicked)));
-        assert!(matches!(gate.pass(Call::default(), |_| Ok(1)).await.1, Ok(1)));
+        assert!(matches!(
+            gate.pass(Call::default(), false, |_| Ok(1)).await.1,
+            Ok(1)
+        ));
     }
 }

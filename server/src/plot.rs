@@ -199,6 +199,8 @@ mod tests {
                 tar_by_key: [].into(),
                 curve: curve(2.0),
             },
+            quality: [].into(),
+            persons: None,
         }
     }
 

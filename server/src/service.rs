@@ -10,14 +10,17 @@ mod matching;
 mod persons;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use likeness_engine::{Account, Call, Cancel, CollectionName, CollectionRef, Engine, RandomId, Result};
-use likeness_proto::v1;
+use likeness_engine::{
+    Account, Call, Cancel, CollectionName, CollectionRef, Engine, Once, RandomId, Result, Token,
+};
+use likeness_proto::{Message, v1};
+use tokio::sync::{Semaphore, watch};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status};
 
-use crate::config::CHANGES_MAX;
+use crate::config::{CHANGES_MAX, IMPORTS_MAX};
 use crate::deadline::Deadline;
 use crate::gate::Gate;
 use crate::status::Refusal;
@@ -34,6 +37,11 @@ struct Inner {
     account: Account,
     /// Decoding, inference and search: as many at once as there are workers.
     computing: Gate,
+    workers: usize,
+    /// Imports at once.
+    importing: Arc<Semaphore>,
+    /// The server is about to end: streams end too.
+    stopping: watch::Sender<bool>,
     /// Waiting for the disk: a thread each, hardly any computing, and the more the better for the
     /// group commit.
     storing: Gate,
@@ -45,9 +53,17 @@ impl Service {
         Self(Arc::new(Inner {
             engine,
             account: Account::default(),
+            workers,
+            importing: Arc::new(Semaphore::new(IMPORTS_MAX)),
+            stopping: watch::Sender::new(false),
             computing: Gate::new(workers, queue),
             storing: Gate::new(CHANGES_MAX, queue),
         }))
+    }
+
+    /// Ends the streams that would otherwise last as long as their clients want.
+    pub fn stop(&self) {
+        self.0.stopping.send_replace(true);
     }
 
     fn begin<T>(&self, interface: &'static str, request: &Request<T>) -> Ongoing {
@@ -63,6 +79,7 @@ impl Service {
             scheme: String::new(),
             code: Code::Cancelled,
             cancel,
+            is_item: false,
         }
     }
 }
@@ -91,12 +108,18 @@ struct Ongoing {
     /// How it ended; as long as it has not, as if nobody waited for it.
     code: Code,
     cancel: Cancel,
+    /// One of many in a stream: it has no line of its own in the log, and waits for its turn however many
+    /// wait, because its stream has few at a time.
+    is_item: bool,
 }
 
 /// tonic drops a handler's future when the deadline passes or the client goes away; the blocking work
 /// then stops before its next stage. However a call ends, the log has one line of it.
 impl Drop for Ongoing {
     fn drop(&mut self) {
+        if self.is_item {
+            return;
+        }
         self.cancel.cancel();
         let micros = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         tracing::info!(
@@ -145,6 +168,7 @@ answers!(
     ListErasureReceiptsResponse,
     GetErasureStatusResponse,
     DestroyKeyGroupResponse,
+    RotateSigningKeyResponse,
     PrepareResidueAuditResponse,
     CopyPersonResponse,
     RenamePersonResponse,
@@ -153,12 +177,63 @@ answers!(
     WithdrawConsentResponse,
 );
 
+/// A request that may name its write by an idempotency token.
+trait Tokened: Message {
+    fn take_token(&mut self) -> String;
+}
+
+macro_rules! tokened {
+    ($($request:ident),* $(,)?) => {
+        $(impl Tokened for v1::$request {
+            fn take_token(&mut self) -> String {
+                std::mem::take(&mut self.idempotency_token)
+            }
+        })*
+    };
+}
+
+tokened!(
+    CreateCollectionRequest,
+    UpdateCollectionRequest,
+    DeleteCollectionRequest,
+    EnrollPersonRequest,
+    AddFacesRequest,
+    UpdatePersonRequest,
+    DeleteFacesRequest,
+    DeletePersonRequest,
+    EraseEverywhereRequest,
+    CopyPersonRequest,
+    RenamePersonRequest,
+    WithdrawConsentRequest,
+);
+
+impl Answer for v1::ImportPersonsResponse {
+    /// A message of a stream says nothing about its call; the metadata do.
+    fn set_call(&mut self, _: v1::CallInfo) {}
+}
+
+impl Answer for v1::DeletePersonsResponse {
+    /// As below.
+    fn set_call(&mut self, _: v1::CallInfo) {}
+}
+
 impl Answer for v1::RotateWrappingKeyResponse {
     /// A message of a stream says nothing about its call; the metadata do.
     fn set_call(&mut self, _: v1::CallInfo) {}
 }
 
 impl Ongoing {
+    /// Makes the call's write one that is made once, if the request has a token.
+    fn once(&mut self, request: &mut impl Tokened) -> Result<(), Refusal> {
+        let token = request.take_token();
+        if !token.is_empty() {
+            let token = Token::parse("idempotency_token", &token)?;
+            let (account, payload) = (self.service.account.clone(), digest(request));
+            self.call.once(Once::new(account, self.interface, token, payload));
+        }
+        Ok(())
+    }
+
     /// Blocking work that computes.
     async fn compute<T: Send + 'static>(
         &mut self,
@@ -187,7 +262,7 @@ impl Ongoing {
             account: self.service.account.clone(),
         };
         let call = std::mem::take(&mut self.call);
-        let passing = gate.pass(call, move |call| work(&resources, call));
+        let passing = gate.pass(call, self.is_item, move |call| work(&resources, call));
         let passed = match self.deadline {
             None => Ok(passing.await),
             Some(Deadline(at)) => tokio::time::timeout_at(at, passing).await,
@@ -198,10 +273,36 @@ impl Ongoing {
                 answer
             }
             Err(_) => {
-                // Its thread, if it has one, stops before the next stage.
-                self.cancel.cancel();
+                // Its thread, if it has one, stops before the next stage. Items of a stream have one flag
+                // for all, and the others go on.
+                if !self.is_item {
+                    self.cancel.cancel();
+                }
                 Err(Refusal::Late)
             }
+        }
+    }
+
+    /// An item of this call's stream, with a time of its own.
+    fn item(&self, patience: Duration) -> Self {
+        let id = self.call.request();
+        Self {
+            service: Arc::clone(&self.service),
+            interface: self.interface,
+            request_id: self.request_id.clone(),
+            deadline: tokio::time::Instant::now().checked_add(patience).map(Deadline),
+            began: Instant::now(),
+            call: Call::new(id, self.cancel.clone()),
+            scheme: String::new(),
+            code: Code::Cancelled,
+            cancel: self.cancel.clone(),
+            is_item: true,
+        }
+    }
+
+    fn log_operator_detail(&self, refusal: &Refusal) {
+        if let Some(detail) = refusal.operator_detail() {
+            tracing::error!(request_id = self.request_id, interface = self.interface, detail);
         }
     }
 
@@ -211,25 +312,31 @@ impl Ongoing {
     }
 
     /// The reply, or the status of the refusal.
-    fn finish<T: Answer>(mut self, answer: Result<T, Refusal>) -> Result<Response<T>, Status> {
-        let result = match answer {
+    fn finish<T: Answer>(self, answer: Result<T, Refusal>) -> Result<Response<T>, Status> {
+        match answer {
             Ok(mut reply) => {
                 reply.set_call(self.info());
                 let mut response = Response::new(reply);
                 insert_id(response.metadata_mut(), &self.request_id);
+                self.end(Code::Ok);
                 Ok(response)
             }
-            Err(refusal) => {
-                if let Some(detail) = refusal.operator_detail() {
-                    tracing::error!(request_id = self.request_id, interface = self.interface, detail);
-                }
-                let mut status = refusal.into_status(&self.request_id);
-                insert_id(status.metadata_mut(), &self.request_id);
-                Err(status)
-            }
-        };
-        self.code = result.as_ref().err().map_or(Code::Ok, Status::code);
-        result
+            Err(refusal) => Err(self.refuse(refusal)),
+        }
+    }
+
+    /// The status of the refusal.
+    fn refuse(self, refusal: Refusal) -> Status {
+        self.log_operator_detail(&refusal);
+        let mut status = refusal.into_status(&self.request_id);
+        insert_id(status.metadata_mut(), &self.request_id);
+        self.end(status.code());
+        status
+    }
+
+    /// How it ended, for the log.
+    fn end(mut self, code: Code) {
+        self.code = code;
     }
 
     fn info(&self) -> v1::CallInfo {
@@ -246,9 +353,15 @@ impl Ongoing {
             request_id: self.request_id.clone(),
             scheme,
             steps: steps.collect(),
-            replayed: false,
+            replayed: self.call.is_replayed(),
         }
     }
+}
+
+/// Of everything that a message says: the same for the same fields, in whatever order they came.
+fn digest(message: &impl Message) -> [u8; 32] {
+    // A photograph of the call is in it; the wiping allocator overwrites it with the rest of the call.
+    *blake3::hash(&message.encode_to_vec()).as_bytes()
 }
 
 fn insert_id(metadata: &mut tonic::metadata::MetadataMap, request_id: &str) {

@@ -22,10 +22,14 @@ pub enum Refusal {
     Photographs(Vec<(usize, Rejection)>),
     /// One photograph of several, by its field in the request.
     Photograph(&'static str, Rejection),
+    /// One item of a list in the request, by its field.
+    Item(String, Error),
     /// Too many calls wait already.
     Busy,
     /// The call's time is up.
     Late,
+    /// The server is about to end.
+    Stopping,
     /// A defect of ours; the details stay here.
     Panicked,
 }
@@ -52,6 +56,16 @@ pub fn rejection_reason(rejection: &Rejection) -> RejectionReason {
         Rejection::TooManyPixels { .. } => RejectionReason::TooManyPixels,
         Rejection::SideTooShort { .. } => RejectionReason::SideTooShort,
         Rejection::SideTooLong { .. } => RejectionReason::SideTooLong,
+        Rejection::EyesTooClose { .. } => RejectionReason::EyesTooClose,
+        Rejection::TooBlurred { .. } => RejectionReason::TooBlurred,
+        Rejection::TooDark { .. } => RejectionReason::TooDark,
+        Rejection::TooBright { .. } => RejectionReason::TooBright,
+        Rejection::LowContrast { .. } => RejectionReason::LowContrast,
+        Rejection::TurnedAway { .. } => RejectionReason::TurnedAway,
+        Rejection::Tilted { .. } => RejectionReason::Tilted,
+        Rejection::LandmarksUnsure { .. } => RejectionReason::LandmarksUnsure,
+        Rejection::EyesClosed { .. } => RejectionReason::EyesClosed,
+        Rejection::NotThePerson { .. } => RejectionReason::NotThePerson,
     }
 }
 
@@ -88,6 +102,17 @@ impl Saying {
         self
     }
 
+    /// The same, said of one item of a list.
+    fn about_item(mut self, field: &str) -> Self {
+        let description = match self.violations.pop() {
+            Some((_, description)) => description,
+            None => self.message,
+        };
+        self.message = format!("{field}: {description}");
+        self.violations = vec![(field.to_owned(), description)];
+        self
+    }
+
     fn retry(mut self) -> Self {
         self.retry = true;
         self
@@ -110,10 +135,26 @@ impl Refusal {
         Status::with_error_details(saying.code, saying.message, details)
     }
 
+    /// What became of one item of a stream.
+    pub fn item(&self) -> v1::ItemRefused {
+        let saying = self.saying();
+        let passes = matches!(
+            saying.code,
+            Code::DeadlineExceeded | Code::Cancelled | Code::Unavailable
+        );
+        v1::ItemRefused {
+            reason: saying.reason.to_owned(),
+            message: saying.message,
+            retry: saying.retry || passes,
+        }
+    }
+
     /// What the log says, where the reply may not.
     pub fn operator_detail(&self) -> Option<String> {
         match self {
-            Self::Engine(Error::Operator(error)) => Some(error.to_string()),
+            Self::Engine(Error::Operator(error)) | Self::Item(_, Error::Operator(error)) => {
+                Some(error.to_string())
+            }
             Self::Panicked => Some("a worker panicked".to_owned()),
             _ => None,
         }
@@ -121,28 +162,38 @@ impl Refusal {
 
     fn saying(&self) -> Saying {
         match self {
-            Self::Engine(Error::Photo(rejected)) => Saying::new(
-                Code::InvalidArgument,
-                rejection_reason(rejected).as_str_name(),
-                rejected,
-            ),
-            Self::Engine(Error::Request(error)) => request_saying(error),
-            Self::Engine(Error::Stopped(stopped)) => Saying::new(Code::Cancelled, "GIVEN_UP", stopped),
-            Self::Engine(Error::Operator(error)) => operator_saying(error),
+            Self::Engine(error) => engine_saying(error),
             Self::Photographs(rejected) => photographs_saying(rejected),
             Self::Photograph(field, rejected) => {
                 let reason = rejection_reason(rejected).as_str_name();
                 Saying::new(Code::InvalidArgument, reason, rejected)
                     .about(*field, format!("{reason}: {rejected}"))
             }
+            Self::Item(field, error) => engine_saying(error).about_item(field),
             Self::Busy => Saying::new(Code::ResourceExhausted, "BUSY", "too many calls are waiting").retry(),
             Self::Late => Saying::new(
                 Code::DeadlineExceeded,
                 "DEADLINE_EXCEEDED",
                 "the deadline passed before the call was done",
             ),
+            Self::Stopping => {
+                Saying::new(Code::Unavailable, "SHUTTING_DOWN", "the server is about to end").retry()
+            }
             Self::Panicked => Saying::new(Code::Internal, "INTERNAL", "the call failed inside the server"),
         }
+    }
+}
+
+fn engine_saying(error: &Error) -> Saying {
+    match error {
+        Error::Photo(rejected) => Saying::new(
+            Code::InvalidArgument,
+            rejection_reason(rejected).as_str_name(),
+            rejected,
+        ),
+        Error::Request(error) => request_saying(error),
+        Error::Stopped(stopped) => Saying::new(Code::Cancelled, "GIVEN_UP", stopped),
+        Error::Operator(error) => operator_saying(error),
     }
 }
 
@@ -183,7 +234,12 @@ fn request_saying(error: &RequestError) -> Saying {
         RequestError::NoReceipt => (Code::NotFound, "RECEIPT_NOT_FOUND"),
         RequestError::LastFace => (Code::FailedPrecondition, "LAST_FACE"),
         RequestError::FacesPerPerson { .. } => (Code::FailedPrecondition, "TOO_MANY_FACES_FOR_PERSON"),
-        RequestError::SchemeMismatch { .. } => (Code::FailedPrecondition, "SCHEME_MISMATCH"),
+        RequestError::SchemeMismatch { .. } | RequestError::NoPassage { .. } => {
+            (Code::FailedPrecondition, "SCHEME_MISMATCH")
+        }
+        RequestError::TokenReused => (Code::FailedPrecondition, "TOKEN_REUSED"),
+        RequestError::TokenSpent => (Code::Aborted, "TOKEN_SPENT"),
+        RequestError::TooManyTokens { .. } => (Code::ResourceExhausted, "TOO_MANY_TOKENS"),
         RequestError::Damaged => (Code::DataLoss, "RECORD_DAMAGED"),
     };
     Saying::new(code, reason, error)
@@ -240,6 +296,19 @@ mod tests {
                 .map(|b| b.field_violations[0].field.as_str()),
             Some("top_k")
         );
+    }
+
+    #[test]
+    fn an_item_of_a_list_is_blamed_by_its_place() {
+        let status = Refusal::Item("collections[3]".to_owned(), RequestError::NoCollection.into());
+        let status = status.into_status("id");
+        assert_eq!(status.code(), Code::NotFound);
+        let details = status.get_error_details();
+        let reason = details.error_info().map(|i| i.reason.as_str());
+        assert_eq!(reason, Some("COLLECTION_NOT_FOUND"));
+        let fields = &details.bad_request().expect("violations").field_violations;
+        assert_eq!(fields[0].field, "collections[3]");
+        assert_eq!(fields[0].description, "the collection does not exist");
     }
 
     #[test]

@@ -22,6 +22,16 @@ impl Refused {
     }
 }
 
+/// Code and reason of the end of a stream, whose metadata came with its beginning.
+pub fn read_details(status: &Status) -> Refused {
+    let details = status.get_error_details();
+    let info = details
+        .error_info()
+        .unwrap_or_else(|| panic!("no ErrorInfo: {status:?}"));
+    assert_request_id(&details.request_info().expect("a RequestInfo").request_id);
+    Refused::new(status.code(), &info.reason)
+}
+
 /// Code and reason of a refusal; every refusal also has the domain and the request id.
 pub fn read(status: &Status) -> Refused {
     let details = status.get_error_details();

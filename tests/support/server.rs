@@ -88,8 +88,12 @@ impl Server {
         Setup::new().start().await
     }
 
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     pub async fn client(&self) -> Client {
-        Client::connect(&format!("http://{}", self.address)).await
+        Client::connect(&self.url()).await
     }
 
     /// Stops, and gives back what it was started with; the data stay.

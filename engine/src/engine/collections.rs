@@ -6,6 +6,7 @@ use crate::error::{OperatorError, Result};
 use crate::gallery::collection::{CollectionInfo, CollectionSettings};
 use crate::gallery::{CollectionErasure, Page};
 use crate::names::{Account, CollectionName};
+use crate::quality::QualityLevel;
 use crate::scheme::Scheme;
 
 impl Engine {
@@ -22,10 +23,11 @@ impl Engine {
     ) -> Result<CollectionRef> {
         let settings = CollectionSettings {
             bits: new.bits.unwrap_or_default(),
-            threshold: new.threshold.unwrap_or(self.calibration().far_1e4),
+            threshold: new.threshold.unwrap_or(self.default_threshold()),
             faces_per_person_max: new
                 .faces_per_person_max
                 .unwrap_or(crate::gallery::collection::FACES_PER_PERSON_MAX),
+            quality_level: new.quality_level,
         }
         .checked()?;
         let group = account.as_str();
@@ -41,9 +43,10 @@ impl Engine {
             bits: settings.bits,
             projection: projection.id,
         };
+        let caller = call.caller();
         call.step(Step::Store, || {
             self.gallery
-                .create_collection(account, name, scheme, settings)
+                .create_collection(account, name, scheme, settings, caller)
                 .map(CollectionRef)
         })
     }
@@ -67,7 +70,8 @@ impl Engine {
             .list_collections(account, after, items_max.clamp(1, PAGE_ITEMS_MAX))
     }
 
-    /// Changes threshold or faces per person; `None` leaves them.
+    /// Changes threshold, faces per person or quality level; `None` leaves them. People who are enrolled stay
+    /// as they are.
     ///
     /// # Errors
     /// A setting is out of its range.
@@ -76,17 +80,21 @@ impl Engine {
         collection: &CollectionRef,
         threshold: Option<f32>,
         faces_per_person_max: Option<u32>,
+        quality_level: Option<QualityLevel>,
         call: &mut Call,
     ) -> Result<()> {
+        let caller = call.caller();
+        let change = move |settings: CollectionSettings| {
+            CollectionSettings {
+                threshold: threshold.unwrap_or(settings.threshold),
+                faces_per_person_max: faces_per_person_max.unwrap_or(settings.faces_per_person_max),
+                quality_level: quality_level.unwrap_or(settings.quality_level),
+                ..settings
+            }
+            .checked()
+        };
         call.step(Step::Store, || {
-            self.gallery.update_collection(&collection.0, move |settings| {
-                CollectionSettings {
-                    threshold: threshold.unwrap_or(settings.threshold),
-                    faces_per_person_max: faces_per_person_max.unwrap_or(settings.faces_per_person_max),
-                    ..settings
-                }
-                .checked()
-            })
+            self.gallery.update_collection(&collection.0, change, caller)
         })
     }
 
@@ -100,10 +108,10 @@ impl Engine {
         name: &CollectionName,
         call: &mut Call,
     ) -> Result<CollectionErasure> {
-        let request = call.request();
+        let caller = call.caller();
         call.read();
         call.step(Step::Store, || {
-            self.gallery.delete_collection(account, name, request)
+            self.gallery.delete_collection(account, name, caller)
         })
     }
 }

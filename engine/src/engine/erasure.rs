@@ -21,7 +21,17 @@ impl Engine {
             .rotate_wrapping(|ring| self.store.save(ring), progress)
     }
 
-    /// Whether a rotation was interrupted.
+    /// Lets a new key sign receipts and checkpoints, online; the last signature of the old one vouches for it
+    /// in the log. Answers the new public key. Goes on with a rotation that was interrupted.
+    ///
+    /// # Errors
+    /// The store or the key store failed; calling it again, or the next start, goes on.
+    pub fn rotate_signing(&self) -> Result<[u8; 32]> {
+        let _one_at_a_time = self.rotating.lock();
+        self.gallery.rotate_signing(|ring| self.store.save(ring))
+    }
+
+    /// Whether a rotation of the wrapping key was interrupted.
     pub fn is_rotation_unfinished(&self) -> bool {
         self.ring.all(Purpose::Wrapping).len() > 1
     }

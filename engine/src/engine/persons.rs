@@ -3,15 +3,15 @@
 use crate::call::{Call, Step};
 use crate::engine::{CollectionRef, Engine, PAGE_ITEMS_MAX};
 use crate::error::Result;
-use crate::gallery::{ErasureReceipt, Footprint, Page, PersonErasure, ProfileChange};
-use crate::names::{Account, CollectionName, FaceId, PersonId};
+use crate::gallery::{ErasureIn, ErasureReceipt, Footprint, Page, PersonErasure, ProfileChange};
+use crate::names::{Account, FaceId, PersonId};
 use crate::person::{NewFace, Person, Profile};
 
 impl Engine {
     /// Enrols a person; durable when it returns.
     ///
     /// # Errors
-    /// The PersonID is taken, or the collection allows fewer faces.
+    /// The PersonID is taken, the collection allows fewer faces, or an expiry does not lie ahead.
     pub fn enroll(
         &self,
         collection: &CollectionRef,
@@ -21,9 +21,10 @@ impl Engine {
         call: &mut Call,
     ) -> Result<Person> {
         let profile = profile.checked()?;
+        let caller = call.caller();
         call.reads(&collection.0.readers);
         call.step(Step::Store, || {
-            self.gallery.enroll(&collection.0, id, profile, faces)
+            self.gallery.enroll(&collection.0, id, profile, faces, caller)
         })
     }
 
@@ -38,8 +39,11 @@ impl Engine {
         faces: Vec<NewFace>,
         call: &mut Call,
     ) -> Result<Person> {
+        let caller = call.caller();
         call.reads(&collection.0.readers);
-        call.step(Step::Store, || self.gallery.add_faces(&collection.0, id, faces))
+        call.step(Step::Store, || {
+            self.gallery.add_faces(&collection.0, id, faces, caller)
+        })
     }
 
     /// One person.
@@ -77,10 +81,10 @@ impl Engine {
         })
     }
 
-    /// Changes a person's name or tags; what was replaced is no longer readable when it returns.
+    /// Changes what is kept with a person beside the faces; what was replaced is no longer readable when it returns.
     ///
     /// # Errors
-    /// Nobody has that PersonID, or a text is over its limit.
+    /// Nobody has that PersonID, a text is over its limit, or an expiry does not lie ahead.
     pub fn update_person(
         &self,
         collection: &CollectionRef,
@@ -88,14 +92,18 @@ impl Engine {
         change: ProfileChange,
         call: &mut Call,
     ) -> Result<Person> {
+        let caller = call.caller();
         call.read();
-        let person = call.step(Step::Store, || self.gallery.update(&collection.0, id, change))?;
+        let person = call.step(Step::Store, || {
+            self.gallery.update(&collection.0, id, change, caller)
+        })?;
         call.reads(&collection.0.readers);
         self.gallery.still_there(&collection.0, id)?;
         Ok(person)
     }
 
-    /// Deletes faces, but never a person's last; they are no longer readable when it returns.
+    /// Deletes faces, but never a person's last; they are no longer readable when it returns. Answers
+    /// what is kept, unless the person was erased meanwhile: the receipt outlives that.
     ///
     /// # Errors
     /// Nobody has that PersonID, a face does not exist, or none would be left.
@@ -105,15 +113,15 @@ impl Engine {
         id: &PersonId,
         faces: Vec<FaceId>,
         call: &mut Call,
-    ) -> Result<(Person, ErasureReceipt)> {
-        let request = call.request();
+    ) -> Result<(Option<Person>, ErasureReceipt)> {
+        let caller = call.caller();
         call.read();
-        let reduced = call.step(Step::Store, || {
-            self.gallery.delete_faces(&collection.0, id, faces, request)
+        let (person, receipt) = call.step(Step::Store, || {
+            self.gallery.delete_faces(&collection.0, id, faces, caller)
         })?;
         call.reads(&collection.0.readers);
-        self.gallery.still_there(&collection.0, id)?;
-        Ok(reduced)
+        let still_there = self.gallery.still_there(&collection.0, id).is_ok();
+        Ok((person.filter(|_| still_there), receipt))
     }
 
     /// Erases a person; answers how many faces went. When it returns, the key of the record is
@@ -128,25 +136,25 @@ impl Engine {
         id: &PersonId,
         call: &mut Call,
     ) -> Result<PersonErasure> {
-        let request = call.request();
+        let caller = call.caller();
         call.read();
-        call.step(Step::Store, || self.gallery.delete(&collection.0, id, request))
+        call.step(Step::Store, || self.gallery.delete(&collection.0, id, caller))
     }
 
-    /// Erases everyone of this PersonID in every collection of an account; nobody is no error.
+    /// Erases everyone of this PersonID in every collection of an account, in one commit; nobody is no
+    /// error. Collections that cannot be read are gone through too.
     ///
     /// # Errors
-    /// The store failed; what is in no receipt was not erased.
+    /// The store failed: before the commit nothing was erased; in the midst of it, what reached the log is
+    /// carried out by the next start. Calling it again erases what is left.
     pub fn erase_everywhere(
         &self,
         account: &Account,
         id: &PersonId,
         call: &mut Call,
-    ) -> Result<Vec<(CollectionName, PersonErasure)>> {
-        let request = call.request();
+    ) -> Result<Vec<ErasureIn>> {
+        let caller = call.caller();
         call.read();
-        call.step(Step::Store, || {
-            self.gallery.erase_everywhere(account, id, request)
-        })
+        call.step(Step::Store, || self.gallery.erase_everywhere(account, id, caller))
     }
 }

@@ -2,21 +2,24 @@
 
 use crate::call::{Call, Step};
 use crate::embedding::Embedding;
-use crate::engine::{CollectionRef, Engine};
+use crate::engine::{Checks, CollectionRef, Engine, QUERY_FACES_MAX};
 use crate::error::{OperatorError, RequestError, Result};
 use crate::gallery::Query;
 use crate::names::FaceId;
 use crate::person::NewFace;
 use crate::pipeline::protect::Protector;
-use crate::pipeline::{Choose, Detection, Face};
+use crate::pipeline::{Detection, EveryFace, Face, Wanted};
+use crate::quality::QualityLevel;
+use crate::scheme::SchemeId;
+use crate::template::Bits;
 
 impl Engine {
-    /// All faces of a photograph; keeps nothing.
+    /// All faces of a photograph, each with the reason why it would be refused at this level; keeps nothing.
     ///
     /// # Errors
     /// A rejection of the photograph.
-    pub fn detect(&self, photo: &[u8], call: &mut Call) -> Result<Detection> {
-        self.pipeline.detect(photo, call)
+    pub fn detect(&self, photo: &[u8], level: QualityLevel, call: &mut Call) -> Result<Detection> {
+        self.pipeline.detect(photo, level, call)
     }
 
     /// The cosine of two faces, -1 to 1; keeps nothing.
@@ -27,11 +30,11 @@ impl Engine {
         &self,
         first: &[u8],
         second: &[u8],
-        choose: Choose,
+        wanted: Wanted,
         call: &mut Call,
     ) -> Result<(f32, Face, Face)> {
-        let (one, first) = self.pipeline.embedding(first, choose, call)?;
-        let (other, second) = self.pipeline.embedding(second, choose, call)?;
+        let (one, first) = self.pipeline.embedding(first, wanted, call)?;
+        let (other, second) = self.pipeline.embedding(second, wanted, call)?;
         let cosine = call.step(Step::Match, || Ok(one.cosine(other)))?;
         Ok((cosine, first, second))
     }
@@ -44,38 +47,109 @@ impl Engine {
         &self,
         collection: &CollectionRef,
         photo: &[u8],
-        choose: Choose,
+        wanted: Wanted,
+        checks: Checks,
         call: &mut Call,
     ) -> Result<(NewFace, Face)> {
         let protector = self.protector(collection)?;
-        let (embedding, face) = self.pipeline.embedding(photo, choose, call)?;
+        let (embedding, face) = self.pipeline.embedding_by(checks.looks, photo, wanted, call)?;
         let new = call.step(Step::Protect, || {
-            Ok(protect(protector, embedding, collection, face.score))
+            let mut new = protect(protector, embedding, collection, face.score);
+            if !checks.need_probes() {
+                new.probe = None;
+            }
+            Ok(new)
         })?;
         Ok((new, face))
     }
 
-    /// A photograph to a face that can be looked for in this collection.
+    /// Features that a client brings to a face that can be enrolled in this collection. How sure a detector
+    /// was of it is not known: 0.
+    ///
+    /// # Errors
+    /// Values that are no features of these models, or a collection of another scheme.
+    pub fn face_of_features(
+        &self,
+        collection: &CollectionRef,
+        values: Vec<f32>,
+        call: &mut Call,
+    ) -> Result<NewFace> {
+        let protector = self.protector(collection)?;
+        let embedding = Embedding::from_client(values, self.pipeline.dim())?;
+        call.step(Step::Protect, || {
+            Ok(protect(protector, embedding, collection, 0.0))
+        })
+    }
+
+    /// The model whose features can be brought: the BLAKE3 digest of its file in hex, and their number.
+    pub fn embedder(&self) -> (String, usize) {
+        (
+            self.pipeline.embedder_digest().to_hex().to_string(),
+            self.pipeline.dim(),
+        )
+    }
+
+    /// A photograph to a face that can be looked for in these collections.
     ///
     /// # Errors
     /// A rejection of the photograph, or a collection of another scheme.
     pub fn query(
         &self,
-        collection: &CollectionRef,
+        collections: &[CollectionRef],
         photo: &[u8],
-        choose: Choose,
+        wanted: Wanted,
         call: &mut Call,
     ) -> Result<(Query, Face)> {
-        let protector = self.protector(collection)?;
-        let (embedding, face) = self.pipeline.embedding(photo, choose, call)?;
-        let scheme = &collection.0.scheme;
-        let query = call.step(Step::Protect, || {
-            Ok(Query {
-                probe: protector.probe(embedding, scheme.bits),
-                scheme: scheme.id(),
-            })
-        })?;
+        let schemes = self.schemes(collections)?;
+        let (embedding, face) = self.pipeline.embedding(photo, wanted, call)?;
+        let query = call.step(Step::Protect, || Ok(schemes.query(embedding)))?;
         Ok((query, face))
+    }
+
+    /// Every face of a photograph that is acceptable at this level as one that can be looked for in these collections.
+    ///
+    /// # Errors
+    /// A rejection of the photograph, one that shows more than [`QUERY_FACES_MAX`] acceptable faces, or a
+    /// collection of another scheme.
+    pub fn queries(
+        &self,
+        collections: &[CollectionRef],
+        photo: &[u8],
+        level: QualityLevel,
+        call: &mut Call,
+    ) -> Result<EveryFace<Query>> {
+        let schemes = self.schemes(collections)?;
+        let EveryFace { accepted, rejected } =
+            self.pipeline.embeddings(photo, level, QUERY_FACES_MAX, call)?;
+        let accepted = call.step(Step::Protect, || {
+            let accepted = accepted.into_iter();
+            Ok(accepted
+                .map(|(embedding, face)| (schemes.query(embedding), face))
+                .collect())
+        })?;
+        Ok(EveryFace { accepted, rejected })
+    }
+
+    /// The schemes of some collections, each once.
+    fn schemes(&self, collections: &[CollectionRef]) -> Result<Schemes<'_>> {
+        let mut schemes: Vec<(&Protector, Vec<(SchemeId, Bits)>)> = Vec::new();
+        for collection in collections {
+            let protector = self.protector(collection)?;
+            let scheme = &collection.0.scheme;
+            let own = (scheme.id(), scheme.bits);
+            match schemes.iter_mut().find(|(by, _)| std::ptr::eq(*by, protector)) {
+                Some((_, known)) if known.contains(&own) => {}
+                Some((_, known)) => known.push(own),
+                None => schemes.push((protector, vec![own])),
+            }
+        }
+        match <[_; 1]>::try_from(schemes) {
+            Ok([(protector, schemes)]) => Ok(Schemes { protector, schemes }),
+            Err(several) => {
+                let received = format!("{} key groups", several.len());
+                Err(RequestError::invalid("collections", "one key group", received).into())
+            }
+        }
     }
 
     /// What protects features for this collection, if these models made the features in it.
@@ -100,12 +174,31 @@ impl Engine {
     }
 }
 
+/// What one face must become to be looked for among templates of one key group.
+struct Schemes<'a> {
+    protector: &'a Protector,
+    schemes: Vec<(SchemeId, Bits)>,
+}
+
+impl Schemes<'_> {
+    /// The plain features end here.
+    fn query(&self, embedding: Embedding) -> Query {
+        let lengths: Vec<_> = self.schemes.iter().map(|(_, bits)| *bits).collect();
+        let probes = self.protector.probes(embedding, &lengths).into_iter();
+        Query {
+            probes: self.schemes.iter().map(|(id, _)| *id).zip(probes).collect(),
+        }
+    }
+}
+
 /// The plain features end here.
 fn protect(protector: &Protector, embedding: Embedding, collection: &CollectionRef, score: f32) -> NewFace {
     let scheme = &collection.0.scheme;
+    let (template, probe) = protector.protect_and_probe(embedding, scheme.bits);
     NewFace {
         id: FaceId::new(),
-        template: protector.protect(embedding, scheme.bits),
+        template,
+        probe: Some(probe),
         scheme: scheme.id(),
         detection_score: score,
     }

@@ -66,9 +66,7 @@ impl Tally {
         } else {
             &mut self.impostor
         };
-        // A negative product saturates at 0; rounding may carry a cosine beyond 1.
-        let step = (f64::from(score + 1.0) / 2.0 * STEPS as f64) as usize;
-        counts[step.min(STEPS - 1)] += 1;
+        counts[step_of(score)] += 1;
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
@@ -83,6 +81,45 @@ impl Tally {
     /// Genuine and impostor trials.
     pub(super) fn trials(&self) -> (u64, u64) {
         (self.genuine.iter().sum(), self.impostor.iter().sum())
+    }
+
+    /// Genuine and impostor trials at and above a similarity, to a step.
+    pub(super) fn passing(&self, similarity: f32) -> (u64, u64) {
+        let from = step_of(similarity);
+        (
+            self.genuine[from..].iter().sum(),
+            self.impostor[from..].iter().sum(),
+        )
+    }
+
+    /// For each of these rates, falling, the least similarity that no more of the impostor trials reach.
+    pub(super) fn impostor_quantiles(&self, fars: &[f64]) -> Vec<f64> {
+        let all = self.trials().1 as f64;
+        let mut similarities = vec![1.0; fars.len()];
+        let mut passed = 0;
+        for (step, count) in self.impostor.iter().enumerate().rev() {
+            passed += count;
+            for (similarity, far) in similarities.iter_mut().zip(fars) {
+                if passed as f64 <= far * all {
+                    *similarity = lower_end(step);
+                }
+            }
+        }
+        similarities
+    }
+
+    /// How far impostor trials at and above a similarity lie above it, in the mean.
+    pub(super) fn impostor_excess(&self, similarity: f64) -> f64 {
+        let above = self
+            .impostor
+            .iter()
+            .enumerate()
+            .map(|(step, count)| (lower_end(step), *count as f64));
+        let (mut sum, mut number) = (0.0, 0.0);
+        for (at, count) in above.filter(|(at, _)| *at >= similarity) {
+            (sum, number) = (sum + count * (at - similarity), number + count);
+        }
+        if number > 0.0 { sum / number } else { 0.0 }
     }
 
     /// One walk from the strictest threshold to the loosest. There is at least one trial of each kind.
@@ -102,7 +139,7 @@ impl Tally {
             genuine += self.genuine[step];
             impostor += self.impostor[step];
             let point = DetPoint {
-                threshold: step as f64 / STEPS as f64 * 2.0 - 1.0,
+                threshold: lower_end(step),
                 fmr: impostor as f64 / impostor_trials as f64,
                 fnmr: (genuine_trials - genuine) as f64 / genuine_trials as f64,
             };
@@ -112,6 +149,18 @@ impl Tally {
         }
         curve
     }
+}
+
+/// The step that a score of -1 to 1 counts in.
+fn step_of(score: f32) -> usize {
+    // A negative product saturates at 0; rounding may carry a cosine beyond 1.
+    let step = (f64::from(score + 1.0) / 2.0 * STEPS as f64) as usize;
+    step.min(STEPS - 1)
+}
+
+/// The least score of a step.
+fn lower_end(step: usize) -> f64 {
+    step as f64 / STEPS as f64 * 2.0 - 1.0
 }
 
 impl Curve {

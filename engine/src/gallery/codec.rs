@@ -25,7 +25,7 @@ use crate::slots::DataKey;
 use crate::template::Template;
 
 /// Counts up when any byte below changes its meaning.
-pub(crate) const FORMAT: u8 = 1;
+pub(crate) const FORMAT: u8 = 2;
 const CHECKED_BYTES: usize = 1 + 4 + 16 + 8 + 16;
 const CHECKSUM_BYTES: usize = 4;
 const HEADER_BYTES: usize = CHECKED_BYTES + CHECKSUM_BYTES + NONCE_BYTES;
@@ -63,6 +63,23 @@ pub(crate) struct Binding<'a> {
     pub account: &'a str,
     pub collection: RandomId,
     pub digest: Digest,
+}
+
+impl<'a> Binding<'a> {
+    pub fn of_person(
+        deployment: RandomId,
+        account: &'a Account,
+        collection: RandomId,
+        digest: Digest,
+    ) -> Self {
+        Self {
+            kind: "person",
+            deployment,
+            account: account.as_str(),
+            collection,
+            digest,
+        }
+    }
 }
 
 /// The clear part of a record.
@@ -171,11 +188,13 @@ pub(crate) fn open(
 #[derive(Serialize, Deserialize)]
 struct PersonContents<'a> {
     id: &'a str,
+    mark: [u8; 16],
     name: &'a str,
     tags: Vec<&'a str>,
     consent: Option<ConsentContents<'a>>,
     enrolled_ms: u64,
     updated_ms: u64,
+    expires_ms: Option<u64>,
     faces: Vec<FaceContents>,
 }
 
@@ -205,6 +224,7 @@ impl Drop for FaceContents {
 pub(crate) fn person_to_contents(person: &Person) -> Zeroizing<Vec<u8>> {
     let contents = PersonContents {
         id: person.id.as_str(),
+        mark: person.mark.0,
         name: &person.profile.name,
         tags: person.profile.tags.iter().map(String::as_str).collect(),
         consent: person.profile.consent.as_ref().map(|c| ConsentContents {
@@ -214,6 +234,7 @@ pub(crate) fn person_to_contents(person: &Person) -> Zeroizing<Vec<u8>> {
         }),
         enrolled_ms: person.enrolled.0,
         updated_ms: person.updated.0,
+        expires_ms: person.profile.expires.map(|expires| expires.0),
         faces: person
             .faces
             .iter()
@@ -244,6 +265,7 @@ pub(crate) fn person_from_contents(contents: &[u8]) -> Result<Person, Unreadable
     }
     Ok(Person {
         id: PersonId::parse(contents.id).map_err(|_| Unreadable)?,
+        mark: RandomId(contents.mark),
         profile: Profile {
             name: contents.name.to_owned(),
             tags: contents.tags.iter().map(|t| (*t).to_owned()).collect(),
@@ -252,6 +274,7 @@ pub(crate) fn person_from_contents(contents: &[u8]) -> Result<Person, Unreadable
                 given: Timestamp(c.given_ms),
                 of_age_or_parental: c.of_age_or_parental,
             }),
+            expires: contents.expires_ms.map(Timestamp),
         },
         enrolled: Timestamp(contents.enrolled_ms),
         updated: Timestamp(contents.updated_ms),

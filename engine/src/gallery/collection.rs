@@ -8,11 +8,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::crypto;
 use crate::error::{RequestError, Result};
+use crate::fused::Agreement;
 use crate::gallery::codec::{self, Binding, Digest, Unreadable};
+use crate::gallery::expiry::Expiries;
 use crate::gallery::index::{Index, Row};
 use crate::gallery::readers::Readers;
+use crate::gallery::several::Several;
+use crate::gallery::tags::Tags;
 use crate::names::{Account, CollectionName, RandomId};
 use crate::person::{Person, Timestamp};
+use crate::quality::QualityLevel;
 use crate::scheme::Scheme;
 use crate::template::Bits;
 
@@ -29,6 +34,8 @@ pub struct CollectionSettings {
     pub threshold: f32,
     /// Faces a person may have, 1 to [`FACES_PER_PERSON_MAX`].
     pub faces_per_person_max: u32,
+    /// What new faces and searches must pass, where a call names no level.
+    pub quality_level: QualityLevel,
 }
 
 impl CollectionSettings {
@@ -142,13 +149,7 @@ impl Collection {
 
     /// What a person's record of this collection is bound to.
     pub fn person_binding(&self, deployment: RandomId, digest: Digest) -> Binding<'_> {
-        Binding {
-            kind: "person",
-            deployment,
-            account: self.account.as_str(),
-            collection: self.id,
-            digest,
-        }
+        Binding::of_person(deployment, &self.account, self.id, digest)
     }
 }
 
@@ -159,7 +160,15 @@ pub(crate) struct People {
     entries: Vec<Entry>,
     free: Vec<u32>,
     damaged: HashSet<Digest>,
+    /// How often anybody came, changed or went since the start.
+    pub changes: u64,
+    pub expiries: Expiries,
+    /// Renames under way: whoever was seen under the first is to be found under the second.
+    pub renames: HashMap<Digest, Digest>,
     pub index: Index,
+    /// How far the faces agree of those who have several.
+    pub several: Several,
+    pub tags: Tags,
 }
 
 struct Entry {
@@ -174,7 +183,12 @@ impl People {
             entries: Vec::new(),
             free: Vec::new(),
             damaged: HashSet::new(),
+            changes: 0,
+            expiries: Expiries::default(),
+            renames: HashMap::new(),
             index: Index::new(bits),
+            several: Several::default(),
+            tags: Tags::new(),
         }
     }
 
@@ -189,34 +203,61 @@ impl People {
             });
             number
         });
-        let current = scheme.id();
-        let comparable = person.faces.iter().filter(|face| face.scheme == current);
+        let comparable = person.comparable(scheme.id());
         let rows = comparable
-            .map(|face| self.index.insert(number, &face.template))
+            .iter()
+            .map(|template| self.index.insert(number, template))
             .collect();
+        if comparable.len() > 1 {
+            self.several.set(number, Agreement::of(&comparable));
+        }
+        self.tags.set(number, &person.profile.tags);
         self.entries[number as usize] = Entry { digest, rows };
         self.numbers.insert(digest, number);
+        self.expiries.set(digest, person.profile.expires);
     }
 
     /// Overwrites the person's bits in the index and forgets the person.
     pub fn remove(&mut self, digest: Digest) {
+        self.changes += 1;
         self.damaged.remove(&digest);
+        self.expiries.set(digest, None);
         let Some(number) = self.numbers.remove(&digest) else {
             return;
         };
         for row in std::mem::take(&mut self.entries[number as usize].rows) {
             self.index.remove(row);
         }
+        self.several.remove(number);
+        self.tags.remove(number);
         self.free.push(number);
     }
 
     pub fn set_damaged(&mut self, digest: Digest) {
+        // What was known before the damage still holds: whoever is due is erased, readable or not.
+        let expires = self.expiries.of(digest);
         self.remove(digest);
+        self.expiries.set(digest, expires);
         self.damaged.insert(digest);
     }
 
     pub fn digest(&self, number: u32) -> Digest {
         self.entries[number as usize].digest
+    }
+
+    /// The number of somebody who can be found.
+    pub fn number(&self, digest: Digest) -> Option<u32> {
+        self.numbers.get(&digest).copied()
+    }
+
+    /// Where the index has a person's faces.
+    pub fn rows(&self, number: u32) -> &[Row] {
+        &self.entries[number as usize].rows
+    }
+
+    /// Everybody who can be found, in no order.
+    pub fn everybody(&self) -> impl ExactSizeIterator<Item = (Digest, u32)> {
+        self.numbers.iter().map(|(digest, number)| (*digest, *number))
     }
 }
 
@@ -229,6 +270,7 @@ struct Contents<'a> {
     bits: u32,
     threshold: f32,
     faces_per_person_max: u32,
+    quality_level: u8,
     models: [u8; 32],
     models_name: &'a str,
     projection: [u8; 16],
@@ -245,6 +287,7 @@ impl Collection {
             bits: u32::try_from(settings.bits.get()).expect("at most 2048"),
             threshold: settings.threshold,
             faces_per_person_max: settings.faces_per_person_max,
+            quality_level: settings.quality_level.number(),
             models: self.scheme.models,
             models_name: &self.scheme.models_name,
             projection: self.scheme.projection.0,
@@ -271,6 +314,7 @@ impl Collection {
                 bits,
                 threshold: contents.threshold,
                 faces_per_person_max: contents.faces_per_person_max,
+                quality_level: QualityLevel::numbered(contents.quality_level).ok_or(Unreadable)?,
             }),
             people: RwLock::new(People::new(bits)),
             deleted: AtomicBool::new(false),

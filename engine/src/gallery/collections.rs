@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use crate::error::{RequestError, Result};
+use crate::error::{Error, RequestError, Result};
 use crate::gallery::codec::{Binding, Digest, Header};
 use crate::gallery::collection::{Collection, CollectionSettings};
 use crate::gallery::erasures::Issued;
 use crate::gallery::persons::Nonce;
 use crate::gallery::records::{Family, Scan};
+use crate::gallery::tokens::{Claim, Done, Where};
 use crate::gallery::vault::{Asked, NewRecord, Plan, Vault};
 use crate::gallery::{Gallery, exists};
 use crate::names::{Account, CollectionName, RandomId};
+use crate::once::Caller;
 use crate::receipts::KEYS_PER_RECEIPT_MAX;
 use crate::scheme::Scheme;
 
@@ -21,7 +23,7 @@ pub struct CollectionErasure {
     pub persons: usize,
     /// One receipt for the collection, then one for every 4,096 people.
     pub receipts: Vec<Issued>,
-    /// As of [`ErasureReceipt::nonce`], for the account and the collection.
+    /// As of [`crate::ErasureReceipt::nonce`], for the account and the collection.
     pub nonce: [u8; 32],
 }
 
@@ -32,7 +34,9 @@ impl Gallery {
         name: &CollectionName,
         scheme: Scheme,
         settings: CollectionSettings,
+        caller: impl Into<Caller>,
     ) -> Result<Arc<Collection>> {
+        let claim = self.claim(&caller.into());
         let digest = Digest::of_collection(&self.vault.ring.digest().secret, account, name);
         let collection = Arc::new(Collection::new(
             account.clone(),
@@ -42,16 +46,24 @@ impl Gallery {
             settings,
         ));
         let collections = Arc::clone(&self.collections);
-        self.writer.alone(move |vault| {
+        let making = claim.clone();
+        let made = self.writer.alone(move |vault| {
+            if let Some(done) = vault.done_before(making.as_ref())? {
+                return Ok(Err(done));
+            }
             if !collection_records(vault, digest)?.is_empty() {
                 return Err(RequestError::CollectionExists.into());
             }
             let settings = collection.settings.read().clone();
-            put_collection(vault, &collection, &settings, None)?;
+            put_collection(vault, &collection, &settings, None, making.as_ref())?;
             let key = (collection.account.clone(), collection.name.clone());
             collections.write().insert(key, Arc::clone(&collection));
-            Ok(collection)
-        })
+            Ok(Ok(collection))
+        })?;
+        match (made, claim) {
+            (Err(done), Some(claim)) => self.collection_again(&claim, &done, account, name),
+            (made, _) => made.map_err(|_| RequestError::TokenSpent.into()),
+        }
     }
 
     /// Changes the settings that may change.
@@ -59,64 +71,126 @@ impl Gallery {
         &self,
         collection: &Arc<Collection>,
         change: impl FnOnce(CollectionSettings) -> Result<CollectionSettings> + Send + 'static,
+        caller: impl Into<Caller>,
     ) -> Result<()> {
-        let collection = Arc::clone(collection);
-        self.writer.alone(move |vault| {
+        let claim = self.claim(&caller.into());
+        let (changing, collection) = (claim.clone(), Arc::clone(collection));
+        let (account, name) = (collection.account.clone(), collection.name.clone());
+        let done = self.writer.alone(move |vault| {
+            if let Some(done) = vault.done_before(changing.as_ref())? {
+                return Ok(Some(done));
+            }
             exists(&collection)?;
             let settings = change(collection.settings.read().clone())?;
             let record = collection_records(vault, collection.digest)?.pop();
             let header = record.and_then(|(_, record)| Header::parse(&record).ok());
-            put_collection(vault, &collection, &settings, header.as_ref())?;
+            put_collection(vault, &collection, &settings, header.as_ref(), changing.as_ref())?;
             *collection.settings.write() = settings;
-            Ok(())
-        })
+            Ok(None)
+        })?;
+        if let Some((claim, done)) = claim.zip(done) {
+            self.collection_again(&claim, &done, &account, &name)?;
+        }
+        Ok(())
     }
 
-    /// Erases a collection and everyone in it; answers how many people were.
+    /// Erases a collection and everyone in it; answers how many people were. Its people go in groups,
+    /// between which other changes run.
     pub fn delete_collection(
         &self,
         account: &Account,
         name: &CollectionName,
-        request: RandomId,
+        caller: impl Into<Caller>,
     ) -> Result<CollectionErasure> {
-        let nonce = Nonce::new();
+        // Whoever is told that there is no such collection may believe that nobody is left of it either.
+        let _one_at_a_time = self.deleting.lock();
+        let caller = caller.into();
+        let claim = self.claim(&caller);
+        if let Some(claim) = &claim
+            && let Some(done) = self.vault.done(claim)?
+        {
+            let before = self.collection_erasure_again(claim, Some(&done), account, name)?;
+            return before.ok_or_else(|| RequestError::TokenSpent.into());
+        }
+        let nonce = Nonce::of(claim.as_ref(), &Where::named(name));
         let asked = Asked {
-            request,
-            subject: nonce.subject(account, name, None),
+            request: caller.request,
+            subject: nonce.subject(account, Some(name), None),
             ..Asked::default()
         };
-        let digest = Digest::of_collection(&self.vault.ring.digest().secret, account, name);
-        let key = (account.clone(), name.clone());
-        let collections = Arc::clone(&self.collections);
-        let (erased, persons, receipts) = self.writer.alone(move |vault| {
-            let records = collection_records(vault, digest)?;
-            if records.is_empty() {
-                return Err(RequestError::NoCollection.into());
+        // ORDER: the collection before its people. A crash between leaves people of no collection, whom the
+        // next start erases; the other order could leave half a collection serving.
+        let gone = match (
+            self.delete_collection_alone(account, name, asked, claim.clone()),
+            &claim,
+        ) {
+            (Err(Error::Request(RequestError::NoCollection)), Some(claim)) => {
+                let logged = self.collection_erasure_again(claim, None, account, name)?;
+                return logged.ok_or_else(|| RequestError::NoCollection.into());
             }
-            let ids: Vec<Vec<u8>> = records.iter().map(|(key, _)| key[16..].to_vec()).collect();
-            // ORDER: the collection before its people. A crash between leaves people of no collection,
-            // whom the next start erases; the other order could leave half a collection serving.
-            let mut receipts = vec![erase_collections(vault, records, asked)?];
-            // ORDER: store before memory: a refused deletion leaves the collection as it was.
-            let collection = collections.write().remove(&key);
-            if let Some(collection) = &collection {
-                collection.set_deleted();
+            (gone, _) => gone?,
+        };
+        let from = gone.receipt.sequence;
+        let (mut persons, mut receipts) = (0, vec![gone.receipt]);
+        for id in gone.ids {
+            let mut after = Vec::new();
+            loop {
+                let id = id.clone();
+                let group = self
+                    .writer
+                    .alone(move |vault| erase_group_of(vault, &id, &after, asked))?;
+                let Some(group) = group else { break };
+                persons += group.persons;
+                receipts.push(group.receipt);
+                after = group.last;
             }
-            let mut persons = 0;
-            for id in ids {
-                persons += erase_people_of(vault, &id, asked, &mut receipts)?;
+        }
+        let count = receipts.len();
+        self.writer.alone(move |vault| {
+            if let Some(claim) = &claim {
+                note_all_erased(vault, claim, persons, count, from)?;
             }
-            vault.advance_anchor()?;
-            Ok((collection, persons, receipts))
+            vault.advance_anchor()
         })?;
         self.purger.wake();
-        if let Some(collection) = erased {
+        if let Some(collection) = gone.collection {
             collection.readers.wait_for_older();
         }
         Ok(CollectionErasure {
             persons,
             receipts,
             nonce: nonce.0,
+        })
+    }
+
+    /// Erases a collection's own record, and overwrites its faces in memory.
+    fn delete_collection_alone(
+        &self,
+        account: &Account,
+        name: &CollectionName,
+        asked: Asked,
+        claim: Option<Claim>,
+    ) -> Result<Gone> {
+        let digest = Digest::of_collection(&self.vault.ring.digest().secret, account, name);
+        let key = (account.clone(), name.clone());
+        let collections = Arc::clone(&self.collections);
+        self.writer.alone(move |vault| {
+            let records = collection_records(vault, digest)?;
+            if records.is_empty() {
+                return Err(RequestError::NoCollection.into());
+            }
+            let ids = records.iter().map(|(key, _)| key[16..].to_vec()).collect();
+            let receipt = erase_collections(vault, records, asked, claim.as_ref())?;
+            // ORDER: store before memory: a refused deletion leaves the collection as it was.
+            let collection = collections.write().remove(&key);
+            if let Some(collection) = &collection {
+                collection.set_deleted();
+            }
+            Ok(Gone {
+                ids,
+                collection,
+                receipt,
+            })
         })
     }
 
@@ -169,6 +243,7 @@ fn put_collection(
     collection: &Collection,
     settings: &CollectionSettings,
     previous: Option<&Header>,
+    claim: Option<&Claim>,
 ) -> Result<()> {
     let contents = collection.to_contents(settings);
     let record = NewRecord {
@@ -180,51 +255,94 @@ fn put_collection(
     };
     let mut plan = Plan::default();
     vault.plan_put(&mut plan, &record, previous)?;
+    if let Some(claim) = claim {
+        let mark = claim.mark(collection.id);
+        vault.plan_done(&mut plan, claim, Done::Kept { mark });
+    }
+    vault.commit(plan)
+}
+
+/// Until this is said, whoever asks again is told what the log has.
+fn note_all_erased(vault: &Vault, claim: &Claim, persons: usize, receipts: usize, from: u64) -> Result<()> {
+    let mut plan = Plan::default();
+    let done = Done::Collection {
+        persons: persons as u64,
+        receipts: u32::try_from(receipts).unwrap_or(u32::MAX),
+        from,
+    };
+    vault.plan_done_anew(&mut plan, claim, done);
     vault.commit(plan)
 }
 
 /// Records erased together when a collection goes.
 pub(super) const ERASE_GROUP: usize = KEYS_PER_RECEIPT_MAX;
 
-fn erase_collections(vault: &Vault, records: Vec<(Vec<u8>, Vec<u8>)>, asked: Asked) -> Result<Issued> {
+fn erase_collections(
+    vault: &Vault,
+    records: Vec<(Vec<u8>, Vec<u8>)>,
+    asked: Asked,
+    claim: Option<&Claim>,
+) -> Result<Issued> {
     let mut plan = Plan::default();
     let ticket = plan.begin_erasure(asked);
     for (key, record) in records {
         let header = Header::parse(&record).ok();
         vault.plan_erase(&mut plan, Family::Collections, key, header.as_ref())?;
     }
+    if let Some(claim) = claim {
+        let from = vault.log.size();
+        let done = Done::Collection {
+            persons: 0,
+            receipts: 0,
+            from,
+        };
+        vault.plan_done(&mut plan, claim, done);
+    }
     vault.commit(plan)?;
     Ok(ticket.get().cloned().expect("a commit issues its receipts"))
 }
 
-/// Erases every person whose key begins with a collection's id.
-fn erase_people_of(
-    vault: &Vault,
-    collection: &[u8],
-    asked: Asked,
-    receipts: &mut Vec<Issued>,
-) -> Result<usize> {
-    let mut erased = 0;
-    loop {
-        let mut group = Vec::new();
-        vault.scan(Family::Persons, collection, &[], &mut |key, record| {
-            group.push((key.to_vec(), Header::parse(record).ok()));
-            if group.len() < ERASE_GROUP {
-                Scan::Continue
-            } else {
-                Scan::Stop
-            }
-        })?;
-        if group.is_empty() {
-            return Ok(erased);
+/// A collection whose people have yet to go.
+struct Gone {
+    /// What their records' keys begin with: one id, unless the disk is damaged.
+    ids: Vec<Vec<u8>>,
+    /// `None` if it could not be read.
+    collection: Option<Arc<Collection>>,
+    receipt: Issued,
+}
+
+/// People erased together.
+struct Group {
+    persons: usize,
+    /// The key of the last of them.
+    last: Vec<u8>,
+    receipt: Issued,
+}
+
+/// Erases the next people whose keys begin with a collection's id, if there are any.
+fn erase_group_of(vault: &Vault, collection: &[u8], after: &[u8], asked: Asked) -> Result<Option<Group>> {
+    let mut group = Vec::new();
+    vault.scan(Family::Persons, collection, after, &mut |key, record| {
+        group.push((key.to_vec(), Header::parse(record).ok()));
+        if group.len() < ERASE_GROUP {
+            Scan::Continue
+        } else {
+            Scan::Stop
         }
-        erased += group.len();
-        let mut plan = Plan::default();
-        let ticket = plan.begin_erasure(asked);
-        for (key, header) in group {
-            vault.plan_erase(&mut plan, Family::Persons, key, header.as_ref())?;
-        }
-        vault.commit(plan)?;
-        receipts.extend(ticket.get().cloned());
+    })?;
+    let (persons, Some((last, _))) = (group.len(), group.last().cloned()) else {
+        return Ok(None);
+    };
+    let mut plan = Plan::default();
+    let ticket = plan.begin_erasure(asked);
+    for (key, header) in group {
+        vault.plan_erase(&mut plan, Family::Persons, key, header.as_ref())?;
     }
+    vault.commit(plan)?;
+    let receipt = ticket.get().cloned().expect("a commit issues its receipts");
+    Ok(Some(Group {
+        persons,
+        last,
+        receipt,
+    }))
 }

@@ -6,7 +6,7 @@
 
 mod open;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -86,6 +86,10 @@ pub struct Issued {
 /// Between the two places of the anchor: no sector holds both.
 pub(super) const ANCHOR_PLACE_BYTES: u64 = 4096;
 
+/// Receipts that one search for a subject reads: the largest erasure has some hundred, and purges come
+/// between.
+const LOOKED_THROUGH_MAX: u64 = 65_536;
+
 /// Where in the records something was removed, for the purge.
 pub(crate) type Touched = (Family, Vec<u8>);
 
@@ -122,9 +126,9 @@ pub struct Backlog {
 pub(crate) struct ErasureLog {
     files: ErasureFiles,
     deployment: RandomId,
-    signing: SigningKey,
-    signing_id: RandomId,
     state: Mutex<State>,
+    /// The key that the log introduced last. Locked by whoever holds the state.
+    signing: Mutex<SigningKey>,
 }
 
 struct State {
@@ -176,7 +180,7 @@ impl State {
 }
 
 impl ErasureLog {
-    /// A receipt that destroys nothing.
+    /// A receipt that destroys nothing. Its place and its signing key are filled in when it is appended.
     fn plain(&self, kind: ReceiptKind, subject: [u8; 32], about: u64) -> (Receipt, Option<Vec<Touched>>) {
         let receipt = Receipt {
             kind,
@@ -184,7 +188,7 @@ impl ErasureLog {
             sequence: 0,
             previous: [0; 32],
             time: Timestamp::now(),
-            signing_key: self.signing_id,
+            signing_key: RandomId([0; 16]),
             request: RandomId([0; 16]),
             subject,
             generation: 0,
@@ -227,11 +231,37 @@ impl ErasureLog {
         self.append(receipts.collect()).map(drop)
     }
 
+    /// From now on receipts and checkpoints are signed with this key, which the present one vouches for
+    /// in the log.
+    pub fn introduce(&self, secret: &[u8; 32]) -> Result<()> {
+        let mut state = self.state.lock();
+        let next = SigningKey::from_bytes(secret);
+        let public = next.verifying_key();
+        if self.signing.lock().verifying_key() == public {
+            return Ok(());
+        }
+        self.append_to(
+            &mut state,
+            vec![self.plain(ReceiptKind::SigningKey, public.to_bytes(), 0)],
+        )?;
+        *self.signing.lock() = next;
+        Ok(())
+    }
+
     /// # Errors
     /// After any error nothing more is appended: where the next receipt belongs is known again only
     /// after a restart.
     fn append(&self, receipts: Vec<(Receipt, Option<Vec<Touched>>)>) -> Result<Vec<Issued>> {
-        let mut state = self.state.lock();
+        self.append_to(&mut self.state.lock(), receipts)
+    }
+
+    fn append_to(
+        &self,
+        state: &mut State,
+        receipts: Vec<(Receipt, Option<Vec<Touched>>)>,
+    ) -> Result<Vec<Issued>> {
+        let signing = self.signing.lock();
+        let signing_key = receipts::signing_key_id(&signing.verifying_key());
         if state.failed {
             return Err(OperatorError::Poisoned.into());
         }
@@ -241,7 +271,8 @@ impl ErasureLog {
         for (mut receipt, touched) in receipts {
             receipt.sequence = sequence;
             receipt.previous = previous;
-            let one = receipt.sign(&self.signing);
+            receipt.signing_key = signing_key;
+            let one = receipt.sign(&signing);
             sequence += 1;
             previous = receipts::hash(&one);
             bytes.extend_from_slice(&one);
@@ -271,6 +302,7 @@ impl ErasureLog {
     /// Advances the anchor: a signed checkpoint of the log as it is now.
     pub fn checkpoint(&self, live: u64) -> Result<()> {
         let mut state = self.state.lock();
+        let signing = self.signing.lock();
         let checkpoint = Checkpoint {
             deployment: self.deployment,
             size: state.size(),
@@ -280,9 +312,9 @@ impl ErasureLog {
             destroyed: state.destroyed,
             live,
             time: Timestamp::now(),
-            signing_key: self.signing_id,
+            signing_key: receipts::signing_key_id(&signing.verifying_key()),
         };
-        let bytes = checkpoint.sign(&self.signing);
+        let bytes = checkpoint.sign(&signing);
         // Syncing in place takes one wait for the disk; a new file under the old name takes two more.
         let place = state.anchor.as_ref().map_or(0, |(place, _)| 1 - place);
         let written = self.files.anchor.write_at(place * ANCHOR_PLACE_BYTES, &bytes);
@@ -322,6 +354,34 @@ impl ErasureLog {
             .read_at(from, &mut bytes)
             .map_err(|e| failed("reading the erasure log", e))?;
         Ok(Some(bytes))
+    }
+
+    /// Receipts of erasures about these subjects, in order, among the next from a place on; no
+    /// more than `most` of them.
+    pub fn about(
+        &self,
+        subjects: &HashSet<[u8; 32]>,
+        from: u64,
+        most: usize,
+    ) -> Result<Vec<(Receipt, Issued)>> {
+        let mut found = Vec::new();
+        let end = self.size().min(from.saturating_add(LOOKED_THROUGH_MAX));
+        for sequence in from..end {
+            let Some(bytes) = self.receipt(sequence)? else {
+                break;
+            };
+            let parsed = Receipt::parse(&bytes)
+                .map_err(|e| failed("reading the erasure log", io::Error::other(format!("{e:?}"))))?;
+            let receipt = parsed.0;
+            let erases = matches!(receipt.kind, ReceiptKind::Erased | ReceiptKind::Reduced);
+            if erases && subjects.contains(&receipt.subject) {
+                found.push((receipt, Issued { sequence, bytes }));
+                if found.len() >= most {
+                    break;
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Everything that is erased and not yet purged.

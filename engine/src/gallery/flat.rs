@@ -1,168 +1,93 @@
-//! The flat index: every face is compared, so every answer is exact.
+//! The flat index: no face is passed over but by what its bits say.
 //!
-//! Rows live in chunks that never move and never grow: growing one long vector would leave
-//! copies of its templates in freed memory, and removing a face could not reach them. Every row
-//! is either somebody's or in the free list, and then it is zero.
+//! The rows and their layout are [`Arena`]'s, the search [`cascade`]'s. This file puts the two together
+//! with what is asked: whose rows count, and what of a person is compared.
 
-use zeroize::Zeroize;
-
-use crate::gallery::index::{Hit, PERSONS_MAX, Person, Row};
-use crate::gallery::scan::{self, LANES, Lanes};
-use crate::gallery::top::{Candidate, Top};
-use crate::swap;
-use crate::template::{Bits, Probe, Template};
-
-/// Rows of a chunk: 64 KiB of 1024-bit templates, little enough for a collection of ten people
-/// and long enough that the scan does not notice the seams.
-const CHUNK_ROWS: usize = 512;
-
-/// Owner of a row in the free list.
-const NOBODY: Person = PERSONS_MAX;
+use crate::gallery::arena::Arena;
+use crate::gallery::cascade::{self, MISS, Seek};
+use crate::gallery::index::{Ask, Found, Near, Person, Row};
+use crate::gallery::nearness;
+use crate::gallery::rows::Rows;
+use crate::gallery::top::Tally;
+use crate::template::{Bits, Template};
 
 pub(crate) struct Flat {
-    bits: Bits,
-    chunks: Vec<Chunk>,
-    /// Rows that are nobody's; the last one is used next.
-    free: Vec<Row>,
-}
-
-struct Chunk {
-    /// `[CHUNK_ROWS / 8][bits / 64]`, see [`Lanes`].
-    lanes: Box<[Lanes]>,
-    owners: [Person; CHUNK_ROWS],
-    /// Clear bits belong in no swap file.
-    #[allow(dead_code, reason = "held for its lock")]
-    lock: Option<region::LockGuard>,
+    arena: Arena,
 }
 
 impl Flat {
     pub(super) fn new(bits: Bits) -> Self {
         Self {
-            bits,
-            chunks: Vec::new(),
-            free: Vec::new(),
+            arena: Arena::new(bits),
         }
     }
 
     pub(super) fn insert(&mut self, person: Person, template: &Template) -> Row {
-        assert!(person != NOBODY, "person numbers are below {PERSONS_MAX}");
-        assert_eq!(
-            template.bits(),
-            self.bits,
-            "templates of two schemes are never compared"
-        );
-        let row = match self.free.pop() {
-            Some(row) => row,
-            None => self.grow(),
-        };
-        self.overwrite(row, person, template.words().iter().copied());
-        row
+        self.arena.insert(person, template)
     }
 
     pub(super) fn remove(&mut self, row: Row) {
-        // Removed twice, a row would be handed out twice, and two people would share a face.
-        assert!(self.owner(row) != NOBODY, "the row is nobody's");
-        self.overwrite(row, NOBODY, std::iter::repeat(0));
-        self.free.push(row);
+        self.arena.remove(row);
     }
 
-    pub(super) fn top(&self, probe: &Probe, k: usize, similarity_min: f32) -> Vec<Hit> {
-        assert_eq!(
-            probe.bits(),
-            self.bits,
-            "templates of two schemes are never compared"
-        );
-        if k == 0 {
-            return Vec::new();
-        }
-        let mut top = Top::new(k, probe.score_at(similarity_min));
-        let mut scores = [0; CHUNK_ROWS];
-        for (n, chunk) in self.chunks.iter().enumerate() {
-            scan::scores(probe, &chunk.lanes, &mut scores);
-            for (i, (&score, &person)) in scores.iter().zip(&chunk.owners).enumerate() {
-                // A free row has a score too; the owner is looked at second because it rarely comes to that.
-                if score >= top.bar() && person != NOBODY {
-                    top.offer(Candidate {
-                        score,
-                        person,
-                        row: row(n, i),
-                    });
-                }
+    pub(super) fn top(&self, ask: &Ask<'_>) -> Found {
+        let compared = ask.among.map_or(self.len(), Rows::len);
+        let tallies = ask.probes.iter().map(|probe| Tally::new(probe, ask));
+        let miss = if ask.exact { 0.0 } else { MISS };
+        let seeks = tallies.map(|tally| Seek::new(&self.arena, tally.probe(), tally, miss));
+        let mut seeks: Vec<_> = seeks.collect();
+        if ask.k > 0 {
+            match ask.among {
+                None => cascade::scan(&self.arena, &mut seeks, |_| u64::MAX),
+                Some(rows) => cascade::scan(&self.arena, &mut seeks, |first| rows.mask(first)),
             }
         }
-        top.finish().into_iter().map(|c| hit(probe, c)).collect()
+        let mut tallies: Vec<_> = seeks
+            .into_iter()
+            .map(Seek::finish)
+            .map(|(tally, _)| tally)
+            .collect();
+        for tally in tallies.iter_mut().filter(|tally| tally.lacks_scores()) {
+            // Rare: somebody with several faces was found by one, and is compared by all.
+            let lacking = self
+                .arena
+                .rows_of(|person| tally.lacks(person))
+                .collect::<Vec<_>>();
+            for (row, person) in lacking {
+                tally.add(person, tally.probe().score(&self.arena.template(row)));
+            }
+        }
+        Found {
+            hits: tallies.into_iter().map(Tally::finish).collect(),
+            compared,
+        }
+    }
+
+    pub(super) fn template(&self, row: Row) -> Template {
+        self.arena.template(row)
+    }
+
+    pub(super) fn near(&self, templates: &[Template], distance_max: u32, tell: &mut dyn FnMut(Near)) {
+        nearness::near(&self.arena, templates, distance_max, tell);
     }
 
     pub(super) fn len(&self) -> usize {
-        self.chunks.len() * CHUNK_ROWS - self.free.len()
-    }
-
-    /// Adds a chunk and hands out its first row; the others go to the free list.
-    fn grow(&mut self) -> Row {
-        let n = self.chunks.len();
-        let lanes = vec![Lanes([0; LANES]); CHUNK_ROWS / LANES * self.bits.words()].into_boxed_slice();
-        self.chunks.push(Chunk {
-            lock: swap::keep_out(&lanes),
-            lanes,
-            owners: [NOBODY; CHUNK_ROWS],
-        });
-        self.free.extend((1..CHUNK_ROWS).rev().map(|i| row(n, i)));
-        row(n, 0)
-    }
-
-    fn overwrite(&mut self, row: Row, owner: Person, words: impl Iterator<Item = u64>) {
-        let (n, i) = place(row);
-        let chunk = &mut self.chunks[n];
-        chunk.owners[i] = owner;
-        let first = i / LANES * self.bits.words();
-        for (lanes, word) in chunk.lanes[first..first + self.bits.words()]
-            .iter_mut()
-            .zip(words)
-        {
-            lanes.0[i % LANES] = word;
-        }
-    }
-
-    fn owner(&self, row: Row) -> Person {
-        let (n, i) = place(row);
-        self.chunks[n].owners[i]
-    }
-}
-
-impl Drop for Chunk {
-    fn drop(&mut self) {
-        self.lanes.iter_mut().for_each(|lanes| lanes.0.zeroize());
-    }
-}
-
-/// The row in place `i` of chunk `n`.
-fn row(n: usize, i: usize) -> Row {
-    Row(u32::try_from(n * CHUNK_ROWS + i).expect("2^32 rows are 128 GiB of the shortest templates"))
-}
-
-/// Chunk and place of a row.
-fn place(row: Row) -> (usize, usize) {
-    (row.0 as usize / CHUNK_ROWS, row.0 as usize % CHUNK_ROWS)
-}
-
-fn hit(probe: &Probe, c: Candidate) -> Hit {
-    Hit {
-        person: c.person,
-        row: c.row,
-        score: c.score,
-        similarity: probe.similarity(c.score),
+        self.arena.len()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cmp::Reverse;
     use std::collections::BTreeMap;
 
     use proptest::prelude::*;
 
     use super::*;
-    use crate::template::tests::{probe_values, score_by_definition, template};
+    use crate::fused::Agreement;
+    use crate::gallery::index::{By, Hit};
+    use crate::gallery::several::Several;
+    use crate::template::Probe;
+    use crate::template::tests::{probe_values, template};
 
     const BITS: Bits = Bits::B256;
 
@@ -182,32 +107,65 @@ mod tests {
         hits.iter().map(|hit| hit.person).collect()
     }
 
-    /// What `top` must answer, computed plainly from all faces.
-    fn naive_top(
-        faces: &BTreeMap<Row, (Person, Vec<u8>)>,
-        values: &[i8],
-        k: usize,
-        min: f32,
-    ) -> Vec<(Person, Row, i32)> {
-        let probe = Probe::from_values(values);
-        let mut all: Vec<_> = faces
-            .iter()
-            .map(|(row, (person, bytes))| {
-                let template = Template::from_bytes(bytes).expect("made by to_bytes");
-                (*person, *row, score_by_definition(values, &template))
-            })
-            .filter(|(_, _, score)| probe.similarity(*score) >= min)
-            .collect();
-        all.sort_by_key(|(person, row, score)| (Reverse(*score), *person, *row));
-        let mut seen = Vec::new();
-        all.retain(|(person, ..)| {
-            !seen.contains(person) && {
-                seen.push(*person);
-                true
-            }
+    /// What one probe finds among all rows, each person by the best face.
+    fn top(flat: &Flat, probe: &Probe, k: usize, similarity_min: f32) -> Vec<Hit> {
+        let found = flat.top(&Ask {
+            probes: &[probe],
+            k,
+            similarity_min,
+            among: None,
+            by: By::BestFace,
+            exact: false,
         });
-        all.truncate(k);
-        all
+        assert_eq!(found.compared, flat.len());
+        found.hits.into_iter().next().expect("one answer for each probe")
+    }
+
+    type Faces = BTreeMap<Row, (Person, Vec<u8>)>;
+
+    /// What `top` must answer, computed plainly from all faces; `fused`: by all faces of each person.
+    fn naive_top(faces: &Faces, probe: &Probe, k: usize, min: f32, fused: bool) -> Vec<Hit> {
+        let mut people: BTreeMap<Person, Vec<Template>> = BTreeMap::new();
+        for (person, bytes) in faces.values() {
+            let template = Template::from_bytes(bytes).expect("made by to_bytes");
+            people.entry(*person).or_default().push(template);
+        }
+        let similarity = |templates: Vec<Template>| {
+            let all: Vec<_> = templates.iter().collect();
+            let scores = || all.iter().map(|template| probe.score(template));
+            if fused {
+                Agreement::of(&all).similarity(probe, scores().sum())
+            } else {
+                probe.similarity(scores().max().expect("everybody has a face"))
+            }
+        };
+        let hits = people.into_iter().map(|(person, templates)| Hit {
+            person,
+            similarity: similarity(templates),
+        });
+        let mut hits: Vec<_> = hits.filter(|hit| hit.similarity >= min).collect();
+        hits.sort_by(|a, b| {
+            b.similarity
+                .total_cmp(&a.similarity)
+                .then(a.person.cmp(&b.person))
+        });
+        hits.truncate(k);
+        hits
+    }
+
+    /// Who has several faces, as the gallery notes it.
+    fn several(faces: &Faces) -> Several {
+        let mut several = Several::default();
+        for person in 0..12 {
+            let own = faces.values().filter(|(owner, _)| *owner == person);
+            let own: Vec<_> = own
+                .map(|(_, bytes)| Template::from_bytes(bytes).expect("whole"))
+                .collect();
+            if own.len() > 1 {
+                several.set(person, Agreement::of(&own.iter().collect::<Vec<_>>()));
+            }
+        }
+        several
     }
 
     #[derive(Debug)]
@@ -225,46 +183,144 @@ mod tests {
         ]
     }
 
+    /// An index after some changes, and what is in it.
+    fn changed(changes: Vec<Change>) -> (Flat, Faces) {
+        let (mut flat, mut faces) = (Flat::new(BITS), Faces::new());
+        for change in changes {
+            match change {
+                Change::Insert(person, template) => {
+                    let bytes = template.to_bytes().to_vec();
+                    let clash = faces.insert(flat.insert(person, &template), (person, bytes));
+                    assert!(clash.is_none());
+                }
+                Change::Remove(at) if !faces.is_empty() => {
+                    let row = *at.get(&faces.keys().collect::<Vec<_>>()).to_owned();
+                    flat.remove(row);
+                    faces.remove(&row);
+                }
+                Change::Remove(_) => {}
+            }
+        }
+        assert_eq!(flat.len(), faces.len());
+        (flat, faces)
+    }
+
     proptest! {
         #[test]
         fn top_equals_a_plain_sort_after_any_changes(
             changes in prop::collection::vec(change(), 0..80),
-            values in probe_values(BITS),
+            values in prop::collection::vec(probe_values(BITS), 0..4),
             k in 0..20usize,
-            min in prop_oneof![Just(-1.0f32), -0.3f32..0.3],
+            similarity_min in prop_oneof![Just(-1.0f32), -0.3f32..0.3],
+            allowed in prop::option::of(prop::collection::btree_set(0..12u32, 0..12)),
+            fused in any::<bool>(),
         ) {
-            let mut flat = Flat::new(BITS);
-            let mut faces = BTreeMap::new();
-            for change in changes {
-                match change {
-                    Change::Insert(person, template) => {
-                        let bytes = template.to_bytes().to_vec();
-                        let clash = faces.insert(flat.insert(person, &template), (person, bytes));
-                        prop_assert!(clash.is_none());
-                    }
-                    Change::Remove(at) if !faces.is_empty() => {
-                        let row = *at.get(&faces.keys().collect::<Vec<_>>()).to_owned();
-                        flat.remove(row);
-                        faces.remove(&row);
-                    }
-                    Change::Remove(_) => {}
+            let (flat, mut faces) = changed(changes);
+            let several = several(&faces);
+            let among = allowed.map(|allowed| {
+                faces.retain(|_, (person, _)| allowed.contains(person));
+                let mut rows = Rows::default();
+                faces.keys().for_each(|row| rows.insert(*row));
+                rows
+            });
+            let probes: Vec<_> = values.iter().map(|values| Probe::from_values(values)).collect();
+            let found = flat.top(&Ask {
+                probes: &probes.iter().collect::<Vec<_>>(),
+                k,
+                similarity_min,
+                among: among.as_ref(),
+                by: if fused { By::AllFaces(&several) } else { By::BestFace },
+                exact: false,
+            });
+            prop_assert_eq!(found.compared, faces.len());
+            prop_assert_eq!(found.hits.len(), probes.len());
+            for (hits, probe) in found.hits.iter().zip(&probes) {
+                prop_assert_eq!(hits, &naive_top(&faces, probe, k, similarity_min, fused));
+            }
+        }
+
+        #[test]
+        fn every_stored_face_within_a_distance_is_told_and_no_other(
+            changes in prop::collection::vec(change(), 0..80),
+            asking in prop::collection::vec(template(BITS), 0..3),
+            distance_max in 90..160u32,
+        ) {
+            let (flat, faces) = changed(changes);
+            let mut near = Vec::new();
+            flat.near(&asking, distance_max, &mut |one| near.push(one));
+            let mut expected = Vec::new();
+            for (row, (person, bytes)) in &faces {
+                let stored = flat.template(*row);
+                prop_assert_eq!(&stored.to_bytes()[..], &bytes[..]);
+                for (n, template) in asking.iter().enumerate() {
+                    let distance = template.distance(&stored);
+                    expected.push(Near { asking: n, person: *person, distance });
                 }
             }
-            prop_assert_eq!(flat.len(), faces.len());
-            let probe = Probe::from_values(&values);
-            let hits = flat.top(&probe, k, min);
-            let found: Vec<_> = hits.iter().map(|hit| (hit.person, hit.row, hit.score)).collect();
-            prop_assert_eq!(found, naive_top(&faces, &values, k, min));
+            expected.retain(|one| one.distance <= distance_max);
+            near.sort();
+            expected.sort();
+            prop_assert_eq!(near, expected);
+        }
+    }
+
+    /// Enough faces for stages, which the few of the other tests are not.
+    #[test]
+    fn by_one_face_or_by_all_a_search_in_stages_finds_what_an_exact_one_does() {
+        let mut state = 1u64;
+        let mut random = move || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as u32
+        };
+        let (mut flat, mut several) = (Flat::new(Bits::B512), Several::default());
+        let mut probes = Vec::new();
+        for person in 0..2500 {
+            let base: Vec<i32> = (0..512).map(|_| if random() % 2 == 0 { 1 } else { -1 }).collect();
+            let mut alike = || {
+                base.iter()
+                    .map(|bit| if random() % 5 == 0 { -bit } else { *bit })
+                    .collect::<Vec<_>>()
+            };
+            // A third of the people has one face.
+            let faces: Vec<_> = (0..person % 3 + 1)
+                .map(|_| Template::from_signs(&alike()))
+                .collect();
+            if person % 100 < 3 {
+                let signs = alike();
+                let values = signs.iter().map(|sign| (sign * (random() % 100) as i32) as i8);
+                probes.push(Probe::from_values(&values.collect::<Vec<_>>()));
+            }
+            if faces.len() > 1 {
+                several.set(person, Agreement::of(&faces.iter().collect::<Vec<_>>()));
+            }
+            faces.iter().for_each(|face| _ = flat.insert(person, face));
+        }
+        for by in [By::BestFace, By::AllFaces(&several)] {
+            let [exact, staged] = [true, false].map(|exact| {
+                flat.top(&Ask {
+                    probes: &probes.iter().collect::<Vec<_>>(),
+                    k: 3,
+                    similarity_min: 0.3,
+                    among: None,
+                    by,
+                    exact,
+                })
+                .hits
+            });
+            assert_eq!(staged, exact);
+            assert!(exact.iter().filter(|hits| !hits.is_empty()).count() > probes.len() / 2);
         }
     }
 
     #[test]
     fn an_empty_index_and_no_places_give_no_hits() {
         let mut flat = Flat::new(BITS);
-        assert!(flat.top(&counting_probe(), 5, -1.0).is_empty());
+        assert!(top(&flat, &counting_probe(), 5, -1.0).is_empty());
         flat.insert(1, &with_ones(9));
-        assert!(flat.top(&counting_probe(), 0, -1.0).is_empty());
-        assert_eq!(flat.top(&counting_probe(), usize::MAX, -1.0).len(), 1);
+        assert!(top(&flat, &counting_probe(), 0, -1.0).is_empty());
+        assert_eq!(top(&flat, &counting_probe(), usize::MAX, -1.0).len(), 1);
     }
 
     #[test]
@@ -275,19 +331,19 @@ mod tests {
         }
         flat.insert(8, &with_ones(100));
         flat.insert(9, &with_ones(90));
-        let hits = flat.top(&counting_probe(), 2, -1.0);
+        let hits = top(&flat, &counting_probe(), 2, -1.0);
         assert_eq!(persons(&hits), [7, 8]);
-        assert_eq!(hits[0].score, 2 * 219 - 256);
+        assert_eq!(hits[0].similarity, (2.0 * 219.0 - 256.0) / 256.0);
     }
 
     #[test]
     fn equal_scores_come_by_person_number_across_chunks() {
         let mut flat = Flat::new(BITS);
-        let persons_in_all = 3 * CHUNK_ROWS as u32;
+        let persons_in_all = 1536;
         for person in (0..persons_in_all).rev() {
             flat.insert(person, &with_ones(128));
         }
-        let hits = flat.top(&counting_probe(), 100, -1.0);
+        let hits = top(&flat, &counting_probe(), 100, -1.0);
         assert_eq!(persons(&hits), (0..100).collect::<Vec<_>>());
     }
 
@@ -295,9 +351,9 @@ mod tests {
     fn the_threshold_is_reached_by_the_similarity_that_was_reported() {
         let mut flat = Flat::new(BITS);
         flat.insert(1, &with_ones(213));
-        let similarity = flat.top(&counting_probe(), 1, -1.0)[0].similarity;
-        assert_eq!(flat.top(&counting_probe(), 1, similarity).len(), 1);
-        assert!(flat.top(&counting_probe(), 1, similarity + 1e-6).is_empty());
+        let similarity = top(&flat, &counting_probe(), 1, -1.0)[0].similarity;
+        assert_eq!(top(&flat, &counting_probe(), 1, similarity).len(), 1);
+        assert!(top(&flat, &counting_probe(), 1, similarity + 1e-6).is_empty());
     }
 
     #[test]
@@ -306,10 +362,10 @@ mod tests {
         let row = flat.insert(1, &with_ones(256));
         flat.remove(row);
         assert_eq!(flat.len(), 0);
-        assert!(flat.chunks[0].lanes.iter().all(|lanes| lanes.0 == [0; LANES]));
-        assert!(flat.top(&counting_probe(), 1, -1.0).is_empty());
+        assert!(flat.template(row).words().iter().all(|word| *word == 0));
+        assert!(top(&flat, &counting_probe(), 1, -1.0).is_empty());
         assert_eq!(flat.insert(2, &with_ones(3)), row);
-        assert_eq!(persons(&flat.top(&counting_probe(), 1, -1.0)), [2]);
+        assert_eq!(persons(&top(&flat, &counting_probe(), 1, -1.0)), [2]);
     }
 
     #[test]

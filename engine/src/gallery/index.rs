@@ -4,6 +4,8 @@
 //! kind, "exact" means the integer score of `template.rs`.
 
 use crate::gallery::flat::Flat;
+use crate::gallery::rows::Rows;
+use crate::gallery::several::Several;
 use crate::template::{Bits, Probe, Template};
 
 /// One stored face's place in the index, until it is removed.
@@ -16,17 +18,57 @@ pub(crate) type Person = u32;
 /// Persons that an index can tell apart; the number itself marks a row that is nobody's.
 pub(crate) const PERSONS_MAX: Person = Person::MAX;
 
-/// A stored face that resembles the probe.
+/// What is asked of an index.
+pub(crate) struct Ask<'a> {
+    /// Faces to look for, each answered by itself; all of them in one pass over the index.
+    pub(crate) probes: &'a [&'a Probe],
+    /// Most persons for each.
+    pub(crate) k: usize,
+    /// The estimated cosine below which nobody is answered.
+    pub(crate) similarity_min: f32,
+    /// Which rows count; none: all of them.
+    pub(crate) among: Option<&'a Rows>,
+    /// What of a person is compared.
+    pub(crate) by: By<'a>,
+    /// Whether nobody may be missed; otherwise a face at `similarity_min` is with a probability of
+    /// [`MISS`](crate::gallery::cascade::MISS).
+    pub(crate) exact: bool,
+}
+
+/// What of a person is compared.
+#[derive(Clone, Copy)]
+pub(crate) enum By<'a> {
+    /// The face that resembles the probe most.
+    BestFace,
+    /// All faces together, see [`crate::fused`]; here is who has more than one.
+    AllFaces(&'a Several),
+}
+
+/// A person who resembles the probe.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Hit {
-    /// Whose face it is.
     pub(crate) person: Person,
-    /// Which of the person's faces.
-    pub(crate) row: Row,
-    /// The integer score; between two probes only `similarity` can be compared.
-    pub(crate) score: i32,
     /// The estimated cosine, -1 to 1.
     pub(crate) similarity: f32,
+}
+
+/// What an index answers.
+pub(crate) struct Found {
+    /// For each probe the persons that resemble it most, best first, and at equal similarities by person
+    /// number, lowest first.
+    pub(crate) hits: Vec<Vec<Hit>>,
+    /// Faces that each probe was compared with.
+    pub(crate) compared: usize,
+}
+
+/// A stored face that resembles another stored one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Near {
+    /// Which of the templates that were asked with.
+    pub(crate) asking: usize,
+    pub(crate) person: Person,
+    /// Bits that differ.
+    pub(crate) distance: u32,
 }
 
 /// The index of one collection. Wiped on drop.
@@ -55,11 +97,24 @@ impl Index {
         }
     }
 
-    /// The `k` persons that resemble the probe most, each by their best face, none below
-    /// `similarity_min`; best first, and at equal scores by person number, lowest first.
-    pub(crate) fn top(&self, probe: &Probe, k: usize, similarity_min: f32) -> Vec<Hit> {
+    /// The persons that resemble each probe most.
+    pub(crate) fn top(&self, ask: &Ask<'_>) -> Found {
         match self {
-            Self::Flat(flat) => flat.top(probe, k, similarity_min),
+            Self::Flat(flat) => flat.top(ask),
+        }
+    }
+
+    /// A copy of one stored face, to be compared with the others.
+    pub(crate) fn template(&self, row: Row) -> Template {
+        match self {
+            Self::Flat(flat) => flat.template(row),
+        }
+    }
+
+    /// Tells of every stored face within `distance_max` bits of one of `templates`, in one pass.
+    pub(crate) fn near(&self, templates: &[Template], distance_max: u32, tell: &mut dyn FnMut(Near)) {
+        match self {
+            Self::Flat(flat) => flat.near(templates, distance_max, tell),
         }
     }
 

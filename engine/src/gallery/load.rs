@@ -28,6 +28,8 @@ pub struct LoadReport {
     pub persons: usize,
     /// People whose records cannot be read.
     pub damaged_persons: usize,
+    /// People who were past their expiry, erased now.
+    pub expired: usize,
     /// Keys that the erasure log says are destroyed and that an older copy of the data, or a crash, had
     /// left: overwritten now.
     pub erasures_repeated: usize,
@@ -85,6 +87,7 @@ pub(super) fn load(vault: &Vault, destroyed: &HashSet<RandomId>) -> Result<(Coll
     loader.refuse_lost_keys()?;
     loader.report.keys_overwritten = vault.settle_slots(&loader.named, LEFT_BEHIND_MAX)?;
     loader.finish_erasures()?;
+    vault.sweep_all_tokens()?;
     loader.report.collections = loader.by_id.len();
     loader.report.damaged_collections = loader.damaged.len();
     let key = |c: &Arc<Collection>| (c.account.clone(), c.name.clone());

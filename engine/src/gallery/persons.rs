@@ -8,11 +8,13 @@ use crate::gallery::codec::{self, Digest};
 use crate::gallery::collection::Collection;
 use crate::gallery::erasures::Issued;
 use crate::gallery::records::{Family, Scan};
+use crate::gallery::tokens::{Claim, Where};
 use crate::gallery::vault::{Asked, Found};
 use crate::gallery::writer::{Changed, Current, Edit};
 use crate::gallery::{Gallery, Page, exists};
 use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId};
-use crate::person::{NewFace, Person, Profile, StoredFace, Timestamp};
+use crate::once::Caller;
+use crate::person::{Consent, NewFace, Person, Profile, StoredFace, Timestamp, checked_expiry};
 use crate::receipts;
 use crate::residue::{self, Needles};
 
@@ -23,6 +25,22 @@ pub struct ProfileChange {
     pub name: Option<String>,
     /// Other tags.
     pub tags: Option<Vec<String>>,
+    /// Another consent in the place of the one on record.
+    pub consent: Option<Consent>,
+    /// Another expiry; `Some(None)` is never.
+    pub expires: Option<Option<Timestamp>>,
+}
+
+impl ProfileChange {
+    fn of(self, profile: Profile) -> Result<Profile> {
+        Profile {
+            name: self.name.unwrap_or(profile.name),
+            tags: self.tags.unwrap_or(profile.tags),
+            consent: self.consent.or(profile.consent),
+            expires: self.expires.unwrap_or(profile.expires),
+        }
+        .checked()
+    }
 }
 
 /// A receipt of an erasure, and what alone can tell whom it is about.
@@ -34,6 +52,7 @@ pub struct ErasureReceipt {
     pub bytes: Vec<u8>,
     /// The receipt's subject is BLAKE3, keyed with this, of the length-prefixed account, collection and
     /// PersonID. It is not kept: a digest that could be recomputed would itself name the person for ever.
+    /// Under an idempotency token it can be told again, to whoever makes the same call with that token.
     pub nonce: [u8; 32],
 }
 
@@ -46,14 +65,24 @@ pub struct PersonErasure {
     pub receipt: ErasureReceipt,
 }
 
-pub(super) struct Nonce(pub [u8; 32]);
+pub(crate) struct Nonce(pub [u8; 32]);
 
 impl Nonce {
     pub fn new() -> Self {
         Self(crypto::random())
     }
 
-    pub fn subject(&self, account: &Account, collection: &CollectionName, id: Option<&PersonId>) -> [u8; 32] {
+    /// Random; under a token what the token gives, so that it can be told again.
+    pub fn of(claim: Option<&Claim>, place: &Where) -> Self {
+        claim.map_or_else(Self::new, |claim| claim.nonce(place))
+    }
+
+    pub fn subject(
+        &self,
+        account: &Account,
+        collection: Option<&CollectionName>,
+        id: Option<&PersonId>,
+    ) -> [u8; 32] {
         receipts::subject(&self.0, account, collection, id)
     }
 
@@ -82,32 +111,6 @@ pub struct Footprint {
 }
 
 impl Gallery {
-    /// Erases everyone of this PersonID in every collection of an account.
-    pub fn erase_everywhere(
-        &self,
-        account: &Account,
-        id: &PersonId,
-        request: RandomId,
-    ) -> Result<Vec<(CollectionName, PersonErasure)>> {
-        let own: Vec<_> = {
-            let collections = self.collections.read();
-            collections
-                .values()
-                .filter(|c| c.account == *account)
-                .cloned()
-                .collect()
-        };
-        let mut erased = Vec::new();
-        for collection in own {
-            match self.delete(&collection, id, request) {
-                Ok(erasure) => erased.push((collection.name.clone(), erasure)),
-                Err(crate::Error::Request(RequestError::NoPerson | RequestError::NoCollection)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(erased)
-    }
-
     pub(super) fn digest(&self, collection: &Collection, id: &PersonId) -> Digest {
         Digest::of_person(
             &self.vault.ring.digest().secret,
@@ -124,26 +127,14 @@ impl Gallery {
         id: &PersonId,
         profile: Profile,
         faces: Vec<NewFace>,
+        caller: impl Into<Caller>,
     ) -> Result<Person> {
-        let (own, person_id) = (Arc::clone(collection), id.clone());
-        self.change(collection, id, move |current| {
-            match current {
-                Current::Absent => {}
-                Current::Present(_) => return Err(RequestError::PersonExists.into()),
-                Current::Damaged => return Err(RequestError::Damaged.into()),
-            }
-            let now = Timestamp::now();
-            let mut person = Person {
-                id: person_id,
-                profile,
-                enrolled: now,
-                updated: now,
-                faces: Vec::new(),
-            };
-            add_faces(&mut person, faces, &own)?;
-            Ok(Edit::Keep(person))
+        checked_expiry(profile.expires, self.eraser.clock.now())?;
+        self.make_way(collection, id)?;
+        let edit = enrolling(collection, id, profile);
+        self.change(collection, id, &caller.into(), move |current| {
+            edit(current, faces)
         })
-        .map(|(person, _)| person)
     }
 
     /// Adds faces to a person.
@@ -152,37 +143,33 @@ impl Gallery {
         collection: &Arc<Collection>,
         id: &PersonId,
         faces: Vec<NewFace>,
+        caller: impl Into<Caller>,
     ) -> Result<Person> {
-        let own = Arc::clone(collection);
-        self.change(collection, id, move |current| {
-            let mut person = present(current)?;
-            add_faces(&mut person, faces, &own)?;
-            Ok(Edit::Keep(person))
+        let edit = adding(collection, self.eraser.clock.now());
+        self.change(collection, id, &caller.into(), move |current| {
+            edit(current, faces)
         })
-        .map(|(person, _)| person)
     }
 
-    /// Changes a person's name or tags.
+    /// Changes what is kept with a person beside the faces.
     pub fn update(
         &self,
         collection: &Arc<Collection>,
         id: &PersonId,
         change: ProfileChange,
+        caller: impl Into<Caller>,
     ) -> Result<Person> {
-        self.change(collection, id, move |current| {
-            let mut person = present(current)?;
-            if let Some(name) = change.name {
-                person.profile.name = name;
-            }
-            if let Some(tags) = change.tags {
-                person.profile.tags = tags;
-            }
-            person.profile = person.profile.checked()?;
+        let now = self.eraser.clock.now();
+        if let Some(expires) = change.expires {
+            checked_expiry(expires, now)?;
+        }
+        self.change(collection, id, &caller.into(), move |current| {
+            let mut person = present(current, now)?;
+            person.profile = change.of(std::mem::take(&mut person.profile))?;
             person.updated = Timestamp::now();
             // What was replaced is removed: it must not stay readable.
             Ok(Edit::Replace(person))
         })
-        .map(|(person, _)| person)
     }
 
     /// Deletes faces of a person, but never the last.
@@ -191,46 +178,74 @@ impl Gallery {
         collection: &Arc<Collection>,
         id: &PersonId,
         faces: Vec<FaceId>,
-        request: RandomId,
-    ) -> Result<(Person, ErasureReceipt)> {
-        let (mut asked, nonce) = self.asked(collection, id, request);
-        let (person, receipt) = self.change(collection, id, move |current| {
-            if faces.is_empty() {
-                return Err(RequestError::invalid("face_ids", "at least one face", "none").into());
-            }
-            let mut person = present(current)?;
-            if !faces
-                .iter()
-                .all(|id| person.faces.iter().any(|face| face.id == *id))
-            {
-                return Err(RequestError::NoFaceOfThatId.into());
-            }
-            person.faces.retain(|face| !faces.contains(&face.id));
-            if person.faces.is_empty() {
-                return Err(RequestError::LastFace.into());
-            }
-            asked.faces = u32::try_from(faces.len()).unwrap_or(u32::MAX);
-            person.updated = Timestamp::now();
-            Ok(Edit::Reduce(person, asked))
-        })?;
-        Ok((person, nonce.receipt(receipt)?))
+        caller: impl Into<Caller>,
+    ) -> Result<(Option<Person>, ErasureReceipt)> {
+        let caller = caller.into();
+        let claim = self.claim(&caller);
+        let (mut asked, nonce) = asked(collection, id, &caller, claim.as_ref());
+        let (digest, now) = (self.digest(collection, id), self.eraser.clock.now());
+        let changed = self
+            .writer
+            .change(collection, digest, claim.clone(), move |current| {
+                if faces.is_empty() {
+                    return Err(RequestError::invalid("face_ids", "at least one face", "none").into());
+                }
+                let mut person = present(current, now)?;
+                if !faces
+                    .iter()
+                    .all(|id| person.faces.iter().any(|face| face.id == *id))
+                {
+                    return Err(RequestError::NoFaceOfThatId.into());
+                }
+                person.faces.retain(|face| !faces.contains(&face.id));
+                if person.faces.is_empty() {
+                    return Err(RequestError::LastFace.into());
+                }
+                asked.faces = u32::try_from(faces.len()).unwrap_or(u32::MAX);
+                person.updated = Timestamp::now();
+                Ok(Edit::Reduce(person, asked))
+            })?;
+        if let Some((claim, done)) = claim.zip(changed.done) {
+            return self.reduction_again(&claim, &done, &collection.account, &collection.name, id);
+        }
+        self.purger.wake();
+        // ORDER: as in `delete`.
+        collection.readers.wait_for_older();
+        Ok((changed.person, nonce.receipt(changed.receipt)?))
     }
 
+    /// Changes a person without removing a face; or answers who is there, when this very call did before.
     fn change(
         &self,
         collection: &Arc<Collection>,
         id: &PersonId,
+        caller: &Caller,
         edit: impl FnOnce(Current) -> Result<Edit> + Send + 'static,
-    ) -> Result<(Person, Option<Issued>)> {
-        let Changed { person, receipt } =
-            self.writer
-                .change(collection, self.digest(collection, id), edit)?;
-        if receipt.is_some() {
+    ) -> Result<Person> {
+        let claim = self.claim(caller);
+        let digest = self.digest(collection, id);
+        let changed = self.writer.change(collection, digest, claim.clone(), edit)?;
+        self.kept(collection, id, claim, changed)
+    }
+
+    /// Who is kept: by this change, or by the one that this very call made before. What was removed is
+    /// purged, and named by nobody any more when this returns.
+    pub(super) fn kept(
+        &self,
+        collection: &Collection,
+        id: &PersonId,
+        claim: Option<Claim>,
+        changed: Changed,
+    ) -> Result<Person> {
+        if let Some((claim, done)) = claim.zip(changed.done) {
+            return self.person_again(&claim, &done, collection, id);
+        }
+        if changed.receipt.is_some() {
             self.purger.wake();
             // ORDER: as in `delete`.
             collection.readers.wait_for_older();
         }
-        Ok((person.ok_or(RequestError::NoPerson)?, receipt))
+        changed.person.ok_or_else(|| RequestError::NoPerson.into())
     }
 
     /// Whether a person who was changed is still there when the reply is built.
@@ -243,30 +258,22 @@ impl Gallery {
             .ok_or_else(|| RequestError::NoPerson.into())
     }
 
-    /// Who asks for an erasure of whom, and the nonce that alone can tell whom a receipt is about.
-    fn asked(&self, collection: &Collection, id: &PersonId, request: RandomId) -> (Asked, Nonce) {
-        let nonce = Nonce::new();
-        let asked = Asked {
-            request,
-            subject: nonce.subject(&collection.account, &collection.name, Some(id)),
-            ..Asked::default()
-        };
-        (asked, nonce)
-    }
-
     /// Erases a person: the erasure is logged, the data key is overwritten and synced, the record is
     /// deleted, the bits in the index are overwritten; then the purge follows.
     pub fn delete(
         &self,
         collection: &Arc<Collection>,
         id: &PersonId,
-        request: RandomId,
+        caller: impl Into<Caller>,
     ) -> Result<PersonErasure> {
-        let (mut asked, nonce) = self.asked(collection, id, request);
+        let caller = caller.into();
+        let claim = self.claim(&caller);
+        let (mut asked, nonce) = asked(collection, id, &caller, claim.as_ref());
         let (count, faces) = std::sync::mpsc::sync_channel(1);
+        let digest = self.digest(collection, id);
         let changed = self
             .writer
-            .change(collection, self.digest(collection, id), move |current| {
+            .change(collection, digest, claim.clone(), move |current| {
                 let faces = match current {
                     Current::Absent => return Err(RequestError::NoPerson.into()),
                     Current::Present(person) => person.faces.len(),
@@ -276,7 +283,20 @@ impl Gallery {
                 // Room for the one number was made above.
                 let _ = count.send(faces);
                 Ok(Edit::Erase(asked))
-            })?;
+            });
+        let changed = match (changed, claim) {
+            (Err(crate::Error::Request(RequestError::NoPerson)), Some(claim)) => {
+                let places = [Where::named(&collection.name)];
+                let logged = self
+                    .erasures_without_row(&claim, &places, &collection.account, id)?
+                    .pop();
+                return Ok(logged.ok_or(RequestError::NoPerson)?.erasure);
+            }
+            (Ok(Changed { done: Some(done), .. }), Some(claim)) => {
+                return self.erasure_again(&claim, &done, &collection.account, id);
+            }
+            (changed, _) => changed?,
+        };
         self.purger.wake();
         // ORDER: carried out, then waited, then acknowledged: a reply that began before does not come
         // after. Not on the writer's thread, where it would hold up everyone's changes.
@@ -318,6 +338,7 @@ impl Gallery {
         }))
     }
 
+    /// Whoever is past the expiry is nobody, erased or not yet.
     pub(super) fn read_person(&self, collection: &Collection, digest: Digest) -> Result<Option<Person>> {
         exists(collection)?;
         let key = codec::person_key(collection.id, digest);
@@ -326,7 +347,7 @@ impl Gallery {
             Found::Nothing => Ok(None),
             Found::Damaged(_) => Err(RequestError::Damaged.into()),
             Found::Open { contents, .. } => match codec::person_from_contents(&contents) {
-                Ok(person) => Ok(Some(person)),
+                Ok(person) => Ok(Some(person).filter(|person| !person.is_expired(self.eraser.clock.now()))),
                 Err(codec::Unreadable) => Err(RequestError::Damaged.into()),
             },
         }
@@ -381,10 +402,61 @@ impl Gallery {
     }
 }
 
-fn present(current: Current) -> Result<Person> {
+/// Who asks for an erasure of whom, and the nonce that alone can tell whom a receipt is about.
+fn asked(collection: &Collection, id: &PersonId, caller: &Caller, claim: Option<&Claim>) -> (Asked, Nonce) {
+    let nonce = Nonce::of(claim, &Where::named(&collection.name));
+    let asked = Asked {
+        request: caller.request,
+        subject: nonce.subject(&collection.account, Some(&collection.name), Some(id)),
+        ..Asked::default()
+    };
+    (asked, nonce)
+}
+
+/// Makes a new person of faces.
+pub(super) fn enrolling(
+    collection: &Arc<Collection>,
+    id: &PersonId,
+    profile: Profile,
+) -> impl FnOnce(Current, Vec<NewFace>) -> Result<Edit> + Send + 'static {
+    let (own, person_id) = (Arc::clone(collection), id.clone());
+    move |current, faces| {
+        match current {
+            Current::Absent => {}
+            Current::Present(_) => return Err(RequestError::PersonExists.into()),
+            Current::Damaged => return Err(RequestError::Damaged.into()),
+        }
+        let now = Timestamp::now();
+        let mut person = Person {
+            id: person_id,
+            mark: RandomId::random(),
+            profile,
+            enrolled: now,
+            updated: now,
+            faces: Vec::new(),
+        };
+        add_faces(&mut person, faces, &own)?;
+        Ok(Edit::Keep(person))
+    }
+}
+
+/// Adds faces to a person.
+pub(super) fn adding(
+    collection: &Arc<Collection>,
+    now: Timestamp,
+) -> impl FnOnce(Current, Vec<NewFace>) -> Result<Edit> + Send + 'static {
+    let own = Arc::clone(collection);
+    move |current, faces| {
+        let mut person = present(current, now)?;
+        add_faces(&mut person, faces, &own)?;
+        Ok(Edit::Keep(person))
+    }
+}
+
+pub(super) fn present(current: Current, now: Timestamp) -> Result<Person> {
     match current {
-        Current::Present(person) => Ok(person),
-        Current::Absent => Err(RequestError::NoPerson.into()),
+        Current::Present(person) if !person.is_expired(now) => Ok(person),
+        Current::Absent | Current::Present(_) => Err(RequestError::NoPerson.into()),
         Current::Damaged => Err(RequestError::Damaged.into()),
     }
 }

@@ -20,15 +20,20 @@ use crate::gallery::gaps;
 pub(crate) enum Family {
     Collections,
     Persons,
+    /// Rows of idempotency tokens: no records, and no slots belong to them.
+    Tokens,
 }
 
 impl Family {
-    pub const ALL: [Self; 2] = [Self::Collections, Self::Persons];
+    pub const ALL: [Self; 3] = [Self::Collections, Self::Persons, Self::Tokens];
+    /// Those whose records name slots.
+    pub const SEALED: [Self; 2] = [Self::Collections, Self::Persons];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Collections => "collections",
             Self::Persons => "persons",
+            Self::Tokens => "tokens",
         }
     }
 }

@@ -1,10 +1,39 @@
-//! Rotation of the wrapping key: every slot is wrapped anew, while everything serves, and then the old
-//! key is destroyed. Records are not touched, for they do not know which key wraps theirs.
+//! Rotation of keys while everything serves.
+//!
+//! Wrapping: every slot is wrapped anew, and then the old key is destroyed. Records are not touched, for they
+//! do not know which key wraps theirs. Signing: the old key signs for the new one in the erasure log, where
+//! every verifier finds it, and signs no more.
 
 use crate::error::Result;
 use crate::gallery::vault::Vault;
 use crate::gallery::writer::Writer;
 use crate::keys::{KeyRing, Purpose, RingKey};
+use crate::receipts;
+
+/// Lets a new key sign receipts, or goes on with a rotation that was interrupted; answers the public key.
+pub(crate) fn rotate_signing(
+    writer: &Writer,
+    ring: &KeyRing,
+    save: impl Fn(&KeyRing) -> Result<()>,
+) -> Result<[u8; 32]> {
+    if ring.all(Purpose::Signing).len() == 1 {
+        let next = ring.with(RingKey::random(Purpose::Signing, ""));
+        // ORDER: the new key durable before the log names it: a log whose key is lost could not go on.
+        save(&next)?;
+        ring.replace_by(&next);
+    }
+    let newest = ring.signing();
+    let public = receipts::public_key(newest.secret.expose());
+    writer.alone(move |vault| {
+        vault.introduce_signing_key(newest.secret.expose())?;
+        vault.advance_anchor()
+    })?;
+    let alone = ring.with_one_signing_key();
+    // ORDER: log and anchor durable under the new key before the old one counts no more.
+    save(&alone)?;
+    ring.replace_by(&alone);
+    Ok(public)
+}
 
 /// Slots wrapped anew between two changes of other callers: 512 KiB of the file, one sync.
 const SLOTS_AT_ONCE: u32 = 4096;

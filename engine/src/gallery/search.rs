@@ -3,83 +3,197 @@
 use std::sync::Arc;
 
 use crate::error::{RequestError, Result};
+use crate::fused::Agreement;
 use crate::gallery::codec::Digest;
 use crate::gallery::collection::Collection;
+use crate::gallery::filter::Filter;
+use crate::gallery::index::{Ask, By};
 use crate::gallery::{Gallery, exists};
-use crate::names::PersonId;
+use crate::names::{CollectionName, PersonId};
 use crate::person::Person;
 use crate::scheme::SchemeId;
 use crate::template::Probe;
 
-/// A face to look for, as one scheme sees it.
+/// A face to look for, as each scheme of the collections in question sees it.
 pub struct Query {
-    pub(crate) probe: Probe,
-    pub(crate) scheme: SchemeId,
+    pub(crate) probes: Vec<(SchemeId, Probe)>,
+}
+
+/// What of a person is compared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Comparison {
+    /// The face that resembles the one in question most.
+    #[default]
+    BestFace,
+    /// All faces together.
+    Fused,
 }
 
 /// A person found.
 pub struct Match {
     /// Who.
     pub person: Person,
-    /// The similarity of the person's best face, -1 to 1 (an estimate of the cosine).
+    /// Where the person is enrolled.
+    pub collection: CollectionName,
+    /// The similarity of the person's best face, or of all of them together, -1 to 1 (an estimate of the
+    /// cosine).
     pub similarity: f32,
 }
 
+/// A search over collections as if they were one.
+pub(crate) struct Search<'a> {
+    /// Where, each with the similarity from which on its people match. No collection comes twice.
+    pub places: &'a [(Arc<Collection>, f32)],
+    /// The faces to look for, each answered by itself.
+    pub queries: &'a [Query],
+    /// Most people for each.
+    pub k: usize,
+    pub comparison: Comparison,
+    pub filter: &'a Filter,
+}
+
+/// Who was found.
+pub struct Matches {
+    /// For each face that was looked for, the nearest people, best first.
+    pub matches: Vec<Vec<Match>>,
+    /// Faces that each was compared with.
+    pub compared: usize,
+}
+
+/// Somebody seen in an index, before the record has had its word.
+struct Sighting {
+    place: usize,
+    digest: Digest,
+    similarity: f32,
+}
+
 impl Gallery {
-    /// The nearest people at and above a similarity, best first.
-    pub fn search(
-        &self,
-        collection: &Arc<Collection>,
-        query: &Query,
-        k: usize,
-        similarity_min: f32,
-    ) -> Result<Vec<Match>> {
-        exists(collection)?;
-        same_scheme(query.scheme, collection)?;
-        let generation = collection.generation();
-        let digests: Vec<Digest> = {
-            let people = collection.people.read();
-            let hits = people.index.top(&query.probe, k, similarity_min);
-            hits.iter().map(|hit| people.digest(hit.person)).collect()
-        };
-        let mut matches = Vec::with_capacity(digests.len());
-        for digest in digests {
-            match self.read_person(collection, digest) {
-                // Deleted since the scan: never named again.
-                Ok(None) => {}
-                // The record has the last word: the face that was found may be gone since, and the
-                // PersonID may be another person's.
-                Ok(Some(person)) => matches.extend(best_face(person, query)),
-                Err(crate::Error::Request(RequestError::Damaged)) => self.note_damage(collection, digest),
-                Err(error) => return Err(error),
-            }
+    /// The nearest people of all places together.
+    pub fn find(&self, search: &Search<'_>) -> Result<Matches> {
+        let mut sightings: Vec<Vec<Sighting>> = search.queries.iter().map(|_| Vec::new()).collect();
+        let (mut generations, mut compared) = (Vec::with_capacity(search.places.len()), 0);
+        for (place, (collection, similarity_min)) in search.places.iter().enumerate() {
+            exists(collection)?;
+            generations.push(collection.generation());
+            compared += self.look_in(search, place, collection, *similarity_min, &mut sightings)?;
+        }
+        let mut matches = Vec::with_capacity(sightings.len());
+        for (mut seen, query) in sightings.into_iter().zip(search.queries) {
+            // Stable: at equal similarities in the order of the places, and of a place's people.
+            seen.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
+            seen.truncate(search.k);
+            matches.push(self.read(search, query, seen)?);
         }
         // Erasers wait for who reads; who took too long to be waited for looks once more.
-        if collection.generation() != generation {
+        for (place, ((collection, _), generation)) in search.places.iter().zip(generations).enumerate() {
+            if collection.generation() == generation {
+                continue;
+            }
             exists(collection)?;
-            matches.retain(|found: &Match| self.still_there(collection, &found.person.id).is_ok());
+            for found in &mut matches {
+                found.retain_mut(|(at, found)| {
+                    *at != place || self.still_named(collection, &mut found.person)
+                });
+            }
         }
-        matches.retain(|found| found.similarity >= similarity_min);
-        matches.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
+        let named = |mut found: Vec<(usize, Match)>| {
+            found.sort_by(|(_, a), (_, b)| b.similarity.total_cmp(&a.similarity));
+            found.into_iter().map(|(_, found)| found).collect()
+        };
+        Ok(Matches {
+            matches: matches.into_iter().map(named).collect(),
+            compared,
+        })
+    }
+
+    /// Adds who resembles each face in one collection, by its index alone; answers how many faces were
+    /// compared.
+    fn look_in(
+        &self,
+        search: &Search<'_>,
+        place: usize,
+        collection: &Collection,
+        similarity_min: f32,
+        sightings: &mut [Vec<Sighting>],
+    ) -> Result<usize> {
+        let ids = search.filter.person_ids.iter();
+        let digests: Vec<_> = ids.map(|id| self.digest(collection, id)).collect();
+        let probes = search.queries.iter().map(|query| query.probe(collection));
+        let probes: Vec<_> = probes.collect::<Result<_>>()?;
+        let people = collection.people.read();
+        let found = people.index.top(&Ask {
+            probes: &probes,
+            k: search.k,
+            similarity_min,
+            among: people.rows_of(search.filter, &digests).as_ref(),
+            by: match search.comparison {
+                Comparison::BestFace => By::BestFace,
+                Comparison::Fused => By::AllFaces(&people.several),
+            },
+            exact: false,
+        });
+        for (seen, hits) in sightings.iter_mut().zip(found.hits) {
+            seen.extend(hits.into_iter().map(|hit| Sighting {
+                place,
+                digest: people.digest(hit.person),
+                similarity: hit.similarity,
+            }));
+        }
+        Ok(found.compared)
+    }
+
+    /// The people who were seen, as their records say.
+    fn read(
+        &self,
+        search: &Search<'_>,
+        query: &Query,
+        sightings: Vec<Sighting>,
+    ) -> Result<Vec<(usize, Match)>> {
+        let mut matches = Vec::with_capacity(sightings.len());
+        for Sighting { place, digest, .. } in sightings {
+            let (collection, similarity_min) = &search.places[place];
+            let person = match self.read_seen(collection, digest) {
+                // The record has the last word: tags may have changed since, two tags may have one digest,
+                // and the PersonID may be another person's.
+                Ok(Some(person)) if search.filter.passes(&person) => person,
+                // Deleted since the scan: never named again.
+                Ok(_) => continue,
+                Err(crate::Error::Request(RequestError::Damaged)) => {
+                    self.note_damage(collection, digest);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            // And the face that was found may be gone since.
+            let found = compare(person, query, collection, search.comparison)?;
+            let found = found.filter(|found| found.similarity >= *similarity_min);
+            matches.extend(found.map(|found| (place, found)));
+        }
         Ok(matches)
     }
 
     /// Lets the writer look at a record that could not be read; it marks the person damaged unless
     /// the record was replaced meanwhile.
-    fn note_damage(&self, collection: &Arc<Collection>, digest: Digest) {
+    pub(super) fn note_damage(&self, collection: &Arc<Collection>, digest: Digest) {
         tracing::warn!(collection = collection.name.as_str(), "a record cannot be read");
         // The answer is known; what matters is that the writer has looked.
         drop(
             self.writer
-                .change(collection, digest, |_| Err(RequestError::Damaged.into())),
+                .change(collection, digest, None, |_| Err(RequestError::Damaged.into())),
         );
     }
 
-    /// The similarity of a person's best face.
-    pub fn verify(&self, collection: &Collection, id: &PersonId, query: &Query) -> Result<Match> {
-        same_scheme(query.scheme, collection)?;
+    /// The similarity of one person.
+    pub fn verify(
+        &self,
+        collection: &Collection,
+        id: &PersonId,
+        query: &Query,
+        comparison: Comparison,
+    ) -> Result<Match> {
+        query.probe(collection)?;
         let person = self.person(collection, id)?;
-        best_face(person, query).ok_or_else(|| {
+        compare(person, query, collection, comparison)?.ok_or_else(|| {
             RequestError::SchemeMismatch {
                 stored: "only faces of earlier schemes".to_owned(),
                 current: collection.scheme.to_string(),
@@ -89,17 +203,46 @@ impl Gallery {
     }
 }
 
-/// The person with the similarity of the best face, if one can be compared.
-fn best_face(person: Person, query: &Query) -> Option<Match> {
-    let comparable = person.faces.iter().filter(|face| face.scheme == query.scheme);
-    let score = comparable.map(|face| query.probe.score(&face.template)).max()?;
-    Some(Match {
-        similarity: query.probe.similarity(score),
-        person,
-    })
+impl Query {
+    /// The face as this collection's scheme sees it.
+    fn probe(&self, collection: &Collection) -> Result<&Probe> {
+        let scheme = collection.scheme.id();
+        let probe = self.probes.iter().find(|(of, _)| *of == scheme);
+        probe.map(|(_, probe)| probe).ok_or_else(|| {
+            let other = self.probes.first();
+            RequestError::SchemeMismatch {
+                stored: collection.scheme.to_string(),
+                current: other.map_or_else(|| "none".to_owned(), |(scheme, _)| scheme.to_string()),
+            }
+            .into()
+        })
+    }
 }
 
-fn same_scheme(scheme: SchemeId, collection: &Collection) -> Result<()> {
+/// The person with the similarity of the faces that can be compared, if there are any.
+fn compare(
+    person: Person,
+    query: &Query,
+    collection: &Collection,
+    comparison: Comparison,
+) -> Result<Option<Match>> {
+    let probe = query.probe(collection)?;
+    let comparable = person.comparable(collection.scheme.id());
+    let scores = comparable.iter().map(|template| probe.score(template));
+    let similarity = match comparison {
+        Comparison::BestFace => scores.max().map(|score| probe.similarity(score)),
+        Comparison::Fused => {
+            (!comparable.is_empty()).then(|| Agreement::of(&comparable).similarity(probe, scores.sum()))
+        }
+    };
+    Ok(similarity.map(|similarity| Match {
+        similarity,
+        collection: collection.name.clone(),
+        person,
+    }))
+}
+
+pub(super) fn same_scheme(scheme: SchemeId, collection: &Collection) -> Result<()> {
     if scheme == collection.scheme.id() {
         return Ok(());
     }

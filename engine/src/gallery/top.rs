@@ -2,14 +2,15 @@
 
 use std::cmp::Reverse;
 
-use crate::gallery::index::{Person, Row};
+use crate::gallery::cascade::Sink;
+use crate::gallery::index::{Ask, By, Hit, Person, Row};
+use crate::template::Probe;
 
 /// A face with its score, on its way to becoming a hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Candidate {
     pub(super) score: i32,
     pub(super) person: Person,
-    pub(super) row: Row,
 }
 
 /// Collects candidates and keeps the best face of each of the best k persons.
@@ -58,7 +59,7 @@ impl Top {
 
     /// One candidate a person, k persons, best first; the bar is then the last one's score.
     fn thin(&mut self) {
-        let best_first = |c: &Candidate| (Reverse(c.score), c.person, c.row);
+        let best_first = |c: &Candidate| (Reverse(c.score), c.person);
         self.candidates
             .sort_unstable_by_key(|c| (c.person, best_first(c)));
         self.candidates.dedup_by_key(|c| c.person);
@@ -67,6 +68,107 @@ impl Top {
         if let Some(last) = self.candidates.get(self.k.wrapping_sub(1)) {
             // Not above it: an equal score of a lower person number still comes first.
             self.bar = last.score;
+        }
+    }
+}
+
+/// What one probe of an [`Ask`] has found so far.
+pub(super) struct Tally<'a> {
+    probe: &'a Probe,
+    ask: &'a Ask<'a>,
+    top: Top,
+    /// By place in `Several`, for whoever was found by one face the sum of the scores of all.
+    sums: Vec<Option<i32>>,
+    /// The least score of a face by which somebody with several can reach the threshold.
+    best_face_min: i32,
+}
+
+impl<'a> Tally<'a> {
+    pub(super) fn new(probe: &'a Probe, ask: &'a Ask<'a>) -> Self {
+        let several = match ask.by {
+            By::BestFace => &[],
+            By::AllFaces(several) => several.people(),
+        };
+        let best_faces = several
+            .iter()
+            .map(|one| one.agreement.best_face(ask.similarity_min));
+        let best_face_min = best_faces.min_by(f32::total_cmp);
+        Self {
+            probe,
+            ask,
+            top: Top::new(ask.k, probe.score_at(ask.similarity_min)),
+            sums: vec![None; several.len()],
+            best_face_min: best_face_min.map_or(i32::MAX, |similarity| probe.score_at(similarity)),
+        }
+    }
+
+    pub(super) fn probe(&self) -> &'a Probe {
+        self.probe
+    }
+
+    /// Whether somebody was found who is compared by all faces.
+    pub(super) fn lacks_scores(&self) -> bool {
+        self.sums.iter().any(Option::is_some)
+    }
+
+    /// Whether all faces of this person are to be added.
+    pub(super) fn lacks(&self, person: Person) -> bool {
+        self.place(person).is_some_and(|place| self.sums[place].is_some())
+    }
+
+    /// Adds a face of somebody who lacks it.
+    pub(super) fn add(&mut self, person: Person, score: i32) {
+        if let Some(sum) = self.place(person).and_then(|place| self.sums[place].as_mut()) {
+            // At most 20 faces of 2048 * 127 each.
+            *sum += score;
+        }
+    }
+
+    fn place(&self, person: Person) -> Option<usize> {
+        match self.ask.by {
+            By::BestFace => None,
+            By::AllFaces(several) => several.place(person),
+        }
+    }
+
+    /// The best persons, best first.
+    pub(super) fn finish(self) -> Vec<Hit> {
+        let probe = self.probe;
+        let alone = self.top.finish().into_iter().map(|c| Hit {
+            person: c.person,
+            similarity: probe.similarity(c.score),
+        });
+        let mut hits: Vec<Hit> = alone.collect();
+        if let By::AllFaces(several) = self.ask.by {
+            let together = several.people().iter().zip(&self.sums);
+            let together = together.filter_map(|(one, sum)| {
+                let similarity = one.agreement.similarity(probe, (*sum)?);
+                (similarity >= self.ask.similarity_min).then_some(Hit {
+                    person: one.person,
+                    similarity,
+                })
+            });
+            hits.extend(together);
+            hits.sort_unstable_by(|a, b| {
+                b.similarity
+                    .total_cmp(&a.similarity)
+                    .then(a.person.cmp(&b.person))
+            });
+            hits.truncate(self.ask.k);
+        }
+        hits
+    }
+}
+
+impl Sink for Tally<'_> {
+    fn bar(&self) -> i32 {
+        self.top.bar().min(self.best_face_min)
+    }
+
+    fn offer(&mut self, score: i32, person: Person, _: Row) {
+        match self.place(person) {
+            Some(place) => self.sums[place] = Some(0),
+            None => self.top.offer(Candidate { score, person }),
         }
     }
 }

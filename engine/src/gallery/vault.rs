@@ -7,10 +7,12 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
+use crate::clock::Clock;
 use crate::error::{Error, OperatorError, RequestError, Result};
 use crate::gallery::codec::{self, Binding, Header};
 use crate::gallery::erasures::{Erasure, ErasureLog, Issued, Unpurged};
 use crate::gallery::records::{Family, Records, Scan, Write};
+use crate::gallery::tokens::Tokens;
 use crate::keys::KeyRing;
 use crate::names::RandomId;
 use crate::receipts::{DestroyedKey, KEYS_PER_RECEIPT_MAX, ReceiptKind};
@@ -39,6 +41,7 @@ pub(crate) struct Vault {
     slots: Slots,
     pub log: ErasureLog,
     pub ring: Arc<KeyRing>,
+    pub tokens: Tokens,
     /// Slots that are not empty. Held by whoever needs disk and log to be of one moment: through every
     /// commit, for the anchor, and to learn what can be purged.
     live: Mutex<u64>,
@@ -117,6 +120,11 @@ impl Plan {
         self.writes.is_empty()
     }
 
+    /// A write that belongs to no slot.
+    pub fn write(&mut self, write: Write) {
+        self.writes.push(write);
+    }
+
     /// Begins an erasure: the records erased from here on are in one receipt.
     pub fn begin_erasure(&mut self, asked: Asked) -> Ticket {
         let erasure = asked.erasure(ReceiptKind::Erased);
@@ -142,9 +150,15 @@ impl Vault {
             slots,
             log,
             ring,
+            tokens: Tokens::new(Clock::System),
             live: Mutex::new(0),
             poisoned: AtomicBool::new(false),
         }
+    }
+
+    /// The row of an idempotency token.
+    pub fn token_row(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.records.get(Family::Tokens, key)
     }
 
     /// Reads one record.
@@ -263,6 +277,27 @@ impl Vault {
         let ticket = Arc::clone(&reduction.issued);
         plan.reductions.push(reduction);
         Ok(Some(ticket))
+    }
+
+    /// Plans a record in the place of another under another record key: sealed under a new data key; the
+    /// other goes with its data key. What is logged names no key and nobody: it is there so that the other's
+    /// bytes are purged also if a crash comes between.
+    pub fn plan_move(
+        &self,
+        plan: &mut Plan,
+        record: &NewRecord<'_>,
+        other: Vec<u8>,
+        previous: &Header,
+        asked: Asked,
+    ) -> Result<Ticket> {
+        self.plan_put_under_new_key(plan, record, previous.generation + 1)?;
+        plan.superseded_slots.push(previous.slot);
+        let mut reduction = asked.erasure(ReceiptKind::Reduced);
+        reduction.touched.push((record.family, other.clone()));
+        let ticket = Arc::clone(&reduction.issued);
+        plan.reductions.push(reduction);
+        self.plan_forget(plan, record.family, other);
+        Ok(ticket)
     }
 
     fn plan_put_under_new_key(
@@ -384,6 +419,12 @@ impl Vault {
         Ok(())
     }
 
+    /// From now on this key signs the log, and the key before it says so there.
+    pub fn introduce_signing_key(&self, secret: &[u8; 32]) -> Result<()> {
+        self.refuse_if_poisoned()?;
+        self.poison_on_error(self.log.introduce(secret))
+    }
+
     /// Advances the anchor to where the log is now.
     pub fn advance_anchor(&self) -> Result<()> {
         let live = self.live.lock();
@@ -422,6 +463,16 @@ impl Vault {
     pub fn log_leftovers(&self) -> Result<()> {
         self.log
             .erase(vec![Asked::default().erasure(ReceiptKind::Erased)])
+    }
+
+    /// Logs, when it is asked about, a reduction that a crash had kept out of the log: the record was sealed
+    /// anew, and the start has overwritten the old key as one that no record named.
+    pub fn log_late(&self, asked: Asked) -> Result<Option<Issued>> {
+        let reduction = asked.erasure(ReceiptKind::Reduced);
+        let ticket = Arc::clone(&reduction.issued);
+        self.poison_on_error(self.log.erase(vec![reduction]))?;
+        self.advance_anchor()?;
+        Ok(ticket.get().cloned())
     }
 
     /// How many slots the file has.
@@ -477,7 +528,7 @@ impl Vault {
     fn find_unnamed_keys(&self, plan: &mut Plan, erasure: usize) -> Result<()> {
         let going: HashSet<_> = plan.writes.iter().map(|w| (w.family, w.key.as_slice())).collect();
         let mut named = Named::default();
-        for family in Family::ALL {
+        for family in Family::SEALED {
             let gaps = self.records.scan(family, &[], &[], &mut |key, record| {
                 let header = Header::parse(record).ok();
                 if header.is_some() || !going.contains(&(family, key)) {

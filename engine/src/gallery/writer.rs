@@ -3,21 +3,27 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, OperatorError, RequestError, Result};
 use crate::gallery::codec::{self, Digest, Header};
 use crate::gallery::collection::Collection;
 use crate::gallery::erasures::Issued;
 use crate::gallery::records::Family;
+use crate::gallery::tokens::{Claim, Done, Where};
 use crate::gallery::vault::{Asked, Found, NewRecord, Plan, Ticket, Vault};
+use crate::names::RandomId;
 use crate::person::Person;
 
 /// Changes that may wait for the writer; more callers wait outside.
 const QUEUE_MAX: usize = 1024;
 /// Changes made durable together.
 const GROUP_MAX: usize = 128;
+/// From one look for expired tokens to the next, and between the parts of one.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+const SWEEP_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a change finds under the PersonID.
 pub(crate) enum Current {
@@ -38,17 +44,50 @@ pub(crate) enum Edit {
     Reduce(Person, Asked),
     /// No person.
     Erase(Asked),
+    /// What was there before; whoever asked learns the reason by another way.
+    Leave,
 }
 
 /// What a change made.
+#[derive(Default)]
 pub(crate) struct Changed {
+    /// An earlier call had made the change already; nothing was changed now.
+    pub done: Option<Done>,
     /// Who is kept now.
     pub person: Option<Person>,
     /// For whatever was removed.
     pub receipt: Option<Issued>,
 }
 
+/// What a change of two PersonIDs makes of whoever is under the first.
+pub(crate) enum Passage {
+    /// Nothing; and this copy under the second.
+    Copy(Person),
+    /// Nobody under the first any more, and this person under the second. Not in the erasure log as an
+    /// erasure of anybody, for the reason of [`Edit::Replace`].
+    Rename(Person, Asked),
+}
+
+/// Somewhere a person may be.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub collection: Arc<Collection>,
+    pub digest: Digest,
+}
+
 type EditFn = Box<dyn FnOnce(Current) -> Result<Edit> + Send>;
+type PassageFn = Box<dyn FnOnce(Current) -> Result<Passage> + Send>;
+
+enum Making {
+    Edit(EditFn),
+    /// Looks at the index, and must find there what every change before it made.
+    Looking(EditFn),
+    /// Leads to another place, where nobody may be yet.
+    Passage(PassageFn, Place),
+}
+
+/// What a change came to, once it is durable.
+pub(crate) type Outcome = Receiver<Result<Changed>>;
 
 enum Job {
     Change(Change),
@@ -57,17 +96,47 @@ enum Job {
 }
 
 struct Change {
-    collection: Arc<Collection>,
-    digest: Digest,
-    edit: EditFn,
+    at: Place,
+    making: Making,
+    claim: Option<Claim>,
     reply: SyncSender<Result<Changed>>,
+}
+
+impl Change {
+    /// Everybody it is about.
+    fn persons(&self) -> impl Iterator<Item = (RandomId, Digest)> {
+        let to = match &self.making {
+            Making::Edit(_) | Making::Looking(_) => None,
+            Making::Passage(_, to) => Some(to),
+        };
+        let places = std::iter::once(&self.at).chain(to);
+        places.map(|place| (place.collection.id, place.digest))
+    }
+}
+
+/// What a change comes to.
+struct Planned {
+    /// Who was there is elsewhere in the same collection.
+    left: Option<Digest>,
+    at: Place,
+    person: Option<Person>,
+    ticket: Option<Ticket>,
+}
+
+impl Planned {
+    fn kept(at: Place, person: Person, ticket: Option<Ticket>) -> Self {
+        Self {
+            left: None,
+            at,
+            person: Some(person),
+            ticket,
+        }
+    }
 }
 
 /// A change that was planned and waits for the disk.
 struct Pending {
-    change: (Arc<Collection>, Digest),
-    person: Option<Person>,
-    ticket: Option<Ticket>,
+    planned: Planned,
     reply: SyncSender<Result<Changed>>,
 }
 
@@ -99,17 +168,62 @@ impl Writer {
         &self,
         collection: &Arc<Collection>,
         digest: Digest,
+        claim: Option<Claim>,
         edit: impl FnOnce(Current) -> Result<Edit> + Send + 'static,
     ) -> Result<Changed> {
-        let (reply, outcome) = sync_channel(1);
-        let change = Change {
-            collection: Arc::clone(collection),
-            digest,
-            edit: Box::new(edit),
-            reply,
-        };
-        self.send(Job::Change(change))?;
+        let collection = Arc::clone(collection);
+        let making = Making::Edit(Box::new(edit));
+        let outcome = self.submit(Place { collection, digest }, making, claim)?;
         outcome.recv().map_err(|_| OperatorError::Poisoned)?
+    }
+
+    /// As [`Self::change`], for an edit that looks at the index: it finds there what every change before it
+    /// made, and none after it was begun. It costs the syncs of a group of its own.
+    pub fn change_looking(
+        &self,
+        collection: &Arc<Collection>,
+        digest: Digest,
+        claim: Option<Claim>,
+        edit: impl FnOnce(Current) -> Result<Edit> + Send + 'static,
+    ) -> Result<Changed> {
+        let collection = Arc::clone(collection);
+        let making = Making::Looking(Box::new(edit));
+        let outcome = self.submit(Place { collection, digest }, making, claim)?;
+        outcome.recv().map_err(|_| OperatorError::Poisoned)?
+    }
+
+    /// As [`Self::change`], without waiting.
+    pub fn begin(
+        &self,
+        at: Place,
+        edit: impl FnOnce(Current) -> Result<Edit> + Send + 'static,
+    ) -> Result<Outcome> {
+        self.submit(at, Making::Edit(Box::new(edit)), None)
+    }
+
+    /// Copies or renames: one change of two places, which are not the same. Whoever is at the second is
+    /// a refusal.
+    pub fn pass(
+        &self,
+        at: Place,
+        to: Place,
+        claim: Option<Claim>,
+        passage: impl FnOnce(Current) -> Result<Passage> + Send + 'static,
+    ) -> Result<Changed> {
+        debug_assert!(at.collection.id != to.collection.id || at.digest != to.digest);
+        let outcome = self.submit(at, Making::Passage(Box::new(passage), to), claim)?;
+        outcome.recv().map_err(|_| OperatorError::Poisoned)?
+    }
+
+    fn submit(&self, at: Place, making: Making, claim: Option<Claim>) -> Result<Outcome> {
+        let (reply, outcome) = sync_channel(1);
+        self.send(Job::Change(Change {
+            at,
+            making,
+            claim,
+            reply,
+        }))?;
+        Ok(outcome)
     }
 
     /// Runs something while no change runs.
@@ -142,11 +256,14 @@ impl Drop for Writer {
 
 fn run(vault: &Vault, jobs: &Receiver<Job>) {
     let mut waiting = VecDeque::new();
+    let mut sweep = Sweep::after_a_start();
     loop {
+        sweep.go_on_if_due(vault);
         if waiting.is_empty() {
-            match jobs.recv() {
+            match jobs.recv_timeout(sweep.wait()) {
                 Ok(job) => waiting.push_back(job),
-                Err(_) => return,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
         waiting.extend(jobs.try_iter().take(GROUP_MAX.saturating_sub(waiting.len())));
@@ -159,12 +276,59 @@ fn run(vault: &Vault, jobs: &Receiver<Job>) {
     }
 }
 
-/// The longest run of waiting changes in which nobody appears twice: a change must find on disk what
-/// the one before it made.
+/// Expired tokens are removed now and then, a few at a time, so that no change waits long for it.
+struct Sweep {
+    due: Instant,
+    after: Vec<u8>,
+}
+
+impl Sweep {
+    fn after_a_start() -> Self {
+        Self {
+            due: Instant::now() + SWEEP_EVERY,
+            after: Vec::new(),
+        }
+    }
+
+    fn wait(&self) -> Duration {
+        self.due.saturating_duration_since(Instant::now())
+    }
+
+    fn go_on_if_due(&mut self, vault: &Vault) {
+        if !self.wait().is_zero() {
+            return;
+        }
+        let pause = match vault.sweep_tokens(&self.after) {
+            Ok(Some(last)) => {
+                self.after = last;
+                SWEEP_PAUSE
+            }
+            Ok(None) => {
+                self.after.clear();
+                SWEEP_EVERY
+            }
+            Err(error) => {
+                tracing::error!(%error, "removing expired idempotency tokens failed");
+                SWEEP_EVERY
+            }
+        };
+        self.due = Instant::now() + pause;
+    }
+}
+
+/// The longest run of waiting changes in which neither a person nor a token appears twice, and only the
+/// first looks at the index: a change must find on disk, and there, what the ones before it made.
 fn next_group(waiting: &mut VecDeque<Job>) -> Vec<Change> {
-    let mut seen = HashSet::new();
+    let (mut seen, mut claims) = (HashSet::new(), HashSet::new());
     let together = waiting.iter().take_while(|job| match job {
-        Job::Change(change) => seen.insert((change.collection.id, change.digest)),
+        Job::Change(Change {
+            making: Making::Looking(_),
+            ..
+        }) if !seen.is_empty() => false,
+        Job::Change(change) => {
+            change.persons().all(|person| seen.insert(person))
+                && change.claim.as_ref().is_none_or(|claim| claims.insert(claim.key))
+        }
         Job::Alone(_) => false,
     });
     let together = together.count();
@@ -179,48 +343,60 @@ fn commit(vault: &Vault, group: Vec<Change>) {
     let mut plan = Plan::default();
     let mut pending = Vec::with_capacity(group.len());
     for Change {
-        collection,
-        digest,
-        edit,
+        at,
+        making,
+        claim,
         reply,
     } in group
     {
-        match plan_change(vault, &mut plan, &collection, digest, edit) {
-            Ok((person, ticket)) => pending.push(Pending {
-                change: (collection, digest),
-                person,
-                ticket,
-                reply,
-            }),
+        // ORDER: on this thread, after every change before it is durable: of two calls under one token the
+        // second finds what the first did.
+        match vault.done_before(claim.as_ref()) {
+            Ok(None) => {}
             // The caller may have gone; nothing was changed for it.
+            known => {
+                let _ = reply.send(known.map(|done| Changed {
+                    done,
+                    ..Changed::default()
+                }));
+                continue;
+            }
+        }
+        let claim = claim.as_ref();
+        let planned = match making {
+            Making::Edit(edit) | Making::Looking(edit) => plan_change(vault, &mut plan, at, claim, edit),
+            Making::Passage(passage, to) => {
+                plan_passage(vault, &mut plan, (at, to), claim, passage).map(Some)
+            }
+        };
+        match planned {
+            Ok(Some(planned)) => pending.push(Pending { planned, reply }),
+            // The caller may have gone; nothing was changed for it.
+            Ok(None) => drop(reply.send(Ok(Changed::default()))),
             Err(error) => drop(reply.send(Err(error))),
         }
     }
     if plan.is_empty() {
         return;
     }
-    let removes = pending.iter().any(|change| change.ticket.is_some());
+    let removes = pending.iter().any(|change| change.planned.ticket.is_some());
     // ORDER: store before index. A crash between loses nothing (the index is rebuilt); the other
     // order could match a person who was never saved.
     let mut outcome = vault.commit(plan);
     if outcome.is_ok() {
-        for Pending { change, person, .. } in &pending {
-            show(&change.0, change.1, person.as_ref());
+        for Pending { planned, .. } in &pending {
+            show(planned);
         }
         // ORDER: the anchor after the bits in memory are overwritten, and before anybody hears of it.
         if removes {
             outcome = vault.advance_anchor();
         }
     }
-    for Pending {
-        person,
-        ticket,
-        reply,
-        ..
-    } in pending
-    {
+    for Pending { planned, reply } in pending {
+        let Planned { person, ticket, .. } = planned;
         let answer = match &outcome {
             Ok(()) => Ok(Changed {
+                done: None,
                 person,
                 receipt: ticket.and_then(|ticket| ticket.get().cloned()),
             }),
@@ -231,11 +407,15 @@ fn commit(vault: &Vault, group: Vec<Change>) {
     }
 }
 
-fn show(collection: &Collection, digest: Digest, person: Option<&Person>) {
+fn show(planned: &Planned) {
+    let Place { collection, digest } = &planned.at;
     let mut people = collection.people.write();
-    match person {
-        Some(person) => people.set(digest, person, &collection.scheme),
-        None => people.remove(digest),
+    if let Some(left) = planned.left {
+        people.remove(left);
+    }
+    match &planned.person {
+        Some(person) => people.set(*digest, person, &collection.scheme),
+        None => people.remove(*digest),
     }
 }
 
@@ -258,39 +438,38 @@ fn same_for_everyone(error: &Error) -> Error {
 fn plan_change(
     vault: &Vault,
     plan: &mut Plan,
-    collection: &Collection,
-    digest: Digest,
+    at: Place,
+    claim: Option<&Claim>,
     edit: EditFn,
-) -> Result<(Option<Person>, Option<Ticket>)> {
-    if collection.is_deleted() {
-        return Err(RequestError::NoCollection.into());
-    }
-    let key = codec::person_key(collection.id, digest);
-    let binding = collection.person_binding(vault.ring.deployment, digest);
-    let (current, header) = read_current(vault, &key, collection, digest)?;
-    if matches!(current, Current::Damaged) {
-        collection.people.write().set_damaged(digest);
-    }
+) -> Result<Option<Planned>> {
+    let (current, header) = read_current(vault, &at)?;
+    let collection = &at.collection;
     let (person, resealed) = match edit(current)? {
         Edit::Erase(mut asked) => {
             asked.generation = collection.next_generation();
             let ticket = plan.begin_erasure(asked);
-            vault.plan_erase(plan, Family::Persons, key, header.as_ref())?;
-            return Ok((None, Some(ticket)));
+            vault.plan_erase(plan, Family::Persons, at.key(), header.as_ref())?;
+            if let Some(claim) = claim {
+                let places = vec![Where::named(&collection.name)];
+                let from = vault.log.size();
+                vault.plan_done(plan, claim, Done::Erased { places, from });
+            }
+            return Ok(Some(Planned {
+                left: None,
+                at,
+                person: None,
+                ticket: Some(ticket),
+            }));
         }
+        Edit::Leave => return Ok(None),
         Edit::Keep(person) => (person, None),
         Edit::Replace(person) => (person, Some(None)),
         Edit::Reduce(person, asked) => (person, Some(Some(asked))),
     };
     let contents = codec::person_to_contents(&person);
-    let record = NewRecord {
-        family: Family::Persons,
-        key,
-        binding,
-        scheme: collection.scheme.id(),
-        contents: &contents,
-    };
+    let record = at.record(vault, &contents);
     let generation = collection.next_generation();
+    let faces = resealed.flatten().map_or(0, |asked| asked.faces);
     let ticket = match (header, resealed) {
         (Some(header), Some(asked)) => {
             let asked = asked.map(|asked| Asked { generation, ..asked });
@@ -301,22 +480,90 @@ fn plan_change(
             None
         }
     };
-    Ok((Some(person), ticket))
+    drop(record);
+    if let Some(claim) = claim {
+        let (mark, from) = (claim.mark(person.mark), vault.log.size());
+        let done = match &ticket {
+            Some(_) => Done::Reduced { mark, faces, from },
+            None => Done::Kept { mark },
+        };
+        vault.plan_done(plan, claim, done);
+    }
+    Ok(Some(Planned::kept(at, person, ticket)))
 }
 
-fn read_current(
+/// ORDER: both places are read and written in the writer's one turn, so that no erasure comes between: one
+/// that was acknowledged before finds nobody copied, and one that comes after finds the copy.
+fn plan_passage(
     vault: &Vault,
-    key: &[u8],
-    collection: &Collection,
-    digest: Digest,
-) -> Result<(Current, Option<Header>)> {
-    let binding = collection.person_binding(vault.ring.deployment, digest);
-    Ok(match vault.read(Family::Persons, key, &binding)? {
+    plan: &mut Plan,
+    (at, to): (Place, Place),
+    claim: Option<&Claim>,
+    passage: PassageFn,
+) -> Result<Planned> {
+    let (current, header) = read_current(vault, &at)?;
+    let (there, _) = read_current(vault, &to)?;
+    let passage = passage(current)?;
+    match there {
+        Current::Absent => {}
+        Current::Present(_) => return Err(RequestError::PersonExists.into()),
+        Current::Damaged => return Err(RequestError::Damaged.into()),
+    }
+    let generation = to.collection.next_generation();
+    match passage {
+        Passage::Copy(person) => {
+            let contents = codec::person_to_contents(&person);
+            vault.plan_put(plan, &to.record(vault, &contents), None)?;
+            vault.plan_kept(plan, claim, &person);
+            Ok(Planned::kept(to, person, None))
+        }
+        Passage::Rename(person, asked) => {
+            // Whoever is present has a header.
+            let header = header.ok_or(RequestError::NoPerson)?;
+            let contents = codec::person_to_contents(&person);
+            let asked = Asked { generation, ..asked };
+            let ticket = vault.plan_move(plan, &to.record(vault, &contents), at.key(), &header, asked)?;
+            vault.plan_kept(plan, claim, &person);
+            Ok(Planned {
+                left: Some(at.digest),
+                ..Planned::kept(to, person, Some(ticket))
+            })
+        }
+    }
+}
+
+impl Place {
+    fn key(&self) -> Vec<u8> {
+        codec::person_key(self.collection.id, self.digest)
+    }
+
+    fn record<'a>(&'a self, vault: &Vault, contents: &'a [u8]) -> NewRecord<'a> {
+        NewRecord {
+            family: Family::Persons,
+            key: self.key(),
+            binding: self.collection.person_binding(vault.ring.deployment, self.digest),
+            scheme: self.collection.scheme.id(),
+            contents,
+        }
+    }
+}
+
+fn read_current(vault: &Vault, at: &Place) -> Result<(Current, Option<Header>)> {
+    let Place { collection, digest } = at;
+    if collection.is_deleted() {
+        return Err(RequestError::NoCollection.into());
+    }
+    let binding = collection.person_binding(vault.ring.deployment, *digest);
+    let (current, header) = match vault.read(Family::Persons, &at.key(), &binding)? {
         Found::Nothing => (Current::Absent, None),
         Found::Damaged(header) => (Current::Damaged, header),
         Found::Open { header, contents } => match codec::person_from_contents(&contents) {
             Ok(person) => (Current::Present(person), Some(header)),
             Err(codec::Unreadable) => (Current::Damaged, Some(header)),
         },
-    })
+    };
+    if matches!(current, Current::Damaged) {
+        collection.people.write().set_damaged(*digest);
+    }
+    Ok((current, header))
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use super::{Calibration, Colour, Entry, Input, ModelSpec, Output, Port, Role, mismatch};
+use super::{Colour, Entry, Input, ModelSpec, Output, Port, Role, StatedRates, mismatch};
 use crate::embedding::EMBEDDING_DIM_MAX;
 use crate::error::Result;
 
@@ -93,7 +93,7 @@ impl Entry {
     }
 
     /// The keys that an embedder has beside the common ones.
-    pub(super) fn embedder_only(&self) -> Result<([[f32; 2]; 5], Calibration)> {
+    pub(super) fn embedder_only(&self) -> Result<([[f32; 2]; 5], StatedRates)> {
         let (Some(align), Some(calibration)) = (self.align, self.calibration) else {
             return Err(mismatch(
                 &self.file,
@@ -111,7 +111,7 @@ impl Entry {
             "five points inside the input",
             &align,
         )?;
-        let Calibration { far_1e3, far_1e4 } = calibration;
+        let StatedRates { far_1e3, far_1e4 } = calibration;
         let ordered = -1.0 < far_1e3 && far_1e3 <= far_1e4 && far_1e4 < 1.0;
         self.demand(
             ordered,

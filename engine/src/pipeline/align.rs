@@ -1,5 +1,7 @@
 //! Five points to the upright face: a least-squares similarity and a warp.
 
+use std::ops::Range;
+
 use super::image::Image;
 use super::resample::{Axis, resample};
 use crate::error::{OperatorError, Result};
@@ -11,8 +13,27 @@ const SHRUNK_BELOW: f64 = 0.5;
 /// ...to this multiple of the scale.
 const SHRUNK_TO: f64 = 1.5;
 
+/// How far the middle of the face reaches beyond the five points, in eye distances: brows, the whole of the
+/// mouth, no background.
+const MIDDLE_MARGIN: f64 = 0.4;
+
 /// An upright face: `[height, width, 3]`, red, green, blue of 0 to 255, black where the photograph ends.
 pub(crate) struct AlignedFace(pub Tensor);
+
+impl AlignedFace {
+    /// The face as in a mirror.
+    pub fn mirrored(&self, width: usize) -> Self {
+        let values = self.0.values();
+        let mut mirrored = Tensor::filled(&[values.len() / (width * 3), width, 3], 0.0);
+        let rows = mirrored.values_mut().chunks_exact_mut(width * 3);
+        for (row, from) in rows.zip(values.chunks_exact(width * 3)) {
+            for (pixel, from) in row.chunks_exact_mut(3).zip(from.chunks_exact(3).rev()) {
+                pixel.copy_from_slice(from);
+            }
+        }
+        Self(mirrored)
+    }
+}
 
 /// Where the five points have to come to lie.
 pub(crate) struct Aligner {
@@ -37,6 +58,21 @@ impl Aligner {
             height: input.height(),
             targets,
         }
+    }
+
+    /// The columns and rows of an upright face that show nothing but the face.
+    pub fn middle(&self) -> [Range<usize>; 2] {
+        let [left, right, ..] = self.targets;
+        let margin = MIDDLE_MARGIN * (right[0] - left[0]).hypot(right[1] - left[1]);
+        let range = |axis: usize, length: usize| {
+            let values = self.targets.map(|target| target[axis]);
+            let low = values.into_iter().fold(f64::INFINITY, f64::min) - margin;
+            let high = values.into_iter().fold(f64::NEG_INFINITY, f64::max) + margin;
+            // At least three, for a Laplacian; targets of one's own may lie anywhere.
+            let end = (high.ceil().max(3.0) as usize).min(length);
+            (low.floor().max(0.0) as usize).min(end.saturating_sub(3))..end
+        };
+        [range(0, self.width), range(1, self.height)]
     }
 
     /// The upright face with its points (x and y in pixels of the photograph) on the targets.

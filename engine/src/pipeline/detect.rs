@@ -30,10 +30,20 @@ impl Detector {
         }
     }
 
-    /// All boxes with at least `score_min`, the surest first, one a face.
+    /// What a detector of this shape takes of the photograph at once.
+    pub fn input(&self) -> [usize; 2] {
+        [self.input.width(), self.input.height()]
+    }
+
+    /// All boxes with at least `score_min` in the photograph as a whole, the surest first, one a face.
     pub fn find(&self, image: &Image, score_min: f32) -> Result<Vec<Candidate>> {
-        let fit = Fit::new(image, &self.input);
-        let tensor = self.letterboxed(image, &fit);
+        self.find_in(image, &View::whole(image, self.input()), score_min)
+            .map(one_a_face)
+    }
+
+    /// All boxes with at least `score_min` in a part of the photograph, in no order, several a face.
+    pub fn find_in(&self, image: &Image, view: &View, score_min: f32) -> Result<Vec<Candidate>> {
+        let tensor = self.letterboxed(image, view);
         let [scores, boxes] = &self.model.run(&tensor)?[..] else {
             return Err(self.failed("expected scores and boxes"));
         };
@@ -44,26 +54,24 @@ impl Detector {
             if !score.is_finite() || !corners.iter().all(|corner| corner.is_finite()) {
                 return Err(self.failed("a score or a corner is not a number"));
             }
-            let bounds = fit.to_photo(*corners);
+            let bounds = view.to_photo(*corners, self.input());
             // A box without an inside cannot be cropped.
             if score >= score_min && bounds.width() > 0.0 && bounds.height() > 0.0 {
                 candidates.push(Candidate { bounds, score });
             }
         }
-        Ok(one_a_face(candidates))
+        Ok(candidates)
     }
 
-    /// The whole photograph in the middle of the detector's input, in its own proportions. Stretched to
-    /// the input, a wide photograph would show faces that are twice as high as broad.
-    fn letterboxed(&self, image: &Image, fit: &Fit) -> Tensor {
+    /// That part of the photograph in the middle of the detector's input, in its own proportions.
+    /// Stretched to the input, a wide photograph would show faces that are twice as high as broad.
+    fn letterboxed(&self, image: &Image, view: &View) -> Tensor {
         let grey = (BESIDE - self.input.mean) / self.input.scale;
         let mut tensor = Tensor::filled(&self.input.shape, grey);
-        let axis = |length: usize, outputs: usize| {
-            Axis::linear(0.0, length as f64 / outputs as f64, outputs, length, Edge::Repeat)
-        };
-        let (across, down) = (axis(image.width(), fit.width), axis(image.height(), fit.height));
+        let [across, down] = [image.width(), image.height()];
+        let (across, down) = (view.axis(0, across), view.axis(1, down));
         resample(image, &across, &down, |y, row| {
-            put_row(&mut tensor, &self.input, fit.left, fit.top + y, row)
+            put_row(&mut tensor, &self.input, view.offset[0], view.offset[1] + y, row)
         });
         tensor
     }
@@ -77,55 +85,65 @@ impl Detector {
     }
 }
 
-/// Where the photograph lies in the input, in pixels of the input.
-struct Fit {
-    left: usize,
-    top: usize,
-    width: usize,
-    height: usize,
-    /// Photograph pixels an input pixel, across and down; equal but for rounding.
-    step: [f32; 2],
-    /// The whole input.
-    input: [f32; 2],
+/// A rectangle of the photograph in the detector's input; across and down.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct View {
+    /// Its left top corner, in pixels of the photograph.
+    pub origin: [f64; 2],
+    /// Photograph pixels an input pixel; equal in both directions but for rounding.
+    pub step: [f64; 2],
+    /// Its sides, in pixels of the input.
+    pub sides: [usize; 2],
+    /// Its place in the input, in pixels.
+    pub offset: [usize; 2],
+    /// Whether what is shrunk is averaged over areas, not interpolated.
+    pub averaged: bool,
 }
 
-impl Fit {
-    fn new(image: &Image, input: &Input) -> Self {
-        let scale =
-            (input.width() as f64 / image.width() as f64).min(input.height() as f64 / image.height() as f64);
-        let side = |length: usize, most: usize| ((length as f64 * scale).round() as usize).clamp(1, most);
-        let (width, height) = (
-            side(image.width(), input.width()),
-            side(image.height(), input.height()),
-        );
+impl View {
+    /// All of the photograph. It is interpolated however much it shrinks, as the recipe has it.
+    pub fn whole(image: &Image, input: [usize; 2]) -> Self {
+        let photo = [image.width(), image.height()];
+        let scale = [0, 1]
+            .map(|axis| input[axis] as f64 / photo[axis] as f64)
+            .into_iter()
+            .fold(f64::INFINITY, f64::min);
+        let sides = [0, 1].map(|axis| ((photo[axis] as f64 * scale).round() as usize).clamp(1, input[axis]));
         Self {
-            left: (input.width() - width) / 2,
-            top: (input.height() - height) / 2,
-            width,
-            height,
-            step: [
-                image.width() as f32 / width as f32,
-                image.height() as f32 / height as f32,
-            ],
-            input: [input.width() as f32, input.height() as f32],
+            origin: [0.0; 2],
+            step: [0, 1].map(|axis| photo[axis] as f64 / sides[axis] as f64),
+            sides,
+            offset: [0, 1].map(|axis| (input[axis] - sides[axis]) / 2),
+            averaged: false,
+        }
+    }
+
+    fn axis(&self, axis: usize, length: usize) -> Axis {
+        let (origin, step, outputs) = (self.origin[axis], self.step[axis], self.sides[axis]);
+        if self.averaged {
+            Axis::area(origin, step, outputs, length)
+        } else {
+            Axis::linear(origin, step, outputs, length, Edge::Repeat)
         }
     }
 
     /// Corners in parts of the input to pixels of the photograph.
-    fn to_photo(&self, [left, top, right, bottom]: [f32; 4]) -> Bounds {
-        let x = |x: f32| (x * self.input[0] - self.left as f32) * self.step[0];
-        let y = |y: f32| (y * self.input[1] - self.top as f32) * self.step[1];
+    fn to_photo(&self, [left, top, right, bottom]: [f32; 4], input: [usize; 2]) -> Bounds {
+        let place = |part: f32, axis: usize| {
+            let beyond_corner = part * input[axis] as f32 - self.offset[axis] as f32;
+            self.origin[axis] as f32 + beyond_corner * self.step[axis] as f32
+        };
         Bounds {
-            left: x(left),
-            top: y(top),
-            right: x(right),
-            bottom: y(bottom),
+            left: place(left, 0),
+            top: place(top, 1),
+            right: place(right, 0),
+            bottom: place(bottom, 1),
         }
     }
 }
 
-/// Non-maximum suppression: the surest box of each heap of overlapping ones.
-fn one_a_face(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
+/// Non-maximum suppression: the surest box of each heap of overlapping ones, the surest first.
+pub(super) fn one_a_face(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
     candidates.sort_by(|a, b| b.score.total_cmp(&a.score));
     let mut kept: Vec<Candidate> = Vec::new();
     for candidate in candidates {

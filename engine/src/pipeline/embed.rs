@@ -40,6 +40,12 @@ impl Embedder {
         Embedding::from_raw(Array1::from_iter(raw.values().iter().copied()), &self.name)
     }
 
+    /// The mean of the features of a face and of its mirror image, as a unit vector.
+    pub fn embed_mirrored(&self, face: AlignedFace) -> Result<Embedding> {
+        let mirrored = self.embed(face.mirrored(self.input.width()))?;
+        self.embed(face)?.mean(mirrored, &self.name)
+    }
+
     /// The network's own output, `[1, dim]`.
     pub(super) fn raw(&self, face: AlignedFace) -> Result<Tensor> {
         let mut tensor = Tensor::filled(&self.input.shape, 0.0);

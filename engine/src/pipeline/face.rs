@@ -2,6 +2,7 @@
 
 use crate::config::Limits;
 use crate::error::{Rejection, Result};
+use crate::quality::{Quality, QualityLevel};
 
 /// Detection score from which a box is mentioned at all (0 to 1). Between this and the limit
 /// [`Limits::face_score_min`] a face is reported as unsure; below, a photograph is full of "faces".
@@ -37,16 +38,25 @@ impl Bounds {
         [(self.left + self.right) / 2.0, (self.top + self.bottom) / 2.0]
     }
 
-    fn area(&self) -> f32 {
+    pub(super) fn area(&self) -> f32 {
         self.width() * self.height()
+    }
+
+    fn shared(&self, other: &Self) -> f32 {
+        let width = self.right.min(other.right) - self.left.max(other.left);
+        let height = self.bottom.min(other.bottom) - self.top.max(other.top);
+        width.max(0.0) * height.max(0.0)
     }
 
     /// Intersection over union, 0 to 1.
     pub(super) fn overlap(&self, other: &Self) -> f32 {
-        let width = self.right.min(other.right) - self.left.max(other.left);
-        let height = self.bottom.min(other.bottom) - self.top.max(other.top);
-        let shared = width.max(0.0) * height.max(0.0);
+        let shared = self.shared(other);
         shared / (self.area() + other.area() - shared)
+    }
+
+    /// The part of this one that lies in the other, 0 to 1.
+    pub(super) fn part_in(&self, other: &Self) -> f32 {
+        self.shared(other) / self.area()
     }
 }
 
@@ -60,8 +70,13 @@ pub struct Face {
     pub points: [[f32; 2]; 5],
     /// The detector's certainty, 0 to 1.
     pub score: f32,
+    /// What was measured of it.
+    pub quality: Quality,
     /// Why this face is neither enrolled nor searched, if it is not.
     pub rejection: Option<Rejection>,
+    /// By how much the photograph was turned clockwise to be upright (0, 90, 180 or 270), beyond what it
+    /// said of itself. All coordinates are those of the turned photograph.
+    pub rotated_degrees: u32,
 }
 
 /// What a photograph shows.
@@ -75,10 +90,19 @@ pub struct Detection {
     pub faces: Vec<Face>,
 }
 
+/// Every face of a photograph, the surest first, and what was made of those that are acceptable.
+pub struct EveryFace<T> {
+    /// Acceptable faces.
+    pub accepted: Vec<(T, Face)>,
+    /// The others, each with its rejection.
+    pub rejected: Vec<Face>,
+}
+
 /// Which face is meant where there may be several.
 ///
 /// Only acceptable faces count: sure enough and large enough. One that is too small to be enrolled is
-/// not the one that is meant, so a passer-by far away spoils no portrait.
+/// not the one that is meant, so a passer-by far away spoils no portrait. Nor is one that only shows
+/// where the photograph is searched more finely than it takes to find another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choose {
     /// The only one; several are refused.
@@ -88,6 +112,16 @@ pub enum Choose {
     /// The one whose box centre is nearest the photograph's, for evaluation on collections whose
     /// photographs are centred on the person they are named after.
     NearestCentre,
+}
+
+/// What is asked of a photograph: which face is meant, and how good it must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Which face.
+    pub choose: Choose,
+    /// How good. It has no say in the choice, or a bad photograph of two people would silently become a good
+    /// one of whoever is nearer.
+    pub level: QualityLevel,
 }
 
 /// A box that the detector found.
@@ -116,7 +150,20 @@ impl Candidate {
     }
 }
 
+/// Those that would be enrolled.
+pub(super) fn acceptable<'a>(
+    candidates: &'a [Candidate],
+    limits: &Limits,
+) -> impl Iterator<Item = &'a Candidate> {
+    candidates.iter().filter(|one| one.rejection(limits).is_none())
+}
+
 impl Choose {
+    /// This face, if it is so good.
+    pub const fn at(self, level: QualityLevel) -> Wanted {
+        Wanted { choose: self, level }
+    }
+
     /// Chooses among candidates, the surest first, in a photograph of `size` (width and height).
     ///
     /// # Errors
@@ -128,10 +175,7 @@ impl Choose {
         size: [f32; 2],
         limits: &Limits,
     ) -> Result<Candidate> {
-        let acceptable: Vec<_> = candidates
-            .iter()
-            .filter(|one| one.rejection(limits).is_none())
-            .collect();
+        let acceptable: Vec<_> = acceptable(candidates, limits).collect();
         let from_centre = |one: &Candidate| {
             let [x, y] = one.bounds.centre();
             (x - size[0] / 2.0).hypot(y - size[1] / 2.0)

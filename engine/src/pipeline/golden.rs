@@ -140,9 +140,9 @@ fn the_five_points_agree_with_the_recipe() {
     for golden in Golden::all() {
         let points = pipeline
             .landmarks
-            .five(&golden.image(), &golden.bounds())
+            .find(&golden.image(), &golden.bounds())
             .expect("runs");
-        let off = off(points.as_flattened(), golden.points.as_flattened());
+        let off = off(points.five().as_flattened(), golden.points.as_flattened());
         assert!(off < POINT_PX, "{}: {off} px", golden.photograph);
     }
 }

@@ -24,6 +24,26 @@ use crate::wipe::{Wiped, wipe};
 /// What a PNG may unpack beside its pixels: profiles and texts, bombs among them.
 const PNG_EXTRAS_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// How far a photograph is turned, clockwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Quarter,
+    Half,
+    ThreeQuarters,
+}
+
+impl Turn {
+    pub const ALL: [Self; 3] = [Self::Quarter, Self::Half, Self::ThreeQuarters];
+
+    pub fn degrees(self) -> u32 {
+        match self {
+            Self::Quarter => 90,
+            Self::Half => 180,
+            Self::ThreeQuarters => 270,
+        }
+    }
+}
+
 /// A photograph, upright: RGB, 8 bits, rows from the top, `[height, width, 3]`.
 ///
 /// Wiped when it goes; no `Clone`, no `Debug`.
@@ -31,6 +51,7 @@ pub struct Image {
     width: usize,
     height: usize,
     rgb: Vec<u8>,
+    says_how_it_lies: bool,
 }
 
 impl Image {
@@ -85,7 +106,39 @@ impl Image {
     /// An image of these pixels, `rgb` being `[height, width, 3]` in row-major order.
     pub(super) fn new(width: usize, height: usize, rgb: Vec<u8>) -> Self {
         assert_eq!(rgb.len(), width * height * 3, "three bytes a pixel");
-        Self { width, height, rgb }
+        Self {
+            width,
+            height,
+            rgb,
+            says_how_it_lies: false,
+        }
+    }
+
+    /// Turned upright as EXIF says, if it says anything that can be read.
+    fn upright(self, orientation: Option<Orientation>) -> Self {
+        let mut upright = match orientation {
+            None | Some(Orientation::NoTransforms) => self,
+            Some(other) => orient::turned(&self, other),
+        };
+        upright.says_how_it_lies = orientation.is_some();
+        upright
+    }
+
+    /// Whether the photograph itself said how it lies; it is then believed.
+    pub(super) fn says_how_it_lies(&self) -> bool {
+        self.says_how_it_lies
+    }
+
+    /// A copy turned clockwise.
+    pub(super) fn turned(&self, turn: Turn) -> Self {
+        orient::turned(
+            self,
+            match turn {
+                Turn::Quarter => Orientation::Rotate90,
+                Turn::Half => Orientation::Rotate180,
+                Turn::ThreeQuarters => Orientation::Rotate270,
+            },
+        )
     }
 
     /// In pixels.
@@ -143,7 +196,8 @@ fn decode(
     let (width, height) = decoder.dimensions();
     check_size(width, height, limits)?;
     // A damaged EXIF block is no reason to refuse a good picture: it counts as absent.
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let exif = decoder.exif_metadata().ok().flatten();
+    let orientation = exif.and_then(|exif| Orientation::from_exif_chunk(&exif));
     let colour = decoder.color_type();
     let length = usize::try_from(decoder.total_bytes()).expect("within the pixel limit");
     let mut raw = Wiped::zeros(length);
@@ -154,10 +208,7 @@ fn decode(
         format,
         what: "its colour model",
     })?;
-    Ok(orient::upright(
-        Image::new(width as usize, height as usize, rgb),
-        orientation,
-    ))
+    Ok(Image::new(width as usize, height as usize, rgb).upright(orientation))
 }
 
 /// Width and height as a PNG's header declares them; it comes right after the signature.

@@ -28,6 +28,15 @@ pub(crate) struct Landmarks {
     model: Box<dyn Model>,
 }
 
+/// What the network says of one face: 68 points, x and y in pixels of the photograph.
+#[derive(Clone)]
+pub(crate) struct Shape {
+    /// Those of the second pass, which count.
+    pub points: Vec<[f32; 2]>,
+    /// Those of the first, which differ where the network is unsure.
+    pub first: Vec<[f32; 2]>,
+}
+
 /// A square crop, in pixels of the photograph.
 #[derive(Clone, Copy)]
 struct Square {
@@ -44,20 +53,18 @@ impl Landmarks {
         }
     }
 
-    /// The five points of the face in this box, x and y in pixels of the photograph.
-    pub fn five(&self, image: &Image, bounds: &Bounds) -> Result<[[f32; 2]; 5]> {
+    /// The points of the face in this box.
+    pub fn find(&self, image: &Image, bounds: &Bounds) -> Result<Shape> {
         let [x, y] = bounds.centre();
         let height = bounds.height();
         let first = Square {
             centre: [x, y + FIRST_DROP * height],
             side: FIRST_SIDE * height,
         };
-        let points = self.points(image, first)?;
+        let first = self.points(image, first)?;
         // Once more around the points themselves: the result then hardly depends on the box.
-        let points = self.points(image, around(&points))?;
-        let mean =
-            |of: &[usize], axis: usize| of.iter().map(|&i| points[i][axis]).sum::<f32>() / of.len() as f32;
-        Ok(FIVE_OF_68.map(|of| [mean(of, 0), mean(of, 1)]))
+        let points = self.points(image, around(&first))?;
+        Ok(Shape { points, first })
     }
 
     /// 68 points in pixels of the photograph.
@@ -112,6 +119,33 @@ impl Landmarks {
         }
         .into()
     }
+}
+
+impl Shape {
+    /// Left eye, right eye, tip of the nose, left and right corner of the mouth.
+    pub fn five(&self) -> [[f32; 2]; 5] {
+        FIVE_OF_68.map(|of| mean(&self.points, of))
+    }
+
+    /// Between the eyes, in sides of the second crop: about a third on a face seen from the front.
+    pub fn eyes_apart(&self) -> f32 {
+        let [left, right, ..] = self.five();
+        (right[0] - left[0]).hypot(right[1] - left[1]) / around(&self.first).side
+    }
+
+    /// How far these five moved from the first pass to the second (root of the mean square), in sides of
+    /// the second crop. On an upright face the two agree; on anything else the network guesses twice.
+    pub fn wander(&self) -> f32 {
+        let moved = FIVE_OF_68.map(|of| {
+            let (now, before) = (mean(&self.points, of), mean(&self.first, of));
+            (now[0] - before[0]).powi(2) + (now[1] - before[1]).powi(2)
+        });
+        (moved.iter().sum::<f32>() / moved.len() as f32).sqrt() / around(&self.first).side
+    }
+}
+
+fn mean(points: &[[f32; 2]], of: &[usize]) -> [f32; 2] {
+    [0, 1].map(|axis| of.iter().map(|&i| points[i][axis]).sum::<f32>() / of.len() as f32)
 }
 
 /// The square around the points' bounding box.

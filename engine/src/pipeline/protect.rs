@@ -14,7 +14,7 @@ use blake3::{Hasher, OutputReader};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::embedding::{EMBEDDING_DIM_MAX, Embedding};
-use crate::template::{Bits, Probe, Template};
+use crate::template::{BLOCK_MIN, Bits, Probe, Template};
 
 /// Separates this use of BLAKE3 from every other. Never to be changed: stored bits depend on it.
 const CONTEXT: &str = "likeness 2026-11-21 template projection v1";
@@ -22,9 +22,6 @@ const CONTEXT: &str = "likeness 2026-11-21 template projection v1";
 /// Rounds of signs and transform. One would leave structure of the embedding visible in the outputs;
 /// those of three are as good as a random rotation's.
 const ROUNDS: usize = 3;
-
-/// Least outputs of a block.
-const BLOCK_MIN: usize = 512;
 
 /// What 1.0 of the embedding becomes. Its steps are a 700th of a typical value (1 / sqrt 512), far
 /// below the noise of the network, and no sum can overflow an i32:
@@ -72,7 +69,13 @@ impl Protector {
 
     /// The values to ask with.
     pub fn probe(&self, embedding: Embedding, bits: Bits) -> Probe {
-        Probe::from_values(&quantise(&self.project(&embedding, bits)))
+        self.ask(&self.project(&embedding, bits))
+    }
+
+    /// The values to ask with among templates of several lengths: a probe for each.
+    pub fn probes(&self, embedding: Embedding, lengths: &[Bits]) -> Vec<Probe> {
+        let probe = |bits: &Bits| Probe::from_values(&quantise(&self.project(&embedding, *bits)));
+        lengths.iter().map(probe).collect()
     }
 
     /// Both, for a face that is looked for and then kept.
@@ -83,10 +86,11 @@ impl Protector {
     /// Both, and the embedding lives on: for the evaluation alone, which tries several keys on one.
     pub(crate) fn sample(&self, embedding: &Embedding, bits: Bits) -> (Template, Probe) {
         let outputs = self.project(embedding, bits);
-        (
-            Template::from_signs(&outputs),
-            Probe::from_values(&quantise(&outputs)),
-        )
+        (Template::from_signs(&outputs), self.ask(&outputs))
+    }
+
+    fn ask(&self, outputs: &[i32]) -> Probe {
+        Probe::from_rotations(&quantise(outputs), self.blocks[0].order.len())
     }
 
     /// The rotated embedding, `[bits]`, times UNIT * n^1.5.
@@ -308,11 +312,14 @@ mod tests {
     #[test]
     fn a_shorter_template_is_the_beginning_of_a_longer_one() {
         let protector = Protector::new(&KEY, 512);
-        let longest = protector.protect(formula(512), Bits::B2048).to_bytes();
+        let longest = protector.protect(formula(512), Bits::B2048);
         for bits in Bits::ALL {
+            let shorter = protector.protect(formula(512), bits);
+            assert_eq!(*shorter.to_bytes(), longest.to_bytes()[..bits.get() / 8]);
             assert_eq!(
-                *protector.protect(formula(512), bits).to_bytes(),
-                longest[..bits.get() / 8]
+                shorter,
+                longest.beginning(bits),
+                "which is how a copy is shortened"
             );
         }
     }

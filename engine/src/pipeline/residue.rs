@@ -97,7 +97,11 @@ fn nothing_of_a_face_is_left_in_memory() {
 
     let image = Image::decode(&photo, &Limits::default()).expect("decodes");
     let found = pipeline.detector.find(&image, 0.65).expect("runs");
-    let points = pipeline.landmarks.five(&image, &found[0].bounds).expect("runs");
+    let points = pipeline
+        .landmarks
+        .find(&image, &found[0].bounds)
+        .expect("runs")
+        .five();
     let face = pipeline.aligner.align(&image, &points).expect("aligns");
     let mut needles = vec![
         Needle::new("photograph", image.row(120)[600..624].iter().copied()),
@@ -114,7 +118,7 @@ fn nothing_of_a_face_is_left_in_memory() {
     drop((image, raw));
 
     let (embedding, _) = pipeline
-        .embedding(&photo, Choose::Only, &mut Call::default())
+        .embedding(&photo, Choose::Only.at(QualityLevel::None), &mut Call::default())
         .expect("embeds");
     needles.push(Needle::of("features", &embedding.values().to_vec()[100..104]));
     drop(embedding);

@@ -5,14 +5,18 @@ use std::sync::mpsc;
 
 use super::align::AlignedFace;
 use super::image::Image;
-use super::{Bounds, Choose, Pipeline};
+use super::{Bounds, Choose, Pipeline, Wanted};
 use crate::call::Call;
 use crate::config::Limits;
 use crate::embedding::Embedding;
 use crate::error::Result;
 use crate::manifest::{DEFAULT_MANIFEST, Manifest, ModelSpec};
 use crate::model::{Model, OnnxModel, Runtime};
+use crate::quality::QualityLevel;
 use crate::tensor::Tensor;
+
+/// The only face, however good.
+const ANY: Wanted = Choose::Only.at(QualityLevel::None);
 
 /// A pipeline that stops after every stage.
 pub struct Stages(Pipeline);
@@ -36,16 +40,16 @@ impl Stages {
         Image::decode(photo, &self.0.limits)
     }
 
-    /// Pixels to the one face's box.
+    /// Pixels to the one face's box, which shows in the photograph as a whole.
     pub fn detect(&self, image: &Image) -> Result<Bounds> {
         let size = [image.width() as f32, image.height() as f32];
-        let found = Choose::Only.among(&self.0.candidates(image)?, size, &self.0.limits)?;
+        let found = Choose::Only.among(&self.0.whole(image)?, size, &self.0.limits)?;
         Ok(found.bounds)
     }
 
     /// A box to five points.
     pub fn landmarks(&self, image: &Image, bounds: &Bounds) -> Result<[[f32; 2]; 5]> {
-        self.0.landmarks.five(image, bounds)
+        Ok(self.0.landmarks.find(image, bounds)?.five())
     }
 
     /// Five points to the upright face.
@@ -60,7 +64,7 @@ impl Stages {
 
     /// All of these, as the engine does them.
     pub fn embedding(&self, photo: &[u8]) -> Result<Embedding> {
-        let (embedding, _) = self.0.embedding(photo, Choose::Only, &mut Call::default())?;
+        let (embedding, _) = self.0.embedding(photo, ANY, &mut Call::default())?;
         Ok(embedding)
     }
 }
@@ -92,7 +96,7 @@ impl RawModel {
             recording(&manifest.embedder)?,
         ];
         let pipeline = Pipeline::new(&manifest, models, Limits::default());
-        pipeline.embedding(photo, Choose::Only, &mut Call::default())?;
+        pipeline.embedding(photo, ANY, &mut Call::default())?;
         recorded
             .try_iter()
             .map(|(spec, input)| {

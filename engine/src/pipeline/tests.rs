@@ -6,6 +6,9 @@ use super::*;
 use crate::error::Error;
 use crate::testing::{Fake, asset, mean_colour_model, runtime};
 
+/// The only face, however good.
+const ANY: Wanted = Choose::Only.at(QualityLevel::None);
+
 /// Two boxes in the input: a sure one at its middle, and another.
 fn detector(scores: [f32; 2], second: [f32; 4]) -> Fake {
     let [a, b] = scores;
@@ -66,7 +69,7 @@ fn a_box_comes_back_in_pixels_of_the_photograph() {
     // 640x240 in 320x240: half the size, with 60 rows of grey above and below.
     let pipeline = pipeline([detector([0.9, 0.0], nothing()), landmarks(), embedder()]);
     let found = pipeline
-        .detect(&plain(640, 240, [9; 3]), &mut Call::default())
+        .detect(&plain(640, 240, [9; 3]), QualityLevel::None, &mut Call::default())
         .expect("detects");
     let expected = Bounds {
         left: 240.0,
@@ -84,7 +87,11 @@ fn a_wide_photograph_keeps_its_proportions_between_bars_of_grey() {
     let asked: Arc<Mutex<_>> = detector.asked.clone();
     let pipeline = pipeline([detector, landmarks(), embedder()]);
     pipeline
-        .detect(&plain(640, 240, [255, 127, 0]), &mut Call::default())
+        .detect(
+            &plain(640, 240, [255, 127, 0]),
+            QualityLevel::None,
+            &mut Call::default(),
+        )
         .expect("detects");
     let asked = asked.lock().expect("nobody panicked");
     let row = |plane: usize, y: usize| asked[0][(plane * 240 + y) * 320];
@@ -101,7 +108,7 @@ fn overlapping_boxes_are_one_face() {
     let nearly_the_same = [0.38, 0.25, 0.63, 0.75];
     let models = [detector([0.8, 0.9], nearly_the_same), landmarks(), embedder()];
     let found = pipeline(models)
-        .detect(&plain(320, 240, [9; 3]), &mut Call::default())
+        .detect(&plain(320, 240, [9; 3]), QualityLevel::None, &mut Call::default())
         .expect("detects");
     assert_eq!(found.faces.len(), 1);
     assert_eq!(found.faces[0].score, 0.9);
@@ -112,7 +119,7 @@ fn small_and_unsure_faces_are_reported_with_a_reason() {
     let small = [0.0, 0.0, 0.1, 0.1];
     let models = [detector([0.5, 0.9], small), landmarks(), embedder()];
     let found = pipeline(models)
-        .detect(&plain(320, 240, [9; 3]), &mut Call::default())
+        .detect(&plain(320, 240, [9; 3]), QualityLevel::None, &mut Call::default())
         .expect("detects");
     let reasons: Vec<_> = found.faces.into_iter().map(|face| face.rejection).collect();
     let too_small = Rejection::FaceTooSmall {
@@ -134,7 +141,7 @@ fn more_faces_than_the_limit_are_refused() {
         embedder(),
     ]);
     pipeline.limits.detected_faces_max = 1;
-    let refused = pipeline.detect(&plain(320, 240, [9; 3]), &mut Call::default());
+    let refused = pipeline.detect(&plain(320, 240, [9; 3]), QualityLevel::None, &mut Call::default());
     assert!(matches!(
         refused,
         Err(Error::Photo(Rejection::TooManyFaces {
@@ -149,7 +156,7 @@ fn an_embedding_has_unit_length_and_every_stage_its_time() {
     let pipeline = pipeline([detector([0.9, 0.0], nothing()), landmarks(), embedder()]);
     let mut call = Call::default();
     let (embedding, face) = pipeline
-        .embedding(&plain(320, 240, [9; 3]), Choose::Only, &mut call)
+        .embedding(&plain(320, 240, [9; 3]), ANY, &mut call)
         .expect("embeds");
     assert_eq!(embedding.values().to_vec()[..3], [0.6, 0.8, 0.0]);
     assert_eq!(face.rejection, None);
@@ -164,7 +171,7 @@ fn a_face_at_the_border_is_black_beyond_it() {
     let asked = embedder.asked.clone();
     let pipeline = pipeline([corner, landmarks(), embedder]);
     pipeline
-        .embedding(&plain(320, 240, [255; 3]), Choose::Only, &mut Call::default())
+        .embedding(&plain(320, 240, [255; 3]), ANY, &mut Call::default())
         .expect("embeds");
     let face = &asked.lock().expect("nobody panicked")[0];
     assert_eq!((face[0], face[111 * 112 + 111]), (-127.0 / 128.0, 1.0));
@@ -175,15 +182,18 @@ fn a_broken_network_is_the_operators_concern_and_no_panic() {
     let broken = |value: f32| Fake::answering(&[(&[1, 136], &[value; 136])]);
     for value in [f32::NAN, f32::INFINITY, 1e30, 0.5] {
         let pipeline = pipeline([detector([0.9, 0.0], nothing()), broken(value), embedder()]);
-        let refused = pipeline.embedding(&plain(320, 240, [9; 3]), Choose::Only, &mut Call::default());
+        let refused = pipeline.embedding(&plain(320, 240, [9; 3]), ANY, &mut Call::default());
         assert!(
             matches!(refused, Err(Error::Operator(OperatorError::Inference { .. }))),
             "{value}"
         );
     }
     let nowhere = Fake::answering(&[(&[1, 1, 2], &[0.0, 1.0]), (&[1, 1, 4], &[f32::NAN; 4])]);
-    let refused =
-        pipeline([nowhere, landmarks(), embedder()]).detect(&plain(320, 240, [9; 3]), &mut Call::default());
+    let refused = pipeline([nowhere, landmarks(), embedder()]).detect(
+        &plain(320, 240, [9; 3]),
+        QualityLevel::None,
+        &mut Call::default(),
+    );
     assert!(matches!(
         refused,
         Err(Error::Operator(OperatorError::Inference { .. }))
@@ -231,11 +241,11 @@ fn another_embedder_is_a_manifest_and_no_code() {
     let features = |colour: &str| {
         let dir = with_own_embedder(colour);
         let pipeline = Pipeline::load(dir.path(), &library, Limits::default(), 1).expect("loads");
-        assert_eq!((pipeline.dim(), pipeline.calibration().far_1e4), (8, 0.95));
+        assert_eq!((pipeline.dim(), pipeline.stated_rates().far_1e4), (8, 0.95));
         let default = Pipeline::load(&asset("models"), &library, Limits::default(), 1).expect("loads");
         assert_ne!(pipeline.scheme_parts().digest, default.scheme_parts().digest);
         let (embedding, _) = pipeline
-            .embedding(&photo, Choose::Only, &mut Call::default())
+            .embedding(&photo, ANY, &mut Call::default())
             .expect("embeds");
         embedding.values().to_vec()
     };

@@ -321,6 +321,18 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_the_log_does_not_introduce_signs_nothing_and_a_former_one_no_more() {
+        for stranger in [3, 1] {
+            let mut receipts = log();
+            let (mut purged, _) = Receipt::parse(&receipts[4]).expect("whole");
+            purged.signing_key = signing_key_id(&key(stranger).verifying_key());
+            receipts[4] = purged.sign(&key(stranger));
+            let found = verify(&receipts[..5].concat(), None, None);
+            assert_eq!(found, Err(ChainError::Signature { at: 4 }), "key {stranger}");
+        }
+    }
+
+    #[test]
     fn every_edited_bit_is_found() {
         let good = log().concat();
         for bit in 0..good.len() * 8 {

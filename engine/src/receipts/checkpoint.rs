@@ -32,7 +32,9 @@ pub struct Checkpoint {
     pub head: [u8; 32],
     /// Erasures whose bytes have not left the data files yet.
     pub unpurged: u64,
-    /// Keys that were ever in a slot: the two below together.
+    /// The two below together, by construction: it is not counted by itself, and so checks neither of
+    /// them. Keys that a change of name or tags replaced are in none of the three: nobody was erased with
+    /// them, and the log does not name them.
     pub created: u64,
     /// Keys that the log says are destroyed.
     pub destroyed: u64,

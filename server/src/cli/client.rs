@@ -121,6 +121,48 @@ impl FaceArgument {
     }
 }
 
+/// How good a face must be.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum QualityArgument {
+    /// Whatever is found
+    None,
+    /// What can be matched at all
+    Low,
+    /// What is matched nearly as well as a good photograph
+    Medium,
+    /// A good photograph of somebody who looks at the camera
+    High,
+    /// A portrait
+    Strict,
+}
+
+impl QualityArgument {
+    /// On the wire; without an argument, unset.
+    pub fn wire(argument: Option<Self>) -> i32 {
+        match argument {
+            None => v1::QualityLevel::Unspecified,
+            Some(Self::None) => v1::QualityLevel::None,
+            Some(Self::Low) => v1::QualityLevel::Low,
+            Some(Self::Medium) => v1::QualityLevel::Medium,
+            Some(Self::High) => v1::QualityLevel::High,
+            Some(Self::Strict) => v1::QualityLevel::Strict,
+        }
+        .into()
+    }
+}
+
+/// A level of the quality gate, in the word that `--quality` takes.
+pub fn level_text(level: v1::QualityLevel) -> &'static str {
+    match level {
+        v1::QualityLevel::Unspecified => "unknown",
+        v1::QualityLevel::None => "none",
+        v1::QualityLevel::Low => "low",
+        v1::QualityLevel::Medium => "medium",
+        v1::QualityLevel::High => "high",
+        v1::QualityLevel::Strict => "strict",
+    }
+}
+
 /// Reads a photograph from a file, or from standard input for `-`.
 ///
 /// # Errors
@@ -161,8 +203,43 @@ pub fn face_json(face: Option<&v1::Face>) -> Value {
             "detection_score": face.detection_score,
             "points": face.points.iter().map(|p| [p.x, p.y]).collect::<Vec<_>>(),
             "rejection": face.rejection.as_ref().map(rejection_json),
+            "rotated_degrees": face.rotated_degrees,
+            "quality": face.quality.as_ref().map(quality_json),
         })
     })
+}
+
+fn quality_json(quality: &v1::Quality) -> Value {
+    json!({
+        "level": level_text(quality.level()),
+        "eye_distance_px": quality.eye_distance_px,
+        "sharpness": quality.sharpness,
+        "brightness": quality.brightness,
+        "contrast": quality.contrast,
+        "yaw_degrees": quality.yaw_degrees,
+        "pitch_degrees": quality.pitch_degrees,
+        "roll_degrees": quality.roll_degrees,
+        "landmark_confidence": quality.landmark_confidence,
+        "eyes_open": quality.eyes_open,
+    })
+}
+
+/// What was measured of a face, in one line.
+pub fn quality_text(quality: &v1::Quality) -> String {
+    format!(
+        "quality {}: eyes {:.0} px apart, sharpness {:.2}, brightness {:.0}, contrast {:.0}, yaw {:.0}, pitch {:.0}, \
+         roll {:.0} degrees, landmarks {:.2}, eyes open {:.2}",
+        level_text(quality.level()),
+        quality.eye_distance_px,
+        quality.sharpness,
+        quality.brightness,
+        quality.contrast,
+        quality.yaw_degrees,
+        quality.pitch_degrees,
+        quality.roll_degrees,
+        quality.landmark_confidence,
+        quality.eyes_open,
+    )
 }
 
 /// A rejected photograph or face.

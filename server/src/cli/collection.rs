@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use super::Outcome;
-use super::client::{Connection, call_json, counted, time_text};
+use super::client::{Connection, QualityArgument, call_json, counted, level_text, time_text};
 use super::exit::Failure;
 
 const EXAMPLES: &str = "\
@@ -41,6 +41,9 @@ enum Command {
         /// Faces one person may have, 1 to 20
         #[arg(long, value_name = "N", default_value_t = 20)]
         faces_per_person: u32,
+        /// How good faces must be: none, low, medium, high or strict [default: none]
+        #[arg(long, value_enum, value_name = "LEVEL", hide_possible_values = true)]
+        quality: Option<QualityArgument>,
     },
     /// Show one collection
     #[command(after_help = "Example:\n  likeness collection get staff")]
@@ -51,8 +54,8 @@ enum Command {
     /// List all collections
     #[command(after_help = "Example:\n  likeness collection list --json")]
     List,
-    /// Change a collection's threshold or faces per person
-    #[command(group(ArgGroup::new("change").args(["threshold", "faces_per_person"]).required(true).multiple(true)))]
+    /// Change a collection's threshold, faces per person or quality level
+    #[command(group(ArgGroup::new("change").args(["threshold", "faces_per_person", "quality"]).required(true).multiple(true)))]
     #[command(after_help = "Example:\n  likeness collection update staff --threshold 0.5")]
     Update {
         /// Its name
@@ -63,6 +66,9 @@ enum Command {
         /// Another limit, 1 to 20
         #[arg(long, value_name = "N")]
         faces_per_person: Option<u32>,
+        /// Another level for faces from now on: none, low, medium, high or strict
+        #[arg(long, value_enum, value_name = "LEVEL", hide_possible_values = true)]
+        quality: Option<QualityArgument>,
     },
     /// Erase a collection and everyone in it
     #[command(after_help = "Example:\n  likeness collection delete visitors")]
@@ -82,12 +88,14 @@ impl CollectionCommand {
                 bits,
                 threshold,
                 faces_per_person,
+                quality,
             } => {
                 let request = v1::CreateCollectionRequest {
                     name,
                     bits,
                     threshold,
                     faces_per_person_max: faces_per_person,
+                    quality_level: QualityArgument::wire(quality),
                     ..Default::default()
                 };
                 let reply = client.create_collection(request).await?.into_inner();
@@ -104,11 +112,13 @@ impl CollectionCommand {
                 name,
                 threshold,
                 faces_per_person,
+                quality,
             } => {
                 let request = v1::UpdateCollectionRequest {
                     name,
                     threshold,
                     faces_per_person_max: faces_per_person,
+                    quality_level: QualityArgument::wire(quality),
                     ..Default::default()
                 };
                 let reply = client.update_collection(request).await?.into_inner();
@@ -158,12 +168,13 @@ fn line(c: &v1::Collection) -> String {
         n => format!(", {n} damaged"),
     };
     format!(
-        "{}: {}, {}{damaged}; {} bits, threshold {:.3}, up to {} a person; made {}\n",
+        "{}: {}, {}{damaged}; {} bits, threshold {:.3}, quality {}, up to {} a person; made {}\n",
         c.name,
         counted(c.persons, "person", "people"),
         counted(c.faces, "face", "faces"),
         c.bits,
         c.threshold,
+        level_text(c.quality_level()),
         counted(c.faces_per_person_max, "face", "faces"),
         time_text(c.created.as_ref()),
     )
@@ -175,6 +186,7 @@ fn collection_json(c: &v1::Collection) -> Value {
         "bits": c.bits,
         "threshold": c.threshold,
         "faces_per_person_max": c.faces_per_person_max,
+        "quality_level": level_text(c.quality_level()),
         "created": time_text(c.created.as_ref()),
         "persons": c.persons,
         "faces": c.faces,

@@ -1,12 +1,13 @@
 //! `likeness eval`: how well the models and the templates tell people apart.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::num::NonZeroU8;
 use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use likeness_engine::{Bits, Evaluator, Limits, Pipeline};
+use likeness_engine::{Bits, Evaluation, Evaluator, Limits, Looks, PersonCurves, Pipeline, QualityLevel};
 use likeness_server::config::ModelFiles;
 use likeness_server::plot;
 
@@ -33,6 +34,9 @@ pub struct EvalCommand {
     /// Over how many projection keys the template's figures are pooled
     #[arg(long, default_value = "4")]
     keys: NonZeroU8,
+    /// Store the mean of each face and its mirror image, as `enroll --mirror` does
+    #[arg(long)]
+    mirror: bool,
     /// Draw the DET curves to FILE.svg and FILE.png
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
@@ -55,6 +59,11 @@ impl EvalCommand {
             pipeline: &pipeline,
             bits,
             keys: self.keys,
+            stored: if self.mirror {
+                Looks::Mirrored
+            } else {
+                Looks::Plain
+            },
             progress: &|done, total| {
                 bar.set_length(total as u64);
                 bar.set_position(done as u64);
@@ -83,7 +92,7 @@ impl EvalCommand {
     }
 }
 
-fn summary(evaluation: &likeness_engine::Evaluation) -> String {
+fn summary(evaluation: &Evaluation) -> String {
     let mut text = format!(
         "{} photographs of {} people, {} without a face; balanced accuracy {:.2} %\n",
         evaluation.photographs,
@@ -103,6 +112,67 @@ fn summary(evaluation: &likeness_engine::Evaluation) -> String {
         let _ = write!(text, "  {name:12}");
         for (rate, tar) in &curve.tar {
             let _ = write!(text, "  {rate}: {:.2}", tar * 100.0);
+        }
+        let _ = writeln!(
+            text,
+            "   ({} genuine, {} impostor)",
+            curve.genuine_trials, curve.impostor_trials
+        );
+    }
+    if let Some(persons) = &evaluation.persons {
+        text.push_str(&persons_summary(persons));
+    }
+    levels(evaluation, &mut text);
+    text
+}
+
+/// A line for each level of the quality gate.
+fn levels(evaluation: &Evaluation, text: &mut String) {
+    let _ = writeln!(
+        text,
+        "Photographs refused at each quality level, and TAR at 1e-4 of the others"
+    );
+    for level in QualityLevel::ALL {
+        let figures = &evaluation.quality[level.name()];
+        let tar = |tar: &BTreeMap<&str, f64>| match tar.get("1e-4") {
+            Some(tar) => format!("{:.2} %", tar * 100.0),
+            None => "-".to_owned(),
+        };
+        let _ = write!(
+            text,
+            "  {:6}  {:5.1} %  cosine {}  {} bits {} ",
+            level.name(),
+            figures.share_rejected * 100.0,
+            tar(&figures.cosine_tar),
+            evaluation.template.bits,
+            tar(&figures.template_tar)
+        );
+        for (reason, count) in &figures.reasons {
+            let _ = write!(text, " {reason} {count}");
+        }
+        text.push('\n');
+    }
+}
+
+fn persons_summary(persons: &PersonCurves) -> String {
+    let mut text = format!(
+        "people with three photographs or more, {} of them, by template:\n",
+        persons.people
+    );
+    let ways = [
+        ("one face", &persons.one_face),
+        ("best face", &persons.best_face),
+        ("fused", &persons.fused),
+    ];
+    for (name, curve) in ways {
+        let _ = write!(text, "  {name:12}");
+        for (rate, tar) in &curve.tar {
+            let _ = write!(
+                text,
+                "  {rate}: {:.2} from {:.3}",
+                tar * 100.0,
+                curve.threshold[rate]
+            );
         }
         let _ = writeln!(
             text,

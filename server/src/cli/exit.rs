@@ -48,6 +48,15 @@ pub enum Failure {
     Usage(String),
     /// What came is not what it should be.
     Verification(String),
+    /// Not done to the end, though what was found stands.
+    Interrupted {
+        /// By what, and how to go on.
+        why: String,
+        /// What was found, for people.
+        text: String,
+        /// The same for scripts.
+        json: Value,
+    },
     /// A step of the guided tour did not show what it should.
     Demo(String),
 }
@@ -71,7 +80,16 @@ impl Failure {
             Self::File { .. } => NOT_FOUND,
             Self::Usage(_) => USAGE,
             Self::Verification(_) => DATA,
+            Self::Interrupted { .. } => BUSY,
             Self::Demo(_) => DEFECT,
+        }
+    }
+
+    /// What was found before it failed, for people.
+    pub fn found(&self) -> &str {
+        match self {
+            Self::Interrupted { text, .. } => text,
+            _ => "",
         }
     }
 
@@ -84,7 +102,14 @@ impl Failure {
             error["reason"] = json!(details.error_info().map(|i| i.reason.clone()));
             error["request_id"] = json!(details.request_info().map(|r| r.request_id.clone()));
         }
-        json!({ "error": error })
+        match self {
+            Self::Interrupted { json, .. } => {
+                let mut found = json.clone();
+                found["error"] = error;
+                found
+            }
+            _ => json!({ "error": error }),
+        }
     }
 }
 
@@ -97,7 +122,10 @@ impl fmt::Display for Failure {
             Self::Serve(error) => error.fmt(f),
             Self::Assets(error) => error.fmt(f),
             Self::File { doing, path, source } => write!(f, "{doing} {}: {source}", path.display()),
-            Self::Usage(what) | Self::Verification(what) | Self::Demo(what) => f.write_str(what),
+            Self::Usage(what)
+            | Self::Verification(what)
+            | Self::Demo(what)
+            | Self::Interrupted { why: what, .. } => f.write_str(what),
         }
     }
 }

@@ -9,7 +9,7 @@ use likeness_proto::v1::key_service_client::KeyServiceClient;
 use serde_json::json;
 
 use super::Outcome;
-use super::client::{Connection, hex};
+use super::client::{Connection, call_json, hex};
 use super::exit::Failure;
 
 const EXAMPLES: &str = "\
@@ -17,6 +17,7 @@ Examples:
   likeness key init --keys /media/keys/likeness --data /var/lib/likeness
   likeness key rotate root --keys /media/keys/likeness        # with the server stopped
   likeness key rotate wrapping                                # while it serves
+  likeness key rotate signing                                 # the same
 
 Without the keys the data are noise, for you as for anyone else: keep them on another device than the data,
 keep a copy in a safe, and never put both into the same backup.
@@ -72,6 +73,9 @@ enum Rotate {
     /// The wrapping key, while the server serves; an interrupted rotation goes on
     #[command(after_help = "Example:\n  likeness key rotate wrapping --timeout 3600")]
     Wrapping,
+    /// The key that signs receipts, while the server serves; the old one signs for the new one
+    #[command(after_help = "Example:\n  likeness key rotate signing")]
+    Signing,
 }
 
 #[derive(Debug, Args)]
@@ -121,6 +125,9 @@ impl KeyCommand {
             Command::Rotate {
                 which: Rotate::Wrapping,
             } => rotate_wrapping(connection).await,
+            Command::Rotate {
+                which: Rotate::Signing,
+            } => rotate_signing(connection).await,
             Command::DestroyGroup { group } => destroy_group(connection, group).await,
         }
     }
@@ -160,6 +167,22 @@ async fn rotate_wrapping(connection: &Connection) -> Result<Outcome, Failure> {
         json,
         format!("wrapped {} data keys anew; {fate}\n", last.rewrapped),
     ))
+}
+
+async fn rotate_signing(connection: &Connection) -> Result<Outcome, Failure> {
+    let mut client = KeyServiceClient::new(connection.open().await?);
+    let reply = client
+        .rotate_signing_key(v1::RotateSigningKeyRequest {})
+        .await?
+        .into_inner();
+    let public_key = hex(&reply.public_key);
+    let text = format!(
+        "receipts are signed with {public_key} from now on, and the log says so:\n\
+         whoever has the first public key verifies with that one, as before\n"
+    );
+    let json =
+        json!({ "call": call_json(reply.call.as_ref()), "rotated": "signing", "public_key": public_key });
+    Ok(Outcome::done(json, text))
 }
 
 async fn destroy_group(connection: &Connection, key_group: String) -> Result<Outcome, Failure> {

@@ -1,80 +1,70 @@
-//! `likeness search`, `verify`, `compare` and `detect`.
+//! `likeness verify`, `compare` and `detect`.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use likeness_proto::v1;
 use likeness_proto::v1::matching_service_client::MatchingServiceClient;
-use serde_json::json;
+use likeness_proto::v1::threshold::Limit;
+use serde_json::{Value, json};
 
 use super::Outcome;
-use super::client::{Connection, FaceArgument, call_json, counted, face_json, photograph};
+use super::client::{
+    Connection, FaceArgument, QualityArgument, call_json, counted, face_json, photograph, quality_text,
+};
 use super::exit::Failure;
 
-/// Find out who is on a photograph (1:N)
+/// From where on faces count as one person's; the default is the collection's threshold, or, without a
+/// collection, the embedder's at a false accept rate of 1e-4.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  likeness search staff door.jpg\n  likeness search staff group.jpg --face largest --top 3 --json\n\n\
-    Exit code 0 if somebody is found, 1 if nobody is."
-)]
-pub struct SearchCommand {
-    /// The collection
-    collection: String,
-    /// The photograph; `-` reads it from standard input
-    photograph: PathBuf,
-    /// Most people to show, 1 to 100
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    top: u32,
-    /// Least similarity, 0 to 1 [default: the collection's threshold]
+#[group(id = "limit", multiple = false)]
+pub struct LimitArguments {
+    /// Least similarity, 0 to 1 [default: the collection's threshold; without one, the models']
     #[arg(long, value_name = "SIMILARITY")]
     threshold: Option<f32>,
-    /// Which face of the photograph is meant: `only` refuses several, `largest` takes the largest box
-    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
-    face: FaceArgument,
+    /// Least score instead, 0 to 100: 60 is one false match in 10,000 comparisons, 70 in 100,000
+    #[arg(long, value_name = "SCORE")]
+    score: Option<f32>,
+    /// Of unrelated pairs at most this part may pass instead, 1e-9 to 0.5
+    #[arg(long, value_name = "RATE")]
+    max_far: Option<f64>,
 }
 
-impl SearchCommand {
-    /// Carries the command out.
-    pub async fn run(self, connection: &Connection) -> Result<Outcome, Failure> {
-        let request = v1::SearchPersonsRequest {
-            collections: vec![self.collection],
-            photograph: Some(photograph(&self.photograph)?),
-            face_choice: self.face.wire(),
-            top_k: self.top,
-            threshold: self.threshold.map(similarity),
-            ..Default::default()
-        };
-        let mut client = MatchingServiceClient::new(connection.open().await?);
-        let mut reply = client.search_persons(request).await?.into_inner();
-        let result = reply.results.pop().unwrap_or_default();
-        let mut text = String::new();
-        for found in &result.matches {
-            let line = format!("{:.3}  {}  {}", found.similarity, found.person_id, found.name);
-            let _ = writeln!(text, "{}", line.trim_end());
+impl LimitArguments {
+    /// On the wire; none where nothing is stated.
+    pub fn wire(&self) -> Option<v1::Threshold> {
+        let similarity = self.threshold.map(Limit::Similarity);
+        let score = self.score.map(Limit::Score);
+        let limit = similarity
+            .or(score)
+            .or(self.max_far.map(Limit::MaxFarPerComparison));
+        limit.map(threshold)
+    }
+}
+
+/// A threshold, on the wire.
+pub fn threshold(limit: Limit) -> v1::Threshold {
+    v1::Threshold { limit: Some(limit) }
+}
+
+/// What of a person is compared.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub enum Per {
+    /// The person's best face
+    #[default]
+    Face,
+    /// All faces of the person together
+    Person,
+}
+
+impl Per {
+    /// On the wire.
+    pub fn wire(self) -> i32 {
+        match self {
+            Self::Face => v1::Comparison::BestFace.into(),
+            Self::Person => v1::Comparison::Fused.into(),
         }
-        if result.matches.is_empty() {
-            let _ = writeln!(
-                text,
-                "nobody at or above {:.3} among {}",
-                result.threshold,
-                counted(reply.faces_searched, "face", "faces")
-            );
-        }
-        let json = json!({
-            "call": call_json(reply.call.as_ref()),
-            "matches": result.matches.iter().map(|m| json!({
-                "person_id": m.person_id, "name": m.name, "tags": m.tags, "similarity": m.similarity,
-            })).collect::<Vec<_>>(),
-            "threshold": result.threshold,
-            "faces_searched": reply.faces_searched,
-            "face": face_json(result.face.as_ref()),
-        });
-        Ok(Outcome {
-            json,
-            text,
-            holds: !result.matches.is_empty(),
-        })
     }
 }
 
@@ -91,12 +81,17 @@ pub struct VerifyCommand {
     person_id: String,
     /// The photograph; `-` reads it from standard input
     photograph: PathBuf,
-    /// Least similarity, 0 to 1 [default: the collection's threshold]
-    #[arg(long, value_name = "SIMILARITY")]
-    threshold: Option<f32>,
+    #[command(flatten)]
+    limit: LimitArguments,
     /// Which face of the photograph is meant: `only` refuses several, `largest` takes the largest box
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     face: FaceArgument,
+    /// What of the person is compared: the best `face`, or all faces of the `person` together
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
+    per: Per,
+    /// How good the face must be: none, low, medium, high or strict [default: the collection's]
+    #[arg(long, value_enum, value_name = "LEVEL", hide_possible_values = true)]
+    quality: Option<QualityArgument>,
 }
 
 impl VerifyCommand {
@@ -107,8 +102,9 @@ impl VerifyCommand {
             person_id: self.person_id,
             photograph: Some(photograph(&self.photograph)?),
             face_choice: self.face.wire(),
-            threshold: self.threshold.map(similarity),
-            ..Default::default()
+            quality_level: QualityArgument::wire(self.quality),
+            threshold: self.limit.wire(),
+            comparison: self.per.wire(),
         };
         let mut client = MatchingServiceClient::new(connection.open().await?);
         let reply = client.verify_person(request).await?.into_inner();
@@ -116,12 +112,18 @@ impl VerifyCommand {
             "call": call_json(reply.call.as_ref()),
             "same_person": reply.same_person,
             "similarity": reply.similarity,
+            "estimate": estimate_json(reply.estimate.as_ref()),
             "threshold": reply.threshold,
             "face": face_json(reply.face.as_ref()),
         });
         Ok(Outcome {
             json,
-            text: verdict(reply.same_person, reply.similarity, reply.threshold),
+            text: verdict(
+                reply.same_person,
+                reply.similarity,
+                reply.threshold,
+                reply.estimate.as_ref(),
+            ),
             holds: reply.same_person,
         })
     }
@@ -135,12 +137,14 @@ pub struct CompareCommand {
     first: PathBuf,
     /// Another photograph
     second: PathBuf,
-    /// Least similarity, 0 to 1 [default: the embedder's at a false accept rate of 1e-4]
-    #[arg(long, value_name = "SIMILARITY")]
-    threshold: Option<f32>,
+    #[command(flatten)]
+    limit: LimitArguments,
     /// Which face of each photograph is meant: `only` refuses several, `largest` takes the largest box
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     face: FaceArgument,
+    /// How good the face must be: none, low, medium, high or strict [default: none]
+    #[arg(long, value_enum, value_name = "LEVEL", hide_possible_values = true)]
+    quality: Option<QualityArgument>,
 }
 
 impl CompareCommand {
@@ -150,8 +154,8 @@ impl CompareCommand {
             first: Some(photograph(&self.first)?),
             second: Some(photograph(&self.second)?),
             face_choice: self.face.wire(),
-            threshold: self.threshold.map(similarity),
-            ..Default::default()
+            quality_level: QualityArgument::wire(self.quality),
+            threshold: self.limit.wire(),
         };
         let mut client = MatchingServiceClient::new(connection.open().await?);
         let reply = client.compare_faces(request).await?.into_inner();
@@ -159,31 +163,61 @@ impl CompareCommand {
             "call": call_json(reply.call.as_ref()),
             "same_person": reply.same_person,
             "similarity": reply.similarity,
+            "estimate": estimate_json(reply.estimate.as_ref()),
             "threshold": reply.threshold,
             "first": face_json(reply.first.as_ref()),
             "second": face_json(reply.second.as_ref()),
         });
         Ok(Outcome {
             json,
-            text: verdict(reply.same_person, reply.similarity, reply.threshold),
+            text: verdict(
+                reply.same_person,
+                reply.similarity,
+                reply.threshold,
+                reply.estimate.as_ref(),
+            ),
             holds: reply.same_person,
         })
     }
 }
 
-fn similarity(similarity: f32) -> v1::Threshold {
-    v1::Threshold {
-        limit: Some(v1::threshold::Limit::Similarity(similarity)),
-    }
+/// The score, as in `score 87`; with `~` where it lies beyond what the calibration was counted on.
+pub(super) fn score_text(estimate: Option<&v1::Estimate>) -> String {
+    let estimate = estimate.copied().unwrap_or_default();
+    let mark = if estimate.extrapolated { "~" } else { "" };
+    format!("score {mark}{:.0}", estimate.score)
 }
 
-fn verdict(same_person: bool, similarity: f32, threshold: f32) -> String {
+pub(super) fn match_json(found: &v1::Match) -> Value {
+    json!({
+        "collection": found.collection,
+        "person_id": found.person_id,
+        "name": found.name,
+        "tags": found.tags,
+        "similarity": found.similarity,
+        "estimate": estimate_json(found.estimate.as_ref()),
+    })
+}
+
+pub(super) fn estimate_json(estimate: Option<&v1::Estimate>) -> Value {
+    estimate.map_or(Value::Null, |estimate| {
+        json!({
+            "score": estimate.score,
+            "far": estimate.far,
+            "extrapolated": estimate.extrapolated,
+            "fpir": estimate.fpir,
+        })
+    })
+}
+
+fn verdict(same_person: bool, similarity: f32, threshold: f32, estimate: Option<&v1::Estimate>) -> String {
     let verdict = if same_person {
         "the same person"
     } else {
         "not the same person"
     };
-    format!("{verdict}: similarity {similarity:.3}, threshold {threshold:.3}\n")
+    let score = score_text(estimate);
+    format!("{verdict}: similarity {similarity:.3}, {score}, threshold {threshold:.3}\n")
 }
 
 /// Find the faces of a photograph; nothing is kept
@@ -192,6 +226,9 @@ fn verdict(same_person: bool, similarity: f32, threshold: f32) -> String {
 pub struct DetectCommand {
     /// The photograph; `-` reads it from standard input
     photograph: PathBuf,
+    /// Say of each face why it would be refused at this level: none, low, medium, high or strict [default: none]
+    #[arg(long, value_enum, value_name = "LEVEL", hide_possible_values = true)]
+    quality: Option<QualityArgument>,
 }
 
 impl DetectCommand {
@@ -199,7 +236,7 @@ impl DetectCommand {
     pub async fn run(self, connection: &Connection) -> Result<Outcome, Failure> {
         let request = v1::DetectFacesRequest {
             photograph: Some(photograph(&self.photograph)?),
-            ..Default::default()
+            quality_level: QualityArgument::wire(self.quality),
         };
         let mut client = MatchingServiceClient::new(connection.open().await?);
         let reply = client.detect_faces(request).await?.into_inner();
@@ -216,6 +253,9 @@ impl DetectCommand {
                 "  {:.0},{:.0} to {:.0},{:.0}  score {:.3}",
                 area.left, area.top, area.right, area.bottom, face.detection_score
             );
+            if face.rotated_degrees != 0 {
+                let _ = write!(text, "  turned by {} degrees", face.rotated_degrees);
+            }
             if let Some(rejection) = &face.rejection {
                 let _ = write!(
                     text,
@@ -225,6 +265,9 @@ impl DetectCommand {
                 );
             }
             text.push('\n');
+            if let Some(quality) = &face.quality {
+                let _ = writeln!(text, "    {}", quality_text(quality));
+            }
         }
         let json = json!({
             "call": call_json(reply.call.as_ref()),

@@ -1,4 +1,4 @@
-//! `likeness enroll`, `person` and `delete`: people, from photographs to their end.
+//! `likeness enroll` and `person`: people, from photographs to whatever becomes of them.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -7,20 +7,29 @@ use clap::{ArgGroup, Args, Subcommand};
 use likeness_proto::v1;
 use likeness_proto::v1::person_service_client::PersonServiceClient;
 use likeness_proto::v1::photograph_outcome::Outcome as Photo;
+use prost_types::Timestamp;
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use super::Outcome;
 use super::client::{
-    Connection, FaceArgument, call_json, counted, face_json, hex, photograph, rejection_json, time_text,
+    Connection, FaceArgument, QualityArgument, call_json, counted, face_json, hex, photograph,
+    rejection_json, time_text,
 };
+use super::consent::consent_json;
+use super::delete::receipt_json;
 use super::exit::Failure;
+use super::matching::{estimate_json, match_json, score_text};
+use super::terms::{ConsentArguments, date_or_time_from_now};
 
 const ENROLL_EXAMPLES: &str = "\
 Examples:
   likeness enroll staff ada portrait.jpg --name 'Ada Lovelace' --tag engineering
-  likeness enroll staff ada one.jpg two.jpg three.jpg --consent 'door access'
-  curl -s https://example.org/ada.jpg | likeness enroll staff ada -";
+  likeness enroll staff ada one.jpg two.jpg three.jpg --consent 'door access' --expires 30d
+  likeness enroll staff ada one.jpg two.jpg --own-person --duplicate-strictness 2
+  curl -s https://example.org/ada.jpg | likeness enroll staff ada -
+
+Exit code 1 if somebody else is enrolled already who resembles the faces too much: then nobody is enrolled.";
 
 /// Enrol a person from photographs
 #[derive(Debug, Args)]
@@ -38,9 +47,11 @@ pub struct EnrollCommand {
     /// A label; may be given several times
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
-    /// Assert that the person, being of age or with a parent, agreed to this purpose
-    #[arg(long, value_name = "PURPOSE")]
-    consent: Option<String>,
+    #[command(flatten)]
+    consent: ConsentArguments,
+    /// Erase the person by itself, at a date or some time from now: 2027-01-31, 12h, 30d, 8w
+    #[arg(long, value_name = "WHEN", value_parser = date_or_time_from_now)]
+    expires: Option<Timestamp>,
 }
 
 #[derive(Debug, Args)]
@@ -51,14 +62,34 @@ struct Photographs {
     /// Which face of a photograph is meant: `only` refuses several, `largest` takes the largest box
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     face: FaceArgument,
+    /// How good each face must be: none, low, medium, high or strict [default: the collection's]
+    #[arg(long, value_enum, value_name = "LEVEL", hide_possible_values = true)]
+    quality: Option<QualityArgument>,
     /// Refuse the whole call if any photograph is rejected
     #[arg(long)]
     all_or_nothing: bool,
+    /// Enrol nobody who is enrolled under another PersonID: 1 to 4, the higher the surer; 0 does not look
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=4))]
+    duplicate_strictness: u32,
+    /// Reject faces that do not resemble the person's others, those before them in the call included
+    #[arg(long)]
+    own_person: bool,
+    /// Keep the mean of each face and its mirror image
+    #[arg(long)]
+    mirror: bool,
 }
 
 impl Photographs {
     fn read(&self) -> Result<Vec<v1::Photograph>, Failure> {
         self.photographs.iter().map(|path| photograph(path)).collect()
+    }
+
+    fn checks(&self) -> Option<v1::EnrollmentChecks> {
+        Some(v1::EnrollmentChecks {
+            duplicate_strictness: self.duplicate_strictness,
+            own_person: self.own_person,
+            mirror: self.mirror,
+        })
     }
 }
 
@@ -70,14 +101,13 @@ impl EnrollCommand {
             collection: self.collection,
             person_id: self.person_id,
             face_choice: self.photographs.face.wire(),
+            quality_level: QualityArgument::wire(self.photographs.quality),
             name: self.name,
             tags: self.tags,
-            consent: self.consent.map(|purpose| v1::Consent {
-                purpose,
-                given: None,
-                of_age_or_parental: true,
-            }),
+            consent: self.consent.wire(),
+            expires: self.expires,
             all_or_nothing: self.photographs.all_or_nothing,
+            checks: self.photographs.checks(),
             ..Default::default()
         };
         let mut client = PersonServiceClient::new(connection.open().await?);
@@ -87,6 +117,7 @@ impl EnrollCommand {
             reply.person,
             &self.photographs.photographs,
             &reply.outcomes,
+            &reply.duplicates,
         ))
     }
 }
@@ -96,9 +127,11 @@ Examples:
   likeness person list staff
   likeness person get staff ada
   likeness person update staff ada --name 'Ada King' --tag press --tag engineering
-  likeness person add-faces staff ada with-glasses.jpg";
+  likeness person add-faces staff ada with-glasses.jpg
+  likeness person copy staff ada --to visitors
+  likeness person export ada --json";
 
-/// Show, list and change people; add and delete faces
+/// Show, list, change, copy and rename people; add and delete faces
 #[derive(Debug, Args)]
 #[command(after_help = PERSON_EXAMPLES)]
 pub struct PersonCommand {
@@ -125,10 +158,10 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 1000)]
         most: usize,
     },
-    /// Change a person's name or tags
-    #[command(group(ArgGroup::new("change").args(["name", "tags", "no_tags"]).required(true).multiple(true)))]
+    /// Change a person's name, tags, consent or expiry
+    #[command(group(ArgGroup::new("change").args(["name", "tags", "no_tags", "consent", "expires", "never_expires"]).required(true).multiple(true)))]
     #[command(
-        after_help = "Examples:\n  likeness person update staff ada --name 'Ada King'\n  likeness person update staff ada --no-tags"
+        after_help = "Examples:\n  likeness person update staff ada --name 'Ada King'\n  likeness person update staff ada --no-tags --expires 30d"
     )]
     Update {
         /// The collection
@@ -144,6 +177,51 @@ enum Command {
         /// Remove all tags
         #[arg(long)]
         no_tags: bool,
+        #[command(flatten)]
+        consent: ConsentArguments,
+        /// Erase the person by itself, at a date or some time from now: 2027-01-31, 12h, 30d, 8w
+        #[arg(long, value_name = "WHEN", value_parser = date_or_time_from_now)]
+        expires: Option<Timestamp>,
+        /// Keep the person until somebody erases it
+        #[arg(long, conflicts_with = "expires")]
+        never_expires: bool,
+    },
+    /// Copy a person with all faces into another collection, or under another PersonID
+    #[command(
+        after_help = "Examples:\n  likeness person copy staff ada --to visitors\n  likeness person copy staff ada --to staff --as ada-2"
+    )]
+    Copy {
+        /// The collection
+        collection: String,
+        /// The PersonID
+        person_id: String,
+        /// The collection that gets the copy: of the same models, and of templates that are not longer
+        #[arg(long, value_name = "COLLECTION")]
+        to: String,
+        /// The copy's PersonID [default: the same]
+        #[arg(
+            long = "as",
+            value_name = "PERSON_ID",
+            default_value = "",
+            hide_default_value = true
+        )]
+        new_id: String,
+    },
+    /// Give a person another PersonID
+    #[command(after_help = "Example:\n  likeness person rename staff ada ada.king@example.org")]
+    Rename {
+        /// The collection
+        collection: String,
+        /// The PersonID
+        person_id: String,
+        /// The other PersonID
+        new_person_id: String,
+    },
+    /// Show everything that is kept of whoever has this PersonID, in every collection
+    #[command(after_help = "Example:\n  likeness person export ada --json")]
+    Export {
+        /// The PersonID
+        person_id: String,
     },
     /// Add faces from more photographs
     #[command(after_help = "Example:\n  likeness person add-faces staff ada new-portrait.jpg")]
@@ -194,12 +272,46 @@ impl PersonCommand {
             }
             Command::EraseEverywhere { person_id } => return erase_everywhere(client, person_id).await,
             Command::List { collection, most } => return list(client, collection, most).await,
+            Command::Export { person_id } => return export(client, person_id).await,
+            Command::Copy {
+                collection,
+                person_id,
+                to,
+                new_id,
+            } => {
+                let request = v1::CopyPersonRequest {
+                    collection,
+                    person_id,
+                    target_collection: to,
+                    target_person_id: new_id,
+                    ..Default::default()
+                };
+                let reply = client.copy_person(request).await?.into_inner();
+                (reply.call, reply.person)
+            }
+            Command::Rename {
+                collection,
+                person_id,
+                new_person_id,
+            } => {
+                let request = v1::RenamePersonRequest {
+                    collection,
+                    person_id,
+                    new_person_id,
+                    ..Default::default()
+                };
+                let reply = client.rename_person(request).await?.into_inner();
+                (reply.call, reply.person)
+            }
             Command::Update {
                 collection,
                 person_id,
                 name,
                 tags,
                 no_tags,
+                consent,
+                expires,
+                never_expires,
             } => {
                 let tags = (no_tags || !tags.is_empty()).then_some(v1::TagList { tags });
                 let request = v1::UpdatePersonRequest {
@@ -207,6 +319,8 @@ impl PersonCommand {
                     person_id,
                     name,
                     tags,
+                    consent: consent.wire(),
+                    expiry: (never_expires || expires.is_some()).then_some(v1::ExpiryChange { expires }),
                     ..Default::default()
                 };
                 let reply = client.update_person(request).await?.into_inner();
@@ -222,7 +336,9 @@ impl PersonCommand {
                     person_id,
                     photographs: photographs.read()?,
                     face_choice: photographs.face.wire(),
+                    quality_level: QualityArgument::wire(photographs.quality),
                     all_or_nothing: photographs.all_or_nothing,
+                    checks: photographs.checks(),
                     ..Default::default()
                 };
                 let reply = client.add_faces(request).await?.into_inner();
@@ -231,6 +347,7 @@ impl PersonCommand {
                     reply.person,
                     &photographs.photographs,
                     &reply.outcomes,
+                    &reply.duplicates,
                 ));
             }
             Command::DeleteFaces {
@@ -245,7 +362,7 @@ impl PersonCommand {
                     ..Default::default()
                 };
                 let reply = client.delete_faces(request).await?.into_inner();
-                (reply.call, reply.person)
+                return Ok(faces_deleted(&reply));
             }
         };
         let person = person.unwrap_or_default();
@@ -254,55 +371,21 @@ impl PersonCommand {
     }
 }
 
-const DELETE_EXAMPLES: &str = "\
-Example:
-  likeness delete staff ada
-
-Nobody is asked again: when this returns, the key that could open the record is overwritten.";
-
-/// Erase a person: for good, and at once
-#[derive(Debug, Args)]
-#[command(after_help = DELETE_EXAMPLES)]
-pub struct DeleteCommand {
-    /// The collection
-    collection: String,
-    /// The PersonID
-    person_id: String,
-}
-
-impl DeleteCommand {
-    /// Carries the command out.
-    pub async fn run(self, connection: &Connection) -> Result<Outcome, Failure> {
-        let mut client = PersonServiceClient::new(connection.open().await?);
-        let text = format!("erased {} from {}", self.person_id, self.collection);
-        let request = v1::DeletePersonRequest {
-            collection: self.collection,
-            person_id: self.person_id,
-            ..Default::default()
-        };
-        let reply = client.delete_person(request).await?.into_inner();
-        let receipt = reply.receipt.unwrap_or_default();
-        let json = json!({
-            "call": call_json(reply.call.as_ref()),
-            "faces_erased": reply.faces_erased,
-            "receipt": receipt_json(&receipt),
-        });
-        let text = format!(
-            "{text}: {}; receipt {}, nonce {}\n",
-            counted(reply.faces_erased, "face", "faces"),
-            receipt.sequence,
-            hex(&receipt.nonce)
-        );
-        Ok(Outcome::done(json, text))
-    }
-}
-
-fn receipt_json(receipt: &v1::ErasureReceipt) -> Value {
-    json!({
-        "sequence": receipt.sequence,
-        "receipt": hex(&receipt.receipt),
-        "nonce": hex(&receipt.nonce),
-    })
+fn faces_deleted(reply: &v1::DeleteFacesResponse) -> Outcome {
+    let receipt = reply.receipt.clone().unwrap_or_default();
+    let kept = reply.person.as_ref();
+    let text = kept.map_or_else(|| "the person was erased meanwhile\n".to_owned(), person_text);
+    let json = json!({
+        "call": call_json(reply.call.as_ref()),
+        "person": kept.map(person_json),
+        "receipt": receipt_json(&receipt),
+    });
+    let text = format!(
+        "{text}  receipt {}, nonce {}\n",
+        receipt.sequence,
+        hex(&receipt.nonce)
+    );
+    Outcome::done(json, text)
 }
 
 async fn erase_everywhere(
@@ -320,7 +403,10 @@ async fn erase_everywhere(
         let _ = writeln!(
             text,
             "erased {person_id} from {}: {}; receipt {}, nonce {}",
-            erasure.collection,
+            match erasure.collection.as_str() {
+                "" => "a collection that cannot be read",
+                name => name,
+            },
             counted(erasure.faces_erased, "face", "faces"),
             receipt.sequence,
             hex(&receipt.nonce)
@@ -335,6 +421,41 @@ async fn erase_everywhere(
             "collection": erasure.collection,
             "faces_erased": erasure.faces_erased,
             "receipt": erasure.receipt.as_ref().map(receipt_json),
+        })).collect::<Vec<_>>(),
+    });
+    Ok(Outcome::done(json, text))
+}
+
+async fn export(mut client: PersonServiceClient<Channel>, person_id: String) -> Result<Outcome, Failure> {
+    let request = v1::ExportPersonRequest {
+        person_id: person_id.clone(),
+    };
+    let reply = client.export_person(request).await?.into_inner();
+    let mut text = String::new();
+    for export in &reply.persons {
+        let _ = writeln!(text, "in {}, as {}:", export.collection, export.scheme);
+        match &export.person {
+            Some(person) => text.push_str(&person_text(person)),
+            None => text.push_str("  the record cannot be read\n"),
+        }
+        let _ = writeln!(
+            text,
+            "  kept: {} bytes of template a face, a sealed record of {} bytes, a key in {} bytes",
+            export.template_bytes, export.record_bytes, export.slot_bytes
+        );
+    }
+    if reply.persons.is_empty() {
+        let _ = writeln!(text, "nothing is kept under {person_id}");
+    }
+    let json = json!({
+        "call": call_json(reply.call.as_ref()),
+        "persons": reply.persons.iter().map(|export| json!({
+            "collection": export.collection,
+            "person": export.person.as_ref().map(person_json),
+            "scheme": export.scheme,
+            "template_bytes": export.template_bytes,
+            "record_bytes": export.record_bytes,
+            "slot_bytes": export.slot_bytes,
         })).collect::<Vec<_>>(),
     });
     Ok(Outcome::done(json, text))
@@ -377,17 +498,29 @@ fn enrolled(
     person: Option<v1::Person>,
     paths: &[PathBuf],
     outcomes: &[v1::PhotographOutcome],
+    duplicates: &[v1::Match],
 ) -> Outcome {
-    let person = person.unwrap_or_default();
     let mut text = String::new();
     let mut json = Vec::new();
     for (path, outcome) in paths.iter().zip(outcomes) {
         let path = path.display().to_string();
         match &outcome.outcome {
             Some(Photo::Enrolled(enrolled)) => {
-                let _ = writeln!(text, "{path}: enrolled as face {}", enrolled.face_id);
-                let face = face_json(enrolled.face.as_ref());
-                json.push(json!({ "photograph": path, "face_id": enrolled.face_id, "face": face }));
+                if person.is_some() {
+                    let _ = writeln!(
+                        text,
+                        "{path}: enrolled as face {}{}",
+                        enrolled.face_id,
+                        own(enrolled)
+                    );
+                }
+                json.push(json!({
+                    "photograph": path,
+                    "face_id": enrolled.face_id,
+                    "face": face_json(enrolled.face.as_ref()),
+                    "own_similarity": enrolled.own_similarity,
+                    "own_estimate": estimate_json(enrolled.own_estimate.as_ref()),
+                }));
             }
             Some(Photo::Rejection(rejection)) => {
                 let reason = rejection.reason().as_str_name();
@@ -397,9 +530,38 @@ fn enrolled(
             None => {}
         }
     }
-    text.push_str(&person_line(&person));
-    let json = json!({ "call": call_json(call.as_ref()), "person": person_json(&person), "outcomes": json });
-    Outcome::done(json, text)
+    for found in duplicates {
+        let score = score_text(found.estimate.as_ref());
+        let line = format!(
+            "{:.3}  {score}  {}  {}",
+            found.similarity, found.person_id, found.name
+        );
+        let _ = writeln!(text, "enrolled already: {}", line.trim_end());
+    }
+    match &person {
+        Some(person) => text.push_str(&person_line(person)),
+        None => text.push_str("nothing was kept\n"),
+    }
+    let json = json!({
+        "call": call_json(call.as_ref()),
+        "person": person.as_ref().map(person_json),
+        "outcomes": json,
+        "duplicates": duplicates.iter().map(match_json).collect::<Vec<_>>(),
+    });
+    Outcome {
+        json,
+        text,
+        holds: person.is_some(),
+    }
+}
+
+/// What a face has in common with the person's others.
+fn own(enrolled: &v1::EnrolledFace) -> String {
+    let Some(similarity) = enrolled.own_similarity else {
+        return String::new();
+    };
+    let score = score_text(enrolled.own_estimate.as_ref());
+    format!(", similarity {similarity:.3} to the others, {score}")
 }
 
 fn person_line(person: &v1::Person) -> String {
@@ -431,6 +593,9 @@ fn person_text(person: &v1::Person) -> String {
             time_text(consent.given.as_ref())
         );
     }
+    if let Some(expires) = &person.expires {
+        let _ = writeln!(text, "  expires {}", time_text(Some(expires)));
+    }
     for face in &person.faces {
         let _ = writeln!(
             text,
@@ -448,11 +613,8 @@ fn person_json(person: &v1::Person) -> Value {
         "person_id": person.person_id,
         "name": person.name,
         "tags": person.tags,
-        "consent": person.consent.as_ref().map(|c| json!({
-            "purpose": c.purpose,
-            "given": time_text(c.given.as_ref()),
-            "of_age_or_parental": c.of_age_or_parental,
-        })),
+        "consent": consent_json(person.consent.as_ref()),
+        "expires": person.expires.as_ref().map(|time| time_text(Some(time))),
         "enrolled": time_text(person.enrolled.as_ref()),
         "updated": time_text(person.updated.as_ref()),
         "faces": person.faces.iter().map(|f| json!({

@@ -69,7 +69,7 @@ enum Command {
     /// Print whom a receipt is about, for the holder of its nonce: compare it with the receipt's subject
     #[command(after_help = "Example:\n  likeness receipt subject staff ada NONCE")]
     Subject {
-        /// The collection
+        /// The collection; '' for a receipt that came without one
         collection: String,
         /// The PersonID
         person_id: String,
@@ -99,10 +99,12 @@ impl ReceiptCommand {
                 nonce,
                 account,
             } => {
+                let collection = Some(collection).filter(|name| !name.is_empty());
+                let collection = collection.map(|name| CollectionName::parse(&name)).transpose()?;
                 let digest = receipts::subject(
                     &key_argument("NONCE", &nonce)?,
                     &Account::parse(&account)?,
-                    &CollectionName::parse(&collection)?,
+                    collection.as_ref(),
                     Some(&PersonId::parse(&person_id)?),
                 );
                 let digest = hex(&digest);
@@ -135,8 +137,8 @@ async fn status(connection: &Connection, file: Option<&Path>) -> Result<Outcome,
     if let Ok(checkpoint) = Checkpoint::parse(&reply.checkpoint) {
         let _ = writeln!(
             text,
-            "checkpoint: {} receipts; {} keys created, {} destroyed, {} live",
-            checkpoint.size, checkpoint.created, checkpoint.destroyed, checkpoint.live
+            "checkpoint: {} receipts; {} keys destroyed, {} live",
+            checkpoint.size, checkpoint.destroyed, checkpoint.live
         );
         json["keys"] = json!({
             "created": checkpoint.created, "destroyed": checkpoint.destroyed, "live": checkpoint.live,

@@ -63,13 +63,15 @@ impl CollectionService for Service {
 
 async fn create(
     call: &mut Ongoing,
-    request: CreateCollectionRequest,
+    mut request: CreateCollectionRequest,
 ) -> Result<CreateCollectionResponse, Refusal> {
+    call.once(&mut request)?;
     let name = convert::in_field("name", CollectionName::parse(&request.name))?;
     let new = NewCollection {
         bits: convert::bits(request.bits)?,
         threshold: convert::threshold(request.threshold)?,
         faces_per_person_max: Some(request.faces_per_person_max).filter(|n| *n != 0),
+        quality_level: convert::quality_level(request.quality_level)?.unwrap_or_default(),
     };
     let collection = call
         .store(move |work, call| Ok(work.engine.create_collection(&work.account, &name, &new, call)?))
@@ -116,15 +118,21 @@ async fn list(
 
 async fn update(
     call: &mut Ongoing,
-    request: UpdateCollectionRequest,
+    mut request: UpdateCollectionRequest,
 ) -> Result<UpdateCollectionResponse, Refusal> {
+    call.once(&mut request)?;
     let name = convert::in_field("name", CollectionName::parse(&request.name))?;
     let threshold = convert::threshold(request.threshold)?;
+    let level = convert::quality_level(request.quality_level)?;
+    let faces_max = request.faces_per_person_max;
     let collection = call
         .store(move |work, call| {
+            if let Some(before) = work.engine.collection_before(&work.account, &name, call)? {
+                return Ok(before);
+            }
             let collection = work.collection(&name)?;
             work.engine
-                .update_collection(&collection, threshold, request.faces_per_person_max, call)?;
+                .update_collection(&collection, threshold, faces_max, level, call)?;
             Ok(collection)
         })
         .await?;
@@ -137,8 +145,9 @@ async fn update(
 
 async fn delete(
     call: &mut Ongoing,
-    request: DeleteCollectionRequest,
+    mut request: DeleteCollectionRequest,
 ) -> Result<DeleteCollectionResponse, Refusal> {
+    call.once(&mut request)?;
     let name = convert::in_field("name", CollectionName::parse(&request.name))?;
     let erased = call
         .store(move |work, call| Ok(work.engine.delete_collection(&work.account, &name, call)?))

@@ -1,14 +1,147 @@
-//! The same person enrolled twice: a collection compared with itself.
+//! The same person enrolled twice: a collection compared with itself, for as long as the client reads.
+//!
+//! A slice is worked on when the client is ready for its answer, and not before: so no answer with names in it
+//! waits here, nothing goes on for a client that went away, and an erasure waits for one slice at most.
 
-use likeness_proto::v1::{FindDuplicatesRequest, FindDuplicatesResponse};
-use tokio_stream::wrappers::ReceiverStream;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use likeness_engine::{CollectionName, CollectionRef, DuplicateCursor, Duplicates};
+use likeness_proto::v1::{CallInfo, FindDuplicatesRequest, FindDuplicatesResponse};
+use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
-use super::Service;
+use super::{Answer, Ongoing, Service, insert_id};
+use crate::convert;
+use crate::status::Refusal;
+
+/// How long a search that nobody waits for by the second steps back from the calls that fill the queue.
+const STEP_BACK: Duration = Duration::from_millis(500);
+
+impl Answer for FindDuplicatesResponse {
+    /// A message of a stream says nothing about its call; the metadata do.
+    fn set_call(&mut self, _: CallInfo) {}
+}
 
 pub(super) async fn find_duplicates(
-    _service: &Service,
-    _request: Request<FindDuplicatesRequest>,
-) -> Result<Response<ReceiverStream<Result<FindDuplicatesResponse, Status>>>, Status> {
-    Err(Status::unimplemented("not yet"))
+    service: &Service,
+    request: Request<FindDuplicatesRequest>,
+) -> Result<Response<Answers>, Status> {
+    let mut call = service.begin("FindDuplicates", &request);
+    // The stream lasts as long as the client reads it; only its slices are short.
+    call.deadline = None;
+    match Job::begin(&mut call, request.into_inner()).await {
+        Ok(job) => {
+            let request_id = call.request_id.clone();
+            let mut response = Response::new(Answers::Idle(Box::new(Running { call, job })));
+            insert_id(response.metadata_mut(), &request_id);
+            Ok(response)
+        }
+        // What is wrong with the request is said at once, and not in the stream.
+        Err(refusal) => Err(call.refuse(refusal)),
+    }
+}
+
+/// What is looked for, and how far it got.
+struct Job {
+    collection: CollectionRef,
+    max_far: f64,
+    cursor: DuplicateCursor,
+}
+
+impl Job {
+    async fn begin(call: &mut Ongoing, request: FindDuplicatesRequest) -> Result<Self, Refusal> {
+        let name = CollectionName::parse(&request.collection)?;
+        let max_far = convert::max_far(request.max_far)?;
+        let cursor = Some(request.cursor).filter(|cursor| !cursor.is_empty());
+        call.compute(move |work, _| {
+            let collection = work.collection(&name)?;
+            Ok(Self {
+                cursor: DuplicateCursor::of(&collection, cursor.as_deref())?,
+                collection,
+                max_far,
+            })
+        })
+        .await
+    }
+
+    async fn slice(&self, call: &mut Ongoing) -> Result<Duplicates, Refusal> {
+        let (collection, max_far, cursor) = (self.collection.clone(), self.max_far, self.cursor);
+        call.compute(move |work, call| Ok(work.engine.duplicates(&collection, max_far, cursor, call)?))
+            .await
+    }
+}
+
+/// A search between two answers.
+pub struct Running {
+    call: Ongoing,
+    job: Job,
+}
+
+/// An answer, and what may follow; no answer when the server stops.
+type Answered = (
+    Option<Result<FindDuplicatesResponse, Status>>,
+    Option<Box<Running>>,
+);
+
+impl Running {
+    async fn next(mut self: Box<Self>) -> Answered {
+        let slice = loop {
+            if *self.call.service.stopping.borrow() {
+                return (None, None);
+            }
+            match self.job.slice(&mut self.call).await {
+                Err(Refusal::Busy) => tokio::time::sleep(STEP_BACK).await,
+                slice => break slice,
+            }
+        };
+        let (next, answer) = match slice {
+            Ok(found) => {
+                let calibration = self.call.service.engine.calibration();
+                let scoring = self.job.collection.stored_scoring();
+                (found.next, convert::duplicates(found, calibration, scoring))
+            }
+            Err(refusal) => return (Some(Err(self.call.refuse(refusal))), None),
+        };
+        match next {
+            Some(cursor) => {
+                self.job.cursor = cursor;
+                // ORDER: the answer is built before erasures stop waiting for it.
+                self.call.call.read();
+                (Some(Ok(answer)), Some(self))
+            }
+            None => {
+                let last = self.call.finish(Ok(answer)).map(Response::into_inner);
+                (Some(last), None)
+            }
+        }
+    }
+}
+
+/// The answers of one search; each is worked on when it is asked for.
+pub enum Answers {
+    /// Nobody has asked for the next one.
+    Idle(Box<Running>),
+    /// It is being worked on.
+    Working(Pin<Box<dyn Future<Output = Answered> + Send>>),
+    /// There are no more.
+    Over,
+}
+
+impl Stream for Answers {
+    type Item = Result<FindDuplicatesResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        *self = match std::mem::replace(&mut *self, Self::Over) {
+            Self::Idle(running) => Self::Working(Box::pin(running.next())),
+            other => other,
+        };
+        let Self::Working(working) = &mut *self else {
+            return Poll::Ready(None);
+        };
+        let (answer, rest) = ready!(working.as_mut().poll(context));
+        *self = rest.map_or(Self::Over, Self::Idle);
+        Poll::Ready(answer)
+    }
 }

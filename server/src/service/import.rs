@@ -1,14 +1,241 @@
-//! Many people enrolled over one stream.
+//! Many people enrolled over one stream: items are worked on side by side, and each is answered when it is
+//! durable. What has no answer when the stream breaks is sent again, and is not enrolled twice.
 
-use likeness_proto::v1::{ImportPersonsRequest, ImportPersonsResponse};
+use std::sync::Arc;
+use std::time::Duration;
+
+use likeness_engine::{CollectionName, Once, Token};
+use likeness_proto::v1::import_persons_request::Part;
+use likeness_proto::v1::import_persons_response::Outcome;
+use likeness_proto::v1::{
+    EnrollPersonRequest, ImportHeader, ImportItem, ImportPersonsRequest, ImportPersonsResponse,
+    PersonImported,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Service;
+use super::{Ongoing, Service, digest, insert_id, persons};
+use crate::config::CHANGES_MAX;
+use crate::convert;
+use crate::deadline::Deadline;
+use crate::status::Refusal;
+
+/// Results that may wait for a slow client; then its items wait, and then its stream is not read.
+const RESULTS_WAITING_MAX: usize = 64;
+/// Items with photographs at work for each worker: one computes while the other waits for the disk.
+const ITEMS_PER_WORKER: usize = 2;
+
+/// For a place among the imports: one that was cut takes a moment to end what it had begun.
+const PLACE_WAIT_MAX: Duration = Duration::from_secs(2);
+
+type Results = mpsc::Sender<Result<ImportPersonsResponse, Status>>;
+
+/// Why a stream ends before its client ends it.
+enum Ended {
+    Refused(Refusal),
+    /// The transport says why.
+    Broken(Status),
+    /// Nobody is there any more.
+    Gone,
+}
+
+impl<E: Into<Refusal>> From<E> for Ended {
+    fn from(refusal: E) -> Self {
+        Self::Refused(refusal.into())
+    }
+}
 
 pub(super) async fn import_persons(
-    _service: &Service,
-    _request: Request<Streaming<ImportPersonsRequest>>,
+    service: &Service,
+    request: Request<Streaming<ImportPersonsRequest>>,
 ) -> Result<Response<ReceiverStream<Result<ImportPersonsResponse, Status>>>, Status> {
-    Err(Status::unimplemented("not yet"))
+    let mut call = service.begin("ImportPersons", &request);
+    let place = Arc::clone(&call.service.importing).acquire_owned();
+    let Ok(Ok(place)) = tokio::time::timeout(PLACE_WAIT_MAX, place).await else {
+        return Err(call.refuse(Refusal::Busy));
+    };
+    let (results, stream) = mpsc::channel(RESULTS_WAITING_MAX);
+    let mut reply = Response::new(ReceiverStream::new(stream));
+    insert_id(reply.metadata_mut(), &call.request_id);
+    let mut incoming = request.into_inner();
+    tokio::spawn(async move {
+        let _place = place;
+        let last = match run(&mut call, &mut incoming, &results).await {
+            Ok(()) => call.finish(Ok(ImportPersonsResponse::default())).err(),
+            Err(Ended::Refused(refusal)) => Some(call.refuse(refusal)),
+            Err(Ended::Broken(status)) => {
+                call.end(status.code());
+                Some(status)
+            }
+            Err(Ended::Gone) => None,
+        };
+        if let Some(status) = last {
+            // The client may have gone.
+            let _ = results.send(Err(status)).await;
+        }
+    });
+    Ok(reply)
+}
+
+/// What holds for every item.
+struct Header {
+    wire: ImportHeader,
+    token: Token,
+    /// Of everything that the header says, the token apart.
+    digest: [u8; 32],
+    /// How long the client may be silent, one item may take, and a result may wait for the client.
+    patience: Duration,
+}
+
+async fn run(
+    call: &mut Ongoing,
+    incoming: &mut Streaming<ImportPersonsRequest>,
+    results: &Results,
+) -> Result<(), Ended> {
+    let patience = call.deadline.take().map_or(Duration::MAX, |Deadline(at)| {
+        at.saturating_duration_since(Instant::now())
+    });
+    let header = match next(call, incoming, results, patience).await? {
+        Some(Part::Header(header)) => parse(call, header, patience).await?,
+        other => return Err(convert::header_first(other.is_some()).into()),
+    };
+    let header = Arc::new(header);
+    let room = Arc::new(Semaphore::new(CHANGES_MAX));
+    let weight = CHANGES_MAX / (ITEMS_PER_WORKER * call.service.workers).clamp(1, CHANGES_MAX);
+    let mut items = JoinSet::new();
+    let ended = loop {
+        let item = match next(call, incoming, results, patience).await {
+            Ok(Some(Part::Item(item))) => item,
+            Ok(Some(Part::Header(_))) => break Err(convert::one_header().into()),
+            Ok(None) => break Ok(()),
+            Err(ended) => break Err(ended),
+        };
+        let weight = if item.embeddings.is_empty() { weight } else { 1 };
+        let weight = u32::try_from(weight).expect("at most the number of changes");
+        // Until there is room, the stream is not read: the transport then holds its client back.
+        let Ok(permit) = Arc::clone(&room).acquire_many_owned(weight).await else {
+            break Err(Ended::Gone);
+        };
+        items.spawn(work_on(
+            call.item(patience),
+            Arc::clone(&header),
+            item,
+            permit,
+            results.clone(),
+        ));
+        while items.try_join_next().is_some() {}
+    };
+    if matches!(ended, Err(Ended::Gone)) {
+        call.cancel.cancel();
+    }
+    // What was begun is answered, whatever came after it.
+    while items.join_next().await.is_some() {}
+    ended
+}
+
+/// The next message; none at the end of the stream.
+async fn next(
+    call: &Ongoing,
+    incoming: &mut Streaming<ImportPersonsRequest>,
+    results: &Results,
+    patience: Duration,
+) -> Result<Option<Part>, Ended> {
+    let mut stopping = call.service.stopping.subscribe();
+    tokio::select! {
+        message = tokio::time::timeout(patience, incoming.message()) => match message {
+            Ok(Ok(Some(message))) => message.part.map(Some).ok_or_else(|| convert::empty_part().into()),
+            Ok(Ok(None)) => Ok(None),
+            Ok(Err(status)) => Err(Ended::Broken(status)),
+            Err(_) => Err(Ended::Refused(Refusal::Late)),
+        },
+        () = results.closed() => Err(Ended::Gone),
+        _ = stopping.wait_for(|stopping| *stopping) => Err(Ended::Refused(Refusal::Stopping)),
+    }
+}
+
+async fn parse(call: &mut Ongoing, mut wire: ImportHeader, patience: Duration) -> Result<Header, Refusal> {
+    let token = Token::parse("import_token", &std::mem::take(&mut wire.import_token))?;
+    let collection = CollectionName::parse(&wire.collection)?;
+    convert::face_choice(wire.face_choice)?;
+    convert::quality_level(wire.quality_level)?;
+    convert::import_checks(wire.checks.as_ref())?;
+    let (model, dim) = (wire.embedding_model.clone(), wire.embedding_dim);
+    let collection = call
+        .store(move |work, _| {
+            convert::own_embedder(&model, dim, &work.engine)?;
+            Ok(work.collection(&collection)?)
+        })
+        .await?;
+    call.scheme(&collection);
+    Ok(Header {
+        digest: digest(&wire),
+        wire,
+        token,
+        patience,
+    })
+}
+
+async fn work_on(
+    mut call: Ongoing,
+    header: Arc<Header>,
+    item: ImportItem,
+    permit: OwnedSemaphorePermit,
+    results: Results,
+) {
+    let sequence = item.sequence;
+    let outcome = match import(&mut call, &header, item).await {
+        Ok(imported) => Outcome::Imported(imported),
+        Err(refusal) => {
+            call.log_operator_detail(&refusal);
+            Outcome::Refused(refusal.item())
+        }
+    };
+    drop(call);
+    let result = ImportPersonsResponse {
+        sequence,
+        outcome: Some(outcome),
+    };
+    // A client that takes no results is as good as gone; what is durable it can ask for again.
+    let _ = tokio::time::timeout(header.patience, results.send(Ok(result))).await;
+    drop(permit);
+}
+
+async fn import(call: &mut Ongoing, header: &Header, item: ImportItem) -> Result<PersonImported, Refusal> {
+    let payload = blake3::Hasher::new()
+        .update(&header.digest)
+        .update(&digest(&item))
+        .finalize();
+    call.call.once(Once::new(
+        call.service.account.clone(),
+        "ImportPersons",
+        header.token.of_item(item.sequence),
+        *payload.as_bytes(),
+    ));
+    let request = EnrollPersonRequest {
+        collection: header.wire.collection.clone(),
+        person_id: item.person_id,
+        photographs: item.photographs,
+        face_choice: header.wire.face_choice,
+        name: item.name,
+        tags: item.tags,
+        consent: item.consent,
+        quality_level: header.wire.quality_level,
+        checks: header.wire.checks,
+        expires: item.expires,
+        ..Default::default()
+    };
+    let reply = if item.embeddings.is_empty() {
+        persons::enroll(call, request).await?
+    } else {
+        let features = convert::features(item.embeddings, &request.photographs, header.wire.embedding_dim)?;
+        persons::enroll_features(call, request, features).await?
+    };
+    Ok(PersonImported {
+        faces: convert::count(reply.person.map_or(0, |person| person.faces.len())),
+        replayed: call.call.is_replayed(),
+        outcomes: reply.outcomes,
+    })
 }

@@ -3,7 +3,8 @@
 use likeness_engine::Rotation;
 use likeness_proto::v1::key_service_server::KeyService;
 use likeness_proto::v1::{
-    DestroyKeyGroupRequest, DestroyKeyGroupResponse, RotateWrappingKeyRequest, RotateWrappingKeyResponse,
+    DestroyKeyGroupRequest, DestroyKeyGroupResponse, RotateSigningKeyRequest, RotateSigningKeyResponse,
+    RotateWrappingKeyRequest, RotateWrappingKeyResponse,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -45,6 +46,18 @@ impl KeyService for Service {
             let _ = progress.send(last).await;
         });
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn rotate_signing_key(
+        &self,
+        request: Request<RotateSigningKeyRequest>,
+    ) -> Result<Response<RotateSigningKeyResponse>, Status> {
+        let mut call = self.begin("RotateSigningKey", &request);
+        let rotated = call.store(|work, _| Ok(work.engine.rotate_signing()?)).await;
+        call.finish(rotated.map(|public_key| RotateSigningKeyResponse {
+            call: None,
+            public_key: public_key.to_vec(),
+        }))
     }
 
     async fn destroy_key_group(

@@ -1,54 +1,244 @@
 //! What becomes of people after enrolment: copied, renamed, exported, withdrawn, erased by the stream.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use likeness_engine::{Call, CollectionName, PersonId};
+use likeness_proto::v1::delete_persons_response::Outcome;
 use likeness_proto::v1::{
     CopyPersonRequest, CopyPersonResponse, DeletePersonsRequest, DeletePersonsResponse, ExportPersonRequest,
-    ExportPersonResponse, ListConsentsRequest, ListConsentsResponse, RenamePersonRequest,
+    ExportPersonResponse, ListConsentsRequest, ListConsentsResponse, PersonErased, RenamePersonRequest,
     RenamePersonResponse, WithdrawConsentRequest, WithdrawConsentResponse,
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Ongoing, Service};
+use super::persons::on_person;
+use super::{Ongoing, Service, Work, insert_id};
+use crate::config::CHANGES_MAX;
+use crate::convert;
+use crate::deadline::Deadline;
 use crate::status::Refusal;
 
+/// Items of one stream in work at once: many enough for the group commit, and half of what the gate lets
+/// through, so that everybody else's changes find a place beside a stream.
+const ITEMS_MAX: usize = CHANGES_MAX / 2;
+
+type Answers = mpsc::Sender<Result<DeletePersonsResponse, Status>>;
+
+/// An item takes a place when it is read and gives it back when its answer has been taken: a client that
+/// takes no answers is read no further.
 pub(super) async fn delete_persons(
-    _service: &Service,
-    _request: Request<Streaming<DeletePersonsRequest>>,
+    service: &Service,
+    request: Request<Streaming<DeletePersonsRequest>>,
 ) -> Result<Response<ReceiverStream<Result<DeletePersonsResponse, Status>>>, Status> {
-    Err(Status::unimplemented("not yet"))
+    let mut call = service.begin("DeletePersons", &request);
+    let (answers, stream) = mpsc::channel(1);
+    let mut reply = Response::new(ReceiverStream::new(stream));
+    insert_id(reply.metadata_mut(), &call.request_id);
+    let mut incoming = request.into_inner();
+    tokio::spawn(async move {
+        let last = match delete_each(&mut call, &mut incoming, &answers).await {
+            Ended::Whole => call.finish(Ok(DeletePersonsResponse::default())).err(),
+            Ended::Gone => None,
+            Ended::Broken(status) => {
+                call.end(status.code());
+                Some(status)
+            }
+            Ended::Refused(refusal) => Some(call.refuse(refusal)),
+        };
+        if let Some(status) = last {
+            // The client may have gone.
+            let _ = answers.send(Err(status)).await;
+        }
+    });
+    Ok(reply)
+}
+
+/// How a stream of items ended.
+enum Ended {
+    Whole,
+    /// Nobody is there any more.
+    Gone,
+    /// The transport says why.
+    Broken(Status),
+    Refused(Refusal),
+}
+
+/// A stream lasts as long as it has to; its deadline is for the client's silence, and for each item.
+async fn delete_each(
+    call: &mut Ongoing,
+    incoming: &mut Streaming<DeletePersonsRequest>,
+    answers: &Answers,
+) -> Ended {
+    let patience = call.deadline.take().map_or(Duration::MAX, |Deadline(at)| {
+        at.saturating_duration_since(Instant::now())
+    });
+    let mut stopping = call.service.stopping.subscribe();
+    let (places, mut items) = (Arc::new(Semaphore::new(ITEMS_MAX)), JoinSet::new());
+    let ended = loop {
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            let message = tokio::time::timeout(patience, incoming.message()).await;
+            (place, message)
+        };
+        let (place, message) = tokio::select! {
+            next = next => next,
+            () = answers.closed() => break Ended::Gone,
+            _ = stopping.wait_for(|stopping| *stopping) => break Ended::Refused(Refusal::Stopping),
+        };
+        match message {
+            Ok(Ok(Some(item))) => {
+                items.spawn(delete_item(
+                    call.item(patience),
+                    item,
+                    place.ok(),
+                    answers.clone(),
+                ));
+            }
+            Ok(Ok(None)) => break Ended::Whole,
+            Ok(Err(status)) => break Ended::Broken(status),
+            Err(_) => break Ended::Refused(Refusal::Late),
+        }
+        while items.try_join_next().is_some() {}
+    };
+    // What was begun is answered, whatever came after it.
+    while items.join_next().await.is_some() {}
+    ended
+}
+
+async fn delete_item(
+    mut call: Ongoing,
+    item: DeletePersonsRequest,
+    _place: Option<OwnedSemaphorePermit>,
+    answers: Answers,
+) {
+    let outcome = match erase(&mut call, &item.collection, &item.person_id).await {
+        Ok(erased) => Outcome::Erased(erased),
+        Err(refusal) => {
+            call.log_operator_detail(&refusal);
+            Outcome::Refused(refusal.item())
+        }
+    };
+    let answer = DeletePersonsResponse {
+        sequence: item.sequence,
+        outcome: Some(outcome),
+    };
+    // The client may have gone; what was erased stays erased.
+    let _ = answers.send(Ok(answer)).await;
+}
+
+async fn erase(call: &mut Ongoing, collection: &str, person_id: &str) -> Result<PersonErased, Refusal> {
+    let before = |work: &Work, collection: &CollectionName, id: &PersonId, call: &mut Call| {
+        work.engine.erasure_before(&work.account, collection, id, call)
+    };
+    let erased = on_person(
+        call,
+        collection,
+        person_id,
+        before,
+        |work, collection, id, call| Ok(work.engine.delete_person(collection, id, call)?),
+    );
+    Ok(convert::person_erased(erased.await?))
 }
 
 pub(super) async fn copy(
-    _call: &mut Ongoing,
-    _request: CopyPersonRequest,
+    call: &mut Ongoing,
+    mut request: CopyPersonRequest,
 ) -> Result<CopyPersonResponse, Refusal> {
-    Err(Refusal::Panicked)
+    call.once(&mut request)?;
+    let (collection, id) = convert::names(&request.collection, &request.person_id)?;
+    let (target, new_id) = convert::target_names(&request.target_collection, &request.target_person_id, &id)?;
+    let (target, person) = call
+        .store(move |work, call| {
+            let before = work.engine.person_before(&work.account, &target, &new_id, call)?;
+            if let Some(person) = before {
+                return Ok((work.collection(&target)?, person));
+            }
+            let (collection, target) = (work.collection(&collection)?, work.collection(&target)?);
+            let person = work
+                .engine
+                .copy_person((&collection, &id), (&target, &new_id), call)?;
+            Ok((target, person))
+        })
+        .await?;
+    call.scheme(&target);
+    Ok(CopyPersonResponse {
+        call: None,
+        person: Some(convert::person(person)),
+    })
 }
 
 pub(super) async fn rename(
-    _call: &mut Ongoing,
-    _request: RenamePersonRequest,
+    call: &mut Ongoing,
+    mut request: RenamePersonRequest,
 ) -> Result<RenamePersonResponse, Refusal> {
-    Err(Refusal::Panicked)
+    call.once(&mut request)?;
+    let new = convert::new_person_id(&request.new_person_id)?;
+    let kept = new.clone();
+    let person = on_person(
+        call,
+        &request.collection,
+        &request.person_id,
+        move |work, collection, _, call| work.engine.person_before(&work.account, collection, &kept, call),
+        move |work, collection, id, call| Ok(work.engine.rename_person(collection, id, &new, call)?),
+    );
+    Ok(RenamePersonResponse {
+        call: None,
+        person: Some(convert::person(person.await?)),
+    })
 }
 
 pub(super) async fn export(
-    _call: &mut Ongoing,
-    _request: ExportPersonRequest,
+    call: &mut Ongoing,
+    request: ExportPersonRequest,
 ) -> Result<ExportPersonResponse, Refusal> {
-    Err(Refusal::Panicked)
+    let id = PersonId::parse(&request.person_id)?;
+    let exports = call
+        .store(move |work, call| Ok(work.engine.export_person(&work.account, &id, call)?))
+        .await?;
+    Ok(ExportPersonResponse {
+        call: None,
+        persons: exports.into_iter().map(convert::person_export).collect(),
+    })
 }
 
 pub(super) async fn list_consents(
-    _call: &mut Ongoing,
-    _request: ListConsentsRequest,
+    call: &mut Ongoing,
+    request: ListConsentsRequest,
 ) -> Result<ListConsentsResponse, Refusal> {
-    Err(Refusal::Panicked)
+    let collection = CollectionName::parse(&request.collection)?;
+    let items_max = convert::page_size(request.page_size)?;
+    let cursor = Some(request.cursor).filter(|cursor| !cursor.is_empty());
+    let page = call
+        .store(move |work, call| {
+            let collection = work.collection(&collection)?;
+            Ok(work
+                .engine
+                .list_persons(&collection, cursor.as_deref(), items_max, call)?)
+        })
+        .await?;
+    Ok(ListConsentsResponse {
+        call: None,
+        consents: page.items.into_iter().map(convert::person_consent).collect(),
+        next_cursor: page.next.unwrap_or_default(),
+        damaged_persons: convert::count(page.damaged),
+    })
 }
 
+/// Whoever has no consent on record is erased too: whatever the record says, the person asks to be gone.
 pub(super) async fn withdraw_consent(
-    _call: &mut Ongoing,
-    _request: WithdrawConsentRequest,
+    call: &mut Ongoing,
+    mut request: WithdrawConsentRequest,
 ) -> Result<WithdrawConsentResponse, Refusal> {
-    Err(Refusal::Panicked)
+    call.once(&mut request)?;
+    let erased = erase(call, &request.collection, &request.person_id).await?;
+    Ok(WithdrawConsentResponse {
+        call: None,
+        faces_erased: erased.faces_erased,
+        receipt: erased.receipt,
+    })
 }

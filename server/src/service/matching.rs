@@ -1,17 +1,17 @@
 //! Detecting, comparing, verifying and searching: nothing here is kept.
 
-use likeness_engine::{Error, Step};
+use likeness_engine::{CollectionName, CollectionRef, Comparison, Error, EveryFace, Match, Scoring, Step};
 use likeness_proto::v1::matching_service_server::MatchingService;
 use likeness_proto::v1::{
     CompareFacesRequest, CompareFacesResponse, DetectFacesRequest, DetectFacesResponse, FaceMatches,
-    FindDuplicatesRequest, FindDuplicatesResponse, SearchPersonsRequest, SearchPersonsResponse,
-    VerifyPersonRequest, VerifyPersonResponse,
+    FindDuplicatesRequest, SearchPersonsRequest, SearchPersonsResponse, VerifyPersonRequest,
+    VerifyPersonResponse,
 };
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{Ongoing, Service, duplicates};
-use crate::convert;
+use super::duplicates::{self, Answers};
+use super::{Ongoing, Service, Work};
+use crate::convert::{self, Sought};
 use crate::status::Refusal;
 
 #[tonic::async_trait]
@@ -52,7 +52,7 @@ impl MatchingService for Service {
         call.finish(answer)
     }
 
-    type FindDuplicatesStream = ReceiverStream<Result<FindDuplicatesResponse, Status>>;
+    type FindDuplicatesStream = Answers;
 
     async fn find_duplicates(
         &self,
@@ -64,8 +64,9 @@ impl MatchingService for Service {
 
 async fn detect(call: &mut Ongoing, request: DetectFacesRequest) -> Result<DetectFacesResponse, Refusal> {
     let photo = convert::photograph("photograph", request.photograph)?;
+    let level = convert::quality_level(request.quality_level)?.unwrap_or_default();
     let detection = call
-        .compute(move |work, call| Ok(work.engine.detect(&photo, call)?))
+        .compute(move |work, call| Ok(work.engine.detect(&photo, level, call)?))
         .await?;
     Ok(DetectFacesResponse {
         call: None,
@@ -79,10 +80,15 @@ async fn compare(call: &mut Ongoing, request: CompareFacesRequest) -> Result<Com
     let first = convert::photograph("first", request.first)?;
     let second = convert::photograph("second", request.second)?;
     let choose = convert::face_choice(request.face_choice)?;
-    let threshold = convert::limit(request.threshold)?;
+    let level = convert::quality_level(request.quality_level)?;
+    let limit = convert::limit_of_one(request.threshold)?;
     call.compute(move |work, call| {
-        let threshold = threshold.unwrap_or(work.engine.calibration().far_1e4);
-        let compared = work.engine.compare(&first, &second, choose, call);
+        let (calibration, scoring) = (work.engine.calibration(), Scoring::Photographs);
+        let threshold = limit.map_or(work.engine.default_threshold(), |limit| {
+            limit.similarity(calibration, scoring, 1)
+        });
+        let wanted = choose.at(level.unwrap_or_default());
+        let compared = work.engine.compare(&first, &second, wanted, call);
         let (similarity, first, second) = compared.map_err(|error| match error {
             Error::Photo(rejected) => {
                 // Photographs are rejected before they are embedded: if one was, it was the first.
@@ -98,7 +104,7 @@ async fn compare(call: &mut Ongoing, request: CompareFacesRequest) -> Result<Com
             same_person: similarity >= threshold,
             first: Some(convert::face(first)),
             second: Some(convert::face(second)),
-            estimate: None,
+            estimate: Some(convert::estimate(calibration.estimate(scoring, similarity, None))),
         })
     })
     .await
@@ -108,20 +114,33 @@ async fn verify(call: &mut Ongoing, request: VerifyPersonRequest) -> Result<Veri
     let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
     let photo = convert::photograph("photograph", request.photograph)?;
     let choose = convert::face_choice(request.face_choice)?;
-    let threshold = convert::limit(request.threshold)?;
+    let level = convert::quality_level(request.quality_level)?;
+    let limit = convert::limit_of_one(request.threshold)?;
+    let comparison = convert::comparison(request.comparison)?;
     let (collection, reply) = call
         .compute(move |work, call| {
             let collection = work.collection(&collection)?;
-            let threshold = threshold.unwrap_or(collection.threshold());
-            let (query, face) = work.engine.query(&collection, &photo, choose, call)?;
-            let found = work.engine.verify(&collection, &person_id, &query, call)?;
+            let (calibration, scoring) = (work.engine.calibration(), scoring(&collection, comparison));
+            let threshold = limit.map_or(collection.threshold(), |limit| {
+                limit.similarity(calibration, scoring, 1)
+            });
+            let wanted = choose.at(level.unwrap_or(collection.quality_level()));
+            let own = std::slice::from_ref(&collection);
+            let (query, face) = work.engine.query(own, &photo, wanted, call)?;
+            let found = work
+                .engine
+                .verify(&collection, &person_id, &query, comparison, call)?;
             let reply = VerifyPersonResponse {
                 call: None,
                 similarity: found.similarity,
                 threshold,
                 same_person: found.similarity >= threshold,
                 face: Some(convert::face(face)),
-                estimate: None,
+                estimate: Some(convert::estimate(calibration.estimate(
+                    scoring,
+                    found.similarity,
+                    None,
+                ))),
             };
             Ok((collection, reply))
         })
@@ -131,31 +150,87 @@ async fn verify(call: &mut Ongoing, request: VerifyPersonRequest) -> Result<Veri
 }
 
 async fn search(call: &mut Ongoing, request: SearchPersonsRequest) -> Result<SearchPersonsResponse, Refusal> {
-    let collection = convert::one_collection(&request.collections)?;
+    let names = convert::collections(&request.collections)?;
     let photo = convert::photograph("photograph", request.photograph)?;
-    let choose = convert::face_choice(request.face_choice)?;
+    let sought = convert::sought(request.face_choice)?;
+    let level = convert::quality_level(request.quality_level)?;
     let top_k = convert::top_k(request.top_k)?;
-    let threshold = convert::limit(request.threshold)?;
-    let (collection, reply) = call
+    let limit = convert::limit(request.threshold)?;
+    let comparison = convert::comparison(request.comparison)?;
+    let filter = convert::filter(request.filter)?;
+    let (only, reply) = call
         .compute(move |work, call| {
-            let collection = work.collection(&collection)?;
-            let threshold = threshold.unwrap_or(collection.threshold());
-            let (query, face) = work.engine.query(&collection, &photo, choose, call)?;
-            let found = work.engine.search(&collection, &query, top_k, threshold, call)?;
-            let result = FaceMatches {
-                face: Some(convert::face(face)),
-                matches: found.into_iter().map(convert::matched).collect(),
-                threshold,
+            let collections = collections(work, &names)?;
+            let calibration = work.engine.calibration();
+            // Of all of them, whoever the filter lets pass: then the rate of the search is lower still.
+            let searched: usize = collections.iter().map(CollectionRef::faces).sum();
+            let threshold = |place: &CollectionRef| {
+                limit.map_or(place.threshold(), |limit| {
+                    limit.similarity(calibration, scoring(place, comparison), searched as u64)
+                })
             };
+            let places: Vec<_> = collections
+                .iter()
+                .map(|place| (place.clone(), threshold(place)))
+                .collect();
+            let asked_for = collections.iter().map(CollectionRef::quality_level).max();
+            let level = level.or(asked_for).unwrap_or_default();
+            let EveryFace { accepted, rejected } = match sought {
+                Sought::One(choose) => EveryFace {
+                    accepted: vec![work.engine.query(&collections, &photo, choose.at(level), call)?],
+                    rejected: Vec::new(),
+                },
+                Sought::All => work.engine.queries(&collections, &photo, level, call)?,
+            };
+            let (queries, faces): (Vec<_>, Vec<_>) = accepted.into_iter().unzip();
+            let found = work
+                .engine
+                .search(&places, &queries, top_k, comparison, filter, call)?;
+            let threshold = places.iter().map(|(_, from)| *from).fold(f32::INFINITY, f32::min);
+            let compared = found.compared as u64;
+            let matched = |found: Match| {
+                let place = collections.iter().find(|place| *place.name() == found.collection);
+                let scoring = place.map_or(Scoring::Photographs, |place| scoring(place, comparison));
+                let means = calibration.estimate(scoring, found.similarity, Some(compared));
+                convert::matched(found, means)
+            };
+            let results = faces
+                .into_iter()
+                .zip(found.matches)
+                .map(|(face, matches)| FaceMatches {
+                    face: Some(convert::face(face)),
+                    matches: matches.into_iter().map(matched).collect(),
+                    threshold,
+                });
             let reply = SearchPersonsResponse {
                 call: None,
-                results: vec![result],
-                rejected: Vec::new(),
-                faces_searched: collection.faces() as u64,
+                results: results.collect(),
+                rejected: rejected.into_iter().map(convert::face).collect(),
+                faces_searched: compared,
             };
-            Ok((collection, reply))
+            let only = <[_; 1]>::try_from(collections).ok();
+            Ok((only, reply))
         })
         .await?;
-    call.scheme(&collection);
+    if let Some([only]) = only {
+        call.scheme(&only);
+    }
     Ok(reply)
+}
+
+/// How similarities of this collection come about.
+fn scoring(collection: &CollectionRef, comparison: Comparison) -> Scoring {
+    match comparison {
+        Comparison::BestFace => collection.scoring(),
+        Comparison::Fused => collection.fused_scoring(),
+    }
+}
+
+/// The collections of these names, or which of them there is not.
+fn collections(work: &Work, names: &[CollectionName]) -> Result<Vec<CollectionRef>, Refusal> {
+    let found = names.iter().enumerate().map(|(n, name)| {
+        work.collection(name)
+            .map_err(|error| convert::in_collections(n, error))
+    });
+    found.collect()
 }

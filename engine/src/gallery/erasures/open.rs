@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::error::{OperatorError, Result};
 use crate::gallery::erasures::{ANCHOR_PLACE_BYTES, ErasureFiles, ErasureLog, LogFile, State, failed};
-use crate::keys::KeyRing;
+use crate::keys::{KeyRing, Purpose};
 use crate::names::RandomId;
 use crate::receipts::checkpoint::{CHECKPOINT_BYTES, Checkpoint};
 use crate::receipts::{self, Malformed, Receipt, ReceiptKind};
@@ -24,6 +24,10 @@ struct Walked {
     destroyed: HashSet<RandomId>,
     /// Anchors that the operator accepted to fall short of.
     overridden: Vec<(u64, [u8; 32])>,
+    /// The key that the copy introduced last.
+    signer: Option<VerifyingKey>,
+    /// A key that the one before it vouches for, and that is not of this key store.
+    unknown_signer: Option<RandomId>,
     /// Something follows that is no receipt, and no receipt cut off by a crash either.
     damaged: bool,
 }
@@ -37,7 +41,8 @@ impl Walked {
 /// What decides.
 struct Judge {
     deployment: RandomId,
-    key: VerifyingKey,
+    /// Keys that receipts may be signed with, each in its time.
+    trusted: Vec<VerifyingKey>,
     anchor: Option<Checkpoint>,
     /// Where the anchor lies, and its bytes.
     place: Option<(u64, Vec<u8>)>,
@@ -63,11 +68,11 @@ impl ErasureLog {
         ring: &KeyRing,
         accept_short: bool,
     ) -> Result<(Self, HashSet<RandomId>)> {
-        let signing = SigningKey::from_bytes(ring.signing().secret.expose());
         let read = |file: &dyn LogFile| file.read_all().map_err(|e| failed("reading the erasure log", e));
         let copies = [read(files.local.as_ref())?, read(files.copy.as_ref())?];
-        let judge = Judge::new(&files, &copies, ring.deployment, signing.verifying_key())?;
+        let judge = Judge::new(&files, &copies, ring)?;
         let mut chosen = judge.choose(&copies, accept_short)?;
+        let signing = signing_key(ring, chosen.walked.signer)?;
         chosen.walked.state.anchor.clone_from(&judge.place);
         // ORDER: nothing is written before the log is accepted: a refused one stays as it was found.
         for (file, found) in [&files.local, &files.copy].into_iter().zip(&copies) {
@@ -76,12 +81,11 @@ impl ErasureLog {
         let log = Self {
             files,
             deployment: ring.deployment,
-            signing_id: receipts::signing_key_id(&signing.verifying_key()),
-            signing,
+            signing: Mutex::new(signing),
             state: Mutex::new(chosen.walked.state),
         };
         if log.size() == 0 {
-            let public = log.signing.verifying_key().to_bytes();
+            let public = log.signing.lock().verifying_key().to_bytes();
             log.append(vec![log.plain(ReceiptKind::SigningKey, public, 0)])?;
         }
         if let Some((size, head)) = chosen.short_of {
@@ -91,6 +95,8 @@ impl ErasureLog {
                 "a short erasure log was accepted"
             );
             log.append(vec![log.plain(ReceiptKind::Override, head, size)])?;
+            // What was lost may have let in the key that signs now.
+            log.introduce(ring.signing().secret.expose())?;
         }
         if judge.anchor.is_none() {
             // ORDER: before anything can be erased, for only a log that begins may be without an anchor.
@@ -103,12 +109,15 @@ impl ErasureLog {
 impl Judge {
     /// The latest of the anchors that are signed; whatever is no anchor, torn by a crash, is passed over,
     /// unless there is nothing else where there must be one.
-    fn new(
-        files: &ErasureFiles,
-        copies: &[Vec<u8>; 2],
-        deployment: RandomId,
-        key: VerifyingKey,
-    ) -> Result<Self> {
+    fn new(files: &ErasureFiles, copies: &[Vec<u8>; 2], ring: &KeyRing) -> Result<Self> {
+        let deployment = ring.deployment;
+        let public = |keys: Vec<SigningKey>| keys.iter().map(SigningKey::verifying_key).collect::<Vec<_>>();
+        let current = public(signing_keys(ring, Purpose::Signing));
+        let trusted = [
+            public(signing_keys(ring, Purpose::FormerSigning)),
+            current.clone(),
+        ]
+        .concat();
         let found = files
             .anchor
             .read_all()
@@ -118,13 +127,15 @@ impl Judge {
         let signed = places.filter_map(|(bytes, place)| {
             let bytes = bytes.get(..CHECKPOINT_BYTES)?;
             let anchor = Checkpoint::parse(bytes).ok()?;
-            let own = anchor.size > 0 && anchor.deployment == deployment && anchor.is_signed(&key, bytes);
+            // A former key may have leaked: what it signed counts only where the log has it in its place.
+            let signed = current.iter().any(|key| anchor.is_signed(key, bytes));
+            let own = anchor.size > 0 && anchor.deployment == deployment && signed;
             own.then(|| (anchor, (place, bytes.to_vec())))
         });
         let latest = signed.max_by_key(|(anchor, _)| (anchor.size, anchor.time));
         let judge = |anchor, place| Self {
             deployment,
-            key,
+            trusted: trusted.clone(),
             anchor,
             place,
         };
@@ -132,8 +143,7 @@ impl Judge {
             Some((anchor, place)) => judge(Some(anchor), Some(place)),
             None => {
                 let judge = judge(None, None);
-                let begins = copies.iter().all(|bytes| judge.walk(bytes, 0).size() <= 1);
-                if !begins && found.iter().any(|byte| *byte != 0) {
+                if !begins(copies) && found.iter().any(|byte| *byte != 0) {
                     return Err(wrong(
                         "an anchor signed with this deployment's key",
                         "another one, or a damaged one",
@@ -153,9 +163,13 @@ impl Judge {
         // Signatures are checked from the anchor on: before it, its own speaks for every hash.
         let from = self.anchor.map_or(0, |anchor| anchor.size);
         let walked = copies.each_ref().map(|bytes| self.walk(bytes, from));
+        // ORDER: before anything is chosen: what such a key signed would pass for damage, and be cut off.
+        if let Some(unknown) = walked.iter().find_map(|w| w.unknown_signer) {
+            return Err(no_signing_key(unknown));
+        }
         let good = match self.anchor {
             // Only a log that was about to begin has none yet.
-            None => [walked.iter().all(|w| w.size() <= 1); 2],
+            None => [begins(copies); 2],
             Some(anchor) => walked.each_ref().map(|w| reaches(w, &anchor)),
         };
         let [local, copy] = walked;
@@ -224,6 +238,8 @@ impl Judge {
             heads: Vec::new(),
             destroyed: HashSet::new(),
             overridden: Vec::new(),
+            signer: None,
+            unknown_signer: None,
             damaged: false,
         };
         let mut rest = bytes;
@@ -236,15 +252,28 @@ impl Judge {
                 }
             };
             let (one, state) = (&rest[..length], &mut walked.state);
+            let brought = match receipt.kind {
+                ReceiptKind::SigningKey => VerifyingKey::from_bytes(&receipt.subject).ok(),
+                _ => None,
+            };
+            // As in `receipts::chain`: the first key signs for itself, each later one is signed for.
+            let signer = walked.signer.or(brought);
+            let is_signed =
+                signer.is_some_and(|key| self.trusted.contains(&key) && receipts::signed_by(&key, one));
             let excuse = receipt.kind == ReceiptKind::Override;
             let must_be_signed = receipt.sequence >= from || excuse || !walked.overridden.is_empty();
             if receipt.sequence != state.size()
                 || receipt.previous != state.head
                 || receipt.deployment != self.deployment
-                || (must_be_signed && !receipts::signed_by(&self.key, one))
+                || (must_be_signed && !is_signed)
             {
                 walked.damaged = true;
                 return walked;
+            }
+            if let Some(key) = brought {
+                walked.signer = Some(key);
+                let known = self.trusted.contains(&key) || !must_be_signed;
+                walked.unknown_signer = (!known).then(|| receipts::signing_key_id(&key));
             }
             state.take_in(&receipt, one, None);
             walked.heads.push(state.head);
@@ -256,6 +285,41 @@ impl Judge {
         }
         walked
     }
+}
+
+fn signing_keys(ring: &KeyRing, purpose: Purpose) -> Vec<SigningKey> {
+    let keys = ring.all(purpose);
+    keys.iter()
+        .map(|key| SigningKey::from_bytes(key.secret.expose()))
+        .collect()
+}
+
+/// The key that the log goes on with: the one it introduced last. A newer one of the ring waits for a
+/// rotation to be finished.
+fn signing_key(ring: &KeyRing, signer: Option<VerifyingKey>) -> Result<SigningKey> {
+    let Some(signer) = signer else {
+        return Ok(SigningKey::from_bytes(ring.signing().secret.expose()));
+    };
+    let keys = [Purpose::Signing, Purpose::FormerSigning].map(|purpose| signing_keys(ring, purpose));
+    let found = keys
+        .into_iter()
+        .flatten()
+        .find(|key| key.verifying_key() == signer);
+    found.ok_or_else(|| no_signing_key(receipts::signing_key_id(&signer)))
+}
+
+fn no_signing_key(id: RandomId) -> crate::Error {
+    OperatorError::Keys {
+        what: "signing key",
+        expected: format!("{id}, with which the erasure log is signed"),
+        found: "a keyring without it: an older one?".to_owned(),
+    }
+    .into()
+}
+
+/// Whether nothing was ever erased: a log is anchored before anything comes after its first receipt.
+fn begins(copies: &[Vec<u8>; 2]) -> bool {
+    copies.iter().all(|bytes| bytes.len() <= receipts::PLAIN_BYTES)
 }
 
 /// Whether a copy holds what the anchor has seen, or says that the operator does without.

@@ -51,6 +51,7 @@ fn no_name_tag_personid_or_template_is_in_any_file() {
     text("a collection", "collection-of-needles");
     let who = id("person.needle@example.org");
     let person = Profile {
+        expires: None,
         name: "Needle of an earlier name".to_owned(),
         tags: vec!["needle-of-a-tag".to_owned()],
         consent: Some(Consent {
@@ -60,13 +61,14 @@ fn no_name_tag_personid_or_template_is_in_any_file() {
         }),
     };
     gallery
-        .enroll(&one, &who, person, vec![face(1), face(2)])
+        .enroll(&one, &who, person, vec![face(1), face(2)], REQUEST)
         .expect("enrolled");
     let change = ProfileChange {
         name: Some("Needle of a name".to_owned()),
         tags: None,
+        ..ProfileChange::default()
     };
-    gallery.update(&one, &who, change).expect("renamed");
+    gallery.update(&one, &who, change, REQUEST).expect("renamed");
     gallery
         .delete_faces(&one, &who, vec![face_id(2)], REQUEST)
         .expect("deleted");

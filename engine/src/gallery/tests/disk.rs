@@ -194,6 +194,13 @@ impl FakeDisk {
             .collect()
     }
 
+    /// Records that have a slot each.
+    pub fn sealed_records(&self) -> usize {
+        let state = self.0.lock();
+        let places = state.records.keys();
+        places.filter(|(family, _)| *family != Family::Tokens).count()
+    }
+
     pub fn slot(&self, slot: usize) -> Vec<u8> {
         self.0.lock().slots.durable[slot * SLOT_BYTES..][..SLOT_BYTES].to_vec()
     }

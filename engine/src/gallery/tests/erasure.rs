@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::gallery::Gallery;
 use crate::gallery::collection::Collection;
 use crate::gallery::records::{Family, Scan};
 use crate::gallery::tests::support::*;
+use crate::gallery::{Gallery, purge};
 use crate::keys::KeyRing;
 use crate::receipts::chain;
 use crate::residue;
@@ -144,13 +144,51 @@ fn kinds(scanned: &residue::Scanned) -> Vec<(String, &'static str)> {
     kinds
 }
 
+/// Within this time after an erasure its bytes have left the data files.
+const PURGE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// The audit: one of 300 people is erased, and when the purge has had its time, every file is searched for
+/// what was on disk of the person.
+///
+/// # Errors
+/// What is still there.
+fn audit(gather: Duration) -> Result<(), Vec<(String, &'static str)>> {
+    let home = home();
+    drop(populated(&home));
+    let (gallery, _) = open_purging_at(&home.data, &home.ring, gather).expect("opens");
+    let one = collection(&gallery, "one");
+    let prints = gallery.fingerprints(&one, &id("p77")).expect("prepared");
+    gallery.delete(&one, &id("p77"), REQUEST).expect("erased");
+    let until = Instant::now() + PURGE_TIME_MAX;
+    while gallery.backlog().erasures > 0 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let residue = kinds(&residue::scan(&prints, &home.data).expect("scanned"));
+    if residue.is_empty() { Ok(()) } else { Err(residue) }
+}
+
+#[test]
+fn the_audit_passes_and_with_the_purge_disabled_the_same_audit_fails() {
+    std::thread::scope(|scope| {
+        let disabled = scope.spawn(|| audit(NEVER));
+        assert_eq!(audit(purge::GATHER), Ok(()));
+        let residue = disabled
+            .join()
+            .expect("no panic")
+            .expect_err("nothing was purged");
+        assert!(residue.iter().any(|(_, kind)| *kind == "record"), "{residue:?}");
+    });
+}
+
 #[test]
 fn nothing_of_an_erased_person_is_in_any_file_once_purged_and_without_the_purge_it_is() {
     let home = home();
     let (gallery, one) = populated(&home);
     for who in ["p0", "p77", "p299"] {
         let id = id(who);
-        gallery.add_faces(&one, &id, vec![face(9000)]).expect("added");
+        gallery
+            .add_faces(&one, &id, vec![face(9000)], REQUEST)
+            .expect("added");
         let prints = gallery.fingerprints(&one, &id).expect("prepared");
         let before = residue::scan(&prints, &home.data).expect("scanned");
         let seen = kinds(&before);

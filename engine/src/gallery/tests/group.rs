@@ -5,6 +5,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use crate::gallery::Gallery;
+use crate::gallery::records::Family;
 use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::support::*;
 
@@ -43,7 +44,7 @@ fn many_enrolments_at_once_share_their_syncs() {
 }
 
 /// Holds the writer until the returned sender goes.
-fn hold<'a, 'b: 'a>(
+pub(super) fn hold<'a, 'b: 'a>(
     gallery: &'b Gallery,
     scope: &'a std::thread::Scope<'a, 'b>,
 ) -> std::sync::mpsc::SyncSender<()> {
@@ -65,7 +66,7 @@ fn hold<'a, 'b: 'a>(
 }
 
 /// Until the call that a thread just began has surely reached the queue.
-fn let_it_queue() {
+pub(super) fn let_it_queue() {
     std::thread::sleep(Duration::from_millis(30));
 }
 
@@ -86,7 +87,9 @@ fn changes_of_one_person_that_wait_together_see_each_other_in_order() {
         let_it_queue();
         let more = scope.spawn(move || {
             let faces = vec![face(4)];
-            gallery.add_faces(one, &id("ada"), faces).map(|p| p.faces.len())
+            gallery
+                .add_faces(one, &id("ada"), faces, REQUEST)
+                .map(|p| p.faces.len())
         });
         let_it_queue();
         let deleted = scope.spawn(move || gallery.delete(one, &id("ada"), REQUEST));
@@ -119,7 +122,8 @@ fn a_collection_deleted_and_made_anew_by_many_is_the_same_on_disk_and_in_memory(
             let gallery = &gallery;
             scope.spawn(move || {
                 for n in 0..100 {
-                    let made = gallery.create_collection(&account(), &name("one"), scheme(), settings());
+                    let made =
+                        gallery.create_collection(&account(), &name("one"), scheme(), settings(), REQUEST);
                     if let Ok(one) = made {
                         enroll(gallery, &one, &format!("p{thread}-{n}"), &[n]).ok();
                     }
@@ -137,4 +141,49 @@ fn a_collection_deleted_and_made_anew_by_many_is_the_same_on_disk_and_in_memory(
     let seen = view(&gallery);
     drop(gallery);
     assert_eq!(view(&opened(&disk.restarted(|_| false), &ring)), seen);
+}
+
+#[test]
+fn others_are_enrolled_while_a_large_collection_is_deleted() {
+    const PEOPLE: u64 = 9000;
+    let (disk, ring) = (FakeDisk::default(), ring());
+    let gallery = opened(&disk, &ring);
+    let (large, other) = (create(&gallery, "large"), create(&gallery, "other"));
+    std::thread::scope(|scope| {
+        for part in 0..16 {
+            let (gallery, large) = (&gallery, &large);
+            scope.spawn(move || {
+                for n in (part..PEOPLE).step_by(16) {
+                    enroll(gallery, large, &format!("p{n}"), &[n]).expect("enrolled");
+                }
+            });
+        }
+    });
+    let left = || {
+        let people = disk.keys(Family::Persons);
+        people
+            .iter()
+            .filter(|(_, key)| key.starts_with(&large.id.0))
+            .count()
+    };
+    assert_eq!(left(), PEOPLE as usize);
+    disk.0.lock().sync_takes = Duration::from_millis(20);
+    std::thread::scope(|scope| {
+        let deleting = scope.spawn(|| gallery.delete_collection(&account(), &name("large"), REQUEST));
+        while gallery.collection(&account(), &name("large")).is_ok() {
+            std::thread::yield_now();
+        }
+        enroll(&gallery, &other, "newcomer", &[1]).expect("enrolled");
+        assert!(left() > 0, "it did not wait for the whole collection");
+        // Who asks for the same is answered when nobody is left.
+        let again = gallery.delete_collection(&account(), &name("large"), REQUEST);
+        assert!(again.is_err());
+        assert_eq!(left(), 0);
+        let erased = deleting.join().expect("no panic").expect("erased");
+        // The collection, and three groups.
+        assert_eq!((erased.persons, erased.receipts.len()), (PEOPLE as usize, 4));
+    });
+    assert_eq!(found(&gallery, &other, 1), ["newcomer"]);
+    // Two collections were made and one is left, with one person.
+    assert_eq!(disk.used_slots().len(), 2);
 }

@@ -1,7 +1,7 @@
 //! After an erasure the template's bits are nowhere in this process.
 //!
-//! The index keeps the same word of eight templates side by side, so no two words of one template are
-//! neighbours there: what is looked for is each word of 64 bits by itself. A vector of bits packed elsewhere
+//! The index keeps the same byte of sixteen templates side by side, and of long templates the later bits in
+//! lines: what is looked for is each word of 64 bits by itself, its bytes together or 16 apart. A vector of bits packed elsewhere
 //! may begin at any bit of a byte, so that the packed template is looked for too, shifted by 1 to 7 bits, in
 //! pieces of eight bytes.
 
@@ -30,13 +30,19 @@ fn needles(template: &Template, into: &mut HashMap<u64, u32>) {
     }
 }
 
+/// How far the bytes of a piece are apart: together, and in the index.
+const STRIDES: [usize; 2] = [1, 16];
+
+/// Bytes that a piece may reach over.
+const REACH: usize = 7 * 16 + 1;
+
 /// How many pieces are in this process's writable memory, at any byte.
 fn hits(needles: &HashMap<u64, u32>) -> usize {
     const PART: usize = 1 << 20;
     // A bit for each value of the first two bytes: nearly every place ends here.
     let mut filter = vec![false; 1 << 16];
     needles.keys().for_each(|n| filter[(n & 0xffff) as usize] = true);
-    let (mut found, mut bytes) = (0, vec![0; PART + 8]);
+    let (mut found, mut bytes) = (0, vec![0; PART + REACH]);
     let mut memory = File::open("/proc/self/mem").expect("a process may read itself");
     let maps = fs::read_to_string("/proc/self/maps").expect("a process may read itself");
     for line in maps
@@ -50,17 +56,19 @@ fn hits(needles: &HashMap<u64, u32>) -> usize {
         let (from, to) = range.expect("from-to");
         let [from, to] = [from, to].map(|at| usize::from_str_radix(at, 16).expect("an address"));
         for start in (from..to).step_by(PART) {
-            let length = (PART + 8).min(to - start);
+            let length = (PART + REACH).min(to - start);
             // Memory may go while it is searched; then there is nothing in it.
             let read = memory
                 .seek(SeekFrom::Start(start as u64))
                 .and_then(|_| memory.read_exact(&mut bytes[..length]));
             if read.is_ok() {
-                for at in 0..length.saturating_sub(7).min(PART) {
-                    let low = u16::from_le_bytes([bytes[at], bytes[at + 1]]) ^ MASK as u16;
-                    if filter[usize::from(low)] {
-                        let word = u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight"));
-                        found += usize::from(needles.contains_key(&(word ^ MASK)));
+                for stride in STRIDES {
+                    for at in 0..length.saturating_sub(7 * stride).min(PART) {
+                        let low = u16::from_le_bytes([bytes[at], bytes[at + stride]]) ^ MASK as u16;
+                        if filter[usize::from(low)] {
+                            let word = u64::from_le_bytes(std::array::from_fn(|j| bytes[at + j * stride]));
+                            found += usize::from(needles.contains_key(&(word ^ MASK)));
+                        }
                     }
                 }
             }

@@ -28,7 +28,7 @@ fn read_while_writing(gallery: &Gallery, rounds: u64) {
                         let (who, face_n) = (format!("w{writer}-{n}"), writer * 500_000 + n * 3);
                         enroll(gallery, one, &who, &[face_n, face_n + 1]).expect("enrolled");
                         let faces = vec![face(face_n + 2)];
-                        gallery.add_faces(one, &id(&who), faces).expect("added");
+                        gallery.add_faces(one, &id(&who), faces, REQUEST).expect("added");
                         let faces = vec![face_id(face_n)];
                         gallery
                             .delete_faces(one, &id(&who), faces, REQUEST)

@@ -1,19 +1,22 @@
 //! Faces of bits, galleries on any disk, and everything a client can see of one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::error::Result;
 use crate::gallery::collection::{Collection, CollectionSettings};
 use crate::gallery::erasures::{ErasureFiles, ErasureLog};
 use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};
 use crate::gallery::vault::Vault;
-use crate::gallery::{Gallery, LoadReport, Query, directory};
+use crate::gallery::{Background, Comparison, Filter, Gallery, LoadReport, Match, Query, Search, directory};
 use crate::keys::KeyRing;
-use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId};
-use crate::person::{NewFace, Person, Profile};
+use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId, Token};
+use crate::once::{Caller, Once};
+use crate::person::{NewFace, Person, Profile, Timestamp};
 use crate::scheme::{Scheme, SchemeId};
 use crate::slots::{SlotBytes, Slots};
 use crate::template::{Bits, Probe, Template};
@@ -48,6 +51,15 @@ pub fn open(disk: &FakeDisk, ring: &Arc<KeyRing>) -> Result<(Gallery, LoadReport
 /// What is never reached in a test: there purges happen when the test says so.
 pub const NEVER: Duration = Duration::from_secs(3600);
 
+/// Nothing happens beside the calls but when the test says so.
+pub fn background(clock: Clock) -> Background {
+    Background {
+        gather: NEVER,
+        look: NEVER,
+        clock,
+    }
+}
+
 /// With the operator's word on a short erasure log.
 pub fn open_accepting(disk: &FakeDisk, ring: &Arc<KeyRing>, short: bool) -> Result<(Gallery, LoadReport)> {
     open_with_slots(disk, Box::new(FakeFile(disk.clone(), Name::Slots)), ring, short)
@@ -60,6 +72,36 @@ pub fn open_with_slots(
     ring: &Arc<KeyRing>,
     short: bool,
 ) -> Result<(Gallery, LoadReport)> {
+    open_by(disk, slots, ring, short, Clock::System)
+}
+
+/// At a time of the test's own.
+pub fn open_at_time(disk: &FakeDisk, ring: &Arc<KeyRing>, clock: &Arc<AtomicU64>) -> Gallery {
+    let slots = Box::new(FakeFile(disk.clone(), Name::Slots));
+    open_by(disk, slots, ring, false, Clock::Set(Arc::clone(clock)))
+        .expect("the disk opens")
+        .0
+}
+
+/// With everything that a test may want otherwise.
+pub fn open_by(
+    disk: &FakeDisk,
+    slots: Box<dyn SlotBytes>,
+    ring: &Arc<KeyRing>,
+    short: bool,
+    clock: Clock,
+) -> Result<(Gallery, LoadReport)> {
+    let (vault, destroyed) = vault_of(disk, slots, ring, short)?;
+    Gallery::open(vault, &destroyed, background(clock))
+}
+
+/// What a gallery is opened on.
+pub fn vault_of(
+    disk: &FakeDisk,
+    slots: Box<dyn SlotBytes>,
+    ring: &Arc<KeyRing>,
+    short: bool,
+) -> Result<(Vault, HashSet<RandomId>)> {
     let file = |name| FakeFile(disk.clone(), name);
     let slots = Slots::open(slots, Arc::clone(ring))?;
     let files = ErasureFiles {
@@ -69,7 +111,7 @@ pub fn open_with_slots(
     };
     let (log, destroyed) = ErasureLog::open(files, ring, short)?;
     let vault = Vault::new(Box::new(disk.clone()), slots, log, Arc::clone(ring));
-    Gallery::open(vault, &destroyed, NEVER)
+    Ok((vault, destroyed))
 }
 
 /// Opens a disk on which nothing is wrong.
@@ -79,10 +121,24 @@ pub fn opened(disk: &FakeDisk, ring: &Arc<KeyRing>) -> Gallery {
 
 /// Opens a real data directory; the erasure log's other half lies beside it.
 pub fn open_at(data: &Path, ring: &Arc<KeyRing>) -> Result<(Gallery, LoadReport)> {
+    open_at_by(data, ring, background(Clock::System))
+}
+
+/// With purges that gather erasures for so long, or [`NEVER`] happen.
+pub fn open_purging_at(data: &Path, ring: &Arc<KeyRing>, gather: Duration) -> Result<(Gallery, LoadReport)> {
+    let background = Background {
+        gather,
+        ..background(Clock::System)
+    };
+    open_at_by(data, ring, background)
+}
+
+/// With other goings-on beside the calls.
+pub fn open_at_by(data: &Path, ring: &Arc<KeyRing>, background: Background) -> Result<(Gallery, LoadReport)> {
     let keys = keys_of(data);
     std::fs::create_dir_all(&keys).expect("made");
     let (vault, destroyed) = directory::open(data, &keys, Arc::clone(ring), false)?;
-    Gallery::open(vault, &destroyed, NEVER)
+    Gallery::open(vault, &destroyed, background)
 }
 
 /// Where [`open_at`] keeps the erasure log's copy and anchor.
@@ -97,6 +153,15 @@ pub fn opened_at(data: &Path, ring: &Arc<KeyRing>) -> Gallery {
 
 /// The call that asks, in every test.
 pub const REQUEST: RandomId = RandomId([7; 16]);
+
+/// A call under a token; `payload` stands for what it says.
+pub fn under(interface: &'static str, token: &str, payload: u8) -> Caller {
+    let token = Token::parse("idempotency_token", token).expect("allowed");
+    Caller {
+        request: REQUEST,
+        once: Some(Arc::new(Once::new(account(), interface, token, [payload; 32]))),
+    }
+}
 
 pub fn account() -> Account {
     Account::default()
@@ -129,12 +194,13 @@ pub fn settings() -> CollectionSettings {
         bits: BITS,
         threshold: 0.5,
         faces_per_person_max: 20,
+        quality_level: crate::QualityLevel::Medium,
     }
 }
 
 pub fn create(gallery: &Gallery, text: &str) -> Arc<Collection> {
     gallery
-        .create_collection(&account(), &name(text), scheme(), settings())
+        .create_collection(&account(), &name(text), scheme(), settings(), REQUEST)
         .expect("created")
 }
 
@@ -155,6 +221,7 @@ pub fn face_id(n: u64) -> FaceId {
 
 pub fn face(n: u64) -> NewFace {
     NewFace {
+        probe: None,
         id: face_id(n),
         template: template(n),
         scheme: scheme_id(),
@@ -177,8 +244,27 @@ pub fn probe_of(template: &Template) -> Probe {
 
 pub fn query_of(template: &Template) -> Query {
     Query {
-        probe: probe_of(template),
-        scheme: scheme_id(),
+        probes: vec![(scheme_id(), probe_of(template))],
+    }
+}
+
+impl Gallery {
+    /// One face in one collection, by the best face of each person.
+    pub fn search(
+        &self,
+        collection: &Arc<Collection>,
+        query: &Query,
+        k: usize,
+        similarity_min: f32,
+    ) -> Result<Vec<Match>> {
+        let found = self.find(&Search {
+            places: &[(Arc::clone(collection), similarity_min)],
+            queries: std::slice::from_ref(query),
+            k,
+            comparison: Comparison::BestFace,
+            filter: &Filter::default(),
+        })?;
+        Ok(found.matches.into_iter().next().expect("one answer"))
     }
 }
 
@@ -190,13 +276,13 @@ pub fn profile(name: &str, tags: &[&str]) -> Profile {
     Profile {
         name: name.to_owned(),
         tags: tags.iter().map(|t| (*t).to_owned()).collect(),
-        consent: None,
+        ..Profile::default()
     }
 }
 
 pub fn enroll(gallery: &Gallery, collection: &Arc<Collection>, who: &str, faces: &[u64]) -> Result<Person> {
     let faces = faces.iter().map(|n| face(*n)).collect();
-    gallery.enroll(collection, &id(who), profile(who, &["tag"]), faces)
+    gallery.enroll(collection, &id(who), profile(who, &["tag"]), faces, REQUEST)
 }
 
 /// The error of a call that must fail.
@@ -217,6 +303,7 @@ pub fn found(gallery: &Gallery, collection: &Arc<Collection>, n: u64) -> Vec<Str
 pub struct PersonView {
     pub name: String,
     pub tags: Vec<String>,
+    pub expires: Option<Timestamp>,
     /// By id, with the bits.
     pub faces: BTreeMap<FaceId, Vec<u8>>,
 }
@@ -226,6 +313,7 @@ impl PersonView {
         Self {
             name: person.profile.name.clone(),
             tags: person.profile.tags.clone(),
+            expires: person.profile.expires,
             faces: person
                 .faces
                 .iter()

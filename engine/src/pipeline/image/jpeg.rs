@@ -1,5 +1,9 @@
 //! JPEG, by its decoder directly: `image` wraps the same one, but tolerates half a picture and keeps a
 //! copy of the file that nobody wipes.
+//!
+//! Photographs are decoded whole, however large: docs/detection.md has the figures. A decoder that can
+//! leave detail out wins next to nothing at half the size, where reading the codes is most of the work,
+//! and would be a second one for hostile input.
 
 use image::metadata::Orientation;
 use zune_core::bytestream::ZCursor;
@@ -8,7 +12,7 @@ use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
 
-use super::{Image, check_size, orient};
+use super::{Image, check_size};
 use crate::config::Limits;
 use crate::error::{Rejection, Result};
 use crate::wipe::Wiped;
@@ -47,11 +51,7 @@ pub(super) fn decode(photo: &[u8], limits: &Limits) -> Result<Image> {
     decoder
         .decode_into(&mut rgb)
         .map_err(|error| refusal(photo, &error))?;
-    let image = Image::new(width, height, rgb.take());
-    Ok(orient::upright(
-        image,
-        orientation.unwrap_or(Orientation::NoTransforms),
-    ))
+    Ok(Image::new(width, height, rgb.take()).upright(orientation))
 }
 
 fn refusal(photo: &[u8], error: &DecodeErrors) -> Rejection {

@@ -1,15 +1,12 @@
-//! Turning a photograph upright, as its EXIF orientation says.
+//! Turning a photograph.
 
 use image::metadata::Orientation;
 
 use super::Image;
 
-/// The image as a person would see it. The lying one is wiped.
-pub(super) fn upright(image: Image, orientation: Orientation) -> Image {
+/// A copy of the image, turned and mirrored like this.
+pub(super) fn turned(image: &Image, orientation: Orientation) -> Image {
     use Orientation::*;
-    if orientation == NoTransforms {
-        return image;
-    }
     let (right, bottom) = (image.width - 1, image.height - 1);
     let turned = matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH);
     let (width, height) = if turned {
@@ -17,7 +14,7 @@ pub(super) fn upright(image: Image, orientation: Orientation) -> Image {
     } else {
         (image.width, image.height)
     };
-    // Where the upright pixel (x, y) lies in the decoded picture.
+    // Where the pixel (x, y) of the copy lies in the image.
     let source = |x: usize, y: usize| match orientation {
         NoTransforms => (x, y),
         FlipHorizontal => (right - x, y),

@@ -138,6 +138,26 @@ fn a_photograph_is_turned_upright_as_exif_says() {
     }
 }
 
+#[test]
+fn only_an_orientation_that_can_be_read_counts_as_one() {
+    let says = |photo: &[u8]| decoded(photo).expect("decodes").says_how_it_lies();
+    let jpeg = fixture("baseline.jpg");
+    assert!((1..=8).all(|orientation| says(&with_orientation(&jpeg, orientation))));
+    assert!(
+        ![0, 9, 255]
+            .into_iter()
+            .any(|orientation| says(&with_orientation(&jpeg, orientation)))
+    );
+    assert!(all_kinds().iter().all(|(_, photo)| !says(photo)));
+}
+
+#[test]
+fn an_image_is_turned_clockwise() {
+    let image = decoded(&fixture("baseline.jpg")).expect("decodes");
+    let turned = Turn::ALL.map(|turn| quarters(&image.turned(turn)));
+    assert_eq!(turned, ["brwg", "wbgr", "gwrb"]);
+}
+
 /// A JPEG with an EXIF block of one entry behind its first marker.
 fn with_orientation(jpeg: &[u8], orientation: u8) -> Vec<u8> {
     let mut exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();

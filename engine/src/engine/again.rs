@@ -1,0 +1,94 @@
+//! Calls under an idempotency token that were made before: answered before any work is done for them.
+
+use crate::call::{Call, Step};
+use crate::engine::{CollectionRef, Engine};
+use crate::error::Result;
+use crate::gallery::{ErasureReceipt, PersonErasure};
+use crate::names::{Account, CollectionName, PersonId};
+use crate::once::Caller;
+use crate::person::Person;
+
+impl Engine {
+    /// The person whom this very call enrolled or changed before, as kept now.
+    ///
+    /// # Errors
+    /// Another call was made under the token, or the person was erased since.
+    pub fn person_before(
+        &self,
+        account: &Account,
+        collection: &CollectionName,
+        id: &PersonId,
+        call: &mut Call,
+    ) -> Result<Option<Person>> {
+        if !call.is_once() {
+            return Ok(None);
+        }
+        let caller = self.reading(account, collection, call);
+        call.step(Step::Store, || {
+            self.gallery.person_before(&caller, account, collection, id)
+        })
+    }
+
+    /// The person of whom this very call deleted faces before, if there still is one, and the same receipt.
+    ///
+    /// # Errors
+    /// As of [`Engine::person_before`].
+    pub fn reduction_before(
+        &self,
+        account: &Account,
+        collection: &CollectionName,
+        id: &PersonId,
+        call: &mut Call,
+    ) -> Result<Option<(Option<Person>, ErasureReceipt)>> {
+        if !call.is_once() {
+            return Ok(None);
+        }
+        let caller = self.reading(account, collection, call);
+        call.step(Step::Store, || {
+            self.gallery.reduction_before(&caller, account, collection, id)
+        })
+    }
+
+    /// The erasure that this very call made before, with the same receipt and nonce.
+    ///
+    /// # Errors
+    /// Another call was made under the token.
+    pub fn erasure_before(
+        &self,
+        account: &Account,
+        _collection: &CollectionName,
+        id: &PersonId,
+        call: &mut Call,
+    ) -> Result<Option<PersonErasure>> {
+        let caller = call.caller();
+        call.step(Step::Store, || self.gallery.erasure_before(&caller, account, id))
+    }
+
+    /// The collection that this very call made or changed before, as it is now.
+    ///
+    /// # Errors
+    /// Another call was made under the token, or the collection was erased since.
+    pub fn collection_before(
+        &self,
+        account: &Account,
+        name: &CollectionName,
+        call: &mut Call,
+    ) -> Result<Option<CollectionRef>> {
+        if !call.is_once() {
+            return Ok(None);
+        }
+        let caller = call.caller();
+        let before = call.step(Step::Store, || {
+            self.gallery.collection_before(&caller, account, name)
+        })?;
+        Ok(before.map(CollectionRef))
+    }
+
+    /// ORDER: a reader before the first look, so that an erasure waits for the reply.
+    fn reading(&self, account: &Account, collection: &CollectionName, call: &mut Call) -> Caller {
+        if let Ok(collection) = self.gallery.collection(account, collection) {
+            call.reads(&collection.readers);
+        }
+        call.caller()
+    }
+}

@@ -1,0 +1,106 @@
+//! What becomes of people after enrolment, as the service asks for it: copied, renamed, shown everything.
+
+use crate::call::{Call, Step};
+use crate::engine::{CollectionRef, Engine};
+use crate::error::{Error, RequestError, Result};
+use crate::gallery::{Footprint, Gallery};
+use crate::names::{Account, CollectionName, PersonId};
+use crate::person::Person;
+
+/// Everything that is kept of a person in one collection, for the person to see. Of the templates it is what
+/// made them and how long they are.
+pub struct PersonExport {
+    /// Where.
+    pub collection: CollectionName,
+    /// Who; none where the record cannot be read.
+    pub person: Option<Person>,
+    /// What the templates depend on, for people.
+    pub scheme: String,
+    /// How much is kept.
+    pub footprint: Footprint,
+}
+
+impl Engine {
+    /// Copies a person with all faces into another collection, or under another PersonID; durable when it
+    /// returns.
+    ///
+    /// # Errors
+    /// Nobody to copy, the target PersonID is taken, the target allows fewer faces, or its templates cannot
+    /// be made of the person's.
+    pub fn copy_person(
+        &self,
+        source: (&CollectionRef, &PersonId),
+        target: (&CollectionRef, &PersonId),
+        call: &mut Call,
+    ) -> Result<Person> {
+        let caller = call.caller();
+        call.reads(&target.0.0.readers);
+        call.step(Step::Store, || {
+            self.gallery
+                .copy((&source.0.0, source.1), (&target.0.0, target.1), caller)
+        })
+    }
+
+    /// Gives a person another PersonID; the old one is no longer readable when it returns.
+    ///
+    /// # Errors
+    /// Nobody has the PersonID, or somebody has the new one.
+    pub fn rename_person(
+        &self,
+        collection: &CollectionRef,
+        id: &PersonId,
+        new: &PersonId,
+        call: &mut Call,
+    ) -> Result<Person> {
+        let caller = call.caller();
+        call.read();
+        let person = call.step(Step::Store, || {
+            self.gallery.rename(&collection.0, id, new, caller)
+        })?;
+        call.reads(&collection.0.readers);
+        self.gallery.still_there(&collection.0, new)?;
+        Ok(person)
+    }
+
+    /// Everything that is kept under this PersonID in the collections of an account, by their names; nothing
+    /// is no error.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn export_person(
+        &self,
+        account: &Account,
+        id: &PersonId,
+        call: &mut Call,
+    ) -> Result<Vec<PersonExport>> {
+        let own: Vec<_> = self.gallery.collections_of(account).map(CollectionRef).collect();
+        own.iter()
+            .for_each(|collection| call.reads(&collection.0.readers));
+        call.step(Step::Store, || {
+            let exports = own.iter().map(|collection| export(&self.gallery, collection, id));
+            exports.filter_map(Result::transpose).collect()
+        })
+    }
+}
+
+/// None where nobody has the PersonID, or not any more.
+fn export(gallery: &Gallery, collection: &CollectionRef, id: &PersonId) -> Result<Option<PersonExport>> {
+    let read = || {
+        let person = match gallery.person(&collection.0, id) {
+            Ok(person) => Some(person),
+            Err(Error::Request(RequestError::Damaged)) => None,
+            Err(error) => return Err(error),
+        };
+        Ok(PersonExport {
+            collection: collection.0.name.clone(),
+            person,
+            scheme: collection.scheme(),
+            footprint: gallery.footprint(&collection.0, id)?,
+        })
+    };
+    match read() {
+        Ok(export) => Ok(Some(export)),
+        Err(Error::Request(RequestError::NoPerson | RequestError::NoCollection)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,183 @@
+//! Who is kept for a time only, and is erased when it is over: by the same erasure as on request.
+//!
+//! Whoever is past the expiry is gone for every reader at once; the bytes follow within [`LOOK`], or at
+//! the next start before it serves. What decides is the clock of the machine: set back, it lets people
+//! stay longer; set forth, it erases them, and nothing brings them back. The receipt of such an erasure is
+//! in the log as any other, but its nonce has nobody to go to and is dropped: the log shows that somebody
+//! was erased, and to nobody who.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+
+use crate::clock::Clock;
+use crate::crypto;
+use crate::error::{Error, OperatorError, RequestError, Result};
+use crate::gallery::Collections;
+use crate::gallery::codec::Digest;
+use crate::gallery::collection::Collection;
+use crate::gallery::purge::Purger;
+use crate::gallery::vault::Asked;
+use crate::gallery::writer::{Current, Edit, Place, Writer};
+use crate::person::Timestamp;
+
+/// How often somebody looks whose time is over.
+pub(crate) const LOOK: Duration = Duration::from_secs(1);
+/// After a failure: the store takes no more writes until it is opened again, and every look is a log line.
+const LOOK_AFTER_FAILURE: Duration = Duration::from_secs(60);
+/// People erased before their replies are waited for: enough for the group commit.
+const TOGETHER: usize = 256;
+
+/// When the people of a collection expire; knows only those who do.
+#[derive(Default)]
+pub(crate) struct Expiries {
+    in_order: BTreeSet<(Timestamp, Digest)>,
+    by_person: HashMap<Digest, Timestamp>,
+}
+
+impl Expiries {
+    pub fn set(&mut self, digest: Digest, expires: Option<Timestamp>) {
+        if let Some(before) = self.by_person.remove(&digest) {
+            self.in_order.remove(&(before, digest));
+        }
+        if let Some(expires) = expires {
+            self.by_person.insert(digest, expires);
+            self.in_order.insert((expires, digest));
+        }
+    }
+
+    pub fn of(&self, digest: Digest) -> Option<Timestamp> {
+        self.by_person.get(&digest).copied()
+    }
+
+    pub fn is_due(&self, digest: Digest, now: Timestamp) -> bool {
+        self.of(digest).is_some_and(|expires| expires <= now)
+    }
+
+    fn due(&self, now: Timestamp) -> impl Iterator<Item = Digest> {
+        let due = self
+            .in_order
+            .iter()
+            .take_while(move |(expires, _)| *expires <= now);
+        due.map(|(_, digest)| *digest)
+    }
+}
+
+/// Erases whoever is due.
+pub(crate) struct Eraser {
+    pub collections: Arc<RwLock<Collections>>,
+    pub writer: Arc<Writer>,
+    pub purger: Arc<Purger>,
+    pub clock: Clock,
+}
+
+impl Eraser {
+    /// Erases everybody whose time is over; answers how many.
+    pub fn erase_due(&self) -> Result<usize> {
+        let mut erased = 0;
+        loop {
+            let due = self.due();
+            let before = erased;
+            let begun: Result<Vec<_>> = due.into_iter().map(|place| self.begin(place)).collect();
+            for outcome in begun? {
+                match outcome.recv().map_err(|_| OperatorError::Poisoned)? {
+                    Ok(_) => erased += 1,
+                    // Erased by somebody else meanwhile, or given more time.
+                    Err(Error::Request(RequestError::NoPerson | RequestError::NoCollection)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            if erased == before {
+                return Ok(erased);
+            }
+            self.purger.wake();
+        }
+    }
+
+    fn due(&self) -> Vec<Place> {
+        let now = self.clock.now();
+        let mut due = Vec::new();
+        for collection in self.collections.read().values() {
+            let people = collection.people.read();
+            let places = people.expiries.due(now).map(|digest| Place {
+                collection: Arc::clone(collection),
+                digest,
+            });
+            due.extend(places.take(TOGETHER - due.len()));
+        }
+        due
+    }
+
+    fn begin(&self, place: Place) -> Result<crate::gallery::writer::Outcome> {
+        let (clock, own, digest) = (self.clock.clone(), Arc::clone(&place.collection), place.digest);
+        self.writer.begin(place, move |current| {
+            if !is_due(&own, digest, clock.now()) {
+                return Err(RequestError::NoPerson.into());
+            }
+            let faces = match current {
+                Current::Absent => return Err(RequestError::NoPerson.into()),
+                Current::Present(person) => person.faces.len(),
+                Current::Damaged => 0,
+            };
+            Ok(Edit::Erase(Asked {
+                // What a nonce that nobody has makes of a name: as good as random.
+                subject: crypto::random(),
+                faces: u32::try_from(faces).unwrap_or(u32::MAX),
+                ..Asked::default()
+            }))
+        })
+    }
+}
+
+/// Whether this person's time is over.
+pub(super) fn is_due(collection: &Collection, digest: Digest, now: Timestamp) -> bool {
+    collection.people.read().expiries.is_due(digest, now)
+}
+
+/// The thread that looks now and then.
+pub(crate) struct Expirer {
+    stop: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Expirer {
+    pub fn start(eraser: Arc<Eraser>, look: Duration) -> Result<Self> {
+        let (stop, stopped) = sync_channel::<()>(0);
+        let thread = std::thread::Builder::new()
+            .name("likeness-expiry".to_owned())
+            .spawn(move || {
+                let mut pause = look;
+                while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                    pause = match eraser.erase_due() {
+                        Ok(_) => look,
+                        Err(error) => {
+                            tracing::error!(%error, "people whose time is over could not be erased");
+                            LOOK_AFTER_FAILURE
+                        }
+                    };
+                }
+            })
+            .map_err(|e| OperatorError::Store {
+                doing: "starting the expiry",
+                detail: e.to_string(),
+            })?;
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Expirer {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // Whom it had not erased the next start erases.
+            let _ = thread.join();
+        }
+    }
+}
