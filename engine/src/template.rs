@@ -312,11 +312,6 @@ impl Probe {
         &self.planes
     }
 
-    /// The largest score there can be.
-    pub(crate) fn score_max(&self) -> i32 {
-        self.score_max
-    }
-
     /// The sum of all values.
     pub(crate) fn sum(&self) -> i32 {
         self.sum

@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 use likeness_engine::{
     Account, Bits, Bounds, COLLECTIONS_MAX, Calibration, Checks, Choose, CollectionErasure, CollectionInfo,
     CollectionName, Comparison, Consent, DuplicatePair, Duplicates, Engine, ErasureIn, ErasureReceipt, Error,
-    Estimate, FILTER_IDS_MAX, FaceId, Filter, Limit, Looks, Match, PAGE_ITEMS_MAX, Person, PersonErasure,
-    PersonExport, PersonId, Profile, ProfileChange, Quality, QualityLevel, RequestError, Result, Scoring,
-    StoredFace, TOP_K_MAX, Timestamp,
+    Estimate, FILTER_IDS_MAX, FaceId, Filter, IndexKind, Limit, Looks, Match, PAGE_ITEMS_MAX, Person,
+    PersonErasure, PersonExport, PersonId, Profile, ProfileChange, Quality, QualityLevel, RequestError,
+    Result, Scoring, StoredFace, TOP_K_MAX, Timestamp,
 };
 use likeness_proto::v1;
 
@@ -113,6 +113,26 @@ pub fn comparison(comparison: i32) -> Result<Comparison> {
             let received = comparison.to_string();
             Err(RequestError::invalid("comparison", "0 (best face) or 1 (fused)", received).into())
         }
+    }
+}
+
+/// How a collection is searched; unset is `None`.
+pub fn index_kind(kind: i32) -> Result<Option<IndexKind>> {
+    match v1::IndexKind::try_from(kind) {
+        Ok(v1::IndexKind::Unspecified) => Ok(None),
+        Ok(v1::IndexKind::Flat) => Ok(Some(IndexKind::Flat)),
+        Ok(v1::IndexKind::Graph) => Ok(Some(IndexKind::Graph)),
+        Err(_) => {
+            let expected = "0 (unset), 1 (flat) or 2 (graph)";
+            Err(RequestError::invalid("index", expected, kind.to_string()).into())
+        }
+    }
+}
+
+fn wire_index_kind(kind: IndexKind) -> v1::IndexKind {
+    match kind {
+        IndexKind::Flat => v1::IndexKind::Flat,
+        IndexKind::Graph => v1::IndexKind::Graph,
     }
 }
 
@@ -450,6 +470,8 @@ pub fn collection(info: CollectionInfo) -> v1::Collection {
         faces: info.faces as u64,
         damaged_persons: info.damaged as u64,
         quality_level: wire_level(info.settings.quality_level).into(),
+        index: wire_index_kind(info.settings.index).into(),
+        ef: info.settings.ef,
     }
 }
 
@@ -629,6 +651,15 @@ mod tests {
         assert!(threshold(Some(-0.1)).is_err());
         assert!(threshold(Some(1.1)).is_err());
         assert_eq!(threshold(None).ok(), Some(None));
+    }
+
+    #[test]
+    fn every_kind_of_index_survives_the_wire() {
+        for kind in [IndexKind::Flat, IndexKind::Graph] {
+            assert_eq!(index_kind(wire_index_kind(kind).into()).ok(), Some(Some(kind)));
+        }
+        assert_eq!(index_kind(0).ok(), Some(None));
+        assert!(index_kind(3).is_err() && index_kind(-1).is_err());
     }
 
     #[test]

@@ -11,7 +11,8 @@
 //!   enrolled is found by the next search.
 //! - hnsw_rs cannot remove a point. A dead row leads nowhere and is in no answer; when a tenth of the points is
 //!   dead, a new graph is built of the living while the old one serves.
-//! - A filter makes graphs slow and blind, so filtered searches compare with everyone who is allowed, in full.
+//! - A filter makes graphs slow and blind, so filtered searches compare with everyone who is allowed, in full. So do
+//!   searches that may miss nobody, those by all faces of a person, and the search for people enrolled twice.
 
 mod arena;
 
@@ -25,8 +26,10 @@ use hnsw_rs::hnsw::Hnsw;
 use zeroize::Zeroizing;
 
 use self::arena::Arena;
-use crate::gallery::index::{Hit, PERSONS_MAX, Person, Row};
-use crate::gallery::top::{Candidate, Top};
+use crate::gallery::cascade::Sink;
+use crate::gallery::index::{Ask, By, Found, Near, PERSONS_MAX, Person, Row};
+use crate::gallery::rows::{self, Rows};
+use crate::gallery::top::Tally;
 use crate::template::{Bits, PLANE_WEIGHTS, PLANES, Probe, Template};
 
 /// Neighbours of a point in each layer; twice as many in the lowest.
@@ -37,8 +40,8 @@ const LAYERS: usize = 16;
 const EF_BUILD: usize = 200;
 /// Of a hundred points so many may be dead before the graph is built anew.
 const DEAD_PERCENT_MAX: usize = 10;
-/// Below so many faces comparing with all of them is faster than any walk.
-const GRAPH_FACES_MIN: usize = 2_000;
+/// Below so many faces comparing with all of them is faster than any walk. Tests walk among fewer.
+const GRAPH_FACES_MIN: usize = if cfg!(test) { 16 } else { 2_000 };
 
 /// Owner of a row that is nobody's.
 const NOBODY: Person = PERSONS_MAX;
@@ -69,12 +72,15 @@ pub(crate) struct Graph {
     dead: usize,
     living: usize,
     links: Arc<Links>,
-    /// Walks that a keeper has begun and not finished: one at a time.
+    /// Whether a keeper has begun and not finished: one at a time.
     kept: bool,
+    /// Candidates that a walk keeps: the more, the slower and the surer.
+    ef: usize,
 }
 
 /// Rows on their way into a graph, and what else a keeper needs: nothing of it holds up a search.
 pub(crate) struct Work {
+    arena: Arc<Arena>,
     links: Arc<Links>,
     rows: Vec<Row>,
     /// A graph of its own, to take the place of the old one.
@@ -85,10 +91,11 @@ pub(crate) struct Work {
 }
 
 impl Graph {
-    pub fn new(bits: Bits) -> Self {
+    pub fn new(bits: Bits, ef: usize) -> Self {
         let arena = Arc::new(Arena::new(bits));
         Self {
             bits,
+            ef,
             links: Arc::new(links(&arena, bits, 0)),
             arena,
             owners: Vec::new(),
@@ -150,75 +157,125 @@ impl Graph {
         self.living
     }
 
-    /// The `k` persons that resemble the probe most among those the walk meets; `ef` is how many candidates
-    /// it keeps: the more, the slower and the surer.
-    pub fn top(&self, probe: &Probe, k: usize, similarity_min: f32, ef: usize) -> Vec<Hit> {
-        if self.living < GRAPH_FACES_MIN {
-            return self.top_of_all(probe, k, similarity_min);
-        }
-        let mut top = Top::new(k, probe.score_at(similarity_min));
-        if k > 0 {
-            let asked = asked(probe);
-            // The walk's own distances are floats: what it meets is scored again, in integers.
-            let met = self.links.search(&asked, ef.max(k), ef.max(k));
-            let met = met
-                .iter()
-                .map(|met| met.d_id)
-                .filter_map(|row| u32::try_from(row).ok());
-            met.map(Row)
-                .chain(self.outside.iter().copied())
-                .for_each(|row| self.offer(&mut top, probe, row));
-        }
-        self.hits(probe, top)
+    pub fn set_ef(&mut self, ef: usize) {
+        self.ef = ef;
     }
 
-    /// The `k` persons that resemble the probe most, compared with everyone.
-    pub fn top_of_all(&self, probe: &Probe, k: usize, similarity_min: f32) -> Vec<Hit> {
-        let mut top = Top::new(k, probe.score_at(similarity_min));
-        (0..self.owners.len() as u32).for_each(|row| self.offer(&mut top, probe, Row(row)));
-        self.hits(probe, top)
+    /// The persons that resemble each probe most, of those whom a walk meets or of all who are asked for.
+    pub fn top(&self, ask: &Ask<'_>) -> Found {
+        let by_best_face = matches!(ask.by, By::BestFace);
+        let walks = by_best_face && !ask.exact && ask.among.is_none() && self.living >= GRAPH_FACES_MIN;
+        let hits = ask.probes.iter().map(|probe| {
+            let mut tally = Tally::new(probe, ask);
+            match ask.k {
+                0 => {}
+                k if walks => self.walk(&mut tally, k),
+                _ => self.scan(&mut tally, ask.among),
+            }
+            tally.finish()
+        });
+        Found {
+            hits: hits.collect(),
+            compared: ask.among.map_or(self.living, Rows::len),
+        }
     }
 
-    fn offer(&self, top: &mut Top, probe: &Probe, row: Row) {
+    fn walk(&self, tally: &mut Tally<'_>, k: usize) {
+        // Several of the nearest faces may be one person's.
+        let ef = self.ef.max(2 * k.min(self.living));
+        // The walk's own distances are floats: what it meets is scored again, in integers.
+        let met = self.links.search(&asked(tally.probe()), ef, ef);
+        let met = met.iter().filter_map(|met| u32::try_from(met.d_id).ok());
+        for row in met.map(Row).chain(self.outside.iter().copied()) {
+            self.offer(tally, row);
+        }
+    }
+
+    fn scan(&self, tally: &mut Tally<'_>, among: Option<&Rows>) {
+        for block in self.all().step_by(rows::BLOCK) {
+            let mask = among.map_or(u64::MAX, |among| among.mask(block));
+            let rows = (0..rows::BLOCK as u32).filter(|i| mask >> i & 1 == 1);
+            rows.map(|i| Row(block.0 + i))
+                .take_while(|row| (row.0 as usize) < self.owners.len())
+                .for_each(|row| self.offer(tally, row));
+        }
+        if tally.lacks_scores() {
+            // Rare: somebody with several faces was found by one, and is compared by all.
+            for row in self.all() {
+                let person = self.owners[row.0 as usize];
+                if person != NOBODY && tally.lacks(person) {
+                    tally.add(person, self.score(tally.probe(), row));
+                }
+            }
+        }
+    }
+
+    fn offer(&self, tally: &mut Tally<'_>, row: Row) {
         let person = self.owners[row.0 as usize];
         if person == NOBODY {
             return;
         }
-        let score = score(probe.planes(), probe.sum(), self.arena.row(row.0));
-        if score >= top.bar() {
-            top.offer(Candidate { score, person, row });
+        let score = self.score(tally.probe(), row);
+        if score >= tally.bar() {
+            tally.offer(score, person, row);
         }
     }
 
-    fn hits(&self, probe: &Probe, top: Top) -> Vec<Hit> {
-        let hit = |c: Candidate| Hit {
-            person: c.person,
-            row: c.row,
-            score: c.score,
-            similarity: probe.similarity(c.score),
-        };
-        top.finish().into_iter().map(hit).collect()
+    /// Every row, whether or not it is anybody's.
+    fn all(&self) -> impl Iterator<Item = Row> + use<> {
+        (0..self.owners.len() as u32).map(Row)
     }
 
     /// The integer score of a row.
-    pub fn score(&self, probe: &Probe, row: Row) -> i32 {
+    fn score(&self, probe: &Probe, row: Row) -> i32 {
         score(probe.planes(), probe.sum(), self.arena.row(row.0))
+    }
+
+    pub fn template(&self, row: Row) -> Template {
+        let words = self.arena.row(row.0).iter();
+        Template::from_words(words.map(|word| word.load(Ordering::Relaxed)))
+    }
+
+    /// Tells of every stored face within `distance_max` bits of one of `templates`.
+    pub fn near(&self, templates: &[Template], distance_max: u32, tell: &mut dyn FnMut(Near)) {
+        for row in self.all() {
+            let person = self.owners[row.0 as usize];
+            if person == NOBODY {
+                continue;
+            }
+            let stored = self.template(row);
+            for (asking, template) in templates.iter().enumerate() {
+                let distance = template.distance(&stored);
+                if distance <= distance_max {
+                    tell(Near {
+                        asking,
+                        person,
+                        distance,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Whether a keeper has something to do.
+    pub fn has_work(&self) -> bool {
+        !self.kept && self.living >= GRAPH_FACES_MIN && (self.is_stale() || !self.outside.is_empty())
+    }
+
+    fn is_stale(&self) -> bool {
+        self.dead * 100 > (self.dead + self.living) * DEAD_PERCENT_MAX
     }
 
     /// What a keeper should do next, if anything: at most `rows_max` rows into the graph, or a graph anew.
     pub fn work(&mut self, rows_max: usize) -> Option<Work> {
-        if self.kept || self.living < GRAPH_FACES_MIN {
+        if !self.has_work() {
             return None;
         }
-        let anew = self.dead * 100 > (self.dead + self.living) * DEAD_PERCENT_MAX;
-        if !anew && self.outside.is_empty() {
-            return None;
-        }
+        let anew = self.is_stale();
         self.kept = true;
         let (links, rows, released) = if anew {
-            let (living, gone): (Vec<_>, Vec<_>) = (0..self.owners.len() as u32)
-                .map(Row)
-                .partition(|row| self.owners[row.0 as usize] != NOBODY);
+            let (living, gone): (Vec<_>, Vec<_>) =
+                self.all().partition(|row| self.owners[row.0 as usize] != NOBODY);
             let inside = |row: &Row| self.places[row.0 as usize] == Place::Inside;
             let dead = gone.into_iter().filter(inside).collect();
             (
@@ -231,6 +288,7 @@ impl Graph {
             (Arc::clone(&self.links), some, Vec::new())
         };
         Some(Work {
+            arena: Arc::clone(&self.arena),
             links,
             rows,
             anew,
@@ -239,20 +297,28 @@ impl Graph {
         })
     }
 
-    /// Takes over what a keeper has done.
-    pub fn adopt(&mut self, work: Work) {
+    /// Takes over what a keeper has done; what is left of it, perhaps a whole graph, is dropped best where it
+    /// holds nobody up.
+    #[must_use = "dropping a graph takes long: let no lock be held"]
+    pub fn adopt(&mut self, mut work: Work) -> Work {
+        if !Arc::ptr_eq(&self.arena, &work.arena) {
+            // Made for a graph that is gone.
+            return work;
+        }
         self.kept = false;
         if work.anew && work.stopped {
             // Half a graph serves nobody; the old one still does.
             self.forget_gone();
-            return;
+            return work;
         }
         let done: HashSet<Row> = work.rows.iter().copied().collect();
         self.outside.retain(|row| !done.contains(row));
         if work.anew {
-            self.links = work.links;
+            std::mem::swap(&mut self.links, &mut work.links);
             self.dead = 0;
-            work.released.into_iter().for_each(|row| self.release(row));
+            for row in std::mem::take(&mut work.released) {
+                self.release(row);
+            }
         }
         for row in done {
             self.places[row.0 as usize] = Place::Inside;
@@ -260,6 +326,7 @@ impl Graph {
             self.dead += usize::from(self.owners[row.0 as usize] == NOBODY);
         }
         self.forget_gone();
+        work
     }
 
     /// Rows that were erased while a keeper was at work, and are in no graph.
@@ -274,11 +341,18 @@ impl Graph {
     }
 }
 
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // ORDER: here, and not with the arena: a keeper may hold that for as long as it works.
+        self.arena.wipe();
+    }
+}
+
 impl Work {
     /// Links the rows, without holding anything up; stops early when told to.
     pub fn run(&mut self, stop: &AtomicBool) {
         for (done, row) in self.rows.iter().enumerate() {
-            if stop.load(Ordering::Relaxed) {
+            if stop.load(Ordering::Relaxed) || self.arena.is_wiped() {
                 self.rows.truncate(done);
                 self.stopped = true;
                 return;

@@ -5,7 +5,7 @@
 //! mixture, and who is named in an answer is decided by the records. Chunks double and never move.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::swap;
 use crate::template::Bits;
@@ -18,6 +18,7 @@ const CHUNKS: usize = 23;
 pub(super) struct Arena {
     words: usize,
     chunks: [OnceLock<Chunk>; CHUNKS],
+    wiped: AtomicBool,
 }
 
 struct Chunk {
@@ -32,6 +33,7 @@ impl Arena {
         Self {
             words: bits.words(),
             chunks: std::array::from_fn(|_| OnceLock::new()),
+            wiped: AtomicBool::new(false),
         }
     }
 
@@ -57,6 +59,16 @@ impl Arena {
         }
     }
 
+    /// Overwrites all rows, for good: nothing is written any more.
+    pub fn wipe(&self) {
+        self.wiped.store(true, Ordering::Relaxed);
+        self.chunks.iter().filter_map(OnceLock::get).for_each(Chunk::wipe);
+    }
+
+    pub fn is_wiped(&self) -> bool {
+        self.wiped.load(Ordering::Relaxed)
+    }
+
     /// Chunk number, and the place of the row's first word in it.
     fn place(&self, row: u32) -> (usize, usize) {
         let chunk = (row / FIRST_ROWS + 1).ilog2();
@@ -75,11 +87,17 @@ impl Chunk {
     }
 }
 
-impl Drop for Chunk {
-    fn drop(&mut self) {
+impl Chunk {
+    fn wipe(&self) {
         self.words
             .iter()
             .for_each(|word| word.store(0, Ordering::Relaxed));
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        self.wipe();
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use proptest::prelude::*;
 
 use super::*;
+use crate::gallery::index::Hit;
 use crate::template::tests::{probe_values, score_by_definition, template};
 
 const BITS: Bits = Bits::B256;
@@ -52,13 +53,32 @@ fn probe_of(words: &[u64], numbers: &mut Numbers) -> Probe {
 fn keep(graph: &mut Graph) {
     while let Some(mut work) = graph.work(1000) {
         work.run(&AtomicBool::new(false));
-        graph.adopt(work);
+        drop(graph.adopt(work));
     }
+}
+
+/// What one probe finds, by the walk or by comparing with everyone.
+fn found(graph: &Graph, probe: &Probe, k: usize, similarity_min: f32, exact: bool) -> Vec<Hit> {
+    let ask = Ask {
+        probes: &[probe],
+        k,
+        similarity_min,
+        among: None,
+        by: By::BestFace,
+        exact,
+    };
+    let found = graph.top(&ask);
+    assert_eq!(found.compared, graph.len());
+    found.hits.into_iter().next().expect("one answer for each probe")
+}
+
+fn walked(graph: &Graph, probe: &Probe, k: usize, similarity_min: f32) -> Vec<Hit> {
+    found(graph, probe, k, similarity_min, false)
 }
 
 /// So many faces, all in the graph, with their words.
 fn filled(faces: u32) -> (Graph, Vec<(Row, Vec<u64>)>) {
-    let (mut graph, mut numbers) = (Graph::new(BITS), Numbers(1));
+    let (mut graph, mut numbers) = (Graph::new(BITS, 128), Numbers(1));
     let rows = (0..faces)
         .map(|person| {
             let words = numbers.words(u64::from(person));
@@ -77,7 +97,7 @@ fn persons(hits: &[Hit]) -> Vec<Person> {
 proptest! {
     #[test]
     fn the_score_is_that_of_the_definition(values in probe_values(BITS), template in template(BITS)) {
-        let mut graph = Graph::new(BITS);
+        let mut graph = Graph::new(BITS, 128);
         let row = graph.insert(1, &template);
         let probe = Probe::from_values(&values);
         prop_assert_eq!(graph.score(&probe, row), score_by_definition(&values, &template));
@@ -94,9 +114,9 @@ fn whoever_is_enrolled_is_found_before_and_after_the_keeper_came() {
     let words = numbers.words(7);
     let probe = probe_of(&words, &mut numbers);
     graph.insert(5000, &face(&words));
-    assert_eq!(persons(&graph.top(&probe, 1, 0.9, 64)), [5000]);
+    assert_eq!(persons(&walked(&graph, &probe, 1, 0.9)), [5000]);
     keep(&mut graph);
-    assert_eq!(persons(&graph.top(&probe, 1, 0.9, 64)), [5000]);
+    assert_eq!(persons(&walked(&graph, &probe, 1, 0.9)), [5000]);
 }
 
 #[test]
@@ -106,8 +126,11 @@ fn a_walk_finds_nearly_everyone_and_scores_them_in_integers() {
     let mut agreed = 0;
     for (row, words) in rows.iter().step_by(40) {
         let probe = probe_of(words, &mut numbers);
-        let (walked, all) = (graph.top(&probe, 1, 0.0, 128), graph.top_of_all(&probe, 1, 0.0));
-        assert_eq!(all[0].row, *row);
+        let (walked, all) = (
+            walked(&graph, &probe, 1, 0.0),
+            found(&graph, &probe, 1, 0.0, true),
+        );
+        assert_eq!(Row(all[0].person), *row, "the first rows are given out in order");
         agreed += usize::from(walked == all);
     }
     assert!(agreed >= 98, "{agreed} of 100");
@@ -127,7 +150,7 @@ fn an_erased_face_is_overwritten_at_once_and_never_found() {
             .all(|word| word.load(Ordering::Relaxed) == 0)
     );
     let probe = probe_of(words, &mut numbers);
-    assert!(graph.top(&probe, 100, 0.9, 256).is_empty());
+    assert!(walked(&graph, &probe, 100, 0.9).is_empty());
     assert_eq!(graph.len(), 2999);
 }
 
@@ -145,8 +168,8 @@ fn when_a_tenth_is_dead_a_new_graph_is_built_and_the_rows_are_used_again() {
     );
     let mut numbers = Numbers(5);
     let (row, words) = &rows[2000];
-    let found = graph.top(&probe_of(words, &mut numbers), 1, 0.9, 64);
-    assert_eq!(found[0].row, *row);
+    let found = walked(&graph, &probe_of(words, &mut numbers), 1, 0.9);
+    assert_eq!(found[0].person, row.0);
     let used = graph.insert(9000, &face(words));
     assert!(rows[..400].iter().any(|(row, _)| *row == used));
 }
@@ -167,17 +190,13 @@ fn what_changes_while_a_graph_is_built_is_neither_lost_nor_revived() {
     graph.remove(short);
     work.run(&AtomicBool::new(false));
     graph.remove(rows[2500].0);
-    graph.adopt(work);
+    drop(graph.adopt(work));
     assert_eq!(graph.dead, 1);
     assert_eq!(
-        persons(&graph.top(&probe_of(&new, &mut numbers), 1, 0.9, 64)),
+        persons(&walked(&graph, &probe_of(&new, &mut numbers), 1, 0.9)),
         [7000]
     );
-    assert!(
-        graph
-            .top(&probe_of(&rows[2500].1, &mut numbers), 9, 0.9, 64)
-            .is_empty()
-    );
+    assert!(walked(&graph, &probe_of(&rows[2500].1, &mut numbers), 9, 0.9).is_empty());
     let all: Vec<_> = (0..graph.owners.len())
         .filter(|row| graph.owners[*row] != NOBODY)
         .collect();
@@ -200,10 +219,10 @@ fn a_stopped_keeper_leaves_what_it_did_not_do_outside() {
     graph.insert(8000, &face(&words));
     let mut work = graph.work(1000).expect("one is outside");
     work.run(&AtomicBool::new(true));
-    graph.adopt(work);
+    drop(graph.adopt(work));
     assert_eq!(graph.outside.len(), 1);
     assert_eq!(
-        persons(&graph.top(&probe_of(&words, &mut numbers), 1, 0.9, 64)),
+        persons(&walked(&graph, &probe_of(&words, &mut numbers), 1, 0.9)),
         [8000]
     );
 }
