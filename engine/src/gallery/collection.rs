@@ -52,7 +52,7 @@ impl IndexKind {
 
 /// The least and the most candidates that a search of a graph may keep.
 pub const EF_RANGE: std::ops::RangeInclusive<u32> = 16..=4096;
-/// Candidates where none are named.
+/// Candidates where none are named: twice as many as find 98 of 100 among 4,000 in `graph/tests.rs`.
 pub const EF_DEFAULT: u32 = 256;
 
 /// What a collection is made with.
