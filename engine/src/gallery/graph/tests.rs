@@ -5,7 +5,10 @@ use std::sync::atomic::AtomicBool;
 use proptest::prelude::*;
 
 use super::*;
+use crate::fused::Agreement;
+use crate::gallery::flat::Flat;
 use crate::gallery::index::Hit;
+use crate::gallery::several::Several;
 use crate::template::tests::{probe_values, score_by_definition, template};
 
 const BITS: Bits = Bits::B256;
@@ -225,4 +228,55 @@ fn a_stopped_keeper_leaves_what_it_did_not_do_outside() {
         persons(&walked(&graph, &probe_of(&words, &mut numbers), 1, 0.9)),
         [8000]
     );
+}
+
+#[test]
+fn what_compares_with_everyone_answers_as_the_flat_index_does() {
+    let (mut graph, rows) = filled(1000);
+    let (mut flat, mut several, mut numbers) = (Flat::new(BITS), Several::default(), Numbers(9));
+    for (row, words) in &rows {
+        flat.insert(row.0, &face(words));
+    }
+    // A second face for some, like the first; and others go.
+    for (row, words) in rows.iter().step_by(10) {
+        let second: Vec<_> = words.iter().map(|word| word ^ (1 << (row.0 % 64))).collect();
+        let both = [face(words), face(&second)];
+        flat.insert(row.0, &both[1]);
+        graph.insert(row.0, &both[1]);
+        several.set(row.0, Agreement::of(&both.each_ref()));
+    }
+    for (row, _) in rows.iter().skip(1).step_by(10) {
+        flat.remove(*row);
+        graph.remove(*row);
+    }
+    let mut among = Rows::default();
+    rows.iter()
+        .skip(2)
+        .step_by(5)
+        .for_each(|(row, _)| among.insert(*row));
+    let probes: Vec<_> = (0..20).map(|n| probe_of(&rows[n * 30].1, &mut numbers)).collect();
+    for among in [None, Some(&among)] {
+        for by in [By::BestFace, By::AllFaces(&several)] {
+            let ask = Ask {
+                probes: &probes.iter().collect::<Vec<_>>(),
+                k: 7,
+                similarity_min: 0.2,
+                among,
+                by,
+                exact: true,
+            };
+            let (found, expected) = (graph.top(&ask), flat.top(&ask));
+            assert_eq!(found.hits, expected.hits);
+            assert_eq!(found.compared, expected.compared);
+            assert!(expected.hits.iter().any(|hits| hits.len() > 1));
+        }
+    }
+    let asking: Vec<_> = rows.iter().step_by(50).map(|(_, words)| face(words)).collect();
+    let (mut found, mut expected) = (Vec::new(), Vec::new());
+    graph.near(&asking, 60, &mut |near| found.push(near));
+    flat.near(&asking, 60, &mut |near| expected.push(near));
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected);
+    assert!(found.len() > asking.len());
 }
