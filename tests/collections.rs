@@ -3,6 +3,7 @@
 use likeness_proto::v1;
 use tonic::Code;
 
+use crate::support::pictures::sample;
 use crate::support::{Client, Refused, Server, refusal};
 
 async fn listed(client: &Client, page_size: u32) -> Vec<String> {
@@ -117,4 +118,74 @@ async fn collections_are_listed_by_name_whatever_the_page() {
             ["alpha", "bravo", "charlie", "delta", "echo"]
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_searched_by_a_graph_finds_and_forgets_as_any_other_and_changes_its_kind() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let usual = client.create("usual").await;
+    assert!(usual.index() == v1::IndexKind::Flat && usual.ef == 256);
+    let new = v1::CreateCollectionRequest {
+        name: "many".to_owned(),
+        index: v1::IndexKind::Graph.into(),
+        ef: 64,
+        ..Default::default()
+    };
+    let made = client.collections.clone().create_collection(new.clone()).await;
+    let made = made.expect("made").into_inner().collection.expect("a collection");
+    assert!(made.index() == v1::IndexKind::Graph && made.ef == 64);
+    for ef in [15, 4097] {
+        let name = "other".to_owned();
+        let wide = v1::CreateCollectionRequest {
+            name,
+            ef,
+            ..new.clone()
+        };
+        assert_eq!(
+            refusal::fields(client.collections.clone().create_collection(wide).await),
+            ["ef"]
+        );
+    }
+    let (obama, biden) = (sample("obama.jpg"), sample("biden.jpg"));
+    client
+        .enroll("many", "barack", &[&obama])
+        .await
+        .expect("enrolled");
+    client.enroll("many", "joe", &[&biden]).await.expect("enrolled");
+    assert_eq!(client.found("many", &sample("obama2.jpg")).await, ["barack"]);
+
+    drop(client);
+    let server = server.stop().await.start().await;
+    let client = server.client().await;
+    let kept = client.collection("many").await.expect("kept");
+    assert!(kept.index() == v1::IndexKind::Graph && kept.ef == 64);
+    assert_eq!(client.found("many", &sample("obama2.jpg")).await, ["barack"]);
+    let change = |index: i32, ef| {
+        let request = v1::UpdateCollectionRequest {
+            name: "many".to_owned(),
+            index,
+            ef,
+            ..Default::default()
+        };
+        let mut collections = client.collections.clone();
+        async move { collections.update_collection(request).await }
+    };
+    for (index, ef) in [
+        (v1::IndexKind::Flat, 64),
+        (v1::IndexKind::Graph, 64),
+        (v1::IndexKind::Unspecified, 512),
+    ] {
+        let wanted = Some(ef).filter(|ef| *ef != 64);
+        let changed = change(index.into(), wanted).await.expect("changed").into_inner();
+        let changed = changed.collection.expect("a collection");
+        assert_eq!(changed.ef, ef);
+        assert!(changed.index() == index || index == v1::IndexKind::Unspecified);
+        assert_eq!(client.found("many", &sample("obama2.jpg")).await, ["barack"]);
+    }
+    assert_eq!(refusal::fields(change(3, None).await), ["index"]);
+    assert_eq!(refusal::fields(change(0, Some(0)).await), ["ef"]);
+    client.delete("many", "barack").await.expect("erased");
+    assert_eq!(client.found("many", &sample("obama2.jpg")).await, [""; 0]);
+    assert_eq!(client.found("many", &biden).await, ["joe"]);
 }

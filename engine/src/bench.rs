@@ -41,7 +41,7 @@ impl RandomFaces {
     /// An empty one. The same seed gives the same templates and probes.
     pub fn new(bits: Bits, seed: u64) -> Self {
         Self {
-            index: Index::new(bits),
+            index: Index::new(bits, crate::IndexKind::Flat, crate::EF_DEFAULT),
             bits,
             numbers: Numbers(seed),
         }

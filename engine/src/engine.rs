@@ -20,7 +20,7 @@ pub use self::checks::{Admission, Checks};
 use crate::calibration::{Calibration, Scoring};
 use crate::config::Limits;
 use crate::error::Result;
-use crate::gallery::collection::{Collection, CollectionInfo};
+use crate::gallery::collection::{Collection, CollectionInfo, IndexKind};
 use crate::gallery::{Background, Gallery, LoadReport, directory};
 use crate::keys::store::{KeyStore, KeyStoreLock};
 use crate::keys::{KeyRing, Purpose};
@@ -124,6 +124,25 @@ pub struct NewCollection {
     pub faces_per_person_max: Option<u32>,
     /// Default: none.
     pub quality_level: QualityLevel,
+    /// Default: flat.
+    pub index: IndexKind,
+    /// Default: [`crate::EF_DEFAULT`].
+    pub ef: Option<u32>,
+}
+
+/// What is to change of a collection's settings; `None` leaves it.
+#[derive(Debug, Clone, Default)]
+pub struct CollectionChange {
+    /// The threshold.
+    pub threshold: Option<f32>,
+    /// Faces a person may have. Who has more keeps them.
+    pub faces_per_person_max: Option<u32>,
+    /// What faces must pass from now on.
+    pub quality_level: Option<QualityLevel>,
+    /// How it is searched; another kind is made of the faces in memory, and searches wait until it is.
+    pub index: Option<IndexKind>,
+    /// Candidates that a search of a graph keeps.
+    pub ef: Option<u32>,
 }
 
 /// Everything a deployment holds.

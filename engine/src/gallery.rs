@@ -14,7 +14,7 @@
 //! | PersonID, name, tags, consent, templates | one sealed record | unreadable with its key; deleted |
 //! | the record's key: a keyed digest of the PersonID | store, index | goes with the record |
 //! | a keyed digest of the record's random mark, in a token's row | store | nothing: the mark goes with the record, the row within 24 hours ([`tokens`]) |
-//! | the templates' bits, in clear | index, memory only | overwritten ([`collection`]) |
+//! | the templates' bits, in clear | index, memory only | overwritten ([`collection`]); a graph's numbers of rows name nobody |
 //! | a number under keyed digests of the tags; how far several faces agree | index, memory only | taken out |
 //! | replies that are being built | memory | waited for ([`readers`]), after the anchor, before the reply |
 //! | bytes of deleted records | old data files | rewritten without them ([`mod@purge`]), seconds after the reply |
@@ -36,6 +36,7 @@ mod everywhere;
 pub(crate) mod expiry;
 mod gaps;
 pub(crate) mod index;
+mod keeper;
 mod load;
 mod pairs;
 mod passage;
@@ -56,6 +57,7 @@ mod cascade;
 mod filter;
 mod flat;
 mod full;
+mod graph;
 mod lookup;
 mod nearness;
 mod numbers;
@@ -79,6 +81,7 @@ use crate::error::{RequestError, Result};
 use crate::gallery::collection::{Collection, CollectionInfo};
 use crate::gallery::erasures::Backlog;
 use crate::gallery::expiry::{Eraser, Expirer};
+use crate::gallery::keeper::Keeper;
 use crate::gallery::purge::Purger;
 use crate::gallery::tokens::Tokens;
 use crate::gallery::vault::Vault;
@@ -111,6 +114,7 @@ pub struct Page<T> {
 pub(crate) struct Gallery {
     vault: Arc<Vault>,
     // Dropped in this order: what the writer finishes, the next start purges.
+    _keeper: Keeper,
     _expirer: Expirer,
     eraser: Arc<Eraser>,
     purger: Arc<Purger>,
@@ -127,6 +131,8 @@ pub(crate) struct Background {
     pub gather: Duration,
     /// From one look at who expired to the next.
     pub look: Duration,
+    /// From one look at graphs that lack faces to the next.
+    pub keep: Duration,
     pub clock: Clock,
 }
 
@@ -135,6 +141,7 @@ impl Default for Background {
         Self {
             gather: purge::GATHER,
             look: expiry::LOOK,
+            keep: keeper::KEEP,
             clock: Clock::System,
         }
     }
@@ -152,7 +159,12 @@ impl Gallery {
         destroyed: &HashSet<RandomId>,
         background: Background,
     ) -> Result<(Self, LoadReport)> {
-        let Background { gather, look, clock } = background;
+        let Background {
+            gather,
+            look,
+            keep,
+            clock,
+        } = background;
         vault.tokens = Tokens::new(clock.clone());
         let vault = Arc::new(vault);
         let (collections, mut report) = load::load(&vault, destroyed)?;
@@ -167,6 +179,7 @@ impl Gallery {
         report.expired = eraser.erase_due()?;
         report.persons -= report.expired;
         let gallery = Self {
+            _keeper: Keeper::start(Arc::clone(&eraser.collections), keep)?,
             _expirer: Expirer::start(Arc::clone(&eraser), look)?,
             purger: Arc::clone(&eraser.purger),
             writer: Arc::clone(&eraser.writer),
@@ -229,6 +242,12 @@ impl Gallery {
     #[cfg(test)]
     pub(crate) fn purge_now(&self) -> Result<()> {
         self.purger.purge_now()
+    }
+
+    /// Does now what the keeper of the graphs would do, on the caller's thread.
+    #[cfg(test)]
+    pub(crate) fn keep_now(&self) {
+        keeper::keep(&self.collections, &std::sync::atomic::AtomicBool::new(false));
     }
 
     /// What is erased and not yet purged.

@@ -39,15 +39,17 @@ pub use call::{Call, Cancel, Step};
 pub use config::Limits;
 pub use embedding::{EMBEDDING_DIM_MAX, Embedding};
 pub use engine::{
-    Admission, COLLECTIONS_MAX, Checks, CollectionRef, Engine, EngineConfig, NewCollection, PAGE_ITEMS_MAX,
-    PersonExport, QUERY_FACES_MAX, Searching, TOP_K_MAX,
+    Admission, COLLECTIONS_MAX, Checks, CollectionChange, CollectionRef, Engine, EngineConfig, NewCollection,
+    PAGE_ITEMS_MAX, PersonExport, QUERY_FACES_MAX, Searching, TOP_K_MAX,
 };
 pub use error::{Error, OperatorError, Rejection, RequestError, Result, Stopped};
 pub use evaluate::{
     CalibrationReport, Calibrator, Curve, DetPoint, Evaluation, Evaluator, HeldOut, Interval, LevelFigures,
     PersonCurve, PersonCurves, RateReport, ScoringReport, SeveralFaces, TemplateCurve,
 };
-pub use gallery::collection::{CollectionInfo, CollectionSettings, FACES_PER_PERSON_MAX};
+pub use gallery::collection::{
+    CollectionInfo, CollectionSettings, EF_DEFAULT, EF_RANGE, FACES_PER_PERSON_MAX, IndexKind,
+};
 pub use gallery::erasures::{Backlog, Issued};
 pub use gallery::{
     CollectionErasure, Comparison, DuplicateCursor, DuplicatePair, Duplicates, ErasureIn, ErasureReceipt,

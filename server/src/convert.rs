@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use likeness_engine::{
     Account, Bits, COLLECTIONS_MAX, Checks, Choose, CollectionName, Comparison, Consent, Engine, Error,
-    FILTER_IDS_MAX, FaceId, Filter, Limit, Looks, PAGE_ITEMS_MAX, PersonId, Profile, ProfileChange,
-    QualityLevel, RequestError, Result, TOP_K_MAX, Timestamp,
+    FILTER_IDS_MAX, FaceId, Filter, IndexKind, Limit, Looks, PAGE_ITEMS_MAX, PersonId, Profile,
+    ProfileChange, QualityLevel, RequestError, Result, TOP_K_MAX, Timestamp,
 };
 use likeness_proto::v1;
 
@@ -114,6 +114,26 @@ pub fn comparison(comparison: i32) -> Result<Comparison> {
             let received = comparison.to_string();
             Err(RequestError::invalid("comparison", "0 (best face) or 1 (fused)", received).into())
         }
+    }
+}
+
+/// How a collection is searched; unset is `None`.
+pub fn index_kind(kind: i32) -> Result<Option<IndexKind>> {
+    match v1::IndexKind::try_from(kind) {
+        Ok(v1::IndexKind::Unspecified) => Ok(None),
+        Ok(v1::IndexKind::Flat) => Ok(Some(IndexKind::Flat)),
+        Ok(v1::IndexKind::Graph) => Ok(Some(IndexKind::Graph)),
+        Err(_) => {
+            let expected = "0 (unset), 1 (flat) or 2 (graph)";
+            Err(RequestError::invalid("index", expected, kind.to_string()).into())
+        }
+    }
+}
+
+fn wire_index_kind(kind: IndexKind) -> v1::IndexKind {
+    match kind {
+        IndexKind::Flat => v1::IndexKind::Flat,
+        IndexKind::Graph => v1::IndexKind::Graph,
     }
 }
 
@@ -422,6 +442,15 @@ mod tests {
         assert!(threshold(Some(-0.1)).is_err());
         assert!(threshold(Some(1.1)).is_err());
         assert_eq!(threshold(None).ok(), Some(None));
+    }
+
+    #[test]
+    fn every_kind_of_index_survives_the_wire() {
+        for kind in [IndexKind::Flat, IndexKind::Graph] {
+            assert_eq!(index_kind(wire_index_kind(kind).into()).ok(), Some(Some(kind)));
+        }
+        assert_eq!(index_kind(0).ok(), Some(None));
+        assert!(index_kind(3).is_err() && index_kind(-1).is_err());
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! Collections, as the service asks for them.
 
 use crate::call::{Call, Step};
-use crate::engine::{CollectionRef, Engine, NewCollection, PAGE_ITEMS_MAX};
+use crate::engine::{CollectionChange, CollectionRef, Engine, NewCollection, PAGE_ITEMS_MAX};
 use crate::error::{OperatorError, Result};
 use crate::gallery::collection::{CollectionInfo, CollectionSettings};
 use crate::gallery::{CollectionErasure, Page};
 use crate::names::{Account, CollectionName};
-use crate::quality::QualityLevel;
 use crate::scheme::Scheme;
 
 impl Engine {
@@ -28,6 +27,8 @@ impl Engine {
                 .faces_per_person_max
                 .unwrap_or(crate::gallery::collection::FACES_PER_PERSON_MAX),
             quality_level: new.quality_level,
+            index: new.index,
+            ef: new.ef.unwrap_or(crate::gallery::collection::EF_DEFAULT),
         }
         .checked()?;
         let group = account.as_str();
@@ -70,25 +71,26 @@ impl Engine {
             .list_collections(account, after, items_max.clamp(1, PAGE_ITEMS_MAX))
     }
 
-    /// Changes threshold, faces per person or quality level; `None` leaves them. People who are enrolled stay
-    /// as they are.
+    /// Changes settings. People who are enrolled stay as they are.
     ///
     /// # Errors
     /// A setting is out of its range.
     pub fn update_collection(
         &self,
         collection: &CollectionRef,
-        threshold: Option<f32>,
-        faces_per_person_max: Option<u32>,
-        quality_level: Option<QualityLevel>,
+        change: CollectionChange,
         call: &mut Call,
     ) -> Result<()> {
         let caller = call.caller();
         let change = move |settings: CollectionSettings| {
             CollectionSettings {
-                threshold: threshold.unwrap_or(settings.threshold),
-                faces_per_person_max: faces_per_person_max.unwrap_or(settings.faces_per_person_max),
-                quality_level: quality_level.unwrap_or(settings.quality_level),
+                threshold: change.threshold.unwrap_or(settings.threshold),
+                faces_per_person_max: change
+                    .faces_per_person_max
+                    .unwrap_or(settings.faces_per_person_max),
+                quality_level: change.quality_level.unwrap_or(settings.quality_level),
+                index: change.index.unwrap_or(settings.index),
+                ef: change.ef.unwrap_or(settings.ef),
                 ..settings
             }
             .checked()

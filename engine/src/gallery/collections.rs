@@ -85,7 +85,7 @@ impl Gallery {
             let record = collection_records(vault, collection.digest)?.pop();
             let header = record.and_then(|(_, record)| Header::parse(&record).ok());
             put_collection(vault, &collection, &settings, header.as_ref(), changing.as_ref())?;
-            *collection.settings.write() = settings;
+            collection.set_settings(settings);
             Ok(None)
         })?;
         if let Some((claim, done)) = claim.zip(done) {

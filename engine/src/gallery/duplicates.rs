@@ -197,8 +197,9 @@ fn resembling(
         similarity_min,
         among: None,
         by: By::BestFace,
-        // Passed over is one in a million of those at the limit: nothing beside those who stay below it.
-        exact: false,
+        // Of those at the limit the flat index passes over one in a million: nothing beside those who stay below it.
+        // A graph passes over more.
+        exact: people.index.is_graph(),
     });
     for hits in resembling.hits {
         for hit in hits {

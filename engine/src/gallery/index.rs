@@ -1,9 +1,11 @@
 //! The index of one collection: rows of template bits, and whose they are.
 //!
-//! A closed enum, for there is one kind of index today and a graph will be the second. Whatever the
-//! kind, "exact" means the integer score of `template.rs`.
+//! A closed enum: the flat index passes over nobody but by what the bits say, the graph may miss somebody. Whatever
+//! the kind, a score is the integer score of `template.rs`.
 
+use crate::gallery::collection::IndexKind;
 use crate::gallery::flat::Flat;
+use crate::gallery::graph::{Graph, Work};
 use crate::gallery::rows::Rows;
 use crate::gallery::several::Several;
 use crate::template::{Bits, Probe, Template};
@@ -75,18 +77,63 @@ pub(crate) struct Near {
 pub(crate) enum Index {
     /// Compares with every face.
     Flat(Flat),
+    /// Walks from neighbour to neighbour.
+    Graph(Graph),
 }
 
 impl Index {
-    /// An empty index of templates of `bits`.
-    pub(crate) fn new(bits: Bits) -> Self {
-        Self::Flat(Flat::new(bits))
+    /// An empty index of templates of `bits`; `ef` is for a graph.
+    pub(crate) fn new(bits: Bits, kind: IndexKind, ef: u32) -> Self {
+        match kind {
+            IndexKind::Flat => Self::Flat(Flat::new(bits)),
+            IndexKind::Graph => Self::Graph(Graph::new(bits, ef as usize)),
+        }
+    }
+
+    /// Whether a search that is not exact may miss somebody by where they lie, and not only by what was measured
+    /// of the bits.
+    pub(crate) fn is_graph(&self) -> bool {
+        matches!(self, Self::Graph(_))
+    }
+
+    /// Takes another `ef`.
+    pub(crate) fn set_ef(&mut self, ef: u32) {
+        match self {
+            Self::Flat(_) => {}
+            Self::Graph(graph) => graph.set_ef(ef as usize),
+        }
+    }
+
+    /// Whether a keeper has something to do.
+    pub(crate) fn has_work(&self) -> bool {
+        match self {
+            Self::Flat(_) => false,
+            Self::Graph(graph) => graph.has_work(),
+        }
+    }
+
+    /// What a keeper should do next: at most `rows_max` rows into the graph, or a graph anew.
+    pub(crate) fn work(&mut self, rows_max: usize) -> Option<Work> {
+        match self {
+            Self::Flat(_) => None,
+            Self::Graph(graph) => graph.work(rows_max),
+        }
+    }
+
+    /// Takes over what a keeper has done; what is left is dropped best where no lock is held.
+    #[must_use = "dropping a graph takes long: let no lock be held"]
+    pub(crate) fn adopt(&mut self, work: Work) -> Work {
+        match self {
+            Self::Flat(_) => work,
+            Self::Graph(graph) => graph.adopt(work),
+        }
     }
 
     /// Adds a face of `person`.
     pub(crate) fn insert(&mut self, person: Person, template: &Template) -> Row {
         match self {
             Self::Flat(flat) => flat.insert(person, template),
+            Self::Graph(graph) => graph.insert(person, template),
         }
     }
 
@@ -94,6 +141,7 @@ impl Index {
     pub(crate) fn remove(&mut self, row: Row) {
         match self {
             Self::Flat(flat) => flat.remove(row),
+            Self::Graph(graph) => graph.remove(row),
         }
     }
 
@@ -101,6 +149,7 @@ impl Index {
     pub(crate) fn top(&self, ask: &Ask<'_>) -> Found {
         match self {
             Self::Flat(flat) => flat.top(ask),
+            Self::Graph(graph) => graph.top(ask),
         }
     }
 
@@ -108,6 +157,7 @@ impl Index {
     pub(crate) fn top_together(&self, asks: &[Ask<'_>]) -> Vec<Found> {
         match self {
             Self::Flat(flat) => flat.top_together(asks),
+            Self::Graph(graph) => asks.iter().map(|ask| graph.top(ask)).collect(),
         }
     }
 
@@ -115,6 +165,7 @@ impl Index {
     pub(crate) fn template(&self, row: Row) -> Template {
         match self {
             Self::Flat(flat) => flat.template(row),
+            Self::Graph(graph) => graph.template(row),
         }
     }
 
@@ -122,6 +173,7 @@ impl Index {
     pub(crate) fn near(&self, templates: &[Template], distance_max: u32, tell: &mut dyn FnMut(Near)) {
         match self {
             Self::Flat(flat) => flat.near(templates, distance_max, tell),
+            Self::Graph(graph) => graph.near(templates, distance_max, tell),
         }
     }
 
@@ -129,6 +181,7 @@ impl Index {
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Flat(flat) => flat.len(),
+            Self::Graph(graph) => graph.len(),
         }
     }
 }

@@ -97,6 +97,19 @@ impl Numbers {
         }
     }
 
+    /// Gives every face of everybody another row.
+    pub fn reseat(&mut self, mut seat: impl FnMut(Person, Row) -> Row) {
+        for number in &self.by_digest {
+            match &mut self.entries[*number as usize].row {
+                &mut ELSEWHERE => {
+                    let rows = self.elsewhere.get_mut(number).into_iter().flatten();
+                    rows.for_each(|row| *row = seat(*number, *row));
+                }
+                row => *row = seat(*number, *row),
+            }
+        }
+    }
+
     /// Everybody who can be found, in no order.
     pub fn everybody(&self) -> impl ExactSizeIterator<Item = (Digest, Person)> {
         self.by_digest

@@ -6,7 +6,7 @@
 use crate::gallery::index::Row;
 
 /// Rows of a mask.
-const BLOCK: usize = u64::BITS as usize;
+pub(super) const BLOCK: usize = u64::BITS as usize;
 
 /// A set of rows.
 #[derive(Default)]

@@ -11,6 +11,7 @@ mod erasure;
 mod everywhere;
 mod expiry;
 mod formats;
+mod graph;
 mod group;
 mod log;
 mod memory;

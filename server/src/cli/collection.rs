@@ -1,6 +1,6 @@
 //! `likeness collection`: making, reading, changing and erasing collections.
 
-use clap::{ArgGroup, Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use likeness_proto::v1;
 use likeness_proto::v1::collection_service_client::CollectionServiceClient;
 use serde_json::{Value, json};
@@ -24,6 +24,24 @@ pub struct CollectionCommand {
     command: Command,
 }
 
+/// How a collection is searched.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum IndexArgument {
+    Flat,
+    Graph,
+}
+
+impl IndexArgument {
+    fn wire(index: Option<Self>) -> i32 {
+        match index {
+            None => v1::IndexKind::Unspecified,
+            Some(Self::Flat) => v1::IndexKind::Flat,
+            Some(Self::Graph) => v1::IndexKind::Graph,
+        }
+        .into()
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make an empty collection
@@ -44,6 +62,14 @@ enum Command {
         /// How good faces must be: none, low, medium, high or strict [default: none]
         #[arg(long, value_enum, value_name = "LEVEL", hide_possible_values = true)]
         quality: Option<QualityArgument>,
+        /// How it is searched: flat compares with everyone, graph is for millions and may miss somebody
+        /// [default: flat]
+        #[arg(long, value_enum, value_name = "KIND", hide_possible_values = true)]
+        index: Option<IndexArgument>,
+        /// Candidates that a search of a graph keeps, 16 to 4096: the more, the slower and the surer
+        /// [default: 256]
+        #[arg(long, value_name = "N")]
+        ef: Option<u32>,
     },
     /// Show one collection
     #[command(after_help = "Example:\n  likeness collection get staff")]
@@ -54,8 +80,8 @@ enum Command {
     /// List all collections
     #[command(after_help = "Example:\n  likeness collection list --json")]
     List,
-    /// Change a collection's threshold, faces per person or quality level
-    #[command(group(ArgGroup::new("change").args(["threshold", "faces_per_person", "quality"]).required(true).multiple(true)))]
+    /// Change a collection's threshold, faces per person, quality level, or how it is searched
+    #[command(group(ArgGroup::new("change").args(["threshold", "faces_per_person", "quality", "index", "ef"]).required(true).multiple(true)))]
     #[command(after_help = "Example:\n  likeness collection update staff --threshold 0.5")]
     Update {
         /// Its name
@@ -69,6 +95,12 @@ enum Command {
         /// Another level for faces from now on: none, low, medium, high or strict
         #[arg(long, value_enum, value_name = "LEVEL", hide_possible_values = true)]
         quality: Option<QualityArgument>,
+        /// Another kind of index: flat or graph
+        #[arg(long, value_enum, value_name = "KIND", hide_possible_values = true)]
+        index: Option<IndexArgument>,
+        /// Another number of candidates that a search of a graph keeps, 16 to 4096
+        #[arg(long, value_name = "N")]
+        ef: Option<u32>,
     },
     /// Erase a collection and everyone in it
     #[command(after_help = "Example:\n  likeness collection delete visitors")]
@@ -89,6 +121,8 @@ impl CollectionCommand {
                 threshold,
                 faces_per_person,
                 quality,
+                index,
+                ef,
             } => {
                 let request = v1::CreateCollectionRequest {
                     name,
@@ -96,6 +130,8 @@ impl CollectionCommand {
                     threshold,
                     faces_per_person_max: faces_per_person,
                     quality_level: QualityArgument::wire(quality),
+                    index: IndexArgument::wire(index),
+                    ef: ef.unwrap_or(0),
                     ..Default::default()
                 };
                 let reply = client.create_collection(request).await?.into_inner();
@@ -113,12 +149,16 @@ impl CollectionCommand {
                 threshold,
                 faces_per_person,
                 quality,
+                index,
+                ef,
             } => {
                 let request = v1::UpdateCollectionRequest {
                     name,
                     threshold,
                     faces_per_person_max: faces_per_person,
                     quality_level: QualityArgument::wire(quality),
+                    index: IndexArgument::wire(index),
+                    ef,
                     ..Default::default()
                 };
                 let reply = client.update_collection(request).await?.into_inner();
@@ -168,7 +208,7 @@ fn line(c: &v1::Collection) -> String {
         n => format!(", {n} damaged"),
     };
     format!(
-        "{}: {}, {}{damaged}; {} bits, threshold {:.3}, quality {}, up to {} a person; made {}\n",
+        "{}: {}, {}{damaged}; {} bits, threshold {:.3}, quality {}, up to {} a person{}; made {}\n",
         c.name,
         counted(c.persons, "person", "people"),
         counted(c.faces, "face", "faces"),
@@ -176,8 +216,24 @@ fn line(c: &v1::Collection) -> String {
         c.threshold,
         level_text(c.quality_level()),
         counted(c.faces_per_person_max, "face", "faces"),
+        index_text(c),
         time_text(c.created.as_ref()),
     )
+}
+
+/// Of a graph; nothing of what is usual.
+fn index_text(c: &v1::Collection) -> String {
+    match c.index() {
+        v1::IndexKind::Graph => format!(", searched by a graph with ef {}", c.ef),
+        v1::IndexKind::Flat | v1::IndexKind::Unspecified => String::new(),
+    }
+}
+
+fn index_name(c: &v1::Collection) -> &'static str {
+    match c.index() {
+        v1::IndexKind::Graph => "graph",
+        v1::IndexKind::Flat | v1::IndexKind::Unspecified => "flat",
+    }
 }
 
 fn collection_json(c: &v1::Collection) -> Value {
@@ -187,6 +243,8 @@ fn collection_json(c: &v1::Collection) -> Value {
         "threshold": c.threshold,
         "faces_per_person_max": c.faces_per_person_max,
         "quality_level": level_text(c.quality_level()),
+        "index": index_name(c),
+        "ef": c.ef,
         "created": time_text(c.created.as_ref()),
         "persons": c.persons,
         "faces": c.faces,

@@ -60,6 +60,8 @@ pub fn collection(info: CollectionInfo) -> v1::Collection {
         faces: info.faces as u64,
         damaged_persons: info.damaged as u64,
         quality_level: wire_level(info.settings.quality_level).into(),
+        index: super::wire_index_kind(info.settings.index).into(),
+        ef: info.settings.ef,
     }
 }
 

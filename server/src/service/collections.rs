@@ -1,6 +1,6 @@
 //! Making, reading, changing and erasing collections.
 
-use likeness_engine::{CollectionName, NewCollection};
+use likeness_engine::{CollectionChange, CollectionName, NewCollection};
 use likeness_proto::v1::collection_service_server::CollectionService;
 use likeness_proto::v1::{
     CreateCollectionRequest, CreateCollectionResponse, DeleteCollectionRequest, DeleteCollectionResponse,
@@ -72,6 +72,8 @@ async fn create(
         threshold: convert::threshold(request.threshold)?,
         faces_per_person_max: Some(request.faces_per_person_max).filter(|n| *n != 0),
         quality_level: convert::quality_level(request.quality_level)?.unwrap_or_default(),
+        index: convert::index_kind(request.index)?.unwrap_or_default(),
+        ef: Some(request.ef).filter(|ef| *ef != 0),
     };
     let collection = call
         .store(move |work, call| Ok(work.engine.create_collection(&work.account, &name, &new, call)?))
@@ -122,17 +124,20 @@ async fn update(
 ) -> Result<UpdateCollectionResponse, Refusal> {
     call.once(&mut request)?;
     let name = convert::in_field("name", CollectionName::parse(&request.name))?;
-    let threshold = convert::threshold(request.threshold)?;
-    let level = convert::quality_level(request.quality_level)?;
-    let faces_max = request.faces_per_person_max;
+    let change = CollectionChange {
+        threshold: convert::threshold(request.threshold)?,
+        faces_per_person_max: request.faces_per_person_max,
+        quality_level: convert::quality_level(request.quality_level)?,
+        index: convert::index_kind(request.index)?,
+        ef: request.ef,
+    };
     let collection = call
         .store(move |work, call| {
             if let Some(before) = work.engine.collection_before(&work.account, &name, call)? {
                 return Ok(before);
             }
             let collection = work.collection(&name)?;
-            work.engine
-                .update_collection(&collection, threshold, faces_max, level, call)?;
+            work.engine.update_collection(&collection, change, call)?;
             Ok(collection)
         })
         .await?;

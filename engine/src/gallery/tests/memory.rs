@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 
+use crate::gallery::collection::IndexKind;
 use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::support::*;
 use crate::template::Template;
@@ -80,19 +81,29 @@ fn hits(needles: &HashMap<u64, u32>) -> usize {
 
 #[test]
 fn the_bits_of_an_erased_person_are_in_no_memory_of_the_process() {
+    are_overwritten(IndexKind::Flat, 7_700_000);
+}
+
+#[test]
+fn the_bits_of_an_erased_person_who_is_in_a_graph_are_in_no_memory_of_the_process() {
+    are_overwritten(IndexKind::Graph, 7_600_000);
+}
+
+/// Faces that no other test has are counted from `first` on.
+fn are_overwritten(index: IndexKind, first: u64) {
     crate::wipe::overwrite_what_is_freed();
     let (disk, ring) = (FakeDisk::default(), ring());
     let gallery = opened(&disk, &ring);
-    let one = create(&gallery, "one");
-    // Faces that no other test has.
-    let faces = [7_700_001, 7_700_002];
+    let one = create_of(&gallery, "one", index);
+    let faces = [first + 1, first + 2];
     let mut wanted = HashMap::new();
     faces.iter().for_each(|n| needles(&template(*n), &mut wanted));
     let words = faces.len() * BITS.words();
     for n in 0..20 {
-        enroll(&gallery, &one, &format!("p{n}"), &[7_800_000 + n]).expect("enrolled");
+        enroll(&gallery, &one, &format!("p{n}"), &[first + 10 + n]).expect("enrolled");
     }
     enroll(&gallery, &one, "ada", &faces).expect("enrolled");
+    gallery.keep_now();
     let alive = hits(&wanted);
     assert!(
         alive >= words,

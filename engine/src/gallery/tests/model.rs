@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::clock::Clock;
 use crate::error::{Error, RequestError, Result};
 use crate::fused::Agreement;
-use crate::gallery::collection::Collection;
+use crate::gallery::collection::{Collection, IndexKind};
 use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};
 use crate::gallery::tests::support::*;
 use crate::gallery::{Comparison, Filter, Gallery, ProfileChange, Query, Search};
@@ -83,7 +83,7 @@ impl Model {
                     &account(),
                     &name(collection),
                     scheme(),
-                    collection_settings(),
+                    collection_settings(collection),
                     REQUEST,
                 )
                 .expect("the name is free");
@@ -331,12 +331,14 @@ impl Model {
 
     fn update_collection(&mut self, gallery: &Gallery, collection: &Arc<Collection>) {
         let threshold = self.numbers.below(100) as f32 / 100.0;
+        let index = [IndexKind::Flat, IndexKind::Graph][self.numbers.below(2) as usize];
         gallery
             .update_collection(
                 collection,
                 move |settings| {
                     Ok(crate::CollectionSettings {
                         threshold,
+                        index,
                         ..settings
                     })
                 },
@@ -499,8 +501,14 @@ fn bits(n: u64) -> (crate::FaceId, Vec<u8>) {
     (face_id(n), template(n).to_bytes().to_vec())
 }
 
-fn collection_settings() -> crate::CollectionSettings {
+/// So few faces that a walk with so many candidates meets them all.
+fn collection_settings(collection: &str) -> crate::CollectionSettings {
     crate::CollectionSettings {
+        index: match collection {
+            "two" => IndexKind::Graph,
+            _ => IndexKind::Flat,
+        },
+        ef: 1024,
         faces_per_person_max: FACES_MAX as u32,
         ..settings()
     }
@@ -528,6 +536,9 @@ fn run(
         model.step(&gallery);
         // Counts, and the places of a search, are the living's only when the others are erased.
         gallery.eraser.erase_due().expect("erased");
+        if model.numbers.below(3) == 0 {
+            gallery.keep_now();
+        }
         model.search(&gallery);
         if step % pause == 0 {
             assert_eq!(view(&gallery), model.collections, "seed {seed}, step {step}");

@@ -56,6 +56,7 @@ pub fn background(clock: Clock) -> Background {
     Background {
         gather: NEVER,
         look: NEVER,
+        keep: NEVER,
         clock,
     }
 }
@@ -195,12 +196,21 @@ pub fn settings() -> CollectionSettings {
         threshold: 0.5,
         faces_per_person_max: 20,
         quality_level: crate::QualityLevel::Medium,
+        index: crate::IndexKind::Flat,
+        ef: crate::EF_DEFAULT,
     }
 }
 
 pub fn create(gallery: &Gallery, text: &str) -> Arc<Collection> {
     gallery
         .create_collection(&account(), &name(text), scheme(), settings(), REQUEST)
+        .expect("created")
+}
+
+pub fn create_of(gallery: &Gallery, text: &str, index: crate::IndexKind) -> Arc<Collection> {
+    let settings = CollectionSettings { index, ..settings() };
+    gallery
+        .create_collection(&account(), &name(text), scheme(), settings, REQUEST)
         .expect("created")
 }
 
