@@ -167,7 +167,8 @@ impl Calibration {
         }
     }
 
-    /// The similarity at which no more than this part of unrelated pairs pass.
+    /// The similarity at which no more than this part of unrelated pairs pass; 1, the greatest there is, where
+    /// the tail of a short template's rates does not fall so low.
     pub fn similarity(&self, scoring: Scoring, far: f64) -> f32 {
         self.rates(scoring).similarity(far)
     }

@@ -53,8 +53,8 @@ proptest! {
     ) {
         let far = 10f64.powf(log);
         let similarity = calibration.similarity(scoring, far);
-        // The least similarity that keeps the rate.
-        prop_assert!(calibration.estimate(scoring, similarity, None).far <= far);
+        // The least similarity that keeps the rate; 1 where even the short templates' equals do not.
+        prop_assert!(calibration.estimate(scoring, similarity, None).far <= far || similarity == 1.0);
         prop_assert!(calibration.estimate(scoring, similarity.next_down(), None).far > far);
         let score = Limit::of_score((20.0 - 10.0 * log).min(100.0) as f32).expect("a score");
         let by_score = score.similarity(&calibration, scoring, 0);
