@@ -17,7 +17,7 @@ CARGO_ARGS := --release --workspace --locked
 CHECKED_ARGS := $(CARGO_ARGS) --config .config/checked.toml
 BIN := $(CARGO_TARGET_DIR)/release/likeness
 
-.PHONY: help demo test bench erasure-cost start-cost lint fmt clippy deny doc setup build assets unit client checked
+.PHONY: help demo test bench bench-peers erasure-cost start-cost lint fmt clippy deny doc setup build assets unit client checked
 
 help: ## Show this list
 	@echo "make demo   a guided tour on real photographs, from nothing"
@@ -40,6 +40,10 @@ bench: assets ## Measure each stage, search and the calls over gRPC
 	rm -rf $(CARGO_TARGET_DIR)/likeness-bench
 	cargo bench --workspace --locked --bench '*' -- --quiet
 	$(CARGO_TARGET_DIR)/release/bench-summary bench/results/main-path
+
+bench-peers: setup ## Our search beside FAISS, usearch and hnswlib; obtains them from PyPI
+	cargo build $(CARGO_ARGS) --bin bench-search
+	scripts/bench-peers.sh $(CARGO_TARGET_DIR)/release/bench-search
 
 erasure-cost: setup ## What erasing costs; LIKENESS_PEOPLE=1000000 for a million
 	cargo test $(CARGO_ARGS) --lib the_cost_of_erasing -- --ignored --nocapture

@@ -30,7 +30,15 @@ pub fn bytes(template: &Template) -> Vec<u8> {
     template.to_bytes().to_vec()
 }
 
-/// An index of random templates, one a person.
+/// The template of these bits.
+///
+/// # Panics
+/// On a length that no template has.
+pub fn template(bytes: &[u8]) -> Template {
+    Template::from_bytes(bytes).expect("as `bytes` wrote it")
+}
+
+/// An index of synthetic templates, one a person.
 pub struct RandomFaces {
     index: Index,
     bits: Bits,
@@ -72,6 +80,21 @@ impl RandomFaces {
     /// An exact search; answers how many it found.
     pub fn search(&self, probe: &Probe, top_k: usize) -> usize {
         self.search_all(&[probe], top_k, -1.0, true)
+    }
+
+    /// Who resembles each face most, and how much, in one pass; nobody below `similarity_min`.
+    pub fn best(&self, probes: &[&Probe], similarity_min: f32, exact: bool) -> Vec<Option<(u32, f32)>> {
+        let found = self.index.top(&Ask {
+            probes,
+            k: 1,
+            similarity_min,
+            among: None,
+            by: By::BestFace,
+            exact,
+        });
+        let best = found.hits.iter().map(|hits| hits.first());
+        best.map(|hit| hit.map(|hit| (hit.person, hit.similarity)))
+            .collect()
     }
 
     /// A search for several faces in one pass, in stages where it need not be exact; answers how many it found.
