@@ -21,7 +21,7 @@ trap 'rm -rf "$rows" "$folder"' EXIT
 if ! cmp -s bench/peers/requirements.txt "$venv/installed.txt"; then
   echo "obtaining the peers into $venv"
   python3 -m venv --clear "$venv"
-  "$venv/bin/pip" install --quiet --disable-pip-version-check --only-binary=:all: -r bench/peers/requirements.txt
+  "$venv/bin/pip" install --quiet --disable-pip-version-check --prefer-binary -r bench/peers/requirements.txt
   cp bench/peers/requirements.txt "$venv/installed.txt"
 fi
 
@@ -43,4 +43,9 @@ for size in ${LIKENESS_ALONE-10000000}; do
   echo "a gallery of $size people, ours alone"
   "$program" measure "$size" "$probes" | tee -a "$rows"
 done
-"$venv/bin/python" bench/peers/report.py "$rows" bench/results/search "make bench-peers"
+# The report says what was really asked for.
+command="make bench-peers"
+for name in LIKENESS_PEERS LIKENESS_ALONE LIKENESS_SIZES; do
+  [ -z "${!name+set}" ] || command="$name='${!name}' $command"
+done
+"$venv/bin/python" bench/peers/report.py "$rows" bench/results/search "$command"

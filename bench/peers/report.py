@@ -34,7 +34,8 @@ COLUMNS = [
 
 def machine():
     with open("/proc/cpuinfo") as info:
-        lines = dict(line.strip().split("\t: ", 1) for line in info if "\t: " in line)
+        pairs = (line.split(":", 1) for line in info if ":" in line)
+        lines = {name.strip(): value.strip() for name, value in pairs}
     vectors = "AVX-512" if "avx512_vpopcntdq" in lines.get("flags", "") else ""
     family = lines.get("cpu family", "?")
     return f"{lines.get('model name', 'an unknown processor')} (family {family}), {os.cpu_count()} cores, {vectors}"
