@@ -107,9 +107,13 @@ impl Bench {
 
     fn models(&self, criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group("model");
-        for number in [0, 1, 3] {
-            let model = &self.models[number];
-            group.bench_function(model.file(), |b| b.iter(|| model.run().expect(FINE)));
+        // A photograph that does not settle at once is looked at more than once: each model is measured once.
+        let mut measured = Vec::new();
+        for model in &self.models {
+            if !measured.contains(&model.file()) {
+                measured.push(model.file());
+                group.bench_function(model.file(), |b| b.iter(|| model.run().expect(FINE)));
+            }
         }
         group.finish();
     }
