@@ -8,6 +8,7 @@ pub mod consent;
 pub mod delete;
 pub mod demo;
 pub mod duplicates;
+pub mod enroll;
 pub mod eval;
 pub mod exit;
 pub mod import;
@@ -62,7 +63,7 @@ pub struct Cli {
 enum Command {
     Serve(serve::ServeCommand),
     Collection(collection::CollectionCommand),
-    Enroll(person::EnrollCommand),
+    Enroll(enroll::EnrollCommand),
     Import(import::ImportCommand),
     Search(search::SearchCommand),
     Verify(matching::VerifyCommand),

@@ -1,6 +1,9 @@
 //! Sealed records and their keys, always together: what can be read, and in which order disks change.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+mod plan;
+mod slots;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -16,9 +19,9 @@ use crate::gallery::records::{Family, Records, Scan, Write};
 use crate::gallery::tokens::Tokens;
 use crate::keys::KeyRing;
 use crate::names::RandomId;
-use crate::receipts::{DestroyedKey, KEYS_PER_RECEIPT_MAX, ReceiptKind};
+use crate::receipts::ReceiptKind;
 use crate::scheme::SchemeId;
-use crate::slots::{AtRest, DataKey, EMPTY, Rewrapped, SlotError, SlotImage, Slots};
+use crate::slots::{AtRest, DataKey, EMPTY, SlotError, SlotImage, Slots};
 
 /// Purged erasures that are logged with one pair of syncs.
 const PURGED_TOGETHER: usize = 256;
@@ -99,40 +102,6 @@ pub(crate) struct Asked {
     pub subject: [u8; 32],
     pub generation: u64,
     pub faces: u32,
-}
-
-impl Asked {
-    fn erasure(self, kind: ReceiptKind) -> Erasure {
-        Erasure {
-            kind,
-            request: self.request,
-            subject: self.subject,
-            generation: self.generation,
-            faces: self.faces,
-            keys: Vec::new(),
-            touched: Vec::new(),
-            issued: Ticket::default(),
-        }
-    }
-}
-
-impl Plan {
-    pub fn is_empty(&self) -> bool {
-        self.writes.is_empty()
-    }
-
-    /// A write that belongs to no slot.
-    pub fn write(&mut self, write: Write) {
-        self.writes.push(write);
-    }
-
-    /// Begins an erasure: the records erased from here on are in one receipt.
-    pub fn begin_erasure(&mut self, asked: Asked) -> Ticket {
-        let erasure = asked.erasure(ReceiptKind::Erased);
-        let ticket = Arc::clone(&erasure.issued);
-        self.erasures.push(erasure);
-        ticket
-    }
 }
 
 /// A record to be written.
@@ -252,138 +221,6 @@ impl Vault {
         self.records.scan(family, prefix, after, visit)
     }
 
-    /// Plans a record that is new, or that keeps all it had (`previous`): the data key stays.
-    pub fn plan_put(
-        &self,
-        plan: &mut Plan,
-        record: &NewRecord<'_>,
-        previous: Option<&Header>,
-    ) -> Result<Header> {
-        if let Some(previous) = previous {
-            let found = self.slots.data_key(previous.slot, previous.data_key)?;
-            let key = found.map_err(|e| OperatorError::Store {
-                doing: "reading the data key of a record that was just read",
-                detail: format!("{e:?}"),
-            })?;
-            let header = Header {
-                generation: previous.generation + 1,
-                scheme: record.scheme,
-                ..*previous
-            };
-            plan.put(header, &key, record);
-            return Ok(header);
-        }
-        self.plan_put_under_new_key(plan, record, 0)
-    }
-
-    /// Plans a record that loses something it had: sealed under a new data key, so that what was
-    /// removed dies with the old one.
-    pub fn plan_reseal(
-        &self,
-        plan: &mut Plan,
-        record: &NewRecord<'_>,
-        previous: &Header,
-        asked: Option<Asked>,
-    ) -> Result<Option<Ticket>> {
-        let commitment = self.slots.commitment(previous.slot)?;
-        self.plan_put_under_new_key(plan, record, previous.generation + 1)?;
-        plan.superseded_slots.push(previous.slot);
-        let Some(asked) = asked else {
-            return Ok(None);
-        };
-        let mut reduction = asked.erasure(ReceiptKind::Reduced);
-        reduction.keys.push(DestroyedKey {
-            id: previous.data_key,
-            commitment,
-        });
-        reduction.touched.push((record.family, record.key.clone()));
-        let ticket = Arc::clone(&reduction.issued);
-        plan.reductions.push(reduction);
-        Ok(Some(ticket))
-    }
-
-    /// Plans a record in the place of another under another record key: sealed under a new data key; the
-    /// other goes with its data key. What is logged names no key and nobody: it is there so that the other's
-    /// bytes are purged also if a crash comes between.
-    pub fn plan_move(
-        &self,
-        plan: &mut Plan,
-        record: &NewRecord<'_>,
-        other: Vec<u8>,
-        previous: &Header,
-        asked: Asked,
-    ) -> Result<Ticket> {
-        self.plan_put_under_new_key(plan, record, previous.generation + 1)?;
-        plan.superseded_slots.push(previous.slot);
-        let mut reduction = asked.erasure(ReceiptKind::Reduced);
-        reduction.touched.push((record.family, other.clone()));
-        let ticket = Arc::clone(&reduction.issued);
-        plan.reductions.push(reduction);
-        self.plan_forget(plan, record.family, other);
-        Ok(ticket)
-    }
-
-    fn plan_put_under_new_key(
-        &self,
-        plan: &mut Plan,
-        record: &NewRecord<'_>,
-        generation: u64,
-    ) -> Result<Header> {
-        // Checked here too, so that refused changes do not use up slots or let the file grow.
-        self.refuse_if_poisoned()?;
-        let key = DataKey::new();
-        let header = Header {
-            slot: self.slots.allocate()?,
-            data_key: key.id,
-            generation,
-            scheme: record.scheme,
-        };
-        plan.new_slots
-            .push((header.slot, self.slots.wrap(header.slot, &key)));
-        plan.put(header, &key, record);
-        Ok(header)
-    }
-
-    /// Plans the end of a record and of its data key, as part of the erasure that was begun; `header` is
-    /// none where it cannot be read.
-    pub fn plan_erase(
-        &self,
-        plan: &mut Plan,
-        family: Family,
-        key: Vec<u8>,
-        header: Option<&Header>,
-    ) -> Result<()> {
-        let number = plan.erasures.len() - 1;
-        let erasure = plan.erasures.last_mut().expect("an erasure was begun");
-        debug_assert!(erasure.keys.len() < KEYS_PER_RECEIPT_MAX, "whoever plans splits");
-        erasure.touched.push((family, key.clone()));
-        match header {
-            Some(header) => {
-                let held = self.slots.holds(header.slot, header.data_key)?;
-                // A key that is in no slot any more may be in an older copy: it is named all the same.
-                if !held || plan.erased_slots.insert(header.slot) {
-                    let commitment = held.then(|| self.slots.commitment(header.slot)).transpose()?;
-                    erasure.keys.push(DestroyedKey {
-                        id: header.data_key,
-                        commitment: commitment.unwrap_or_default(),
-                    });
-                }
-            }
-            None => plan.unnamed_key = Some(number),
-        }
-        self.plan_forget(plan, family, key);
-        Ok(())
-    }
-
-    /// Plans the end of a record whose data key is gone already.
-    pub fn plan_forget(&self, plan: &mut Plan, family: Family, key: Vec<u8>) {
-        plan.writes.push(Write {
-            family,
-            key,
-            value: None,
-        });
-    }
-
     /// Makes a plan durable; when this returns, it survives a power cut.
     ///
     /// # Errors
@@ -496,140 +333,5 @@ impl Vault {
         self.poison_on_error(self.log.erase(vec![reduction]))?;
         self.advance_anchor()?;
         Ok(ticket.get().cloned())
-    }
-
-    /// How many slots the file has.
-    pub fn slot_count(&self) -> Result<u32> {
-        self.slots.count()
-    }
-
-    /// Wraps the keys in these slots under the newest wrapping key; answers how many, and how many
-    /// could not be read.
-    pub fn rewrap_slots(&self, slots: std::ops::Range<u32>, newest: RandomId) -> Result<(u64, u64)> {
-        self.refuse_if_poisoned()?;
-        let (mut images, mut unreadable) = (Vec::new(), 0);
-        for slot in slots {
-            match self.slots.rewrapped(slot, newest)? {
-                Rewrapped::Not => {}
-                Rewrapped::Unreadable => unreadable += 1,
-                Rewrapped::As(image) => images.push((slot, image)),
-            }
-        }
-        if !images.is_empty() {
-            // A slot is never torn, so after a crash each is under the old key or under the new.
-            let outcome = self.slots.write(&images);
-            if outcome.is_err() {
-                self.poisoned.store(true, Ordering::Release);
-            }
-            outcome?;
-        }
-        Ok((images.len() as u64, unreadable))
-    }
-
-    /// Removes the bytes of deleted records from the data files; `None` goes through all of them.
-    pub fn purge_records(&self, places: Option<&[(Family, Vec<u8>)]>) -> Result<()> {
-        self.records.purge(places)
-    }
-
-    /// Carries out what the log says, wherever a crash or an older copy of the data left a key that it
-    /// names; answers how many.
-    pub fn empty_destroyed(&self, destroyed: &HashSet<RandomId>) -> Result<usize> {
-        let mut images = Vec::new();
-        self.slots.each_used(|slot, key| {
-            if destroyed.contains(&key) {
-                images.push((slot, EMPTY));
-            }
-        })?;
-        if !images.is_empty() {
-            self.slots.write(&images)?;
-        }
-        Ok(images.len())
-    }
-
-    /// Finds the keys of records that go without being able to name them: those that no other record
-    /// names. While another record is as silent, it is not known whose they are, and they stay.
-    fn find_unnamed_keys(&self, plan: &mut Plan, erasure: usize) -> Result<()> {
-        let going: HashSet<_> = plan.writes.iter().map(|w| (w.family, w.key.as_slice())).collect();
-        let mut named = Named::default();
-        for family in Family::SEALED {
-            let gaps = self.records.scan(family, &[], &[], &mut |key, record| {
-                let header = Header::parse(record).ok();
-                if header.is_some() || !going.contains(&(family, key)) {
-                    named.note(header.as_ref());
-                }
-                Scan::Continue
-            })?;
-            named.note_gaps(gaps);
-        }
-        if named.silent > 0 {
-            return Ok(());
-        }
-        let mut unnamed = Vec::new();
-        self.slots.each_used(|slot, id| {
-            if !named.slots.contains(slot) {
-                unnamed.push((slot, id));
-            }
-        })?;
-        let keys = &mut plan.erasures[erasure].keys;
-        unnamed.truncate(KEYS_PER_RECEIPT_MAX - keys.len());
-        for (slot, id) in unnamed {
-            if plan.erased_slots.insert(slot) {
-                let commitment = self.slots.commitment(slot)?;
-                keys.push(DestroyedKey { id, commitment });
-            }
-        }
-        Ok(())
-    }
-
-    /// Empties every slot that no record names, and lets the empty ones be used. While some record
-    /// cannot say which slot it names, unnamed slots are kept: one of them may be its.
-    ///
-    /// # Errors
-    /// More unnamed keys than `keys_max`; nothing was overwritten.
-    pub fn settle_slots(&self, named: &Named, keys_max: usize) -> Result<usize> {
-        self.slots.mark_lost(named.slots.iter())?;
-        let (mut unnamed, mut used) = (Vec::new(), 0);
-        self.slots.each_used(|slot, _| {
-            used += 1;
-            if !named.slots.contains(slot) {
-                unnamed.push(slot);
-            }
-        })?;
-        *self.live.lock() = used;
-        if named.silent > 0 {
-            let kept: HashSet<u32> = unnamed.into_iter().collect();
-            self.slots
-                .set_free(&|slot| named.slots.contains(slot) || kept.contains(&slot))?;
-            return Ok(0);
-        }
-        if unnamed.len() > keys_max {
-            return Err(OperatorError::Format {
-                what: "records",
-                expected: format!("records for all but {keys_max} of the keys in the slot file"),
-                found: format!(
-                    "{} keys without records; records that do not belong to the slot file, or a part of them",
-                    unnamed.len()
-                ),
-            }
-            .into());
-        }
-        if !unnamed.is_empty() {
-            self.log_leftovers()?;
-            let images: Vec<_> = unnamed.iter().map(|slot| (*slot, EMPTY)).collect();
-            self.slots.write(&images)?;
-            *self.live.lock() = used - unnamed.len() as u64;
-        }
-        self.slots.set_free(&|slot| named.slots.contains(slot))?;
-        Ok(unnamed.len())
-    }
-}
-
-impl Plan {
-    fn put(&mut self, header: Header, key: &DataKey, record: &NewRecord<'_>) {
-        self.writes.push(Write {
-            family: record.family,
-            key: record.key.clone(),
-            value: Some(codec::seal(header, key, &record.binding, record.contents)),
-        });
     }
 }

@@ -2,7 +2,7 @@
 
 use likeness_engine::{
     Admission, Call, Checks, Choose, CollectionName, CollectionRef, Error, Estimate, Face, Match, NewFace,
-    Person, PersonId, QualityLevel, Rejection,
+    Person, PersonId, Profile, QualityLevel, Rejection,
 };
 use likeness_proto::v1::{
     self, AddFacesRequest, AddFacesResponse, EnrollPersonRequest, EnrollPersonResponse, PhotographOutcome,
@@ -46,12 +46,20 @@ struct Extracted {
     outcomes: Vec<PhotographOutcome>,
 }
 
+/// Whose the new faces are to be.
+enum For {
+    /// Somebody who is not in the collection yet.
+    New(Profile),
+    /// Somebody who is.
+    Enrolled,
+}
+
 pub(super) async fn enroll(
     call: &mut Ongoing,
     mut request: EnrollPersonRequest,
 ) -> Result<EnrollPersonResponse, Refusal> {
     call.once(&mut request)?;
-    let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
+    let names = convert::names(&request.collection, &request.person_id)?;
     let photographs = Photographs::parse(
         request.photographs,
         request.face_choice,
@@ -59,36 +67,13 @@ pub(super) async fn enroll(
         request.all_or_nothing,
         request.checks,
     )?;
-    let duplicates = photographs.checks.duplicates;
     let profile = convert::profile(request.name, request.tags, request.consent, request.expires)?;
-    if let Some(person) = made_before(call, &collection, &person_id).await? {
-        return Ok(EnrollPersonResponse {
-            person: Some(convert::person(person)),
-            ..Default::default()
-        });
-    }
-    let Extracted {
-        collection,
-        faces,
-        outcomes,
-    } = extract(call, collection, None, photographs).await?;
-    let admission = call
-        .store(move |work, call| {
-            let engine = &work.engine;
-            let admission = match duplicates {
-                None => Admission::Kept(engine.enroll(&collection, &person_id, profile, faces, call)?),
-                Some(limit) => {
-                    engine.enroll_unless_duplicate(&collection, &person_id, profile, faces, limit, call)?
-                }
-            };
-            Ok(Admitted::new(work, &collection, admission, outcomes))
-        })
-        .await?;
+    let admitted = admit(call, names, photographs, For::New(profile)).await?;
     Ok(EnrollPersonResponse {
         call: None,
-        person: admission.person,
-        outcomes: admission.outcomes,
-        duplicates: admission.duplicates,
+        person: admitted.person,
+        outcomes: admitted.outcomes,
+        duplicates: admitted.duplicates,
     })
 }
 
@@ -97,7 +82,7 @@ pub(super) async fn add_faces(
     mut request: AddFacesRequest,
 ) -> Result<AddFacesResponse, Refusal> {
     call.once(&mut request)?;
-    let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
+    let names = convert::names(&request.collection, &request.person_id)?;
     let photographs = Photographs::parse(
         request.photographs,
         request.face_choice,
@@ -105,36 +90,53 @@ pub(super) async fn add_faces(
         request.all_or_nothing,
         request.checks,
     )?;
-    let duplicates = photographs.checks.duplicates;
+    let admitted = admit(call, names, photographs, For::Enrolled).await?;
+    Ok(AddFacesResponse {
+        call: None,
+        person: admitted.person,
+        outcomes: admitted.outcomes,
+        duplicates: admitted.duplicates,
+    })
+}
+
+/// Keeps the faces of the photographs, unless this very call did before or somebody else has them.
+async fn admit(
+    call: &mut Ongoing,
+    (collection, person_id): (CollectionName, PersonId),
+    photographs: Photographs,
+    whose: For,
+) -> Result<Admitted, Refusal> {
     if let Some(person) = made_before(call, &collection, &person_id).await? {
-        return Ok(AddFacesResponse {
+        return Ok(Admitted {
             person: Some(convert::person(person)),
-            ..Default::default()
+            outcomes: Vec::new(),
+            duplicates: Vec::new(),
         });
     }
+    let duplicates = photographs.checks.duplicates;
+    let own = matches!(whose, For::Enrolled).then(|| person_id.clone());
     let Extracted {
         collection,
         faces,
         outcomes,
-    } = extract(call, collection, Some(person_id.clone()), photographs).await?;
-    let admission = call
-        .store(move |work, call| {
-            let engine = &work.engine;
-            let admission = match duplicates {
-                None => Admission::Kept(engine.add_faces(&collection, &person_id, faces, call)?),
-                Some(limit) => {
-                    engine.add_faces_unless_duplicate(&collection, &person_id, faces, limit, call)?
-                }
-            };
-            Ok(Admitted::new(work, &collection, admission, outcomes))
-        })
-        .await?;
-    Ok(AddFacesResponse {
-        call: None,
-        person: admission.person,
-        outcomes: admission.outcomes,
-        duplicates: admission.duplicates,
+    } = extract(call, collection, own, photographs).await?;
+    call.store(move |work, call| {
+        let (engine, id) = (&work.engine, &person_id);
+        let admission = match (whose, duplicates) {
+            (For::New(profile), None) => {
+                Admission::Kept(engine.enroll(&collection, id, profile, faces, call)?)
+            }
+            (For::New(profile), Some(limit)) => {
+                engine.enroll_unless_duplicate(&collection, id, profile, faces, limit, call)?
+            }
+            (For::Enrolled, None) => Admission::Kept(engine.add_faces(&collection, id, faces, call)?),
+            (For::Enrolled, Some(limit)) => {
+                engine.add_faces_unless_duplicate(&collection, id, faces, limit, call)?
+            }
+        };
+        Ok(Admitted::new(work, &collection, admission, outcomes))
     })
+    .await
 }
 
 /// Enrols a person from features instead of photographs.

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::persons::on_person;
+use super::persons::{on_person, page};
 use super::{Ongoing, Service, Work, insert_id};
 use crate::config::CHANGES_MAX;
 use crate::convert;
@@ -210,19 +210,7 @@ pub(super) async fn list_consents(
     call: &mut Ongoing,
     request: ListConsentsRequest,
 ) -> Result<ListConsentsResponse, Refusal> {
-    let collection = CollectionName::parse(&request.collection)?;
-    let items_max = convert::page_size(request.page_size)?;
-    let cursor = Some(request.cursor).filter(|cursor| !cursor.is_empty());
-    let (collection, page) = call
-        .store(move |work, call| {
-            let collection = work.collection(&collection)?;
-            let page = work
-                .engine
-                .list_persons(&collection, cursor.as_deref(), items_max, call)?;
-            Ok((collection, page))
-        })
-        .await?;
-    call.scheme(&collection);
+    let page = page(call, &request.collection, request.page_size, request.cursor).await?;
     Ok(ListConsentsResponse {
         call: None,
         consents: page.items.into_iter().map(convert::person_consent).collect(),

@@ -1,6 +1,6 @@
 //! The calls about people; reading, changing and erasing one.
 
-use likeness_engine::{Call, CollectionName, CollectionRef, PersonId};
+use likeness_engine::{Call, CollectionName, CollectionRef, Page, Person, PersonId};
 use likeness_proto::v1::person_service_server::PersonService;
 use likeness_proto::v1::{
     AddFacesRequest, AddFacesResponse, CopyPersonRequest, CopyPersonResponse, DeleteFacesRequest,
@@ -171,9 +171,25 @@ async fn get(call: &mut Ongoing, request: GetPersonRequest) -> Result<GetPersonR
 }
 
 async fn list(call: &mut Ongoing, request: ListPersonsRequest) -> Result<ListPersonsResponse, Refusal> {
-    let collection = CollectionName::parse(&request.collection)?;
-    let items_max = convert::page_size(request.page_size)?;
-    let cursor = Some(request.cursor).filter(|c| !c.is_empty());
+    let page = page(call, &request.collection, request.page_size, request.cursor).await?;
+    Ok(ListPersonsResponse {
+        call: None,
+        persons: page.items.into_iter().map(convert::person).collect(),
+        next_cursor: page.next.unwrap_or_default(),
+        damaged_persons: convert::count(page.damaged),
+    })
+}
+
+/// A page of a collection's people.
+pub(super) async fn page(
+    call: &mut Ongoing,
+    collection: &str,
+    page_size: u32,
+    cursor: String,
+) -> Result<Page<Person>, Refusal> {
+    let collection = CollectionName::parse(collection)?;
+    let items_max = convert::page_size(page_size)?;
+    let cursor = Some(cursor).filter(|cursor| !cursor.is_empty());
     let (collection, page) = call
         .store(move |work, call| {
             let collection = work.collection(&collection)?;
@@ -184,12 +200,7 @@ async fn list(call: &mut Ongoing, request: ListPersonsRequest) -> Result<ListPer
         })
         .await?;
     call.scheme(&collection);
-    Ok(ListPersonsResponse {
-        call: None,
-        persons: page.items.into_iter().map(convert::person).collect(),
-        next_cursor: page.next.unwrap_or_default(),
-        damaged_persons: u32::try_from(page.damaged).expect("no more than a page"),
-    })
+    Ok(page)
 }
 
 async fn update(
