@@ -14,7 +14,7 @@ use crate::gallery::writer::{Passage, Place};
 use crate::gallery::{Gallery, expiry};
 use crate::names::{FaceId, PersonId, RandomId};
 use crate::once::Caller;
-use crate::person::{Person, StoredFace, Timestamp};
+use crate::person::{LogKey, Person, StoredFace, Timestamp};
 use crate::scheme::Scheme;
 
 impl Gallery {
@@ -160,6 +160,7 @@ fn copied(person: Person, source: &Scheme, target: &Collection, id: PersonId) ->
     Ok(Person {
         id,
         mark: RandomId::random(),
+        log: LogKey::random(),
         profile: person.profile,
         enrolled: now,
         updated: now,

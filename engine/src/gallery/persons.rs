@@ -14,7 +14,7 @@ use crate::gallery::writer::{Changed, Current, Edit};
 use crate::gallery::{Gallery, Page, exists};
 use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId};
 use crate::once::Caller;
-use crate::person::{Consent, NewFace, Person, Profile, StoredFace, Timestamp, checked_expiry};
+use crate::person::{Consent, LogKey, NewFace, Person, Profile, StoredFace, Timestamp, checked_expiry};
 use crate::receipts;
 use crate::residue::{self, Needles};
 
@@ -430,6 +430,7 @@ pub(super) fn enrolling(
         let mut person = Person {
             id: person_id,
             mark: RandomId::random(),
+            log: LogKey::random(),
             profile,
             enrolled: now,
             updated: now,

@@ -57,6 +57,7 @@ pub fn background(clock: Clock) -> Background {
         gather: NEVER,
         look: NEVER,
         keep: NEVER,
+        log_bytes_warning: u64::MAX,
         clock,
     }
 }
