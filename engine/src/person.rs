@@ -85,6 +85,14 @@ impl Profile {
     }
 }
 
+/// Takes a profile with the consent that a collection asks for.
+pub(crate) fn checked_consent(profile: &Profile) -> Result<()> {
+    match &profile.consent {
+        Some(consent) if consent.of_age_or_parental => Ok(()),
+        _ => Err(RequestError::ConsentRequired.into()),
+    }
+}
+
 /// Takes an expiry that lies ahead, and not farther than [`EXPIRY_YEARS_MAX`].
 pub(crate) fn checked_expiry(expires: Option<Timestamp>, now: Timestamp) -> Result<()> {
     let years_ms = EXPIRY_YEARS_MAX * 365 * 24 * 3600 * 1000;

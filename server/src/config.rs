@@ -134,6 +134,7 @@ impl ServeConfig {
             runtime,
             limits: Limits::default(),
             workers: self.workers(),
+            running_log_bytes_warning: u64::MAX,
             accept_short_log: self.accept_short_erasure_log,
         })
     }

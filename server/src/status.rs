@@ -237,6 +237,7 @@ fn request_saying(error: &RequestError) -> Saying {
         RequestError::SchemeMismatch { .. } | RequestError::NoPassage { .. } => {
             (Code::FailedPrecondition, "SCHEME_MISMATCH")
         }
+        RequestError::ConsentRequired => (Code::FailedPrecondition, "CONSENT_REQUIRED"),
         RequestError::TokenReused => (Code::FailedPrecondition, "TOKEN_REUSED"),
         RequestError::TokenSpent => (Code::Aborted, "TOKEN_SPENT"),
         RequestError::TooManyTokens { .. } => (Code::ResourceExhausted, "TOO_MANY_TOKENS"),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::error::{RequestError, Result};
 use crate::gallery::codec::Digest;
 use crate::gallery::collection::Collection;
-use crate::gallery::persons::present;
+use crate::gallery::persons::{consented, present};
 use crate::gallery::vault::Asked;
 use crate::gallery::writer::{Passage, Place};
 use crate::gallery::{Gallery, expiry};
@@ -155,6 +155,7 @@ fn copied(person: Person, source: &Scheme, target: &Collection, id: PersonId) ->
         }
         .into());
     }
+    consented(target, &person.profile)?;
     let now = Timestamp::now();
     let faces = person.faces.into_iter();
     Ok(Person {

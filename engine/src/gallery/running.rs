@@ -3,10 +3,12 @@
 //! A call seals its rows itself, for it has just read the key, and leaves them in a bounded queue; one thread
 //! writes what has gathered. No call waits for it: what finds no room is lost, and counted.
 
+pub(crate) mod entry;
 pub(crate) mod row;
 pub(crate) mod usage;
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -15,11 +17,14 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::error::{OperatorError, Result};
-use crate::gallery::records::Extent;
-use crate::gallery::running::usage::{Asked, Totals};
+use crate::error::{OperatorError, RequestError, Result};
+use crate::gallery::records::{Extent, Scan};
+use crate::gallery::running::row::LogRow;
+use crate::gallery::running::usage::{Asked, Totals, Usage};
 use crate::gallery::vault::{Row, Vault};
-use crate::names::RandomId;
+use crate::gallery::{Gallery, Page, codec};
+use crate::names::{Account, RandomId};
+use crate::person::Person;
 
 /// Calls that may wait to be written.
 const CALLS_MAX: usize = 8192;
@@ -254,5 +259,49 @@ impl Scribe {
             Ok(_) => {}
             Err(error) => tracing::error!(%error, "the running log could not be measured"),
         }
+    }
+}
+
+impl Gallery {
+    /// A person's rows in the order of time, after the cursor.
+    pub fn rows_of(&self, person: &Person, cursor: Option<&str>, items_max: usize) -> Result<Page<LogRow>> {
+        let log = &person.log;
+        let after = match cursor {
+            None => Vec::new(),
+            Some(text) => {
+                let place = RandomId::parse(text).ok_or_else(|| {
+                    let received = format!("{} bytes", text.len());
+                    RequestError::invalid("cursor", "a cursor from an earlier page", received)
+                })?;
+                [log.id.0, place.0].concat()
+            }
+        };
+        let mut page = Page {
+            items: Vec::new(),
+            damaged: 0,
+            next: None,
+        };
+        let (mut seen, mut unreadable, mut last, mut next) = (0, 0, None, None);
+        page.damaged = self.vault.scan_rows(log.id, &after, &mut |key, row| {
+            if seen == items_max {
+                next = last.map(|place: RandomId| place.to_string());
+                return Scan::Stop;
+            }
+            seen += 1;
+            last = key.get(16..).and_then(|place| place.try_into().ok()).map(RandomId);
+            match row::open(log, self.vault.ring.deployment, key, row) {
+                Ok(row) => page.items.push(row),
+                Err(codec::Unreadable) => unreadable += 1,
+            }
+            Scan::Continue
+        })?;
+        page.damaged += unreadable;
+        page.next = next;
+        Ok(page)
+    }
+
+    /// What an account asked on these days, by day.
+    pub fn usage(&self, account: &Account, days: &RangeInclusive<u32>) -> Result<Vec<Usage>> {
+        self.vault.usage(account, days)
     }
 }

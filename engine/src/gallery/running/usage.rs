@@ -18,6 +18,7 @@ use crate::crypto;
 use crate::error::Result;
 use crate::gallery::codec;
 use crate::gallery::records::{Change, Family, Scan, Write};
+use crate::gallery::running::entry::Charge;
 use crate::gallery::vault::Vault;
 use crate::names::Account;
 use crate::person::Timestamp;
@@ -34,7 +35,7 @@ pub(crate) struct Asked {
     pub account: Account,
     pub interface: &'static str,
     pub day: u32,
-    pub billed: bool,
+    pub charge: Charge,
 }
 
 /// The day of a moment, counted from 1970 (UTC).
@@ -115,10 +116,10 @@ impl Totals {
                 }
             };
             held.calls += calls;
-            if asked.billed {
-                held.billed += calls;
-            } else {
-                held.errors += calls;
+            match asked.charge {
+                Charge::Billed => held.billed += calls,
+                Charge::Free => {}
+                Charge::Refused => held.errors += calls,
             }
             changed.insert(key, to_row(held));
         }

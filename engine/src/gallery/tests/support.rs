@@ -199,6 +199,7 @@ pub fn settings() -> CollectionSettings {
         quality_level: crate::QualityLevel::Medium,
         index: crate::IndexKind::Flat,
         ef: crate::EF_DEFAULT,
+        consent_required: false,
     }
 }
 
