@@ -316,6 +316,8 @@ impl Serving {
             root_key_command: None,
             accept_short_erasure_log: false,
             plaintext_off_loopback: false,
+            region: "local".to_owned(),
+            retention: likeness_server::logs::retention::Retention::default(),
         };
         let (shutdown, shut_down) = oneshot::channel();
         let served = runtime.spawn(async move {

@@ -8,6 +8,7 @@ use clap::Args;
 use likeness_engine::{EngineConfig, KeyStore, Limits};
 
 use crate::assets;
+use crate::logs::retention::Retention;
 
 /// Largest request message: room for six photographs of the largest kind.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
@@ -15,6 +16,15 @@ pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 pub const IMPORTS_MAX: usize = 4;
 /// Changes that may wait for the disk at once; they cost a thread each, not a core.
 pub const CHANGES_MAX: usize = 64;
+
+fn region(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    if (1..=64).contains(&text.len()) && text.chars().all(allowed) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected 1 to 64 bytes of A-Z a-z 0-9 _ . -".to_owned())
+    }
+}
 
 /// Where a server listens, and where its files are.
 #[derive(Debug, Clone, Args)]
@@ -64,6 +74,14 @@ pub struct ServeConfig {
         default_value_t = 30
     )]
     pub drain_seconds: u64,
+
+    /// Where this deployment is: every record of the logs carries it
+    #[arg(long, env = "LIKENESS_REGION", value_name = "NAME", default_value = "local", value_parser = region)]
+    pub region: String,
+
+    /// How long what is kept
+    #[command(flatten)]
+    pub retention: Retention,
 
     /// Start although the erasure log is shorter than its anchor says: erasures may be undone. It is
     /// written into the log that this was accepted
@@ -134,7 +152,7 @@ impl ServeConfig {
             runtime,
             limits: Limits::default(),
             workers: self.workers(),
-            running_log_bytes_warning: u64::MAX,
+            running_log_bytes_warning: self.retention.running_log_bytes_warning(),
             accept_short_log: self.accept_short_erasure_log,
         })
     }

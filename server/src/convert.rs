@@ -1,5 +1,6 @@
 //! Wire messages to the engine's types, and back ([`replies`]). Everything a client sends is checked here once.
 
+mod logs;
 mod replies;
 
 use std::time::SystemTime;
@@ -11,6 +12,7 @@ use likeness_engine::{
 };
 use likeness_proto::v1;
 
+pub use self::logs::*;
 pub use self::replies::*;
 use crate::status::Refusal;
 

@@ -5,6 +5,7 @@ pub mod config;
 mod convert;
 mod deadline;
 mod gate;
+pub mod logs;
 pub mod plot;
 mod service;
 mod status;
@@ -17,6 +18,7 @@ use likeness_proto::v1;
 use likeness_proto::v1::collection_service_server::CollectionServiceServer;
 use likeness_proto::v1::erasure_service_server::ErasureServiceServer;
 use likeness_proto::v1::key_service_server::KeyServiceServer;
+use likeness_proto::v1::log_service_server::LogServiceServer;
 use likeness_proto::v1::matching_service_server::MatchingServiceServer;
 use likeness_proto::v1::person_service_server::PersonServiceServer;
 use tokio::net::TcpListener;
@@ -26,6 +28,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 
+use crate::logs::Logs;
 use crate::config::{MESSAGE_BYTES_MAX, ServeConfig};
 use crate::service::Service;
 
@@ -52,6 +55,9 @@ pub enum ServeError {
     /// The port.
     #[error("serving: {0}")]
     Transport(#[from] tonic::transport::Error),
+    /// The logs beside the data.
+    #[error("opening the logs in the data directory: {0}")]
+    Logs(#[source] std::io::Error),
     /// The descriptors compiled into this program.
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -79,13 +85,15 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let service = Service::new(engine, config.workers(), usize::from(config.queue));
+    let logs = Logs::open(&config.data, &config.retention).map_err(ServeError::Logs)?;
+    let service = Service::new(config, engine, logs);
     let (mut reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<CollectionServiceServer<Service>>().await;
     reporter.set_serving::<PersonServiceServer<Service>>().await;
     reporter.set_serving::<MatchingServiceServer<Service>>().await;
     reporter.set_serving::<ErasureServiceServer<Service>>().await;
     reporter.set_serving::<KeyServiceServer<Service>>().await;
+    reporter.set_serving::<LogServiceServer<Service>>().await;
     // Under both names: the client library for Python asks by the older one only.
     let descriptors = || {
         tonic_reflection::server::Builder::configure()
@@ -115,6 +123,7 @@ pub async fn serve(
         .add_service(PersonServiceServer::new(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(ErasureServiceServer::new(service.clone()))
         .add_service(KeyServiceServer::new(service.clone()))
+        .add_service(LogServiceServer::new(service.clone()))
         .add_service(MatchingServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .serve_with_incoming_shutdown(incoming, async move {
             shutdown.await;
@@ -127,6 +136,7 @@ pub async fn serve(
                 MatchingServiceServer::<Service>::NAME,
                 ErasureServiceServer::<Service>::NAME,
                 KeyServiceServer::<Service>::NAME,
+                LogServiceServer::<Service>::NAME,
             ] {
                 // Load balancers look elsewhere while the calls in flight finish.
                 reporter

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use likeness_engine::Timestamp;
 
-pub use self::record::{Came, Ended, Output, Shape, Shaped};
+pub use self::record::{Came, Downstream, Ended, Output, Shape, Shaped, date, day_of_date, today};
 use self::retention::Retention;
 use self::segments::{Limits, Segments};
 

@@ -40,6 +40,8 @@ impl Setup {
             root_key_command: None,
             accept_short_erasure_log: false,
             plaintext_off_loopback: false,
+            region: "local".to_owned(),
+            retention: likeness_server::logs::retention::Retention::default(),
         };
         likeness_engine::KeyStore::new(&config.keys, None)
             .init(&config.data)

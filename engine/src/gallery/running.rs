@@ -226,7 +226,9 @@ impl Scribe {
             }
             self.write(rows, asked, calls);
             // Whoever waited may have gone.
-            drop(waiter.map(|done| done.send(())));
+            if let Some(done) = waiter {
+                let _ = done.send(());
+            }
             if stop {
                 return;
             }

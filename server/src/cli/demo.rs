@@ -82,6 +82,8 @@ impl DemoCommand {
             drain_seconds: 10,
             accept_short_erasure_log: false,
             plaintext_off_loopback: false,
+            region: "local".to_owned(),
+            retention: likeness_server::logs::retention::Retention::default(),
         };
         let began = Instant::now();
         let opening = config.clone();

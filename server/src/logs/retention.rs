@@ -15,16 +15,6 @@ const DAYS_MAX: i64 = 730;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Retention")]
 pub struct Retention {
-    /// Where this deployment is: every record of the logs carries it
-    #[arg(
-        long,
-        env = "LIKENESS_REGION",
-        value_name = "NAME",
-        default_value = "local",
-        value_parser = region
-    )]
-    pub region: String,
-
     /// Most megabytes of the error log on disk; the oldest lines go first
     #[arg(long, env = "LIKENESS_ERROR_LOG_MB", value_name = "MB", default_value_t = ERROR_LOG_MB_MAX, value_parser = clap::value_parser!(u64).range(1..=ERROR_LOG_MB_MAX))]
     pub error_log_mb: u64,
@@ -47,12 +37,14 @@ pub struct Retention {
     pub running_log_warning_mb: u64,
 }
 
-fn region(text: &str) -> Result<String, String> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-    if (1..=64).contains(&text.len()) && text.chars().all(allowed) {
-        Ok(text.to_owned())
-    } else {
-        Err("expected 1 to 64 bytes of A-Z a-z 0-9 _ . -".to_owned())
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            error_log_mb: ERROR_LOG_MB_MAX,
+            operation_log_days: 730,
+            monitoring_days: 730,
+            running_log_warning_mb: 4000,
+        }
     }
 }
 
@@ -267,7 +259,6 @@ mod tests {
             ["--monitoring-days", "731"],
             ["--error-log-mb", "2001"],
             ["--error-log-mb", "0"],
-            ["--region", "two words"],
         ] {
             assert!(of(&longer).is_err(), "{longer:?}");
         }

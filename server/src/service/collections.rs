@@ -74,6 +74,7 @@ async fn create(
         quality_level: convert::quality_level(request.quality_level)?.unwrap_or_default(),
         index: convert::index_kind(request.index)?.unwrap_or_default(),
         ef: Some(request.ef).filter(|ef| *ef != 0),
+        consent_required: request.consent_required,
     };
     let collection = call
         .store(move |work, call| Ok(work.engine.create_collection(&work.account, &name, &new, call)?))
@@ -130,6 +131,7 @@ async fn update(
         quality_level: convert::quality_level(request.quality_level)?,
         index: convert::index_kind(request.index)?,
         ef: request.ef,
+        consent_required: request.consent_required,
     };
     let collection = call
         .store(move |work, call| {

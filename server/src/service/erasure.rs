@@ -56,6 +56,7 @@ async fn prepare(
     request: PrepareResidueAuditRequest,
 ) -> Result<PrepareResidueAuditResponse, Refusal> {
     let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
+    call.about(&collection, &person_id);
     let fingerprints = call
         .store(move |work, call| {
             let collection = work.collection(&collection)?;
