@@ -13,9 +13,11 @@ pub mod eval;
 pub mod exit;
 pub mod import;
 pub mod key;
+pub mod log;
 pub mod matching;
 pub mod models;
 pub mod person;
+pub mod policy;
 pub mod receipt;
 pub mod search;
 pub mod serve;
@@ -75,6 +77,8 @@ enum Command {
     Delete(delete::DeleteCommand),
     Receipt(receipt::ReceiptCommand),
     Audit(audit::AuditCommand),
+    Log(log::LogCommand),
+    Policy(policy::PolicyCommand),
     Key(key::KeyCommand),
     Models(models::ModelsCommand),
     Eval(eval::EvalCommand),
@@ -189,6 +193,8 @@ impl Cli {
             Command::Receipt(command) => asking(client::block_on(command.run(server))),
             Command::Key(command) => asking(client::block_on(command.run(server))),
             Command::Audit(command) => asking(client::block_on(command.run(server))),
+            Command::Log(command) => asking(client::block_on(command.run(server))),
+            Command::Policy(command) => asking(client::block_on(command.run(server))),
             Command::Models(command) => Ok(command.run(self.json).map(|()| None)?),
             Command::Eval(command) => asking(command.run()),
             Command::Calibrate(command) => asking(command.run()),

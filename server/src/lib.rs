@@ -10,6 +10,8 @@ pub mod plot;
 mod service;
 mod status;
 
+pub use crate::convert::policy;
+
 use std::sync::Arc;
 use std::time::Duration;
 

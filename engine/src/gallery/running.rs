@@ -307,3 +307,52 @@ impl Gallery {
         self.vault.usage(account, days)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gallery::running::entry::Charge;
+
+    #[test]
+    fn a_call_never_waits_for_the_log_and_what_is_lost_is_counted() {
+        let (queue, jobs) = sync_channel(2);
+        let sink = Sink {
+            queue,
+            waiting: AtomicUsize::new(0),
+            lost_rows: AtomicU64::new(0),
+            lost_calls: AtomicU64::new(0),
+            deployment: RandomId::default(),
+        };
+        let left = |rows: usize| Left {
+            asked: Asked {
+                account: Account::default(),
+                interface: "SearchPersons",
+                day: 0,
+                charge: Charge::Billed,
+            },
+            rows: (0..rows)
+                .map(|_| Row {
+                    person: Vec::new(),
+                    log: RandomId::default(),
+                    key: [0; 32],
+                    sealed: Vec::new(),
+                })
+                .collect(),
+        };
+        let lost = || {
+            let count = |of: &AtomicU64| of.load(Ordering::Acquire);
+            (count(&sink.lost_calls), count(&sink.lost_rows))
+        };
+        sink.leave(left(ROWS_MAX));
+        assert_eq!(lost(), (0, 0));
+        sink.leave(left(1));
+        assert_eq!(lost(), (1, 1), "too many rows");
+        sink.leave(left(0));
+        sink.leave(left(0));
+        assert_eq!(lost(), (2, 1), "too many calls");
+        drop(jobs);
+        sink.leave(left(0));
+        assert_eq!(lost(), (3, 1), "nobody writes any more");
+        assert_eq!(sink.waiting.load(Ordering::Acquire), ROWS_MAX);
+    }
+}

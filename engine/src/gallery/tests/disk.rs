@@ -9,6 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::error::{OperatorError, Result};
+use crate::gallery::codec::Header;
 use crate::gallery::erasures::LogFile;
 use crate::gallery::records::{Change, Extent, Family, Records, Scan, Write};
 use crate::slots::{SLOT_BYTES, SlotBytes};
@@ -199,6 +200,28 @@ impl FakeDisk {
         let state = self.0.lock();
         let places = state.records.keys();
         places.filter(|(family, _)| Family::SEALED.contains(family)).count()
+    }
+
+    /// Rows of the running log whose log no record names: there must be none.
+    pub fn rows_of_nobody(&self) -> usize {
+        let state = self.0.lock();
+        let records = state.records.iter().filter(|((family, _), _)| *family == Family::Persons);
+        let logs: Vec<_> = records
+            .filter_map(|(_, record)| Header::parse(record).ok())
+            .map(|header| header.log)
+            .collect();
+        let rows = state.records.keys().filter(|(family, _)| *family == Family::RunningLog);
+        rows.filter(|(_, key)| !logs.iter().any(|log| key.starts_with(&log.0)))
+            .count()
+    }
+
+    /// Rows of the running log that were deleted and are still in the data files.
+    pub fn stale_rows(&self) -> usize {
+        let state = self.0.lock();
+        let stale = state.stale.iter();
+        stale
+            .filter(|((family, _), _)| *family == Family::RunningLog)
+            .count()
     }
 
     pub fn slot(&self, slot: usize) -> Vec<u8> {
