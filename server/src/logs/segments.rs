@@ -217,3 +217,164 @@ impl Segments {
         Ok(torn)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+    use super::*;
+
+    const DAY_MS: u64 = 24 * 3600 * 1000;
+    const KIB: u64 = 1024;
+
+    fn capped(bytes_max: u64) -> Limits {
+        Limits {
+            bytes_max: Some(bytes_max),
+            days_max: None,
+            segment_bytes: bytes_max / 8,
+        }
+    }
+
+    fn kept(days: u32) -> Limits {
+        Limits {
+            bytes_max: None,
+            days_max: Some(days),
+            segment_bytes: 64 * KIB,
+        }
+    }
+
+    fn on_day(day: u64) -> Timestamp {
+        Timestamp(day * DAY_MS + 1)
+    }
+
+    fn line(number: usize) -> Vec<u8> {
+        format!("{{\"line\":{number},\"padding\":\"{}\"}}\n", "x".repeat(number % 700)).into_bytes()
+    }
+
+    /// The files by name, and what they take on the disk by the file system's own count.
+    fn files(folder: &Path) -> (Vec<PathBuf>, u64) {
+        let mut files: Vec<_> = std::fs::read_dir(folder)
+            .expect("listed")
+            .map(|entry| entry.expect("listed").path())
+            .collect();
+        files.sort();
+        let blocks = |path: &PathBuf| {
+            let file = std::fs::metadata(path).expect("there");
+            (file.blocks() * 512).max(file.len())
+        };
+        let bytes = files.iter().map(blocks).sum();
+        (files, bytes)
+    }
+
+    fn lines(folder: &Path) -> Vec<u64> {
+        let (files, _) = files(folder);
+        let text: String = files
+            .iter()
+            .map(|file| std::fs::read_to_string(file).expect("text"))
+            .collect();
+        let parsed = text.lines().map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).expect("every line is whole");
+            line["line"].as_u64().unwrap_or(u64::MAX)
+        });
+        parsed.collect()
+    }
+
+    #[test]
+    fn a_capped_log_is_within_its_cap_at_every_moment_and_keeps_the_latest() {
+        let home = tempfile::tempdir().expect("a directory");
+        let folder = home.path().join("error");
+        let cap = 256 * KIB;
+        let mut log = Segments::open(&folder, capped(cap), on_day(0)).expect("opened");
+        for number in 0..3000 {
+            log.append(&line(number), on_day(0)).expect("appended");
+            let (_, bytes) = files(&folder);
+            assert!(bytes <= cap, "{bytes} bytes after line {number}");
+        }
+        let kept = lines(&folder);
+        assert!(kept.len() > 300, "most of the cap is used: {} lines", kept.len());
+        let last: Vec<u64> = (3000 - kept.len() as u64..3000).collect();
+        assert_eq!(kept, last, "the oldest went, and no other");
+        // A smaller cap holds from the next start on.
+        drop(log);
+        let log = Segments::open(&folder, capped(64 * KIB), on_day(0)).expect("opened");
+        assert!(files(&folder).1 <= 64 * KIB);
+        drop(log);
+    }
+
+    #[test]
+    fn what_is_too_old_goes_by_the_day_and_by_bytes_on_the_disk() {
+        let home = tempfile::tempdir().expect("a directory");
+        let folder = home.path().join("operation");
+        let mut log = Segments::open(&folder, kept(730), on_day(1000)).expect("opened");
+        for day in [1000, 1000, 1001, 1500] {
+            log.sweep_if_another_day(on_day(day)).expect("swept");
+            log.append(&line(day as usize), on_day(day)).expect("appended");
+        }
+        assert_eq!(lines(&folder), [1000, 1000, 1001, 1500]);
+        // Two years later to the day it is still there; a day later it is not.
+        log.sweep_if_another_day(on_day(1730)).expect("swept");
+        assert_eq!(lines(&folder).len(), 4);
+        let before = files(&folder).1;
+        log.sweep_if_another_day(on_day(1731)).expect("swept");
+        assert_eq!(lines(&folder), [1001, 1500]);
+        assert!(files(&folder).1 < before);
+        // Also at a start, the last segment included, and then it goes on.
+        drop(log);
+        let mut log = Segments::open(&folder, kept(730), on_day(5000)).expect("opened");
+        assert_eq!(files(&folder), (Vec::new(), 0));
+        log.append(&line(5), on_day(5000)).expect("appended");
+        assert_eq!(lines(&folder), [5]);
+    }
+
+    #[test]
+    fn a_clock_set_back_keeps_nothing_longer() {
+        let home = tempfile::tempdir().expect("a directory");
+        let folder = home.path().join("operation");
+        let mut log = Segments::open(&folder, kept(10), on_day(1000)).expect("opened");
+        for day in [1000, 1, 1000] {
+            log.append(&line(day as usize), on_day(day)).expect("appended");
+        }
+        log.sweep_if_another_day(on_day(1001)).expect("swept");
+        assert_eq!(lines(&folder), [1000, 1000]);
+    }
+
+    #[test]
+    fn a_line_torn_by_a_crash_is_cut_and_said_and_the_log_goes_on() {
+        let home = tempfile::tempdir().expect("a directory");
+        let folder = home.path().join("error");
+        for torn in [&b"{\"line\":3,\"pad"[..], b"{", &[b'x'; 9000]] {
+            let mut log = Segments::open(&folder, capped(256 * KIB), on_day(0)).expect("opened");
+            log.append(&line(1), on_day(0)).expect("appended");
+            log.append(&line(2), on_day(0)).expect("appended");
+            drop(log);
+            let last = files(&folder).0.pop().expect("a segment");
+            let mut file = OpenOptions::new().append(true).open(last).expect("opened");
+            file.write_all(torn).expect("written");
+            let mut log = Segments::open(&folder, capped(256 * KIB), on_day(0)).expect("opened");
+            log.append(&line(4), on_day(0)).expect("appended");
+            // The line about the torn one has no number.
+            assert_eq!(lines(&folder), [1, 2, u64::MAX, 4], "{} bytes", torn.len());
+            std::fs::remove_dir_all(&folder).expect("removed");
+        }
+    }
+
+    #[test]
+    fn only_the_owner_reads_them_and_a_stranger_s_file_is_left_alone() {
+        let home = tempfile::tempdir().expect("a directory");
+        let folder = home.path().join("error");
+        std::fs::create_dir_all(&folder).expect("made");
+        std::fs::write(folder.join("notes"), "by an operator").expect("written");
+        let mut log = Segments::open(&folder, capped(64 * KIB), on_day(0)).expect("opened");
+        for number in 0..1000 {
+            log.append(&line(number), on_day(0)).expect("appended");
+        }
+        let (files, _) = files(&folder);
+        assert!(files.contains(&folder.join("notes")));
+        for file in files.iter().filter(|file| !file.ends_with("notes")) {
+            let mode = std::fs::metadata(file).expect("there").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        let huge = vec![b'x'; 65 << 10];
+        assert!(log.append(&huge, on_day(0)).is_err(), "no line is so long");
+    }
+}
