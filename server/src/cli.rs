@@ -1,5 +1,7 @@
 //! The command line.
 
+pub mod account;
+pub mod api_key;
 pub mod audit;
 pub mod calibrate;
 pub mod client;
@@ -34,6 +36,8 @@ const EXAMPLES: &str = "\
 A first session:
   likeness models fetch
   likeness key init --keys ~/likeness/keys --data ~/likeness/data
+  likeness api-key create --keys ~/likeness/keys --data ~/likeness/data --all-scopes >~/likeness/api-key
+  export LIKENESS_API_KEY_FILE=~/likeness/api-key
   likeness serve --keys ~/likeness/keys --data ~/likeness/data &
   likeness collection create staff
   likeness enroll staff ada portrait.jpg --name 'Ada Lovelace'
@@ -76,6 +80,8 @@ enum Command {
     Receipt(receipt::ReceiptCommand),
     Audit(audit::AuditCommand),
     Key(key::KeyCommand),
+    Account(account::AccountCommand),
+    ApiKey(api_key::ApiKeyCommand),
     Models(models::ModelsCommand),
     Eval(eval::EvalCommand),
     Calibrate(calibrate::CalibrateCommand),
@@ -132,7 +138,7 @@ impl Cli {
             let name = command.get_name().to_owned();
             let mut hidden = Vec::new();
             if LOCAL.contains(&name.as_str()) {
-                hidden.extend(["server", "timeout"]);
+                hidden.extend(["server", "timeout", "api_key_file"]);
             }
             if TEXT_ONLY.contains(&name.as_str()) {
                 hidden.push("json");
@@ -188,6 +194,8 @@ impl Cli {
             Command::Delete(command) => asking(client::block_on(command.run(server))),
             Command::Receipt(command) => asking(client::block_on(command.run(server))),
             Command::Key(command) => asking(client::block_on(command.run(server))),
+            Command::Account(command) => asking(client::block_on(command.run(server))),
+            Command::ApiKey(command) => asking(client::block_on(command.run(server))),
             Command::Audit(command) => asking(client::block_on(command.run(server))),
             Command::Models(command) => Ok(command.run(self.json).map(|()| None)?),
             Command::Eval(command) => asking(command.run()),
