@@ -46,7 +46,8 @@ A first session:
 
 Exit codes: 0 done; 1 no match (search, verify, compare), a failed check, or not everybody on a list; 64 wrong usage; 65 a photograph
 or a value was refused; 66 no such collection, person, face or file; 69 the server cannot be reached or
-cannot work; 70 a defect; 73 the name is taken; 75 busy or interrupted, try again; 78 keys, models or data do not fit.";
+cannot work; 70 a defect; 73 the name is taken; 75 busy or interrupted, try again; 77 the API key is missing or may
+not; 78 keys, models or data do not fit.";
 
 /// Face-feature matching: photographs in, irreversible templates kept, people found and erased
 #[derive(Debug, Parser)]

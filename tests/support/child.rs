@@ -131,12 +131,19 @@ pub struct Home {
 }
 
 impl Home {
-    /// Fresh keys, no data.
+    /// Fresh keys, and no data but an API key.
     pub fn new() -> Self {
+        let mut home = Self::bare();
+        home.key = api_key(&home.keys(), &home.data());
+        home
+    }
+
+    /// Fresh keys, no data at all.
+    pub fn bare() -> Self {
         asset("models/fr_feature.onnx");
         asset("runtime/libonnxruntime.so");
         let directory = directory();
-        let mut home = Self {
+        let home = Self {
             directory,
             arguments: Vec::new(),
             key: String::new(),
@@ -144,7 +151,6 @@ impl Home {
         likeness_engine::KeyStore::new(home.keys(), None)
             .init(&home.data())
             .expect("fresh keys");
-        home.key = api_key(&home.keys(), &home.data());
         home
     }
 
@@ -190,7 +196,7 @@ impl Home {
 pub struct Child {
     process: std::process::Child,
     pub url: String,
-    key: String,
+    pub key: String,
     log: Option<thread::JoinHandle<String>>,
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use likeness_engine::Engine;
+use likeness_engine::{Account, ApiKey, Engine, NewApiKey, Scope};
 use likeness_server::ServeError;
 use likeness_server::config::{ModelFiles, ServeConfig};
 use likeness_server::credential::{self, Credential};
@@ -123,6 +123,27 @@ impl Server {
 
     pub fn credential(&self) -> Credential {
         self.setup.credential.clone()
+    }
+
+    /// A key of an account, which is made if there is none.
+    pub async fn key(&self, account: &str, new: NewApiKey) -> ApiKey {
+        let (engine, account) = (Arc::clone(&self.engine), Account::parse(account).unwrap());
+        let made = tokio::task::spawn_blocking(move || {
+            let administration = engine.administration();
+            administration.ensure_account(&account).expect("made");
+            administration.create_api_key(&account, new).expect("made").0
+        });
+        made.await.unwrap()
+    }
+
+    /// A client with a key of these scopes.
+    pub async fn client_for(&self, account: &str, scopes: &[Scope]) -> Client {
+        let new = NewApiKey {
+            scopes: scopes.iter().copied().collect(),
+            ..NewApiKey::default()
+        };
+        let key = self.key(account, new).await;
+        Client::connect(&self.url(), Credential::of(&key)).await
     }
 
     pub async fn client(&self) -> Client {
