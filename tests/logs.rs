@@ -175,7 +175,7 @@ async fn no_log_file_or_metric_holds_what_any_call_was_given() {
         // Once to fail: every text and all bytes of the request are markers.
         let path = &methods[name].path;
         for text in [WHO, TEXT] {
-            let failed = raw::call(&channel, path, vec![contract.marked(methods[name], text, BYTES)]).await;
+            let failed = raw::exchange(&channel, path, vec![contract.marked(methods[name], text, BYTES)]).await;
             let failed = match &failed {
                 Err(status) => {
                     let said = format!("{status:?}");
@@ -189,7 +189,7 @@ async fn no_log_file_or_metric_holds_what_any_call_was_given() {
             assert!(failed || answers, "{name} was carried out with {text}");
         }
         // And once to succeed.
-        let answers = raw::call(&channel, path, messages).await;
+        let answers = raw::exchange(&channel, path, messages).await;
         let answers = answers.unwrap_or_else(|status| panic!("{name}: {status:?}"));
         if ["GetUsage", "GetPolicy", "GetErasureStatus"].contains(&name) {
             told.extend(answers);

@@ -1,5 +1,6 @@
 //! The RPCs: each checks its request, passes a gate to the engine, and answers.
 
+mod accounts;
 mod collections;
 mod duplicates;
 mod enroll;
@@ -25,7 +26,9 @@ use tokio::sync::{Semaphore, watch};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status};
 
+use crate::auth::{self, Caller, ClientAddress, Needs};
 use crate::config::{CHANGES_MAX, IMPORTS_MAX, ServeConfig};
+use crate::convert;
 use crate::deadline::Deadline;
 use crate::gate::Gate;
 use crate::logs::retention::Retention;
@@ -41,7 +44,6 @@ pub struct Service(Arc<Inner>);
 
 struct Inner {
     engine: Arc<Engine>,
-    account: Account,
     region: Arc<str>,
     retention: Retention,
     logs: Logs,
@@ -63,7 +65,6 @@ impl Service {
         let (workers, queue) = (config.workers(), usize::from(config.queue));
         Self(Arc::new(Inner {
             engine,
-            account: Account::default(),
             region: config.region.as_str().into(),
             retention: config.retention.clone(),
             logs,
@@ -81,25 +82,43 @@ impl Service {
     }
 
     /// Whose call it is and where it came from, as its records in the logs say it.
-    fn origin<T>(&self, interface: &'static str, request: &Request<T>) -> CallOrigin {
-        let client = request.remote_addr().map(|address| address.ip().to_string());
+    fn origin(
+        &self,
+        interface: &'static str,
+        caller: &Caller,
+        client: Option<ClientAddress>,
+    ) -> CallOrigin {
         CallOrigin {
-            account: self.0.account.clone(),
-            sub_account: String::new(),
-            client: client.unwrap_or_default(),
+            account: caller.account.clone(),
+            sub_account: caller.key.to_string(),
+            client: ClientAddress::text(client),
             region: Arc::clone(&self.0.region),
             interface,
             received: Timestamp::now(),
         }
     }
 
-    fn begin<T: Shaped>(&self, interface: &'static str, request: &Request<T>) -> Ongoing {
+    /// A call by a caller who may make it.
+    ///
+    /// # Errors
+    /// Nobody known, or a key that is not good for this.
+    fn begin<T: Shaped>(
+        &self,
+        interface: &'static str,
+        needs: Needs,
+        request: &Request<T>,
+    ) -> Result<Ongoing, Status> {
         let cancel = Cancel::default();
         let id = RandomId::random();
-        let origin = self.origin(interface, request);
+        let caller = match auth::caller(request) {
+            Ok(caller) => caller,
+            Err(refusal) => return Err(auth::refuse(interface, request, refusal)),
+        };
+        let client: Option<ClientAddress> = request.extensions().get().copied();
+        let origin = self.origin(interface, &caller, client);
         let mut call = Call::new(id, cancel.clone());
         self.0.engine.log_call(&mut call, origin.clone());
-        Ongoing {
+        let ongoing = Ongoing {
             service: Arc::clone(&self.0),
             interface,
             request_id: id.to_string(),
@@ -112,12 +131,18 @@ impl Service {
             charge: Charge::Refused,
             items_are_billed: false,
             about: None,
-            came: Came::from(request.remote_addr().map(|address| address.ip())),
+            came: Came::from(client.map(|ClientAddress(address)| address.ip())),
             origin,
             shape: request.get_ref().shape(),
             output: Output::default(),
             cancel,
             is_item: false,
+            client,
+            caller,
+        };
+        match ongoing.caller.may(needs) {
+            Ok(()) => Ok(ongoing),
+            Err(refusal) => Err(ongoing.refuse(refusal)),
         }
     }
 }
@@ -126,11 +151,23 @@ impl Service {
 struct Work {
     engine: Arc<Engine>,
     account: Account,
+    caller: Caller,
 }
 
 impl Work {
     fn collection(&self, name: &CollectionName) -> Result<CollectionRef> {
+        self.sees(name)?;
         self.engine.collection(&self.account, name)
+    }
+
+    /// # Errors
+    /// A collection that the key is not good for: it does not exist, whether there is one or not.
+    fn sees(&self, name: &CollectionName) -> Result<()> {
+        if self.caller.sees(name) {
+            Ok(())
+        } else {
+            Err(convert::no_such_collection())
+        }
     }
 }
 
@@ -138,6 +175,9 @@ impl Work {
 struct Ongoing {
     service: Arc<Inner>,
     interface: &'static str,
+    caller: Caller,
+    /// Where the call comes from, where the transport says so.
+    client: Option<ClientAddress>,
     request_id: String,
     deadline: Option<Deadline>,
     began: Instant,
@@ -176,6 +216,9 @@ impl Drop for Ongoing {
         tracing::info!(
             request_id = self.request_id,
             interface = self.interface,
+            account = self.caller.account.as_str(),
+            key = %self.caller.key,
+            client = ClientAddress::text(self.client),
             code = ?self.code,
             micros
         );
@@ -215,6 +258,13 @@ macro_rules! answers {
 }
 
 answers!(
+    CreateAccountResponse,
+    GetAccountResponse,
+    ListAccountsResponse,
+    UpdateAccountResponse,
+    CreateApiKeyResponse,
+    ListApiKeysResponse,
+    RevokeApiKeyResponse,
     CreateCollectionResponse,
     GetCollectionResponse,
     ListCollectionsResponse,
@@ -299,7 +349,7 @@ impl Ongoing {
         let token = request.take_token();
         if !token.is_empty() {
             let token = Token::parse("idempotency_token", &token)?;
-            let (account, payload) = (self.service.account.clone(), digest(request));
+            let (account, payload) = (self.caller.account.clone(), digest(request));
             self.call.once(Once::new(account, self.interface, token, payload));
         }
         Ok(())
@@ -328,14 +378,19 @@ impl Ongoing {
         gate: Gate,
         work: impl FnOnce(&Work, &mut Call) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
+        // Also between the slices and items of a stream: a key may be revoked while one is open.
+        self.caller.still()?;
         let resources = Work {
             engine: Arc::clone(&self.service.engine),
-            account: self.service.account.clone(),
+            account: self.caller.account.clone(),
+            caller: self.caller.clone(),
         };
         let (call, about) = (std::mem::take(&mut self.call), self.about.clone());
         let passing = gate.pass(call, self.is_item, move |call| {
             let answer = work(&resources, call);
-            if let (Err(_), Some((collection, id))) = (&answer, &about) {
+            if let (Err(_), Some((collection, id))) = (&answer, &about)
+                && resources.sees(collection).is_ok()
+            {
                 resources
                     .engine
                     .log_refused(&resources.account, collection, id, call);
@@ -390,6 +445,8 @@ impl Ongoing {
             output: Output::default(),
             cancel: self.cancel.clone(),
             is_item: true,
+            client: self.client,
+            caller: self.caller.clone(),
         }
     }
 
@@ -506,7 +563,8 @@ fn digest(message: &impl Message) -> [u8; 32] {
     *blake3::hash(&message.encode_to_vec()).as_bytes()
 }
 
-fn insert_id(metadata: &mut tonic::metadata::MetadataMap, request_id: &str) {
+/// Says in the metadata which call it was.
+pub fn insert_id(metadata: &mut tonic::metadata::MetadataMap, request_id: &str) {
     let value: MetadataValue<_> = request_id.parse().expect("hex digits are a metadata value");
     metadata.insert(REQUEST_ID, value);
 }

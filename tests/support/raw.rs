@@ -1,14 +1,64 @@
-//! Any call of the contract, by its name alone: messages made from descriptors, and bytes on the wire.
+//! Calls by name, with messages as bytes: for whoever asks of every call the same.
 
 use std::collections::HashMap;
 
+use likeness_proto::Message as _;
+use likeness_proto::v1;
+use likeness_server::credential::KeyedChannel;
 use prost_types::field_descriptor_proto::{Label, Type};
-use prost_types::{DescriptorProto, FileDescriptorProto};
+use prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet};
+use tokio_stream::StreamExt as _;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::transport::Channel;
+use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Request, Status};
 
-use bytes::{Buf as _, BufMut as _};
+/// Every call of the contract, as `service/Method`.
+pub fn methods() -> Vec<String> {
+    let set = FileDescriptorSet::decode(v1::DESCRIPTORS).expect("descriptors");
+    let own = set.file.iter().filter(|file| file.package() == "likeness.v1");
+    let services = own.flat_map(|file| &file.service);
+    let methods: Vec<_> = services
+        .flat_map(|service| {
+            let path = |name: &str| format!("likeness.v1.{}/{name}", service.name());
+            service.method.iter().map(move |method| path(method.name()))
+        })
+        .collect();
+    assert!(methods.len() > 30, "{methods:?}");
+    methods
+}
+
+/// Makes a call with this message, whatever its kind; answers the first message of the reply.
+pub async fn call(channel: &KeyedChannel, method: &str, message: &[u8]) -> Result<Vec<u8>, Status> {
+    let mut grpc = tonic::client::Grpc::new(channel.clone());
+    grpc.ready()
+        .await
+        .map_err(|error| Status::unavailable(error.to_string()))?;
+    let path: PathAndQuery = format!("/{method}").parse().expect("a path");
+    let requests = Request::new(tokio_stream::once(message.to_vec()));
+    let mut replies = grpc.streaming(requests, path, Bytes).await?.into_inner();
+    // An empty stream is a reply too.
+    replies.next().await.unwrap_or_else(|| Ok(Vec::new()))
+}
+
+/// Makes a call with these messages for its requests; answers every message of the reply.
+pub async fn exchange(
+    channel: &KeyedChannel,
+    path: &str,
+    messages: Vec<Vec<u8>>,
+) -> Result<Vec<Vec<u8>>, Status> {
+    let mut grpc = tonic::client::Grpc::new(channel.clone());
+    grpc.ready()
+        .await
+        .map_err(|error| Status::unavailable(error.to_string()))?;
+    let path: PathAndQuery = path.parse().expect("a path");
+    let requests = Request::new(tokio_stream::iter(messages));
+    let mut replies = grpc.streaming(requests, path, Bytes).await?.into_inner();
+    let mut all = Vec::new();
+    while let Some(reply) = replies.next().await {
+        all.push(reply?);
+    }
+    Ok(all)
+}
 
 /// A method found by reflection.
 #[derive(Debug, Clone)]
@@ -81,23 +131,9 @@ fn varint(mut value: u64, into: &mut Vec<u8>) {
     into.push(value.to_le_bytes()[0]);
 }
 
-/// Makes a call with these messages for its requests, and takes every answer.
-pub async fn call(channel: &Channel, path: &str, messages: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Status> {
-    let mut client = tonic::client::Grpc::new(channel.clone());
-    client.ready().await.expect("connected");
-    let path = path.parse().expect("a path");
-    let request = Request::new(tokio_stream::iter(messages));
-    let mut answers = client.streaming(request, path, Bytes).await?.into_inner();
-    let mut all = Vec::new();
-    while let Some(answer) = answers.message().await? {
-        all.push(answer);
-    }
-    Ok(all)
-}
-
 /// Messages as they are on the wire.
-#[derive(Clone, Copy)]
-struct Bytes;
+#[derive(Clone, Copy, Default)]
+pub struct Bytes;
 
 impl Codec for Bytes {
     type Encode = Vec<u8>;
@@ -106,11 +142,11 @@ impl Codec for Bytes {
     type Decoder = Self;
 
     fn encoder(&mut self) -> Self {
-        *self
+        Self
     }
 
     fn decoder(&mut self) -> Self {
-        *self
+        Self
     }
 }
 
@@ -118,8 +154,8 @@ impl Encoder for Bytes {
     type Item = Vec<u8>;
     type Error = Status;
 
-    fn encode(&mut self, item: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put_slice(&item);
+    fn encode(&mut self, item: Vec<u8>, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        likeness_proto::bytes::BufMut::put_slice(to, &item);
         Ok(())
     }
 }
@@ -128,9 +164,9 @@ impl Decoder for Bytes {
     type Item = Vec<u8>;
     type Error = Status;
 
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
-        let mut message = vec![0; buffer.remaining()];
-        buffer.copy_to_slice(&mut message);
-        Ok(Some(message))
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
+        let mut bytes = vec![0; likeness_proto::bytes::Buf::remaining(from)];
+        likeness_proto::bytes::Buf::copy_to_slice(from, &mut bytes);
+        Ok(Some(bytes))
     }
 }

@@ -22,6 +22,8 @@ pub(crate) enum Family {
     Persons,
     /// Rows of idempotency tokens: no records, and no slots belong to them.
     Tokens,
+    /// Accounts and their keys.
+    Accounts,
     /// Rows of the running log, a range for each person; sealed under keys that lie in the persons' records.
     RunningLog,
     /// How much was asked of each interface; about nobody.
@@ -29,15 +31,16 @@ pub(crate) enum Family {
 }
 
 impl Family {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Collections,
         Self::Persons,
         Self::Tokens,
+        Self::Accounts,
         Self::RunningLog,
         Self::Usage,
     ];
     /// Those whose records name slots.
-    pub const SEALED: [Self; 2] = [Self::Collections, Self::Persons];
+    pub const SEALED: [Self; 3] = [Self::Collections, Self::Persons, Self::Accounts];
 
     const fn name(self) -> &'static str {
         match self {
@@ -46,6 +49,7 @@ impl Family {
             Self::Tokens => "tokens",
             Self::RunningLog => "running-log",
             Self::Usage => "usage",
+            Self::Accounts => "accounts",
         }
     }
 }

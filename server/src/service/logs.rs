@@ -1,6 +1,6 @@
 //! The running log, usage and the policy: what is written down, shown to whom it belongs to.
 
-use likeness_engine::{CollectionName, CollectionRef, Page, Person};
+use likeness_engine::{CollectionName, CollectionRef, Page, Person, Scope};
 use likeness_proto::v1::log_service_server::LogService;
 use likeness_proto::v1::{
     ExportRunningLogRequest, ExportRunningLogResponse, GetPolicyRequest, GetPolicyResponse, GetUsageRequest,
@@ -11,6 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::{Answer, Ongoing, Service, insert_id};
+use crate::auth::Needs;
 use crate::convert;
 use crate::status::Refusal;
 
@@ -31,7 +32,7 @@ impl LogService for Service {
         &self,
         request: Request<ListRunningLogRequest>,
     ) -> Result<Response<ListRunningLogResponse>, Status> {
-        let mut call = self.begin("ListRunningLog", &request);
+        let mut call = self.begin("ListRunningLog", Needs::Of(Scope::Audit), &request)?;
         let answer = list(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -42,7 +43,7 @@ impl LogService for Service {
         &self,
         request: Request<ExportRunningLogRequest>,
     ) -> Result<Response<Self::ExportRunningLogStream>, Status> {
-        let mut call = self.begin("ExportRunningLog", &request);
+        let mut call = self.begin("ExportRunningLog", Needs::Of(Scope::Audit), &request)?;
         // The stream lasts as long as the client reads it; only its parts are short.
         call.deadline = None;
         let (answers, stream) = mpsc::channel(1);
@@ -70,7 +71,7 @@ impl LogService for Service {
         &self,
         request: Request<GetUsageRequest>,
     ) -> Result<Response<GetUsageResponse>, Status> {
-        let mut call = self.begin("GetUsage", &request);
+        let mut call = self.begin("GetUsage", Needs::WholeAccount(Scope::Audit), &request)?;
         let answer = usage(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -79,7 +80,7 @@ impl LogService for Service {
         &self,
         request: Request<GetPolicyRequest>,
     ) -> Result<Response<GetPolicyResponse>, Status> {
-        let call = self.begin("GetPolicy", &request);
+        let call = self.begin("GetPolicy", Needs::AnyKey, &request)?;
         let service = &call.service;
         let answer = convert::language(&request.get_ref().language)
             .map(|language| convert::policy(&service.region, &service.retention, language));
@@ -191,13 +192,16 @@ async fn usage(call: &mut Ongoing, request: GetUsageRequest) -> Result<GetUsageR
     let days = convert::days(&request.first_day, &request.last_day)?;
     call.store(move |work, call| {
         let usage = work.engine.usage(&work.account, &days, call)?;
+        // How much other accounts ask is none of this one's business.
+        let size = work.caller.is_operator().then(|| work.engine.running_log_size());
+        let size = size.transpose()?;
         let asked_for = |usage: &likeness_engine::Usage| {
             request.interface.is_empty() || usage.interface == request.interface
         };
         Ok(GetUsageResponse {
             call: None,
             usage: usage.into_iter().filter(asked_for).map(convert::usage).collect(),
-            running_log: Some(convert::running_log_size(work.engine.running_log_size()?)),
+            running_log: size.map(convert::running_log_size),
         })
     })
     .await
