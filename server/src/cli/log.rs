@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use clap::{Args, Subcommand};
 use likeness_proto::v1;
 use likeness_proto::v1::log_service_client::LogServiceClient;
+use likeness_server::credential::KeyedChannel;
 use serde_json::{Value, json};
-use tonic::transport::Channel;
 
 use super::Outcome;
 use super::client::{Connection, call_json, counted, time_text};
@@ -88,7 +88,7 @@ impl LogCommand {
 }
 
 async fn list(
-    mut client: LogServiceClient<Channel>,
+    mut client: LogServiceClient<KeyedChannel>,
     collection: String,
     person_id: String,
     most: usize,
@@ -112,7 +112,7 @@ async fn list(
     Ok(rows_outcome(&rows, damaged))
 }
 
-async fn export(mut client: LogServiceClient<Channel>, collection: String) -> Result<Outcome, Failure> {
+async fn export(mut client: LogServiceClient<KeyedChannel>, collection: String) -> Result<Outcome, Failure> {
     let request = v1::ExportRunningLogRequest { collection };
     let mut answers = client.export_running_log(request).await?.into_inner();
     let (mut rows, mut damaged) = (Vec::new(), 0);
@@ -179,7 +179,7 @@ fn row_json(row: &v1::RunningLogRow) -> Value {
 }
 
 async fn usage(
-    mut client: LogServiceClient<Channel>,
+    mut client: LogServiceClient<KeyedChannel>,
     request: v1::GetUsageRequest,
 ) -> Result<Outcome, Failure> {
     let reply = client.get_usage(request).await?.into_inner();
