@@ -24,10 +24,18 @@ pub(crate) enum Family {
     Tokens,
     /// Accounts and their keys.
     Accounts,
+    /// What administrators did: no records, and no slots belong to them.
+    Audit,
 }
 
 impl Family {
-    pub const ALL: [Self; 4] = [Self::Collections, Self::Persons, Self::Tokens, Self::Accounts];
+    pub const ALL: [Self; 5] = [
+        Self::Collections,
+        Self::Persons,
+        Self::Tokens,
+        Self::Accounts,
+        Self::Audit,
+    ];
     /// Those whose records name slots.
     pub const SEALED: [Self; 3] = [Self::Collections, Self::Persons, Self::Accounts];
 
@@ -37,6 +45,7 @@ impl Family {
             Self::Persons => "persons",
             Self::Tokens => "tokens",
             Self::Accounts => "accounts",
+            Self::Audit => "audit",
         }
     }
 }
