@@ -320,6 +320,8 @@ impl Serving {
             accept_short_erasure_log: false,
             plaintext_off_loopback: false,
             open_reflection: false,
+            region: "local".to_owned(),
+            faces_warning: 0,
         };
         let (shutdown, shut_down) = oneshot::channel();
         let served = runtime.spawn(async move {

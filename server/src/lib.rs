@@ -75,6 +75,7 @@ pub enum ServeError {
 /// Only what the operator can mend.
 pub fn open(config: &ServeConfig) -> Result<(Arc<Engine>, LoadReport), ServeError> {
     let (engine, report) = Engine::open(&config.engine()?)?;
+    engine.administration().warn_from(config.faces_warning);
     Ok((Arc::new(engine), report))
 }
 
@@ -89,7 +90,12 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
     let calling = Arc::clone(&engine);
-    let service = Service::new(engine, config.workers(), usize::from(config.queue));
+    let service = Service::new(
+        engine,
+        config.region.clone(),
+        config.workers(),
+        usize::from(config.queue),
+    );
     let (mut reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<CollectionServiceServer<Service>>().await;
     reporter.set_serving::<PersonServiceServer<Service>>().await;

@@ -15,7 +15,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use likeness_engine::{
-    Account, Call, Cancel, CollectionName, CollectionRef, Engine, Once, RandomId, Result, Token,
+    Account, Act, AuditEntry, Call, Cancel, CollectionName, CollectionRef, Engine, Once, RandomId, Result,
+    Token,
 };
 use likeness_proto::{Message, v1};
 use tokio::sync::{Semaphore, watch};
@@ -38,6 +39,8 @@ pub struct Service(Arc<Inner>);
 
 struct Inner {
     engine: Arc<Engine>,
+    /// Where this deployment is.
+    region: String,
     /// Decoding, inference and search: as many at once as there are workers.
     computing: Gate,
     workers: usize,
@@ -52,9 +55,10 @@ struct Inner {
 
 impl Service {
     /// A service over an open engine.
-    pub fn new(engine: Arc<Engine>, workers: usize, queue: usize) -> Self {
+    pub fn new(engine: Arc<Engine>, region: String, workers: usize, queue: usize) -> Self {
         Self(Arc::new(Inner {
             engine,
+            region,
             workers,
             importing: Arc::new(Semaphore::new(IMPORTS_MAX)),
             stopping: watch::Sender::new(false),
@@ -98,7 +102,11 @@ impl Service {
             client: request.extensions().get().copied(),
             caller,
         };
-        match ongoing.caller.may(needs) {
+        let caller = &ongoing.caller;
+        match caller
+            .may(needs)
+            .and_then(|()| caller.at_home(&self.0.region, needs))
+        {
             Ok(()) => Ok(ongoing),
             Err(refusal) => Err(ongoing.refuse(refusal)),
         }
@@ -116,6 +124,12 @@ impl Work {
     fn collection(&self, name: &CollectionName) -> Result<CollectionRef> {
         self.sees(name)?;
         self.engine.collection(&self.account, name)
+    }
+
+    /// An act of an administrator: written down, then carried out.
+    fn audited<T>(&self, entry: &AuditEntry, act: impl FnOnce(&Engine) -> Result<T>) -> Result<T> {
+        let engine = &self.engine;
+        engine.administration().audited(entry, |_| act(engine))
     }
 
     /// # Errors
@@ -193,6 +207,8 @@ answers!(
     CreateApiKeyResponse,
     ListApiKeysResponse,
     RevokeApiKeyResponse,
+    CloseAccountResponse,
+    ListAuditLogResponse,
     CreateCollectionResponse,
     GetCollectionResponse,
     ListCollectionsResponse,
@@ -278,6 +294,23 @@ impl Ongoing {
             self.call.once(Once::new(account, self.interface, token, payload));
         }
         Ok(())
+    }
+
+    /// What the audit log says of an act of this call.
+    fn act(&self, act: Act, of: &Account, object: &str) -> AuditEntry {
+        AuditEntry {
+            account: self.caller.account.clone(),
+            key: Some(self.caller.key),
+            request: self.call.request(),
+            act,
+            of: of.clone(),
+            object: object.to_owned(),
+        }
+    }
+
+    /// The same, done to something of the caller's own account.
+    fn own_act(&self, act: Act, object: &str) -> AuditEntry {
+        self.act(act, &self.caller.account, object)
     }
 
     /// Blocking work that computes.

@@ -46,6 +46,8 @@ impl Setup {
             accept_short_erasure_log: false,
             plaintext_off_loopback: false,
             open_reflection: false,
+            region: "local".to_owned(),
+            faces_warning: 0,
         };
         likeness_engine::KeyStore::new(&config.keys, None)
             .init(&config.data)

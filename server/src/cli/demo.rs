@@ -84,6 +84,8 @@ impl DemoCommand {
             accept_short_erasure_log: false,
             plaintext_off_loopback: false,
             open_reflection: false,
+            region: "local".to_owned(),
+            faces_warning: 0,
         };
         let began = Instant::now();
         let opening = config.clone();

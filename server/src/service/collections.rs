@@ -1,6 +1,6 @@
 //! Making, reading, changing and erasing collections.
 
-use likeness_engine::{CollectionChange, CollectionName, NewCollection, Scope};
+use likeness_engine::{Act, CollectionChange, CollectionName, NewCollection, Scope};
 use likeness_proto::v1::collection_service_server::CollectionService;
 use likeness_proto::v1::{
     CreateCollectionRequest, CreateCollectionResponse, DeleteCollectionRequest, DeleteCollectionResponse,
@@ -76,10 +76,13 @@ async fn create(
         index: convert::index_kind(request.index)?.unwrap_or_default(),
         ef: Some(request.ef).filter(|ef| *ef != 0),
     };
+    let entry = call.own_act(Act::CreateCollection, name.as_str());
     let collection = call
         .store(move |work, call| {
             work.sees(&name)?;
-            Ok(work.engine.create_collection(&work.account, &name, &new, call)?)
+            Ok(work.audited(&entry, |engine| {
+                engine.create_collection(&work.account, &name, &new, call)
+            })?)
         })
         .await?;
     call.scheme(&collection);
@@ -137,6 +140,7 @@ async fn update(
         index: convert::index_kind(request.index)?,
         ef: request.ef,
     };
+    let entry = call.own_act(Act::UpdateCollection, name.as_str());
     let collection = call
         .store(move |work, call| {
             work.sees(&name)?;
@@ -144,7 +148,9 @@ async fn update(
                 return Ok(before);
             }
             let collection = work.collection(&name)?;
-            work.engine.update_collection(&collection, change, call)?;
+            work.audited(&entry, |engine| {
+                engine.update_collection(&collection, change, call)
+            })?;
             Ok(collection)
         })
         .await?;
@@ -161,10 +167,13 @@ async fn delete(
 ) -> Result<DeleteCollectionResponse, Refusal> {
     call.once(&mut request)?;
     let name = convert::in_field("name", CollectionName::parse(&request.name))?;
+    let entry = call.own_act(Act::DeleteCollection, name.as_str());
     let erased = call
         .store(move |work, call| {
             work.sees(&name)?;
-            Ok(work.engine.delete_collection(&work.account, &name, call)?)
+            Ok(work.audited(&entry, |engine| {
+                engine.delete_collection(&work.account, &name, call)
+            })?)
         })
         .await?;
     Ok(DeleteCollectionResponse {
