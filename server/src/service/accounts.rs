@@ -35,7 +35,7 @@ impl AccountService for Service {
         &self,
         request: Request<GetAccountRequest>,
     ) -> Result<Response<GetAccountResponse>, Status> {
-        let mut call = self.begin("GetAccount", Needs::AnyKey, &request)?;
+        let mut call = self.begin("GetAccount", OWN_KEYS, &request)?;
         let answer = get(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
