@@ -201,6 +201,7 @@ impl Engine {
             _lock: lock,
             protectors: Protectors::default(),
         };
+        engine.administration().finish_closings()?;
         if engine.ring.all(Purpose::Signing).len() > 1 {
             engine.rotate_signing()?;
             tracing::info!("finished a rotation of the signing key");

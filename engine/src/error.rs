@@ -153,6 +153,12 @@ pub enum RequestError {
     /// The account has no key of that id.
     #[error("the account has no key of this id")]
     NoApiKey,
+    /// The account may hold no more people.
+    #[error("the account may hold {max} people, and would have more")]
+    QuotaPersons { max: u64 },
+    /// The account may hold no more faces.
+    #[error("the account may hold {max} faces, and would have more")]
+    QuotaFaces { max: u64 },
     /// There is no room for one more.
     #[error("there are {max} {what} already, and no more")]
     TooMany { what: &'static str, max: usize },

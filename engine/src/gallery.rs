@@ -29,6 +29,8 @@
 
 pub(crate) mod accounts;
 mod again;
+pub(crate) mod audit;
+pub(crate) mod census;
 pub(crate) mod codec;
 pub(crate) mod collection;
 mod collections;
@@ -74,15 +76,18 @@ mod top;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::access::{AuditEntry, Audited};
 use crate::clock::Clock;
 use crate::error::{RequestError, Result};
 use crate::gallery::accounts::Accounts;
+use crate::gallery::audit::AuditLog;
+use crate::gallery::census::Census;
 use crate::gallery::collection::{Collection, CollectionInfo};
 use crate::gallery::erasures::Backlog;
 use crate::gallery::expiry::{Eraser, Expirer};
@@ -127,6 +132,8 @@ pub(crate) struct Gallery {
     purger: Arc<Purger>,
     writer: Arc<Writer>,
     pub accounts: Arc<Accounts>,
+    pub census: Arc<Census>,
+    audit: AuditLog,
     /// Held through the deletion of a collection.
     deleting: Mutex<()>,
     /// Changed by the writer alone, so that disk and memory never disagree on who exists.
@@ -187,9 +194,12 @@ impl Gallery {
         let accounts = Arc::new(Accounts::new(accounts, clock.clone()));
         vault.advance_anchor()?;
         let purger = Purger::start(Arc::clone(&vault), report.removed_anything(), gather)?;
+        let audit = AuditLog::open(&vault)?;
+        let collections = Arc::new(RwLock::new(collections));
+        let census = Arc::new(Census::new(Arc::clone(&collections), Arc::clone(&accounts)));
         let eraser = Arc::new(Eraser {
-            collections: Arc::new(RwLock::new(collections)),
-            writer: Arc::new(Writer::start(Arc::clone(&vault))?),
+            collections,
+            writer: Arc::new(Writer::start(Arc::clone(&vault), Arc::clone(&census))?),
             purger: Arc::new(purger),
             clock,
         });
@@ -202,6 +212,8 @@ impl Gallery {
             purger: Arc::clone(&eraser.purger),
             writer: Arc::clone(&eraser.writer),
             accounts,
+            census,
+            audit,
             collections: Arc::clone(&eraser.collections),
             eraser,
             vault,
@@ -239,6 +251,13 @@ impl Gallery {
         }
     }
 
+    /// Whoever has an account, or a collection.
+    pub fn owners(&self) -> BTreeSet<Account> {
+        let mut owners: BTreeSet<_> = self.accounts.names().collect();
+        owners.extend(self.collections.read().keys().map(|(owner, _)| owner.clone()));
+        owners
+    }
+
     /// The collections of an account, by name.
     pub fn collections_of(&self, account: &Account) -> impl Iterator<Item = Arc<Collection>> {
         let collections = self.collections.read();
@@ -260,8 +279,27 @@ impl Gallery {
         rotate::rotate_signing(&self.writer, &self.vault.ring, save)
     }
 
+    /// Writes an act down, then carries it out; if it fails, that is written down too.
+    pub fn audited<T>(&self, entry: &AuditEntry, act: impl FnOnce() -> Result<T>) -> Result<T> {
+        let now = || self.eraser.clock.now();
+        // ORDER: written down before it is done: nothing is done that the log does not know.
+        self.audit.append(&self.vault, entry, false, now())?;
+        act().inspect_err(|_| {
+            // The failure that the caller hears of is the act's.
+            if let Err(error) = self.audit.append(&self.vault, entry, true, now()) {
+                tracing::error!(%error, "the audit log does not say that an act failed");
+            }
+        })
+    }
+
+    /// Entries of the audit log from this number on, as long as they are wanted; answers how many there are.
+    pub fn audit_log(&self, first: u64, wanted: &mut dyn FnMut(Audited) -> bool) -> Result<u64> {
+        let size = self.audit.size();
+        self.audit.visit(&self.vault, first, wanted)?;
+        Ok(size)
+    }
+
     /// Purges now, without waiting for more.
-    #[cfg(test)]
     pub(crate) fn purge_now(&self) -> Result<()> {
         self.purger.purge_now()
     }

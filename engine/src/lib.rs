@@ -34,8 +34,9 @@ mod testing;
 mod wipe;
 
 pub use access::{
-    ACCOUNTS_MAX, API_KEYS_MAX, AccountInfo, AccountSettings, ApiKey, ApiKeyInfo, KEY_COLLECTIONS_MAX,
-    LABEL_BYTES_MAX, NewApiKey, Quotas, Scope, Scopes,
+    ACCOUNTS_MAX, API_KEYS_MAX, AccountInfo, AccountSettings, Act, ApiKey, ApiKeyInfo, AuditEntry, Audited,
+    ClosedAccount, ClosedDeployment, FACES_WARNING, Holding, KEY_COLLECTIONS_MAX, LABEL_BYTES_MAX, NewApiKey,
+    Quotas, Scope, Scopes,
 };
 pub use calibration::{
     CALIBRATION_FILE, Calibration, DEFAULT_CALIBRATION, Estimate, Limit, Population, Scoring,

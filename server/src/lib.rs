@@ -82,6 +82,7 @@ pub enum ServeError {
 /// Only what the operator can mend.
 pub fn open(config: &ServeConfig) -> Result<(Arc<Engine>, LoadReport), ServeError> {
     let (engine, report) = Engine::open(&config.engine()?)?;
+    engine.administration().warn_from(config.faces_warning);
     Ok((Arc::new(engine), report))
 }
 

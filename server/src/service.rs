@@ -18,8 +18,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use likeness_engine::{
-    Account, Call, CallOrigin, Cancel, Charge, CollectionName, CollectionRef, Engine, Once, PersonId,
-    RandomId, Result, Timestamp, Token,
+    Account, Act, AuditEntry, Call, CallOrigin, Cancel, Charge, CollectionName, CollectionRef, Engine, Once,
+    PersonId, RandomId, Result, Timestamp, Token,
 };
 use likeness_proto::{Message, v1};
 use tokio::sync::{Semaphore, watch};
@@ -44,6 +44,7 @@ pub struct Service(Arc<Inner>);
 
 struct Inner {
     engine: Arc<Engine>,
+    /// Where this deployment is.
     region: Arc<str>,
     retention: Retention,
     logs: Logs,
@@ -140,7 +141,11 @@ impl Service {
             client,
             caller,
         };
-        match ongoing.caller.may(needs) {
+        let caller = &ongoing.caller;
+        match caller
+            .may(needs)
+            .and_then(|()| caller.at_home(&self.0.region, needs))
+        {
             Ok(()) => Ok(ongoing),
             Err(refusal) => Err(ongoing.refuse(refusal)),
         }
@@ -158,6 +163,12 @@ impl Work {
     fn collection(&self, name: &CollectionName) -> Result<CollectionRef> {
         self.sees(name)?;
         self.engine.collection(&self.account, name)
+    }
+
+    /// An act of an administrator: written down, then carried out.
+    fn audited<T>(&self, entry: &AuditEntry, act: impl FnOnce(&Engine) -> Result<T>) -> Result<T> {
+        let engine = &self.engine;
+        engine.administration().audited(entry, |_| act(engine))
     }
 
     /// # Errors
@@ -265,6 +276,8 @@ answers!(
     CreateApiKeyResponse,
     ListApiKeysResponse,
     RevokeApiKeyResponse,
+    CloseAccountResponse,
+    ListAuditLogResponse,
     CreateCollectionResponse,
     GetCollectionResponse,
     ListCollectionsResponse,
@@ -353,6 +366,23 @@ impl Ongoing {
             self.call.once(Once::new(account, self.interface, token, payload));
         }
         Ok(())
+    }
+
+    /// What the audit log says of an act of this call.
+    fn act(&self, act: Act, of: &Account, object: &str) -> AuditEntry {
+        AuditEntry {
+            account: self.caller.account.clone(),
+            key: Some(self.caller.key),
+            request: self.call.request(),
+            act,
+            of: of.clone(),
+            object: object.to_owned(),
+        }
+    }
+
+    /// The same, done to something of the caller's own account.
+    fn own_act(&self, act: Act, object: &str) -> AuditEntry {
+        self.act(act, &self.caller.account, object)
     }
 
     /// Blocking work that computes.

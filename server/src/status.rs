@@ -57,6 +57,8 @@ pub enum Refusal {
     KeyRestricted,
     /// The key is not the operator's.
     OperatorOnly,
+    /// The account is bound to another region than the server's.
+    WrongRegion,
     /// Too many calls wait already.
     Busy,
     /// The call's time is up.
@@ -232,6 +234,11 @@ impl Refusal {
                 "OPERATOR_ONLY",
                 "the call needs a key of the operator's account",
             ),
+            Self::WrongRegion => Saying::new(
+                Code::FailedPrecondition,
+                "WRONG_REGION",
+                "the account is bound to another region than this server's",
+            ),
             Self::Busy => Saying::new(Code::ResourceExhausted, "BUSY", "too many calls are waiting").retry(),
             Self::Late => Saying::new(
                 Code::DeadlineExceeded,
@@ -294,6 +301,8 @@ fn request_saying(error: &RequestError) -> Saying {
         RequestError::AccountExists => (Code::AlreadyExists, "ACCOUNT_EXISTS"),
         RequestError::AccountClosed => (Code::FailedPrecondition, "ACCOUNT_CLOSED"),
         RequestError::NoApiKey => (Code::NotFound, "API_KEY_NOT_FOUND"),
+        RequestError::QuotaPersons { .. } => (Code::ResourceExhausted, "QUOTA_PEOPLE"),
+        RequestError::QuotaFaces { .. } => (Code::ResourceExhausted, "QUOTA_FACES"),
         RequestError::TooMany { .. } => (Code::ResourceExhausted, "LIMIT_REACHED"),
         RequestError::NoPerson => (Code::NotFound, "PERSON_NOT_FOUND"),
         RequestError::PersonExists => (Code::AlreadyExists, "PERSON_EXISTS"),

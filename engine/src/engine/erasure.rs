@@ -43,18 +43,10 @@ impl Engine {
     /// # Errors
     /// The store or the key store failed; calling it again goes on.
     pub fn destroy_key_group(&self, account: &Account, call: &mut Call) -> Result<Vec<CollectionErasure>> {
-        let _one_at_a_time = self.rotating.lock();
         let request = call.request();
-        let erased = call.step(Step::Store, || {
-            self.gallery.delete_collections_of(account, request)
-        })?;
-        let without = self
-            .ring
-            .without(|key| key.purpose == Purpose::Projection && key.group == account.as_str());
-        // ORDER: the people before the key: a crash between leaves a key without people.
-        self.store.save(&without)?;
-        self.ring.replace_by(&without);
-        Ok(erased)
+        call.step(Step::Store, || {
+            self.administration().destroy_key_group(account, request)
+        })
     }
 
     /// Fingerprints of everything that is on disk of one person, for [`crate::residue::scan`] after the

@@ -4,6 +4,7 @@
 //! person key      collection id 16 | digest of the PersonID 16
 //! collection key  digest of the account and the collection's name 16
 //! account key     digest of the account 16 | key id 16, zeros for the account itself
+//! audit key       number of the entry 8, big endian
 //! record          format u8 | slot u32 | data-key id 16 | generation u64 | scheme 16 | log id 16
 //!                 | checksum 4 | nonce 24 | sealed
 //! sealed          length u32 | contents | zeros up to a multiple of 512

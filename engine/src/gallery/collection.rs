@@ -187,15 +187,22 @@ impl Collection {
         *self.settings.write() = settings;
     }
 
+    /// People, damaged ones included, and faces that can be found.
+    pub fn count(&self) -> (usize, usize) {
+        let people = self.people.read();
+        (people.numbers.len() + people.damaged.len(), people.index.len())
+    }
+
     pub fn info(&self) -> CollectionInfo {
+        let (persons, faces) = self.count();
         let people = self.people.read();
         CollectionInfo {
             name: self.name.clone(),
             settings: self.settings.read().clone(),
             created: self.created,
             scheme: self.scheme.to_string(),
-            persons: people.numbers.len() + people.damaged.len(),
-            faces: people.index.len(),
+            persons,
+            faces,
             damaged: people.damaged.len(),
         }
     }

@@ -47,10 +47,12 @@ impl Gallery {
         ));
         let collections = Arc::clone(&self.collections);
         let making = claim.clone();
+        let accounts = Arc::clone(&self.accounts);
         let made = self.writer.alone(move |vault| {
             if let Some(done) = vault.done_before(making.as_ref())? {
                 return Ok(Err(done));
             }
+            accounts.refuse_closed(&collection.account)?;
             if !collection_records(vault, digest)?.is_empty() {
                 return Err(RequestError::CollectionExists.into());
             }

@@ -77,7 +77,6 @@ impl Purger {
     }
 
     /// Purges now, without waiting for more.
-    #[cfg(test)]
     pub fn purge_now(&self) -> Result<()> {
         let everything = std::mem::take(&mut self.shared.state.lock().everything);
         self.shared.purge(everything)

@@ -28,16 +28,19 @@ pub(crate) enum Family {
     RunningLog,
     /// How much was asked of each interface; about nobody.
     Usage,
+    /// What administrators did: no records, and no slots belong to them.
+    Audit,
 }
 
 impl Family {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Collections,
         Self::Persons,
         Self::Tokens,
         Self::Accounts,
         Self::RunningLog,
         Self::Usage,
+        Self::Audit,
     ];
     /// Those whose records name slots.
     pub const SEALED: [Self; 3] = [Self::Collections, Self::Persons, Self::Accounts];
@@ -50,6 +53,7 @@ impl Family {
             Self::RunningLog => "running-log",
             Self::Usage => "usage",
             Self::Accounts => "accounts",
+            Self::Audit => "audit",
         }
     }
 }

@@ -86,6 +86,8 @@ impl DemoCommand {
             region: "local".to_owned(),
             retention: likeness_server::logs::retention::Retention::default(),
             open_reflection: false,
+            region: "local".to_owned(),
+            faces_warning: 0,
         };
         let began = Instant::now();
         let opening = config.clone();
