@@ -322,7 +322,6 @@ impl Serving {
             region: "local".to_owned(),
             retention: likeness_server::logs::retention::Retention::default(),
             open_reflection: false,
-            region: "local".to_owned(),
             faces_warning: 0,
         };
         let (shutdown, shut_down) = oneshot::channel();

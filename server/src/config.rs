@@ -17,15 +17,6 @@ pub const IMPORTS_MAX: usize = 4;
 /// Changes that may wait for the disk at once; they cost a thread each, not a core.
 pub const CHANGES_MAX: usize = 64;
 
-fn region(text: &str) -> Result<String, String> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-    if (1..=64).contains(&text.len()) && text.chars().all(allowed) {
-        Ok(text.to_owned())
-    } else {
-        Err("expected 1 to 64 bytes of A-Z a-z 0-9 _ . -".to_owned())
-    }
-}
-
 /// Where a server listens, and where its files are.
 #[derive(Debug, Clone, Args)]
 pub struct ServeConfig {
@@ -74,10 +65,6 @@ pub struct ServeConfig {
         default_value_t = 30
     )]
     pub drain_seconds: u64,
-
-    /// Where this deployment is: every record of the logs carries it
-    #[arg(long, env = "LIKENESS_REGION", value_name = "NAME", default_value = "local", value_parser = region)]
-    pub region: String,
 
     /// How long what is kept
     #[command(flatten)]

@@ -48,7 +48,6 @@ impl Setup {
             region: "local".to_owned(),
             retention: likeness_server::logs::retention::Retention::default(),
             open_reflection: false,
-            region: "local".to_owned(),
             faces_warning: 0,
         };
         likeness_engine::KeyStore::new(&config.keys, None)

@@ -86,7 +86,6 @@ impl DemoCommand {
             region: "local".to_owned(),
             retention: likeness_server::logs::retention::Retention::default(),
             open_reflection: false,
-            region: "local".to_owned(),
             faces_warning: 0,
         };
         let began = Instant::now();

@@ -59,6 +59,8 @@ shapes!(
     CreateApiKeyRequest => 0,
     ListApiKeysRequest => 0,
     RevokeApiKeyRequest => 0,
+    CloseAccountRequest => 0,
+    ListAuditLogRequest => 0,
     GetErasureReceiptRequest => 0,
     ListErasureReceiptsRequest => 0,
     GetErasureStatusRequest => 0,
