@@ -191,7 +191,7 @@ impl Calls for Direct {
             &self.collection,
             &person(KNOWN),
             &query,
-            Comparison::BestFace,
+            (Comparison::BestFace, self.collection.threshold()),
             call,
         );
         assert!(found.expect(FINE).similarity >= self.collection.threshold());

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use criterion::Criterion;
 use likeness_engine::{
-    Account, Call, CollectionName, CollectionRef, Engine, EngineConfig, KeyStore, Limits, NewCollection,
+    Account, Call, CollectionName, CollectionRef, Engine, EngineConfig, KeyStore, Limits, ScoreLimits, NewCollection,
 };
 use tempfile::TempDir;
 
@@ -66,6 +66,7 @@ pub fn engine() -> (TempDir, Engine) {
         models: assets::asset("models"),
         runtime: assets::runtime(),
         limits: Limits::default(),
+        scores: ScoreLimits::default(),
         workers: 1,
     };
     config.keys.init(&config.data).expect("a fresh folder");

@@ -74,6 +74,8 @@ impl Cancel {
 #[derive(Default)]
 pub struct Call {
     caller: Caller,
+    asker: RandomId,
+    deadline: Option<Instant>,
     cancel: Cancel,
     steps: Vec<(Step, Duration)>,
     reading: Vec<Reading>,
@@ -85,10 +87,26 @@ impl Call {
     pub fn new(request: RandomId, cancel: Cancel) -> Self {
         Self {
             caller: request.into(),
+            asker: RandomId::default(),
+            deadline: None,
             cancel,
             steps: Vec::with_capacity(8),
             reading: Vec::new(),
         }
+    }
+
+    /// The same, asked by whoever has this id: what one caller is told of a person is counted by it.
+    #[must_use]
+    pub fn asked_by(mut self, asker: RandomId) -> Self {
+        self.asker = asker;
+        self
+    }
+
+    /// The same, which begins no stage after this moment.
+    #[must_use]
+    pub fn until(mut self, deadline: Option<Instant>) -> Self {
+        self.deadline = deadline;
+        self
     }
 
     /// Runs one stage and adds its duration, unless the call's time is up.
@@ -143,6 +161,10 @@ impl Call {
         self.caller.once.as_ref().is_some_and(|once| once.is_replayed())
     }
 
+    pub(crate) fn asker(&self) -> RandomId {
+        self.asker
+    }
+
     pub(crate) fn caller(&self) -> Caller {
         self.caller.clone()
     }
@@ -153,7 +175,8 @@ impl Call {
     }
 
     fn check(&self, step: Step) -> Result<()> {
-        if self.cancel.is_cancelled() {
+        let late = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
+        if late || self.cancel.is_cancelled() {
             return Err(Stopped { before: step.name() }.into());
         }
         Ok(())
@@ -182,6 +205,15 @@ mod tests {
             Err(Error::Stopped(Stopped { before: "detect" }))
         ));
         assert_eq!(call.steps().len(), 1);
+    }
+
+    #[test]
+    fn a_late_call_begins_no_stage() {
+        let mut call = Call::default().until(Some(Instant::now()));
+        let outcome = call.step(Step::Embed, || Ok(()));
+        assert!(matches!(outcome, Err(Error::Stopped(Stopped { before: "embed" }))));
+        let ahead = Instant::now() + Duration::from_secs(3600);
+        assert!(Call::default().until(Some(ahead)).step(Step::Embed, || Ok(())).is_ok());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 
 pub use self::checks::{Admission, Checks};
 use crate::calibration::{Calibration, Scoring};
-use crate::config::Limits;
+use crate::config::{Limits, ScoreLimits};
 use crate::error::Result;
 use crate::gallery::collection::{Collection, CollectionInfo, IndexKind};
 use crate::gallery::{Background, Gallery, LoadReport, directory};
@@ -55,6 +55,8 @@ pub struct EngineConfig {
     pub runtime: PathBuf,
     /// Limits on photographs and faces.
     pub limits: Limits,
+    /// What callers may learn of enrolled faces.
+    pub scores: ScoreLimits,
     /// Photographs in work at once.
     pub workers: usize,
     /// Start although the erasure log is shorter than its anchor; that is then written into the log.
@@ -149,6 +151,7 @@ pub struct CollectionChange {
 pub struct Engine {
     pipeline: Pipeline,
     gallery: Gallery,
+    scores: ScoreLimits,
     ring: Arc<KeyRing>,
     store: KeyStore,
     rotating: Mutex<()>,
@@ -179,7 +182,11 @@ impl Engine {
             Arc::clone(&ring),
             config.accept_short_log,
         )?;
-        let (gallery, report) = Gallery::open(vault, &destroyed, Background::default())?;
+        let background = Background {
+            scores: config.scores.clone(),
+            ..Background::default()
+        };
+        let (gallery, report) = Gallery::open(vault, &destroyed, background)?;
         let protectors = ring
             .all(Purpose::Projection)
             .iter()
@@ -188,6 +195,7 @@ impl Engine {
         let engine = Self {
             pipeline,
             gallery,
+            scores: config.scores.clone(),
             ring,
             store: config.keys.clone(),
             rotating: Mutex::new(()),

@@ -13,6 +13,7 @@
 //! | data key, wrapped | slot file | overwritten in place, synced ([`vault`]) |
 //! | PersonID, name, tags, consent, templates | one sealed record | unreadable with its key; deleted |
 //! | the record's key: a keyed digest of the PersonID | store, index | goes with the record |
+//! | counters of comparisons under the record's key | a row of their own, memory | deleted and dropped with the record ([`meter`]) |
 //! | a keyed digest of the record's random mark, in a token's row | store | nothing: the mark goes with the record, the row within 24 hours ([`tokens`]) |
 //! | the templates' bits, in clear | index, memory only | overwritten ([`collection`]); a graph's numbers of rows name nobody |
 //! | a number under keyed digests of the tags; how far several faces agree | index, memory only | taken out |
@@ -38,6 +39,7 @@ mod gaps;
 pub(crate) mod index;
 mod keeper;
 mod load;
+pub(crate) mod meter;
 mod pairs;
 mod passage;
 pub(crate) mod passes;
@@ -77,11 +79,13 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 
 use crate::clock::Clock;
+use crate::config::ScoreLimits;
 use crate::error::{RequestError, Result};
 use crate::gallery::collection::{Collection, CollectionInfo};
 use crate::gallery::erasures::Backlog;
 use crate::gallery::expiry::{Eraser, Expirer};
 use crate::gallery::keeper::Keeper;
+use crate::gallery::meter::Meter;
 use crate::gallery::purge::Purger;
 use crate::gallery::tokens::Tokens;
 use crate::gallery::vault::Vault;
@@ -97,7 +101,7 @@ pub use crate::gallery::load::LoadReport;
 pub use crate::gallery::pairs::{DuplicateCursor, DuplicatePair, Duplicates};
 pub use crate::gallery::persons::{ErasureReceipt, Footprint, PersonErasure, ProfileChange};
 pub use crate::gallery::rotate::Rotation;
-pub(crate) use crate::gallery::search::Search;
+pub(crate) use crate::gallery::search::{Asking, Search};
 pub use crate::gallery::search::{Comparison, Match, Matches, Query};
 
 /// A page of a listing by cursor.
@@ -133,6 +137,8 @@ pub(crate) struct Background {
     pub look: Duration,
     /// From one look at graphs that lack faces to the next.
     pub keep: Duration,
+    /// What may be learnt of people by comparing with them.
+    pub scores: ScoreLimits,
     pub clock: Clock,
 }
 
@@ -142,6 +148,7 @@ impl Default for Background {
             gather: purge::GATHER,
             look: expiry::LOOK,
             keep: keeper::KEEP,
+            scores: ScoreLimits::default(),
             clock: Clock::System,
         }
     }
@@ -163,9 +170,11 @@ impl Gallery {
             gather,
             look,
             keep,
+            scores,
             clock,
         } = background;
         vault.tokens = Tokens::new(clock.clone());
+        vault.meter = Meter::new(scores, clock.clone());
         let vault = Arc::new(vault);
         let (collections, mut report) = load::load(&vault, destroyed)?;
         vault.advance_anchor()?;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::call::{Call, Step};
 use crate::engine::{COLLECTIONS_MAX, CollectionRef, Engine, TOP_K_MAX};
 use crate::error::{RequestError, Result};
-use crate::gallery::{Comparison, Filter, Match, Matches, Query, Search};
+use crate::calibration::Scoring;
+use crate::gallery::{Asking, Comparison, Filter, Match, Matches, Query, Search};
 use crate::names::PersonId;
 
 /// Where to search, each collection with the similarity from which on its people match.
@@ -51,6 +52,7 @@ impl Engine {
         places
             .iter()
             .for_each(|(collection, _)| call.reads(&collection.readers));
+        let asker = self.gallery.asker(call.asker());
         call.step(Step::Match, || {
             self.gallery.find(&Search {
                 places: &places,
@@ -59,26 +61,72 @@ impl Engine {
                 comparison: searching.comparison,
                 filter: &filter,
                 exact: searching.exact,
+                asker,
             })
         })
     }
 
-    /// One person's similarity to a query.
+    /// Whether somebody may verify or search for this person by PersonID now: worth asking before a photograph is
+    /// looked at. Whoever does not exist may be asked for.
     ///
     /// # Errors
-    /// Nobody has that PersonID, or a query of another scheme.
+    /// [`RequestError::ComparisonsLimited`].
+    pub fn may_compare(&self, collection: &CollectionRef, id: &PersonId) -> Result<()> {
+        self.gallery.may_compare(&collection.0, id)
+    }
+
+    /// One person's similarity to a query; from `similarity_min` on it is the person.
+    ///
+    /// # Errors
+    /// Nobody has that PersonID, a query of another scheme, or too many comparisons with the person.
     pub fn verify(
         &self,
         collection: &CollectionRef,
         id: &PersonId,
         query: &Query,
-        comparison: Comparison,
+        (comparison, similarity_min): (Comparison, f32),
         call: &mut Call,
     ) -> Result<Match> {
         call.reads(&collection.0.readers);
+        let told_from = match self.scores.floor_far < 1.0 {
+            true => similarity_min,
+            false => -1.0,
+        };
+        let asking = Asking {
+            similarity_min,
+            told_from,
+            asker: self.gallery.asker(call.asker()),
+        };
         call.step(Step::Match, || {
-            self.gallery.verify(&collection.0, id, query, comparison)
+            self.gallery.verify(&collection.0, id, query, comparison, asking)
         })
+    }
+
+    /// The least similarity that one comparison may be decided by: below it, every answer would be a step towards
+    /// the face of somebody who is enrolled. -1 where there is no floor.
+    pub fn floor(&self, scoring: Scoring) -> f32 {
+        self.similarity_at(scoring, self.scores.floor_far)
+    }
+
+    /// The same of a search among so many faces.
+    pub fn search_floor(&self, scoring: Scoring, searched: u64) -> f32 {
+        let far = self.scores.floor_fpir / searched.max(1) as f64;
+        self.similarity_at(scoring, self.scores.floor_far.min(far))
+    }
+
+    fn similarity_at(&self, scoring: Scoring, far: f64) -> f32 {
+        match far < 1.0 {
+            true => self.calibration().similarity(scoring, far),
+            false => -1.0,
+        }
+    }
+
+    /// A similarity as it is told.
+    pub fn rounded(&self, similarity: f32) -> f32 {
+        match self.scores.step {
+            step if step > 0.0 => (similarity / step).round() * step,
+            _ => similarity,
+        }
     }
 }
 

@@ -22,10 +22,12 @@ pub(crate) enum Family {
     Persons,
     /// Rows of idempotency tokens: no records, and no slots belong to them.
     Tokens,
+    /// How often each person was compared of late: counters under the person's own key.
+    Meter,
 }
 
 impl Family {
-    pub const ALL: [Self; 3] = [Self::Collections, Self::Persons, Self::Tokens];
+    pub const ALL: [Self; 4] = [Self::Collections, Self::Persons, Self::Tokens, Self::Meter];
     /// Those whose records name slots.
     pub const SEALED: [Self; 2] = [Self::Collections, Self::Persons];
 
@@ -34,6 +36,7 @@ impl Family {
             Self::Collections => "collections",
             Self::Persons => "persons",
             Self::Tokens => "tokens",
+            Self::Meter => "meter",
         }
     }
 }

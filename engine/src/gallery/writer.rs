@@ -11,6 +11,7 @@ use crate::error::{Error, OperatorError, RequestError, Result};
 use crate::gallery::codec::{self, Digest, Header};
 use crate::gallery::collection::Collection;
 use crate::gallery::erasures::Issued;
+use crate::gallery::meter::WRITE_EVERY;
 use crate::gallery::records::Family;
 use crate::gallery::tokens::{Claim, Done, Where};
 use crate::gallery::vault::{Asked, Found, NewRecord, Plan, Ticket, Vault};
@@ -257,13 +258,18 @@ impl Drop for Writer {
 fn run(vault: &Vault, jobs: &Receiver<Job>) {
     let mut waiting = VecDeque::new();
     let mut sweep = Sweep::after_a_start();
+    let mut metered = Instant::now();
     loop {
         sweep.go_on_if_due(vault);
+        if metered.elapsed() >= WRITE_EVERY {
+            write_meter(vault);
+            metered = Instant::now();
+        }
         if waiting.is_empty() {
-            match jobs.recv_timeout(sweep.wait()) {
+            match jobs.recv_timeout(sweep.wait().min(WRITE_EVERY)) {
                 Ok(job) => waiting.push_back(job),
                 Err(RecvTimeoutError::Timeout) => continue,
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => return write_meter(vault),
             }
         }
         waiting.extend(jobs.try_iter().take(GROUP_MAX.saturating_sub(waiting.len())));
@@ -273,6 +279,12 @@ fn run(vault: &Vault, jobs: &Receiver<Job>) {
         {
             work(vault);
         }
+    }
+}
+
+fn write_meter(vault: &Vault) {
+    if let Err(error) = vault.write_meter() {
+        tracing::error!(%error, "counters of comparisons could not be written");
     }
 }
 
@@ -514,6 +526,7 @@ fn plan_passage(
         Passage::Copy(person) => {
             let contents = codec::person_to_contents(&person);
             vault.plan_put(plan, &to.record(vault, &contents), None)?;
+            vault.plan_metered_alike(plan, &at.key(), &to.key())?;
             vault.plan_kept(plan, claim, &person);
             Ok(Planned::kept(to, person, None))
         }
@@ -522,6 +535,7 @@ fn plan_passage(
             let header = header.ok_or(RequestError::NoPerson)?;
             let contents = codec::person_to_contents(&person);
             let asked = Asked { generation, ..asked };
+            vault.plan_metered_alike(plan, &at.key(), &to.key())?;
             let ticket = vault.plan_move(plan, &to.record(vault, &contents), at.key(), &header, asked)?;
             vault.plan_kept(plan, claim, &person);
             Ok(Planned {
