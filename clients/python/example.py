@@ -115,7 +115,7 @@ def tour(likeness, photographs):
 
         for person_id, expected in {"barack": True, "eileen": False}.items():
             reply = likeness.call("VerifyPerson", collection=collection, person_id=person_id, photograph=probe)
-            print(f"verified {person_id}: {reply.same_person}, similarity {reply.similarity:.3f}")
+            print(f"verified {person_id}: {reply.same_person}, similarity {reply.similarity:.2f}" if reply.HasField("similarity") else f"verified {person_id}: {reply.same_person}")
             check(reply.same_person is expected, f"obama2.jpg shows {person_id}: {expected}")
 
         # A refusal says why in words for people, and in details for programs.

@@ -1,5 +1,7 @@
 //! What a server is started with.
 
+mod limits;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,14 +9,14 @@ use std::time::Duration;
 use clap::Args;
 use likeness_engine::{EngineConfig, KeyStore, Limits};
 
+pub use self::limits::{
+    CHANGES_MAX, HEADER_BYTES_MAX, IMPORTS_MAX, IMPORTS_PER_ACCOUNT_MAX, LimitArgs, STREAMS_MAX,
+    STREAMS_PER_ACCOUNT_MAX,
+};
 use crate::assets;
 
 /// Largest request message: room for six photographs of the largest kind.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
-/// Streams of imports at once: each may hold a few of the largest messages.
-pub const IMPORTS_MAX: usize = 4;
-/// Changes that may wait for the disk at once; they cost a thread each, not a core.
-pub const CHANGES_MAX: usize = 64;
 
 /// Where a server listens, and where its files are.
 #[derive(Debug, Clone, Args)]
@@ -51,6 +53,10 @@ pub struct ServeConfig {
     /// Calls that may wait for a worker; more are refused with RESOURCE_EXHAUSTED
     #[arg(long, env = "LIKENESS_QUEUE", value_name = "N", default_value_t = 128)]
     pub queue: u16,
+
+    /// What callers may ask, and how fast
+    #[command(flatten)]
+    pub limits: LimitArgs,
 
     /// Longest time a call may take, in seconds
     #[arg(long, env = "LIKENESS_CALL_SECONDS", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -133,6 +139,7 @@ impl ServeConfig {
             models,
             runtime,
             limits: Limits::default(),
+            scores: self.limits.scores(),
             workers: self.workers(),
             accept_short_log: self.accept_short_erasure_log,
         })

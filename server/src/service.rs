@@ -9,6 +9,7 @@ mod keys;
 mod lifecycle;
 mod matching;
 mod persons;
+mod streams;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,9 +22,11 @@ use tokio::sync::{Semaphore, watch};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status};
 
-use crate::config::{CHANGES_MAX, IMPORTS_MAX};
+use crate::config::{CHANGES_MAX, IMPORTS_MAX, LimitArgs, ServeConfig};
 use crate::deadline::Deadline;
-use crate::gate::Gate;
+use crate::gate::{Arrival, Gate, Room};
+use crate::rates::Rates;
+use crate::service::streams::Streams;
 use crate::status::Refusal;
 
 /// Metadata key of the request id.
@@ -46,19 +49,34 @@ struct Inner {
     /// Waiting for the disk: a thread each, hardly any computing, and the more the better for the
     /// group commit.
     storing: Gate,
+    rates: Rates,
+    /// Streams that each account has open.
+    streams: Streams,
+    limits: LimitArgs,
 }
 
 impl Service {
     /// A service over an open engine.
-    pub fn new(engine: Arc<Engine>, workers: usize, queue: usize) -> Self {
+    pub fn new(engine: Arc<Engine>, config: &ServeConfig) -> Self {
+        let (workers, limits) = (config.workers(), config.limits.clone());
+        let gate = |working_max| {
+            Gate::new(Room {
+                working_max,
+                waiting_max: usize::from(config.queue),
+                wait_max: limits.queue_time_max(),
+            })
+        };
         Self(Arc::new(Inner {
             engine,
             account: Account::default(),
             workers,
             importing: Arc::new(Semaphore::new(IMPORTS_MAX)),
             stopping: watch::Sender::new(false),
-            computing: Gate::new(workers, queue),
-            storing: Gate::new(CHANGES_MAX, queue),
+            computing: gate(workers),
+            storing: gate(CHANGES_MAX),
+            rates: Rates::new(&limits),
+            streams: Streams::default(),
+            limits,
         }))
     }
 
@@ -224,6 +242,18 @@ impl Answer for v1::RotateWrappingKeyResponse {
 }
 
 impl Ongoing {
+    /// Whose call it is.
+    fn account(&self) -> &Account {
+        &self.service.account
+    }
+
+    /// How long a stream waits for its client, and for each item: what time a call has.
+    fn patience(&self) -> Duration {
+        self.deadline.map_or(Duration::MAX, |Deadline(at)| {
+            at.saturating_duration_since(tokio::time::Instant::now())
+        })
+    }
+
     /// Makes the call's write one that is made once, if the request has a token.
     fn once(&mut self, request: &mut impl Tokened) -> Result<(), Refusal> {
         let token = request.take_token();
@@ -262,8 +292,14 @@ impl Ongoing {
             engine: Arc::clone(&self.service.engine),
             account: self.service.account.clone(),
         };
-        let call = std::mem::take(&mut self.call);
-        let passing = gate.pass(call, self.is_item, move |call| work(&resources, call));
+        let deadline = self.deadline.map(|Deadline(at)| at.into_std());
+        let call = std::mem::take(&mut self.call).until(deadline);
+        let arrival = Arrival {
+            account: resources.account.clone(),
+            deadline,
+            is_patient: self.is_item,
+        };
+        let passing = gate.pass(call, arrival, move |call| work(&resources, call));
         let passed = match self.deadline {
             None => Ok(passing.await),
             Some(Deadline(at)) => tokio::time::timeout_at(at, passing).await,
@@ -343,7 +379,7 @@ impl Ongoing {
     fn info(&self) -> v1::CallInfo {
         let steps = self.call.steps().iter().map(|(step, took)| v1::StepTiming {
             step: step.name().to_owned(),
-            micros: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            micros: rounded(*took, self.service.limits.timing_micros),
         });
         let scheme = if self.scheme.is_empty() {
             self.service.engine.models_name().to_owned()
@@ -359,13 +395,21 @@ impl Ongoing {
     }
 }
 
+/// What a step took, rounded down: the exact time of a comparison or of a look into the store says more of what
+/// is there than its caller needs.
+fn rounded(took: Duration, to_micros: u64) -> u64 {
+    let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    micros - micros % to_micros.max(1)
+}
+
 /// Of everything that a message says: the same for the same fields, in whatever order they came.
 fn digest(message: &impl Message) -> [u8; 32] {
     // A photograph of the call is in it; the wiping allocator overwrites it with the rest of the call.
     *blake3::hash(&message.encode_to_vec()).as_bytes()
 }
 
-fn insert_id(metadata: &mut tonic::metadata::MetadataMap, request_id: &str) {
+/// Says in the metadata which call it was.
+pub fn insert_id(metadata: &mut tonic::metadata::MetadataMap, request_id: &str) {
     let value: MetadataValue<_> = request_id.parse().expect("hex digits are a metadata value");
     metadata.insert(REQUEST_ID, value);
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use likeness_server::ServeError;
-use likeness_server::config::{ModelFiles, ServeConfig};
+use likeness_server::config::{LimitArgs, ModelFiles, ServeConfig};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -35,6 +35,8 @@ impl Setup {
             },
             workers: Some(2),
             queue: 128,
+            // Most tests are about something else, and compare one person again and again.
+            limits: LimitArgs::GENEROUS,
             call_seconds: 60,
             drain_seconds: 30,
             root_key_command: None,

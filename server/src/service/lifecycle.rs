@@ -10,17 +10,16 @@ use likeness_proto::v1::{
     ExportPersonResponse, ListConsentsRequest, ListConsentsResponse, PersonErased, RenamePersonRequest,
     RenamePersonResponse, WithdrawConsentRequest, WithdrawConsentResponse,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::persons::{on_person, page};
+use super::streams::Kind;
 use super::{Ongoing, Service, Work, insert_id};
 use crate::config::CHANGES_MAX;
 use crate::convert;
-use crate::deadline::Deadline;
 use crate::status::Refusal;
 
 /// Items of one stream in work at once: many enough for the group commit, and half of what the gate lets
@@ -36,11 +35,16 @@ pub(super) async fn delete_persons(
     request: Request<Streaming<DeletePersonsRequest>>,
 ) -> Result<Response<ReceiverStream<Result<DeletePersonsResponse, Status>>>, Status> {
     let mut call = service.begin("DeletePersons", &request);
+    let open = match service.0.streams.open(call.account(), Kind::Other) {
+        Ok(open) => open,
+        Err(refusal) => return Err(call.refuse(refusal)),
+    };
     let (answers, stream) = mpsc::channel(1);
     let mut reply = Response::new(ReceiverStream::new(stream));
     insert_id(reply.metadata_mut(), &call.request_id);
     let mut incoming = request.into_inner();
     tokio::spawn(async move {
+        let (_open, patience) = (open, call.patience());
         let last = match delete_each(&mut call, &mut incoming, &answers).await {
             Ended::Whole => call.finish(Ok(DeletePersonsResponse::default())).err(),
             Ended::Gone => None,
@@ -51,8 +55,8 @@ pub(super) async fn delete_persons(
             Ended::Refused(refusal) => Some(call.refuse(refusal)),
         };
         if let Some(status) = last {
-            // The client may have gone.
-            let _ = answers.send(Err(status)).await;
+            // The client may have gone, or take nothing.
+            let _ = tokio::time::timeout(patience, answers.send(Err(status))).await;
         }
     });
     Ok(reply)
@@ -74,9 +78,9 @@ async fn delete_each(
     incoming: &mut Streaming<DeletePersonsRequest>,
     answers: &Answers,
 ) -> Ended {
-    let patience = call.deadline.take().map_or(Duration::MAX, |Deadline(at)| {
-        at.saturating_duration_since(Instant::now())
-    });
+    let patience = call.patience();
+    call.deadline = None;
+    let stuck = Arc::new(Notify::new());
     let mut stopping = call.service.stopping.subscribe();
     let (places, mut items) = (Arc::new(Semaphore::new(ITEMS_MAX)), JoinSet::new());
     let ended = loop {
@@ -88,6 +92,7 @@ async fn delete_each(
         let (place, message) = tokio::select! {
             next = next => next,
             () = answers.closed() => break Ended::Gone,
+            () = stuck.notified() => break Ended::Gone,
             _ = stopping.wait_for(|stopping| *stopping) => break Ended::Refused(Refusal::Stopping),
         };
         match message {
@@ -96,7 +101,11 @@ async fn delete_each(
                     call.item(patience),
                     item,
                     place.ok(),
-                    answers.clone(),
+                    Answering {
+                        answers: answers.clone(),
+                        patience,
+                        stuck: Arc::clone(&stuck),
+                    },
                 ));
             }
             Ok(Ok(None)) => break Ended::Whole,
@@ -114,7 +123,7 @@ async fn delete_item(
     mut call: Ongoing,
     item: DeletePersonsRequest,
     _place: Option<OwnedSemaphorePermit>,
-    answers: Answers,
+    answering: Answering,
 ) {
     let outcome = match erase(&mut call, &item.collection, &item.person_id).await {
         Ok(erased) => Outcome::Erased(erased),
@@ -127,8 +136,18 @@ async fn delete_item(
         sequence: item.sequence,
         outcome: Some(outcome),
     };
-    // The client may have gone; what was erased stays erased.
-    let _ = answers.send(Ok(answer)).await;
+    // The client may have gone; what was erased stays erased. One that takes no answers is as good as gone.
+    let sent = tokio::time::timeout(answering.patience, answering.answers.send(Ok(answer)));
+    if sent.await.is_err() {
+        answering.stuck.notify_one();
+    }
+}
+
+/// Where an item's answer goes, and how long the client may take for it.
+struct Answering {
+    answers: Answers,
+    patience: Duration,
+    stuck: Arc<Notify>,
 }
 
 async fn erase(call: &mut Ongoing, collection: &str, person_id: &str) -> Result<PersonErased, Refusal> {

@@ -1,0 +1,92 @@
+//! Streams that last: a bounded number for each account.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use likeness_engine::Account;
+
+use crate::config::{IMPORTS_PER_ACCOUNT_MAX, STREAMS_PER_ACCOUNT_MAX};
+use crate::status::Refusal;
+
+/// A stream ends when it ends: this is a guess.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// How many streams each account has open.
+#[derive(Clone, Default)]
+pub struct Streams(Arc<Mutex<HashMap<(Account, Kind), usize>>>);
+
+/// What is counted by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Holds large messages.
+    Import,
+    /// Any other.
+    Other,
+}
+
+impl Kind {
+    const fn most(self) -> usize {
+        match self {
+            Self::Import => IMPORTS_PER_ACCOUNT_MAX,
+            Self::Other => STREAMS_PER_ACCOUNT_MAX,
+        }
+    }
+}
+
+impl Streams {
+    /// One more stream of an account, until what is returned is dropped.
+    ///
+    /// # Errors
+    /// It has as many as it may have.
+    pub fn open(&self, account: &Account, kind: Kind) -> Result<OpenStream, Refusal> {
+        let key = (account.clone(), kind);
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(key.clone()).or_default();
+        if *count >= kind.most() {
+            return Err(Refusal::Busy(RETRY_AFTER));
+        }
+        *count += 1;
+        Ok(OpenStream {
+            streams: self.clone(),
+            key,
+        })
+    }
+}
+
+/// A stream that counts.
+pub struct OpenStream {
+    streams: Streams,
+    key: (Account, Kind),
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        let mut open = self.streams.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_has_its_streams_and_takes_nobody_elses() {
+        let (streams, [one, other]) = (Streams::default(), ["a", "b"].map(|name| Account::parse(name).expect("a name")));
+        let open: Vec<_> = (0..IMPORTS_PER_ACCOUNT_MAX)
+            .map(|_| streams.open(&one, Kind::Import).expect("a place"))
+            .collect();
+        assert!(matches!(streams.open(&one, Kind::Import), Err(Refusal::Busy(_))));
+        assert!(streams.open(&one, Kind::Other).is_ok());
+        assert!(streams.open(&other, Kind::Import).is_ok());
+        drop(open);
+        assert!(streams.open(&one, Kind::Import).is_ok());
+        assert!(streams.0.lock().expect("whole").is_empty(), "nobody is remembered");
+    }
+}
