@@ -24,6 +24,7 @@ mod interfaces;
 mod keys_and_formats;
 mod layering;
 mod lifecycle;
+mod limits;
 mod many;
 mod match_one_to_one;
 mod orientation;

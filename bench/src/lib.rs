@@ -1,6 +1,7 @@
 //! What the benchmarks share: a photograph, synthetic people, the assets, timing in turn, and figures.
 
 pub mod assets;
+pub mod attack;
 pub mod figures;
 pub mod population;
 pub mod turns;
@@ -10,7 +11,8 @@ use std::time::Duration;
 
 use criterion::Criterion;
 use likeness_engine::{
-    Account, Call, CollectionName, CollectionRef, Engine, EngineConfig, KeyStore, Limits, ScoreLimits, NewCollection,
+    Account, Call, CollectionName, CollectionRef, Engine, EngineConfig, KeyStore, Limits, NewCollection,
+    ScoreLimits,
 };
 use tempfile::TempDir;
 

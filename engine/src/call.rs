@@ -211,9 +211,17 @@ mod tests {
     fn a_late_call_begins_no_stage() {
         let mut call = Call::default().until(Some(Instant::now()));
         let outcome = call.step(Step::Embed, || Ok(()));
-        assert!(matches!(outcome, Err(Error::Stopped(Stopped { before: "embed" }))));
+        assert!(matches!(
+            outcome,
+            Err(Error::Stopped(Stopped { before: "embed" }))
+        ));
         let ahead = Instant::now() + Duration::from_secs(3600);
-        assert!(Call::default().until(Some(ahead)).step(Step::Embed, || Ok(())).is_ok());
+        assert!(
+            Call::default()
+                .until(Some(ahead))
+                .step(Step::Embed, || Ok(()))
+                .is_ok()
+        );
     }
 
     #[test]

@@ -45,7 +45,9 @@ impl Stream for Connections {
         loop {
             let stream = match ready!(Pin::new(&mut self.incoming).poll_next(context)) {
                 Some(Ok(stream)) => stream,
-                other => return Poll::Ready(other.map(|failed| failed.map(|_| unreachable!("handled above")))),
+                other => {
+                    return Poll::Ready(other.map(|failed| failed.map(|_| unreachable!("handled above"))));
+                }
             };
             // Without a place it is closed here, and its client sees that at once.
             match Arc::clone(&self.places).try_acquire_owned() {

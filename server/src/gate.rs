@@ -175,10 +175,13 @@ impl State {
         let own = self.lines.iter().find(|line| line.account == arrival.account);
         let own = own.map_or(0, |line| line.tickets.len());
         // The lines take turns: of each at most as many go before.
-        let before = self.lines.iter().map(|line| match line.account == arrival.account {
-            true => own,
-            false => line.tickets.len().min(own + 1),
-        });
+        let before = self
+            .lines
+            .iter()
+            .map(|line| match line.account == arrival.account {
+                true => own,
+                false => line.tickets.len().min(own + 1),
+            });
         let before: usize = before.sum();
         let turns = u32::try_from((before + 1).div_ceil(room.working_max.max(1))).unwrap_or(u32::MAX);
         let wait = self.service.saturating_mul(turns);
@@ -296,7 +299,9 @@ mod tests {
         let (gate, before) = (gate.clone(), gate.lock().free);
         assert!(before > 0, "a place is free");
         let work = async move {
-            let passed = gate.pass(Call::default(), Arrival::default(), move |_| Ok(held.recv().is_ok()));
+            let passed = gate.pass(Call::default(), Arrival::default(), move |_| {
+                Ok(held.recv().is_ok())
+            });
             assert!(matches!(passed.await.1, Ok(true)));
         };
         (release, tokio::spawn(work))

@@ -1,8 +1,8 @@
 //! Likeness, the service: gRPC and the command line around the engine.
 
 pub mod assets;
-pub mod config;
 mod calls;
+pub mod config;
 mod connections;
 mod convert;
 mod deadline;

@@ -150,11 +150,17 @@ mod tests {
             assert_eq!(wait(rates.call(&account("a"), 5, one)), None);
         }
         let waits = wait(rates.call(&account("a"), 5, one)).expect("the key has made three");
-        assert!(waits > Duration::from_millis(100) && waits <= Duration::from_millis(334), "{waits:?}");
+        assert!(
+            waits > Duration::from_millis(100) && waits <= Duration::from_millis(334),
+            "{waits:?}"
+        );
         for _ in 0..2 {
             assert_eq!(wait(rates.call(&account("a"), 5, other)), None);
         }
-        assert!(wait(rates.call(&account("a"), 5, other)).is_some(), "the account has made five");
+        assert!(
+            wait(rates.call(&account("a"), 5, other)).is_some(),
+            "the account has made five"
+        );
         assert_eq!(wait(rates.call(&account("b"), 0, RandomId::random())), None);
     }
 
@@ -168,7 +174,10 @@ mod tests {
             assert_eq!(wait(rates.search(&account("a"))), None);
         }
         let waits = wait(rates.search(&account("a"))).expect("24 of 24");
-        assert!(waits > Duration::from_secs(3500) && waits <= Duration::from_secs(3600), "{waits:?}");
+        assert!(
+            waits > Duration::from_secs(3500) && waits <= Duration::from_secs(3600),
+            "{waits:?}"
+        );
         assert_eq!(wait(rates.search(&account("b"))), None);
     }
 }

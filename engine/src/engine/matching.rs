@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::calibration::Scoring;
 use crate::call::{Call, Step};
 use crate::engine::{COLLECTIONS_MAX, CollectionRef, Engine, TOP_K_MAX};
 use crate::error::{RequestError, Result};
-use crate::calibration::Scoring;
 use crate::gallery::{Asking, Comparison, Filter, Match, Matches, Query, Search};
 use crate::names::PersonId;
 

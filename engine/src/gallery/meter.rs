@@ -82,6 +82,26 @@ impl Counts {
         }
     }
 
+    /// Counts a comparison, or says how long until the next.
+    fn compared(
+        &mut self,
+        limits: &ScoreLimits,
+        now: Timestamp,
+        recognised: bool,
+    ) -> std::result::Result<(), Duration> {
+        if let Some(wait) = self.wait(limits, now) {
+            return Err(wait);
+        }
+        self.last_ms = now.0;
+        if recognised {
+            self.refused_in_a_row = 0;
+        } else {
+            self.refused_that_day = self.refused_that_day.saturating_add(1);
+            self.refused_in_a_row = self.refused_in_a_row.saturating_add(1);
+        }
+        Ok(())
+    }
+
     /// How long until the next comparison.
     fn wait(&self, limits: &ScoreLimits, now: Timestamp) -> Option<Duration> {
         let beyond = |count: u32, most: u32| count.checked_sub(most);
@@ -182,7 +202,9 @@ impl Vault {
     /// # Errors
     /// [`RequestError::ComparisonsLimited`] if not.
     pub fn may_compare(&self, key: &Key) -> Result<()> {
-        self.metered(key, |counts, limits, now| limited(counts, limits, now))?
+        self.metered(key, |counts, limits, now| {
+            counts.wait(limits, now).map_or(Ok(()), |wait| Err(limited(wait)))
+        })?
     }
 
     /// Counts a comparison that is about to be answered.
@@ -191,15 +213,7 @@ impl Vault {
     /// As of [`Self::may_compare`]: then it is not counted, and must not be answered.
     pub fn compared(&self, key: &Key, recognised: bool) -> Result<()> {
         self.metered(key, |counts, limits, now| {
-            limited(counts, limits, now)?;
-            counts.last_ms = now.0;
-            if recognised {
-                counts.refused_in_a_row = 0;
-            } else {
-                counts.refused_that_day = counts.refused_that_day.saturating_add(1);
-                counts.refused_in_a_row = counts.refused_in_a_row.saturating_add(1);
-            }
-            Ok(())
+            counts.compared(limits, now, recognised).map_err(limited)
         })?
     }
 
@@ -326,10 +340,31 @@ impl Vault {
     }
 }
 
-fn limited(counts: &Counts, limits: &ScoreLimits, now: Timestamp) -> Result<()> {
-    match counts.wait(limits, now) {
-        Some(wait) => Err(RequestError::ComparisonsLimited { wait }.into()),
-        None => Ok(()),
+fn limited(wait: Duration) -> Error {
+    RequestError::ComparisonsLimited { wait }.into()
+}
+
+/// One person's counters without a disk: what the benchmark's attack runs into.
+pub struct Pace {
+    limits: ScoreLimits,
+    counts: Counts,
+}
+
+impl Pace {
+    /// Of a person who was never compared.
+    pub fn new(limits: ScoreLimits) -> Self {
+        let counts = Counts::default();
+        Self { limits, counts }
+    }
+
+    /// A comparison so long after the beginning of a day.
+    ///
+    /// # Errors
+    /// How long until the next.
+    pub fn compared(&mut self, since: Duration, recognised: bool) -> std::result::Result<(), Duration> {
+        let now = Timestamp(DAY_MS + u64::try_from(since.as_millis()).unwrap_or(u64::MAX - DAY_MS));
+        self.counts.roll(now);
+        self.counts.compared(&self.limits, now, recognised)
     }
 }
 
@@ -351,7 +386,10 @@ mod tests {
     fn the_pause_begins_at_the_limit_and_grows_to_its_bound() {
         let (limits, now) = (ScoreLimits::default(), Timestamp(DAY_MS));
         let pause = |refused| after(refused).wait(&limits, now).map(|wait| wait.as_secs());
-        assert_eq!([19, 20, 29, 30, 40].map(pause), [None, Some(60), Some(60), Some(120), Some(240)]);
+        assert_eq!(
+            [19, 20, 29, 30, 40].map(pause),
+            [None, Some(60), Some(60), Some(120), Some(240)]
+        );
         assert_eq!([60, 100, 1000, u32::MAX].map(pause), [Some(900); 4]);
         let later = Timestamp(DAY_MS + 59_500);
         assert_eq!(after(20).wait(&limits, later), Some(Duration::from_millis(500)));

@@ -131,7 +131,8 @@ impl Gallery {
                 }
                 let of = |found: &Match| found.person.id == *id && found.collection == collection.name;
                 let recognised = matches.iter().flatten().any(of);
-                self.vault.compared(&meter::key(collection.id, digest), recognised)?;
+                self.vault
+                    .compared(&meter::key(collection.id, digest), recognised)?;
             }
         }
         for found in matches.iter_mut().flatten() {
@@ -301,8 +302,7 @@ impl Gallery {
         // ORDER: counted before anybody learns the answer.
         self.vault
             .compared(&key, found.similarity >= asking.similarity_min)?;
-        found.is_told =
-            found.similarity >= asking.told_from && self.vault.may_tell(&key, asking.asker)?;
+        found.is_told = found.similarity >= asking.told_from && self.vault.may_tell(&key, asking.asker)?;
         Ok(found)
     }
 }

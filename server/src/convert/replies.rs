@@ -22,11 +22,7 @@ pub fn estimate(estimate: Estimate) -> v1::Estimate {
 }
 
 /// A slice of a search for duplicates, on the wire.
-pub fn duplicates(
-    found: Duplicates,
-    engine: &Engine,
-    scoring: Scoring,
-) -> v1::FindDuplicatesResponse {
+pub fn duplicates(found: Duplicates, engine: &Engine, scoring: Scoring) -> v1::FindDuplicatesResponse {
     let pair = |pair: DuplicatePair| {
         let similarity = engine.rounded(pair.similarity);
         v1::DuplicatePair {

@@ -285,7 +285,10 @@ fn faces_of(
             Ok((new, face, own)) => {
                 let told = own.map(|own| {
                     let (engine, own) = (&work.engine, work.engine.rounded(own));
-                    (own, engine.calibration().estimate(collection.scoring(), own, None))
+                    (
+                        own,
+                        engine.calibration().estimate(collection.scoring(), own, None),
+                    )
                 });
                 let outcome = enrolled(&new, face, told);
                 faces.push(new);

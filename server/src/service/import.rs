@@ -13,10 +13,9 @@ use likeness_proto::v1::{
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::streams::Kind;
+use super::streams::{Answers, Kind};
 use super::{Ongoing, Service, digest, enroll, insert_id};
 use crate::config::CHANGES_MAX;
 use crate::convert;
@@ -50,7 +49,7 @@ impl<E: Into<Refusal>> From<E> for Ended {
 pub(super) async fn import_persons(
     service: &Service,
     request: Request<Streaming<ImportPersonsRequest>>,
-) -> Result<Response<ReceiverStream<Result<ImportPersonsResponse, Status>>>, Status> {
+) -> Result<Response<Answers<ImportPersonsResponse>>, Status> {
     let mut call = service.begin("ImportPersons", &request);
     let open = match service.0.streams.open(call.account(), Kind::Import) {
         Ok(open) => open,
@@ -61,12 +60,12 @@ pub(super) async fn import_persons(
         return Err(call.refuse(Refusal::Busy(PLACE_WAIT_MAX)));
     };
     let (results, stream) = mpsc::channel(RESULTS_WAITING_MAX);
-    let mut reply = Response::new(ReceiverStream::new(stream));
+    let (answers, last_word) = Answers::new(stream);
+    let mut reply = Response::new(answers);
     insert_id(reply.metadata_mut(), &call.request_id);
     let mut incoming = request.into_inner();
     tokio::spawn(async move {
         let (_place, _open) = (place, open);
-        let patience = call.patience();
         let last = match run(&mut call, &mut incoming, &results).await {
             Ok(()) => call.finish(Ok(ImportPersonsResponse::default())).err(),
             Err(Ended::Refused(refusal)) => Some(call.refuse(refusal)),
@@ -77,9 +76,9 @@ pub(super) async fn import_persons(
             Err(Ended::Gone) => None,
         };
         if let Some(status) = last {
-            // The client may have gone, or take nothing.
-            let _ = tokio::time::timeout(patience, results.send(Err(status))).await;
+            last_word.say(status);
         }
+        drop(results);
     });
     Ok(reply)
 }
@@ -114,7 +113,7 @@ async fn run(
     let ended = loop {
         let next = tokio::select! {
             next = next(call, incoming, results, patience) => next,
-            () = header.stuck.notified() => Err(Ended::Gone),
+            () = header.stuck.notified() => Err(Ended::Refused(Refusal::Late)),
         };
         let item = match next {
             Ok(Some(Part::Item(item))) => item,
@@ -127,7 +126,7 @@ async fn run(
         // Until there is room, the stream is not read: the transport then holds its client back.
         let permit = tokio::select! {
             permit = Arc::clone(&room).acquire_many_owned(weight) => permit,
-            () = header.stuck.notified() => break Err(Ended::Gone),
+            () = header.stuck.notified() => break Err(Ended::Refused(Refusal::Late)),
         };
         let Ok(permit) = permit else {
             break Err(Ended::Gone);

@@ -12,11 +12,10 @@ use likeness_proto::v1::{
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::persons::{on_person, page};
-use super::streams::Kind;
+use super::streams::{Answers, Kind};
 use super::{Ongoing, Service, Work, insert_id};
 use crate::config::CHANGES_MAX;
 use crate::convert;
@@ -26,25 +25,26 @@ use crate::status::Refusal;
 /// through, so that everybody else's changes find a place beside a stream.
 const ITEMS_MAX: usize = CHANGES_MAX / 2;
 
-type Answers = mpsc::Sender<Result<DeletePersonsResponse, Status>>;
+type Sender = mpsc::Sender<Result<DeletePersonsResponse, Status>>;
 
 /// An item takes a place when it is read and gives it back when its answer has been taken: a client that
 /// takes no answers is read no further.
 pub(super) async fn delete_persons(
     service: &Service,
     request: Request<Streaming<DeletePersonsRequest>>,
-) -> Result<Response<ReceiverStream<Result<DeletePersonsResponse, Status>>>, Status> {
+) -> Result<Response<Answers<DeletePersonsResponse>>, Status> {
     let mut call = service.begin("DeletePersons", &request);
     let open = match service.0.streams.open(call.account(), Kind::Other) {
         Ok(open) => open,
         Err(refusal) => return Err(call.refuse(refusal)),
     };
     let (answers, stream) = mpsc::channel(1);
-    let mut reply = Response::new(ReceiverStream::new(stream));
+    let (taken, last_word) = Answers::new(stream);
+    let mut reply = Response::new(taken);
     insert_id(reply.metadata_mut(), &call.request_id);
     let mut incoming = request.into_inner();
     tokio::spawn(async move {
-        let (_open, patience) = (open, call.patience());
+        let _open = open;
         let last = match delete_each(&mut call, &mut incoming, &answers).await {
             Ended::Whole => call.finish(Ok(DeletePersonsResponse::default())).err(),
             Ended::Gone => None,
@@ -55,9 +55,9 @@ pub(super) async fn delete_persons(
             Ended::Refused(refusal) => Some(call.refuse(refusal)),
         };
         if let Some(status) = last {
-            // The client may have gone, or take nothing.
-            let _ = tokio::time::timeout(patience, answers.send(Err(status))).await;
+            last_word.say(status);
         }
+        drop(answers);
     });
     Ok(reply)
 }
@@ -76,7 +76,7 @@ enum Ended {
 async fn delete_each(
     call: &mut Ongoing,
     incoming: &mut Streaming<DeletePersonsRequest>,
-    answers: &Answers,
+    answers: &Sender,
 ) -> Ended {
     let patience = call.patience();
     call.deadline = None;
@@ -92,7 +92,7 @@ async fn delete_each(
         let (place, message) = tokio::select! {
             next = next => next,
             () = answers.closed() => break Ended::Gone,
-            () = stuck.notified() => break Ended::Gone,
+            () = stuck.notified() => break Ended::Refused(Refusal::Late),
             _ = stopping.wait_for(|stopping| *stopping) => break Ended::Refused(Refusal::Stopping),
         };
         match message {
@@ -145,7 +145,7 @@ async fn delete_item(
 
 /// Where an item's answer goes, and how long the client may take for it.
 struct Answering {
-    answers: Answers,
+    answers: Sender,
     patience: Duration,
     stuck: Arc<Notify>,
 }

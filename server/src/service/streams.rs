@@ -1,10 +1,15 @@
-//! Streams that last: a bounded number for each account.
+//! Streams that last: a bounded number for each account, and each says how it ended.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use likeness_engine::Account;
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tonic::Status;
 
 use crate::config::{IMPORTS_PER_ACCOUNT_MAX, STREAMS_PER_ACCOUNT_MAX};
 use crate::status::Refusal;
@@ -72,13 +77,58 @@ impl Drop for OpenStream {
     }
 }
 
+/// Answers of a stream, and after them the status it ends with.
+pub struct Answers<T> {
+    answers: mpsc::Receiver<Result<T, Status>>,
+    last: LastWord,
+}
+
+/// The status that a stream ends with, once its answers are taken. It needs no room among them: a client that takes
+/// none is told all the same, should it ever ask.
+#[derive(Clone, Default)]
+pub struct LastWord(Arc<Mutex<Option<Status>>>);
+
+impl LastWord {
+    /// ORDER: said before the last sender of answers goes.
+    pub fn say(&self, status: Status) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+    }
+}
+
+impl<T> Answers<T> {
+    /// These answers, then the last word.
+    pub fn new(answers: mpsc::Receiver<Result<T, Status>>) -> (Self, LastWord) {
+        let last = LastWord::default();
+        let answers = Self {
+            answers,
+            last: last.clone(),
+        };
+        (answers, last)
+    }
+}
+
+impl<T> Stream for Answers<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let answer = ready!(self.answers.poll_recv(context));
+        Poll::Ready(answer.or_else(|| {
+            let mut last = self.last.0.lock().unwrap_or_else(PoisonError::into_inner);
+            last.take().map(Err)
+        }))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn an_account_has_its_streams_and_takes_nobody_elses() {
-        let (streams, [one, other]) = (Streams::default(), ["a", "b"].map(|name| Account::parse(name).expect("a name")));
+        let (streams, [one, other]) = (
+            Streams::default(),
+            ["a", "b"].map(|name| Account::parse(name).expect("a name")),
+        );
         let open: Vec<_> = (0..IMPORTS_PER_ACCOUNT_MAX)
             .map(|_| streams.open(&one, Kind::Import).expect("a place"))
             .collect();
@@ -87,6 +137,9 @@ mod tests {
         assert!(streams.open(&other, Kind::Import).is_ok());
         drop(open);
         assert!(streams.open(&one, Kind::Import).is_ok());
-        assert!(streams.0.lock().expect("whole").is_empty(), "nobody is remembered");
+        assert!(
+            streams.0.lock().expect("whole").is_empty(),
+            "nobody is remembered"
+        );
     }
 }

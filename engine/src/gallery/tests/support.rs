@@ -288,7 +288,7 @@ impl Gallery {
             comparison: Comparison::BestFace,
             filter: &Filter::default(),
             exact: false,
-                asker: asking().asker,
+            asker: asking().asker,
         })?;
         Ok(found.matches.into_iter().next().expect("one answer"))
     }
