@@ -28,6 +28,7 @@ mod limits;
 mod many;
 mod match_one_to_one;
 mod orientation;
+mod overload;
 mod own_models;
 mod quality;
 mod replies;

@@ -170,3 +170,58 @@ impl Patience {
         Poll::Ready(Err(Error::from(ErrorKind::TimedOut)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair(stall_max: Duration) -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let client = TcpStream::connect(address).await.expect("it listens");
+        let (stream, _) = listener.accept().await.expect("it came");
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a place");
+        (Connection::new(stream, place, stall_max), client)
+    }
+
+    #[tokio::test]
+    async fn whoever_takes_no_bytes_is_given_up_and_whoever_takes_some_now_and_then_is_not() {
+        let stall_max = Duration::from_millis(300);
+        let (mut connection, mut client) = pair(stall_max).await;
+        let block = vec![0; 1 << 20];
+        let writing = async {
+            loop {
+                if let Err(error) = connection.write_all(&block).await {
+                    break error.kind();
+                }
+            }
+        };
+        let reading = async {
+            let mut taken = vec![0; 1 << 20];
+            for _ in 0..30 {
+                client.read_exact(&mut taken).await.expect("there is more");
+                tokio::time::sleep(stall_max / 10).await;
+            }
+            tokio::time::Instant::now()
+        };
+        let (error, stopped) = tokio::join!(writing, reading);
+        assert_eq!(error, ErrorKind::TimedOut);
+        assert!(stopped.elapsed() >= stall_max / 2, "{:?}", stopped.elapsed());
+    }
+
+    #[tokio::test]
+    async fn whoever_has_begun_may_be_silent() {
+        let (mut connection, mut client) = pair(Duration::from_millis(100)).await;
+        client.write_all(&[0; PREFACE_BYTES]).await.expect("written");
+        let mut begun = [0; PREFACE_BYTES];
+        connection.read_exact(&mut begun).await.expect("read");
+        let silent = tokio::time::timeout(Duration::from_millis(400), connection.read_u8());
+        assert!(silent.await.is_err(), "it waits");
+        let (mut connection, _client) = pair(Duration::from_millis(100)).await;
+        let error = connection.read_u8().await.expect_err("it has not begun");
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+    }
+}
