@@ -75,6 +75,11 @@ impl Default for ScoreLimits {
 }
 
 impl ScoreLimits {
+    /// Whether no number of comparisons slows anybody down: then none is counted.
+    pub(crate) fn compared_at_will(&self) -> bool {
+        self.refused_a_day == u32::MAX && self.refused_in_a_row == u32::MAX
+    }
+
     /// No limits: for evaluations and tests of something else.
     pub fn none() -> Self {
         Self {

@@ -92,7 +92,10 @@ impl Counts {
         if let Some(wait) = self.wait(limits, now) {
             return Err(wait);
         }
-        self.last_ms = now.0;
+        // Whoever is recognised without delay changes nothing, and so nothing has to be written.
+        if !recognised || self.beyond(limits).is_some() {
+            self.last_ms = now.0;
+        }
         if recognised {
             self.refused_in_a_row = 0;
         } else {
@@ -102,11 +105,15 @@ impl Counts {
         Ok(())
     }
 
+    /// Refused comparisons beyond a limit; none below both.
+    fn beyond(&self, limits: &ScoreLimits) -> Option<u32> {
+        let of_day = self.refused_that_day.checked_sub(limits.refused_a_day);
+        of_day.max(self.refused_in_a_row.checked_sub(limits.refused_in_a_row))
+    }
+
     /// How long until the next comparison.
     fn wait(&self, limits: &ScoreLimits, now: Timestamp) -> Option<Duration> {
-        let beyond = |count: u32, most: u32| count.checked_sub(most);
-        let beyond = beyond(self.refused_that_day, limits.refused_a_day)
-            .max(beyond(self.refused_in_a_row, limits.refused_in_a_row))?;
+        let beyond = self.beyond(limits)?;
         let times = 1u32
             .checked_shl(beyond / DOUBLED_EVERY)
             .unwrap_or(u32::MAX)
@@ -212,6 +219,9 @@ impl Vault {
     /// # Errors
     /// As of [`Self::may_compare`]: then it is not counted, and must not be answered.
     pub fn compared(&self, key: &Key, recognised: bool) -> Result<()> {
+        if self.meter.limits.compared_at_will() {
+            return Ok(());
+        }
         self.metered(key, |counts, limits, now| {
             counts.compared(limits, now, recognised).map_err(limited)
         })?
@@ -224,6 +234,9 @@ impl Vault {
 
     /// Whether one more similarity to this person may be told to this caller today; then it is counted.
     pub fn may_tell(&self, key: &Key, Asker(asker): Asker) -> Result<bool> {
+        if self.meter.limits.told_a_day == u32::MAX {
+            return Ok(true);
+        }
         self.metered(key, |counts, limits, _| {
             let told = &mut counts.told;
             let at = told.iter().position(|(of, _)| *of == asker).or_else(|| {
@@ -266,8 +279,8 @@ impl Vault {
             people.insert(*key, Metered { counts, changed });
         }
         let metered = people.get_mut(key).expect("inserted above");
-        let before = metered.counts.clone();
         metered.counts.roll(now);
+        let before = metered.counts.clone();
         let answer = work(&mut metered.counts, limits, now);
         metered.changed |= metered.counts != before;
         Ok(answer)
