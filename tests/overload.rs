@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use likeness_engine::{Account, AccountSettings, NewApiKey, Quotas, Scope};
 use likeness_proto::v1;
 use likeness_server::config::LimitArgs;
 use tokio::sync::mpsc;
@@ -168,23 +169,22 @@ async fn more_connections_than_may_be_are_closed_at_once_and_a_place_comes_free(
     assert!(took.await.unwrap() < Duration::from_secs(5));
     drop(second);
     let until = Instant::now() + PATIENCE;
-    loop {
-        let channel = tonic::transport::Endpoint::from_shared(server.url()).unwrap();
-        if let Ok(channel) = channel.connect().await {
-            let mut matching = v1::matching_service_client::MatchingServiceClient::new(channel);
-            if matching.detect_faces(detect(&tiny())).await.is_ok() {
-                break;
-            }
-        }
+    while !stays_open(address(&server)).await {
         assert!(Instant::now() < until, "no place comes free");
     }
 }
 
-fn detect(photo: &[u8]) -> v1::DetectFacesRequest {
-    v1::DetectFacesRequest {
-        photograph: Some(crate::support::client::photograph(photo)),
-        ..Default::default()
-    }
+/// Whether a new connection is still there after a moment.
+async fn stays_open(address: String) -> bool {
+    let look = move || {
+        let mut connection = TcpStream::connect(address).unwrap();
+        connection
+            .set_read_timeout(Some(Duration::from_millis(300)))
+            .unwrap();
+        let read = connection.read(&mut [0]);
+        read.is_err_and(|error| [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()))
+    };
+    tokio::task::spawn_blocking(look).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -198,6 +198,7 @@ async fn a_message_that_never_arrives_whole_is_given_up_with_its_place() {
     let stream = tokio::net::TcpStream::connect(address(&server)).await.unwrap();
     let (client, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
+    let key = server.key("default", NewApiKey::default()).await;
     let request = http::Request::post(format!(
         "{}/likeness.v1.MatchingService/DetectFaces",
         server.url()
@@ -312,4 +313,135 @@ async fn a_client_that_says_nothing_more_is_told_so() {
     };
     assert_eq!(end.expect("it ends").code(), Code::DeadlineExceeded);
     assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_calls_too_often_is_told_when_to_come_back_and_nobody_else_is() {
+    let server = setup(LimitArgs {
+        calls_per_second: 4,
+        ..LimitArgs::GENEROUS
+    })
+    .start()
+    .await;
+    let photo = Arc::new(tiny());
+    let hasty = server.client_for("hasty", &[Scope::Search]).await;
+    let quiet = server.client_for("quiet", &[Scope::Search]).await;
+    let answers = at_once(&hasty, &photo, 16).await;
+    let refused: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
+    assert!(!refused.is_empty() && refused.len() <= 12, "{}", refused.len());
+    for status in &refused {
+        let too_many = Refused::new(Code::ResourceExhausted, "TOO_MANY_CALLS");
+        assert_eq!(refusal::read(status), too_many);
+        let details = status.get_error_details();
+        let wait = details
+            .retry_info()
+            .expect("a RetryInfo")
+            .retry_delay
+            .expect("a time");
+        assert!(!wait.is_zero() && wait <= Duration::from_millis(250), "{wait:?}");
+    }
+    quiet
+        .detect(&photo)
+        .await
+        .expect("another account has its own rate");
+    // Another key of the account has a rate of its own, and no more than the account.
+    let settings = AccountSettings {
+        quotas: Quotas {
+            calls_per_second: 1,
+            ..Quotas::default()
+        },
+        ..AccountSettings::default()
+    };
+    let (engine, account) = (Arc::clone(&server.engine), Account::parse("hasty").unwrap());
+    let updating = move || {
+        engine
+            .administration()
+            .update_account(&account, settings)
+            .map(|_| ())
+    };
+    tokio::task::spawn_blocking(updating)
+        .await
+        .unwrap()
+        .expect("updated");
+    let another = server.client_for("hasty", &[Scope::Search]).await;
+    let answers = at_once(&another, &photo, 4).await;
+    assert!(answers.iter().any(Result::is_err), "one a second of four at once");
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    another.detect(&photo).await.expect("a second later");
+}
+
+/// As many calls at once.
+async fn at_once(
+    client: &crate::support::Client,
+    photo: &Arc<Vec<u8>>,
+    count: usize,
+) -> Vec<Result<(), tonic::Status>> {
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..count {
+        let (client, photo) = (client.clone(), Arc::clone(photo));
+        calls.spawn(async move { client.detect(&photo).await.map(|_| ()) });
+    }
+    calls.join_all().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn searches_have_a_rate_of_their_own() {
+    let server = setup(LimitArgs {
+        searches_per_day: 2,
+        ..LimitArgs::GENEROUS
+    })
+    .start()
+    .await;
+    let client = server.client().await;
+    client.create("staff").await;
+    let photo = tiny();
+    for _ in 0..2 {
+        client.search("staff", &photo).await.expect("searched");
+    }
+    let refused = client.search("staff", &photo).await.err().expect("refused");
+    let too_many = Refused::new(Code::ResourceExhausted, "TOO_MANY_CALLS");
+    assert_eq!(refusal::read(&refused), too_many);
+    let details = refused.get_error_details();
+    let wait = details
+        .retry_info()
+        .expect("a RetryInfo")
+        .retry_delay
+        .expect("a time");
+    assert!(wait > Duration::from_secs(11 * 3600), "{wait:?}");
+    client.detect(&photo).await.expect("everything else goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_floods_the_server_slows_no_other_down() {
+    let server = setup(LimitArgs::GENEROUS).start().await;
+    let photo = Arc::new(tiny());
+    let over = Arc::new(AtomicBool::new(false));
+    let mut flood = tokio::task::JoinSet::new();
+    let flooding = server.client_for("flood", &[Scope::Search]).await;
+    for _ in 0..48 {
+        let (client, photo, over) = (flooding.clone(), Arc::clone(&photo), Arc::clone(&over));
+        flood.spawn(async move {
+            let mut took = Vec::new();
+            while !over.load(Ordering::Relaxed) {
+                let began = Instant::now();
+                client.detect(&photo).await.expect("it may wait");
+                took.push(began.elapsed());
+            }
+            took
+        });
+    }
+    let other = server.client_for("other", &[Scope::Search]).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut own = Vec::new();
+    for _ in 0..15 {
+        let began = Instant::now();
+        other.detect(&photo).await.expect("never refused");
+        own.push(began.elapsed());
+    }
+    over.store(true, Ordering::Relaxed);
+    let mut theirs = flood.join_all().await.concat();
+    (own.sort(), theirs.sort());
+    let (own, theirs) = (own[own.len() / 2], theirs[theirs.len() / 2]);
+    println!("the flood waits {theirs:?}, the other {own:?}");
+    assert!(own < theirs / 4, "{own:?}, and the flood {theirs:?}");
 }

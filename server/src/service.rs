@@ -1,5 +1,6 @@
 //! The RPCs: each checks its request, passes a gate to the engine, and answers.
 
+mod accounts;
 mod collections;
 mod duplicates;
 mod enroll;
@@ -22,7 +23,9 @@ use tokio::sync::{Semaphore, watch};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status};
 
+use crate::auth::{self, Caller, ClientAddress, Needs};
 use crate::config::{CHANGES_MAX, IMPORTS_MAX, LimitArgs, ServeConfig};
+use crate::convert;
 use crate::deadline::Deadline;
 use crate::gate::{Arrival, Gate, Room};
 use crate::rates::Rates;
@@ -38,7 +41,6 @@ pub struct Service(Arc<Inner>);
 
 struct Inner {
     engine: Arc<Engine>,
-    account: Account,
     /// Decoding, inference and search: as many at once as there are workers.
     computing: Gate,
     workers: usize,
@@ -68,7 +70,6 @@ impl Service {
         };
         Self(Arc::new(Inner {
             engine,
-            account: Account::default(),
             workers,
             importing: Arc::new(Semaphore::new(IMPORTS_MAX)),
             stopping: watch::Sender::new(false),
@@ -85,21 +86,53 @@ impl Service {
         self.0.stopping.send_replace(true);
     }
 
-    fn begin<T>(&self, interface: &'static str, request: &Request<T>) -> Ongoing {
+    /// A call by a caller who may make it.
+    ///
+    /// # Errors
+    /// Nobody known, or a key that is not good for this.
+    fn begin<T>(
+        &self,
+        interface: &'static str,
+        needs: Needs,
+        request: &Request<T>,
+    ) -> Result<Ongoing, Status> {
         let cancel = Cancel::default();
         let id = RandomId::random();
-        Ongoing {
+        let caller = match auth::caller(request) {
+            Ok(caller) => caller,
+            Err(refusal) => return Err(auth::refuse(interface, request, refusal)),
+        };
+        let ongoing = Ongoing {
             service: Arc::clone(&self.0),
             interface,
             request_id: id.to_string(),
             deadline: request.extensions().get::<Deadline>().copied(),
             began: Instant::now(),
-            call: Call::new(id, cancel.clone()),
+            call: Call::new(id, cancel.clone()).asked_by(caller.key),
             scheme: String::new(),
             code: Code::Cancelled,
             cancel,
             is_item: false,
+            client: request.extensions().get().copied(),
+            caller,
+        };
+        // ORDER: the key before the rate: whoever may not call at all uses nobody's rate up.
+        match ongoing
+            .caller
+            .may(needs)
+            .and_then(|()| self.0.count(&ongoing.caller))
+        {
+            Ok(()) => Ok(ongoing),
+            Err(refusal) => Err(ongoing.refuse(refusal)),
         }
+    }
+}
+
+impl Inner {
+    /// Counts a call by its key and account.
+    fn count(&self, caller: &Caller) -> Result<(), Refusal> {
+        let quota = self.engine.calls_per_second(&caller.account);
+        self.rates.call(&caller.account, quota, caller.key)
     }
 }
 
@@ -107,11 +140,23 @@ impl Service {
 struct Work {
     engine: Arc<Engine>,
     account: Account,
+    caller: Caller,
 }
 
 impl Work {
     fn collection(&self, name: &CollectionName) -> Result<CollectionRef> {
+        self.sees(name)?;
         self.engine.collection(&self.account, name)
+    }
+
+    /// # Errors
+    /// A collection that the key is not good for: it does not exist, whether there is one or not.
+    fn sees(&self, name: &CollectionName) -> Result<()> {
+        if self.caller.sees(name) {
+            Ok(())
+        } else {
+            Err(convert::no_such_collection())
+        }
     }
 }
 
@@ -119,6 +164,9 @@ impl Work {
 struct Ongoing {
     service: Arc<Inner>,
     interface: &'static str,
+    caller: Caller,
+    /// Where the call comes from, where the transport says so.
+    client: Option<ClientAddress>,
     request_id: String,
     deadline: Option<Deadline>,
     began: Instant,
@@ -144,6 +192,9 @@ impl Drop for Ongoing {
         tracing::info!(
             request_id = self.request_id,
             interface = self.interface,
+            account = self.caller.account.as_str(),
+            key = %self.caller.key,
+            client = ClientAddress::text(self.client),
             code = ?self.code,
             micros
         );
@@ -166,6 +217,13 @@ macro_rules! answers {
 }
 
 answers!(
+    CreateAccountResponse,
+    GetAccountResponse,
+    ListAccountsResponse,
+    UpdateAccountResponse,
+    CreateApiKeyResponse,
+    ListApiKeysResponse,
+    RevokeApiKeyResponse,
     CreateCollectionResponse,
     GetCollectionResponse,
     ListCollectionsResponse,
@@ -244,7 +302,7 @@ impl Answer for v1::RotateWrappingKeyResponse {
 impl Ongoing {
     /// Whose call it is.
     fn account(&self) -> &Account {
-        &self.service.account
+        &self.caller.account
     }
 
     /// How long a stream waits for its client, and for each item: what time a call has.
@@ -259,7 +317,7 @@ impl Ongoing {
         let token = request.take_token();
         if !token.is_empty() {
             let token = Token::parse("idempotency_token", &token)?;
-            let (account, payload) = (self.service.account.clone(), digest(request));
+            let (account, payload) = (self.caller.account.clone(), digest(request));
             self.call.once(Once::new(account, self.interface, token, payload));
         }
         Ok(())
@@ -288,9 +346,12 @@ impl Ongoing {
         gate: Gate,
         work: impl FnOnce(&Work, &mut Call) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
+        // Also between the slices and items of a stream: a key may be revoked while one is open.
+        self.caller.still()?;
         let resources = Work {
             engine: Arc::clone(&self.service.engine),
-            account: self.service.account.clone(),
+            account: self.caller.account.clone(),
+            caller: self.caller.clone(),
         };
         let deadline = self.deadline.map(|Deadline(at)| at.into_std());
         let call = std::mem::take(&mut self.call).until(deadline);
@@ -329,11 +390,13 @@ impl Ongoing {
             request_id: self.request_id.clone(),
             deadline: tokio::time::Instant::now().checked_add(patience).map(Deadline),
             began: Instant::now(),
-            call: Call::new(id, self.cancel.clone()),
+            call: Call::new(id, self.cancel.clone()).asked_by(self.caller.key),
             scheme: String::new(),
             code: Code::Cancelled,
             cancel: self.cancel.clone(),
             is_item: true,
+            client: self.client,
+            caller: self.caller.clone(),
         }
     }
 

@@ -22,14 +22,22 @@ pub(crate) enum Family {
     Persons,
     /// Rows of idempotency tokens: no records, and no slots belong to them.
     Tokens,
+    /// Accounts and their keys.
+    Accounts,
     /// How often each person was compared of late: counters under the person's own key.
     Meter,
 }
 
 impl Family {
-    pub const ALL: [Self; 4] = [Self::Collections, Self::Persons, Self::Tokens, Self::Meter];
+    pub const ALL: [Self; 5] = [
+        Self::Collections,
+        Self::Persons,
+        Self::Tokens,
+        Self::Accounts,
+        Self::Meter,
+    ];
     /// Those whose records name slots.
-    pub const SEALED: [Self; 2] = [Self::Collections, Self::Persons];
+    pub const SEALED: [Self; 3] = [Self::Collections, Self::Persons, Self::Accounts];
 
     const fn name(self) -> &'static str {
         match self {
@@ -37,6 +45,7 @@ impl Family {
             Self::Persons => "persons",
             Self::Tokens => "tokens",
             Self::Meter => "meter",
+            Self::Accounts => "accounts",
         }
     }
 }

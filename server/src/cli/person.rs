@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use clap::{ArgGroup, Args, Subcommand};
 use likeness_proto::v1;
 use likeness_proto::v1::person_service_client::PersonServiceClient;
+use likeness_server::credential::KeyedChannel;
 use prost_types::Timestamp;
 use serde_json::{Value, json};
-use tonic::transport::Channel;
 
 use super::Outcome;
 use super::client::{Connection, QualityArgument, call_json, counted, hex, time_text};
@@ -284,7 +284,7 @@ fn faces_deleted(reply: &v1::DeleteFacesResponse) -> Outcome {
 }
 
 async fn erase_everywhere(
-    mut client: PersonServiceClient<Channel>,
+    mut client: PersonServiceClient<KeyedChannel>,
     person_id: String,
 ) -> Result<Outcome, Failure> {
     let request = v1::EraseEverywhereRequest {
@@ -321,7 +321,10 @@ async fn erase_everywhere(
     Ok(Outcome::done(json, text))
 }
 
-async fn export(mut client: PersonServiceClient<Channel>, person_id: String) -> Result<Outcome, Failure> {
+async fn export(
+    mut client: PersonServiceClient<KeyedChannel>,
+    person_id: String,
+) -> Result<Outcome, Failure> {
     let request = v1::ExportPersonRequest {
         person_id: person_id.clone(),
     };
@@ -357,7 +360,7 @@ async fn export(mut client: PersonServiceClient<Channel>, person_id: String) -> 
 }
 
 async fn list(
-    mut client: PersonServiceClient<Channel>,
+    mut client: PersonServiceClient<KeyedChannel>,
     collection: String,
     most: usize,
 ) -> Result<Outcome, Failure> {

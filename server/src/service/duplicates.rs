@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use likeness_engine::{CollectionName, CollectionRef, DuplicateCursor, Duplicates};
+use likeness_engine::{CollectionName, CollectionRef, DuplicateCursor, Duplicates, Scope};
 use likeness_proto::v1::{CallInfo, FindDuplicatesRequest, FindDuplicatesResponse};
 use tokio::task::AbortHandle;
 use tokio_stream::Stream;
@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 
 use super::streams::{Kind, OpenStream};
 use super::{Answer, Ongoing, Service, insert_id};
+use crate::auth::Needs;
 use crate::convert;
 use crate::status::Refusal;
 
@@ -31,7 +32,7 @@ pub(super) async fn find_duplicates(
     service: &Service,
     request: Request<FindDuplicatesRequest>,
 ) -> Result<Response<Answers>, Status> {
-    let mut call = service.begin("FindDuplicates", &request);
+    let mut call = service.begin("FindDuplicates", Needs::Of(Scope::Search), &request)?;
     let open = match service.0.streams.open(call.account(), Kind::Other) {
         Ok(open) => open,
         Err(refusal) => return Err(call.refuse(refusal)),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use likeness_engine::{CollectionName, Once, Token};
+use likeness_engine::{CollectionName, Once, Scope, Token};
 use likeness_proto::v1::import_persons_request::Part;
 use likeness_proto::v1::import_persons_response::Outcome;
 use likeness_proto::v1::{
@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::streams::{Answers, Kind};
 use super::{Ongoing, Service, digest, enroll, insert_id};
+use crate::auth::Needs;
 use crate::config::CHANGES_MAX;
 use crate::convert;
 use crate::status::Refusal;
@@ -50,7 +51,7 @@ pub(super) async fn import_persons(
     service: &Service,
     request: Request<Streaming<ImportPersonsRequest>>,
 ) -> Result<Response<Answers<ImportPersonsResponse>>, Status> {
-    let mut call = service.begin("ImportPersons", &request);
+    let mut call = service.begin("ImportPersons", Needs::Of(Scope::Enrol), &request)?;
     let open = match service.0.streams.open(call.account(), Kind::Import) {
         Ok(open) => open,
         Err(refusal) => return Err(call.refuse(refusal)),
@@ -116,7 +117,10 @@ async fn run(
             () = header.stuck.notified() => Err(Ended::Refused(Refusal::Late)),
         };
         let item = match next {
-            Ok(Some(Part::Item(item))) => item,
+            Ok(Some(Part::Item(item))) => match call.caller.still() {
+                Ok(()) => item,
+                Err(refusal) => break Err(refusal.into()),
+            },
             Ok(Some(Part::Header(_))) => break Err(convert::one_header().into()),
             Ok(None) => break Ok(()),
             Err(ended) => break Err(ended),
@@ -174,6 +178,9 @@ async fn parse(call: &mut Ongoing, mut wire: ImportHeader, patience: Duration) -
     convert::face_choice(wire.face_choice)?;
     convert::quality_level(wire.quality_level)?;
     convert::import_checks(wire.checks.as_ref())?;
+    if convert::brings_features(&wire) {
+        call.caller.may(Needs::Of(Scope::Import))?;
+    }
     let (model, dim) = (wire.embedding_model.clone(), wire.embedding_dim);
     let collection = call
         .store(move |work, _| {
@@ -227,7 +234,7 @@ async fn import(call: &mut Ongoing, header: &Header, item: ImportItem) -> Result
         .update(&digest(&item))
         .finalize();
     call.call.once(Once::new(
-        call.service.account.clone(),
+        call.caller.account.clone(),
         "ImportPersons",
         header.token.of_item(item.sequence),
         *payload.as_bytes(),
