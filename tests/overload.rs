@@ -205,6 +205,7 @@ async fn a_message_that_never_arrives_whole_is_given_up_with_its_place() {
     ))
     .header("content-type", "application/grpc")
     .header("te", "trailers")
+    .header("authorization", format!("Bearer {}", *key.text()))
     .body(())
     .unwrap();
     let began = Instant::now();
@@ -356,7 +357,7 @@ async fn whoever_calls_too_often_is_told_when_to_come_back_and_nobody_else_is() 
     let updating = move || {
         engine
             .administration()
-            .update_account(&account, settings)
+            .update_account(&account, move |_| settings)
             .map(|_| ())
     };
     tokio::task::spawn_blocking(updating)

@@ -115,6 +115,9 @@ async fn admit(
         });
     }
     let duplicates = photographs.checks.duplicates;
+    if duplicates.is_some() {
+        call.service.rates.search(call.account())?;
+    }
     let own = matches!(whose, For::Enrolled).then(|| person_id.clone());
     let Extracted {
         collection,
@@ -244,7 +247,11 @@ async fn extract(
         .compute(move |work, call| {
             let collection = work.collection(&collection)?;
             let kept = match person_id.filter(|_| photographs.checks.own_person) {
-                Some(id) => Some(work.engine.person(&collection, &id, call)?),
+                Some(id) => {
+                    // ORDER: before the photographs are looked at: whoever is refused here costs nothing.
+                    work.engine.may_compare(&collection, &id)?;
+                    Some(work.engine.person(&collection, &id, call)?)
+                }
                 None => None,
             };
             faces_of(work, call, collection, kept.as_ref(), photographs)
