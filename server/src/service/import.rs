@@ -52,7 +52,9 @@ pub(super) async fn import_persons(
     request: Request<Streaming<ImportPersonsRequest>>,
 ) -> Result<Response<Answers<ImportPersonsResponse>>, Status> {
     let mut call = service.begin("ImportPersons", Needs::Of(Scope::Enrol), &request)?;
-    let open = match service.0.streams.open(call.account(), Kind::Import) {
+    let streams = &service.0.streams;
+    let open = streams.open_within(call.account(), Kind::Import, PLACE_WAIT_MAX);
+    let open = match open.await {
         Ok(open) => open,
         Err(refusal) => return Err(call.refuse(refusal)),
     };

@@ -16,6 +16,8 @@ use crate::status::Refusal;
 
 /// A stream ends when it ends: this is a guess.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
+/// From one look for a place to the next.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// How many streams each account has open.
 #[derive(Clone, Default)]
@@ -56,6 +58,28 @@ impl Streams {
             streams: self.clone(),
             key,
         })
+    }
+}
+
+impl Streams {
+    /// The same, for as long as `wait` after it was asked for: a stream that was cut takes a moment to end what it
+    /// had begun.
+    ///
+    /// # Errors
+    /// None of the account's ended meanwhile.
+    pub async fn open_within(
+        &self,
+        account: &Account,
+        kind: Kind,
+        wait: Duration,
+    ) -> Result<OpenStream, Refusal> {
+        let until = tokio::time::Instant::now() + wait;
+        loop {
+            match self.open(account, kind) {
+                Err(_) if tokio::time::Instant::now() < until => tokio::time::sleep(LOOK_AGAIN).await,
+                opened => return opened,
+            }
+        }
     }
 }
 
