@@ -17,7 +17,7 @@ CARGO_ARGS := --release --workspace --locked
 CHECKED_ARGS := $(CARGO_ARGS) --config .config/checked.toml
 BIN := $(CARGO_TARGET_DIR)/release/likeness
 
-.PHONY: help demo test bench bench-peers erasure-cost start-cost lint fmt clippy deny doc setup build assets unit client checked
+.PHONY: help demo test bench bench-peers erasure-cost attack start-cost lint fmt clippy deny doc setup build assets unit client checked
 
 help: ## Show this list
 	@echo "make demo   a guided tour on real photographs, from nothing"
@@ -47,6 +47,10 @@ bench-peers: setup ## Our search beside FAISS, usearch and hnswlib; obtains them
 
 erasure-cost: setup ## What erasing costs; LIKENESS_PEOPLE=1000000 for a million
 	cargo test $(CARGO_ARGS) --lib the_cost_of_erasing -- --ignored --nocapture
+
+attack: setup ## What similarities give away, without limits and with them; figures in docs/limits.md
+	cargo build $(CARGO_ARGS) --bin bench-attack
+	$(CARGO_TARGET_DIR)/release/bench-attack
 
 start-cost: setup ## What a start costs; LIKENESS_PEOPLE=1000000 for a million
 	@home=$$(mktemp -d) && trap 'rm -r '$$home EXIT && for run in fill measure; do \

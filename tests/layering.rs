@@ -84,6 +84,7 @@ const RULES: &[Rule] = &[
     rule("RequestError", "server/src", &["server/src/convert.rs", "server/src/convert/accounts.rs", "server/src/convert/logs.rs", "server/src/status.rs"], "requests are checked in `convert`, refusals chosen in `status`"),
     rule("Code", "server/src/service", &[], "codes are chosen in `status`"),
     rule("println", "server/src", &["server/src/cli.rs", "server/src/cli/serve.rs", "server/src/cli/demo.rs"], "commands answer with an `Outcome`"),
+    rule("governor", "server/src", &["server/src/rates.rs"], "go through `Rates`"),
     rule("plotters", "server/src", &["server/src/plot.rs"], "go through `plot`"),
     rule("flate2::", "server/src", &["server/src/assets/archive.rs"], "go through `assets`"),
     rule("tar::", "server/src", &["server/src/assets/archive.rs"], "go through `assets`"),

@@ -19,7 +19,7 @@ use likeness_proto::v1::person_service_client::PersonServiceClient;
 use likeness_proto::v1::{
     DeletePersonRequest, EnrollPersonRequest, Photograph, SearchPersonsRequest, VerifyPersonRequest,
 };
-use likeness_server::config::{ModelFiles, ServeConfig};
+use likeness_server::config::{LimitArgs, ModelFiles, ServeConfig};
 use likeness_server::credential::{self, Credential, KeyedChannel};
 use likeness_server::{ServeError, serve};
 use tokio::net::TcpListener;
@@ -193,7 +193,7 @@ impl Calls for Direct {
             &self.collection,
             &person(KNOWN),
             &query,
-            Comparison::BestFace,
+            (Comparison::BestFace, self.collection.threshold()),
             call,
         );
         assert!(found.expect(FINE).similarity >= self.collection.threshold());
@@ -305,6 +305,7 @@ impl Serving {
         let listener = listener.expect("loopback has a free port");
         let address = listener.local_addr().expect("it is bound");
         let config = ServeConfig {
+            limits: LimitArgs::GENEROUS,
             listen: address,
             data: folder.join("data"),
             keys: folder.join("keys"),

@@ -1,6 +1,7 @@
 //! What the benchmarks share: a photograph, synthetic people, the assets, timing in turn, and figures.
 
 pub mod assets;
+pub mod attack;
 pub mod figures;
 pub mod population;
 pub mod turns;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use criterion::Criterion;
 use likeness_engine::{
     Account, Call, CollectionName, CollectionRef, Engine, EngineConfig, KeyStore, Limits, NewCollection,
+    ScoreLimits,
 };
 use tempfile::TempDir;
 
@@ -67,6 +69,7 @@ pub fn engine() -> (TempDir, Engine) {
         models: assets::asset("models"),
         runtime: assets::runtime(),
         limits: Limits::default(),
+        scores: ScoreLimits::default(),
         workers: 1,
     };
     config.keys.init(&config.data).expect("a fresh folder");

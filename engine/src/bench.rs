@@ -7,6 +7,7 @@ use crate::embedding::Embedding;
 use crate::pipeline::protect::Protector;
 use crate::template::{Bits, Probe, Template};
 
+pub use crate::gallery::meter::Pace;
 pub use crate::pipeline::stages::{Aligned, RawModel, Stages};
 
 /// The features of somebody who does not exist.
@@ -36,6 +37,11 @@ pub fn bytes(template: &Template) -> Vec<u8> {
 /// On a length that no template has.
 pub fn template(bytes: &[u8]) -> Template {
     Template::from_bytes(bytes).expect("as `bytes` wrote it")
+}
+
+/// How similar a synthetic face is, as a search or a verification has it.
+pub fn similarity(probe: &Probe, template: &Template) -> f32 {
+    probe.similarity(probe.score(template))
 }
 
 /// An index of synthetic templates, one a person.

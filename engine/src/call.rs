@@ -75,6 +75,8 @@ impl Cancel {
 #[derive(Default)]
 pub struct Call {
     caller: Caller,
+    asker: RandomId,
+    deadline: Option<Instant>,
     cancel: Cancel,
     steps: Vec<(Step, Duration)>,
     /// Dropped, and so left in the running log, before erasures stop waiting for this call.
@@ -88,11 +90,27 @@ impl Call {
     pub fn new(request: RandomId, cancel: Cancel) -> Self {
         Self {
             caller: request.into(),
+            asker: RandomId::default(),
+            deadline: None,
             cancel,
             steps: Vec::with_capacity(8),
             entry: None,
             reading: Vec::new(),
         }
+    }
+
+    /// The same, asked by whoever has this id: what one caller is told of a person is counted by it.
+    #[must_use]
+    pub fn asked_by(mut self, asker: RandomId) -> Self {
+        self.asker = asker;
+        self
+    }
+
+    /// The same, which begins no stage after this moment.
+    #[must_use]
+    pub fn until(mut self, deadline: Option<Instant>) -> Self {
+        self.deadline = deadline;
+        self
     }
 
     /// Runs one stage and adds its duration, unless the call's time is up.
@@ -147,6 +165,10 @@ impl Call {
         self.caller.once.as_ref().is_some_and(|once| once.is_replayed())
     }
 
+    pub(crate) fn asker(&self) -> RandomId {
+        self.asker
+    }
+
     pub(crate) fn caller(&self) -> Caller {
         self.caller.clone()
     }
@@ -171,7 +193,8 @@ impl Call {
     }
 
     fn check(&self, step: Step) -> Result<()> {
-        if self.cancel.is_cancelled() {
+        let late = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
+        if late || self.cancel.is_cancelled() {
             return Err(Stopped { before: step.name() }.into());
         }
         Ok(())
@@ -200,6 +223,23 @@ mod tests {
             Err(Error::Stopped(Stopped { before: "detect" }))
         ));
         assert_eq!(call.steps().len(), 1);
+    }
+
+    #[test]
+    fn a_late_call_begins_no_stage() {
+        let mut call = Call::default().until(Some(Instant::now()));
+        let outcome = call.step(Step::Embed, || Ok(()));
+        assert!(matches!(
+            outcome,
+            Err(Error::Stopped(Stopped { before: "embed" }))
+        ));
+        let ahead = Instant::now() + Duration::from_secs(3600);
+        assert!(
+            Call::default()
+                .until(Some(ahead))
+                .step(Step::Embed, || Ok(()))
+                .is_ok()
+        );
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What a server is started with.
 
+mod limits;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,15 +9,15 @@ use std::time::Duration;
 use clap::Args;
 use likeness_engine::{EngineConfig, FACES_WARNING, KeyStore, LABEL_BYTES_MAX, Limits};
 
+pub use self::limits::{
+    CHANGES_MAX, HEADER_BYTES_MAX, IMPORTS_MAX, IMPORTS_PER_ACCOUNT_MAX, LimitArgs, STREAMS_MAX,
+    STREAMS_PER_ACCOUNT_MAX,
+};
 use crate::assets;
 use crate::logs::retention::Retention;
 
 /// Largest request message: room for six photographs of the largest kind.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
-/// Streams of imports at once: each may hold a few of the largest messages.
-pub const IMPORTS_MAX: usize = 4;
-/// Changes that may wait for the disk at once; they cost a thread each, not a core.
-pub const CHANGES_MAX: usize = 64;
 
 /// Where a server listens, and where its files are.
 #[derive(Debug, Clone, Args)]
@@ -52,6 +54,10 @@ pub struct ServeConfig {
     /// Calls that may wait for a worker; more are refused with RESOURCE_EXHAUSTED
     #[arg(long, env = "LIKENESS_QUEUE", value_name = "N", default_value_t = 128)]
     pub queue: u16,
+
+    /// What callers may ask, and how fast
+    #[command(flatten)]
+    pub limits: LimitArgs,
 
     /// Longest time a call may take, in seconds
     #[arg(long, env = "LIKENESS_CALL_SECONDS", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -162,6 +168,7 @@ impl ServeConfig {
             models,
             runtime,
             limits: Limits::default(),
+            scores: self.limits.scores(),
             workers: self.workers(),
             running_log_bytes_warning: self.retention.running_log_bytes_warning(),
             accept_short_log: self.accept_short_erasure_log,

@@ -297,7 +297,7 @@ impl Gathered<'_> {
                     Some(header) => self
                         .vault
                         .plan_erase(&mut plan, *family, key.clone(), Some(header))?,
-                    None => self.vault.plan_forget(&mut plan, *family, key.clone()),
+                    None => drop(self.vault.plan_forget(&mut plan, *family, key.clone())?),
                 }
             }
             self.vault.commit(plan)?;

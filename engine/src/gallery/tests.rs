@@ -15,6 +15,7 @@ mod graph;
 mod group;
 mod log;
 mod memory;
+mod meter;
 mod model;
 mod pairs;
 mod passage;

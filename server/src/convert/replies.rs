@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use likeness_engine::{
-    Bounds, Calibration, CollectionErasure, CollectionInfo, Consent, DuplicatePair, Duplicates, ErasureIn,
+    Bounds, CollectionErasure, CollectionInfo, Consent, DuplicatePair, Duplicates, Engine, ErasureIn,
     ErasureReceipt, Estimate, Match, Person, PersonErasure, PersonExport, Quality, QualityLevel, Scoring,
     StoredFace, Timestamp,
 };
@@ -22,16 +22,15 @@ pub fn estimate(estimate: Estimate) -> v1::Estimate {
 }
 
 /// A slice of a search for duplicates, on the wire.
-pub fn duplicates(
-    found: Duplicates,
-    calibration: &Calibration,
-    scoring: Scoring,
-) -> v1::FindDuplicatesResponse {
-    let pair = |pair: DuplicatePair| v1::DuplicatePair {
-        first_person_id: pair.first.as_str().to_owned(),
-        second_person_id: pair.second.as_str().to_owned(),
-        similarity: pair.similarity,
-        estimate: Some(estimate(calibration.estimate(scoring, pair.similarity, None))),
+pub fn duplicates(found: Duplicates, engine: &Engine, scoring: Scoring) -> v1::FindDuplicatesResponse {
+    let pair = |pair: DuplicatePair| {
+        let similarity = engine.rounded(pair.similarity);
+        v1::DuplicatePair {
+            first_person_id: pair.first.as_str().to_owned(),
+            second_person_id: pair.second.as_str().to_owned(),
+            similarity,
+            estimate: Some(estimate(engine.calibration().estimate(scoring, similarity, None))),
+        }
     };
     v1::FindDuplicatesResponse {
         done: found.done as u64,
@@ -160,14 +159,14 @@ pub fn collection_receipts(erased: CollectionErasure) -> Vec<v1::ErasureReceipt>
 }
 
 /// A person found, on the wire.
-pub fn matched(found: Match, means: Estimate) -> v1::Match {
+pub fn matched(found: Match, told: Option<(f32, Estimate)>) -> v1::Match {
     v1::Match {
         person_id: found.person.id.as_str().to_owned(),
         name: found.person.profile.name,
-        similarity: found.similarity,
+        similarity: told.map(|(similarity, _)| similarity),
         tags: found.person.profile.tags,
         collection: found.collection.as_str().to_owned(),
-        estimate: Some(estimate(means)),
+        estimate: told.map(|(_, means)| estimate(means)),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Detecting, comparing, verifying and searching: nothing here is kept.
 
 use likeness_engine::{
-    CollectionName, CollectionRef, Comparison, Error, EveryFace, Match, Scope, Scoring, Searching, Step,
+    CollectionName, CollectionRef, Comparison, Error, Estimate, EveryFace, Match, Scope, Scoring, Searching,
+    Step,
 };
 use likeness_proto::v1::matching_service_server::MatchingService;
 use likeness_proto::v1::{
@@ -125,27 +126,26 @@ async fn verify(call: &mut Ongoing, request: VerifyPersonRequest) -> Result<Veri
         .compute(move |work, call| {
             let collection = work.collection(&collection)?;
             let (calibration, scoring) = (work.engine.calibration(), scoring(&collection, comparison));
-            let threshold = limit.map_or(collection.threshold(), |limit| {
+            let asked = limit.map_or(collection.threshold(), |limit| {
                 limit.similarity(calibration, scoring, 1)
             });
+            // A yes or no at a laxer threshold would be as good an oracle as the similarity itself.
+            let threshold = asked.max(work.engine.floor(scoring));
             let wanted = choose.at(level.unwrap_or(collection.quality_level()));
             let own = std::slice::from_ref(&collection);
+            // ORDER: before the photograph is looked at: whoever is refused here costs nothing.
+            work.engine.may_compare(&collection, &person_id)?;
             let (query, face) = work.engine.query(own, &photo, wanted, call)?;
-            let found = work
-                .engine
-                .verify(&collection, &person_id, &query, comparison, call)?;
-            call.conclude(found.similarity >= threshold);
+            let by = (comparison, threshold);
+            let found = work.engine.verify(&collection, &person_id, &query, by, call)?;
+            let told = told(work, &found, scoring, None);
             let reply = VerifyPersonResponse {
                 call: None,
-                similarity: found.similarity,
+                similarity: told.map(|(similarity, _)| similarity),
                 threshold,
                 same_person: found.similarity >= threshold,
                 face: Some(convert::face(face)),
-                estimate: Some(convert::estimate(calibration.estimate(
-                    scoring,
-                    found.similarity,
-                    None,
-                ))),
+                estimate: told.map(|(_, means)| convert::estimate(means)),
             };
             Ok((collection, reply))
         })
@@ -155,6 +155,7 @@ async fn verify(call: &mut Ongoing, request: VerifyPersonRequest) -> Result<Veri
 }
 
 async fn search(call: &mut Ongoing, request: SearchPersonsRequest) -> Result<SearchPersonsResponse, Refusal> {
+    call.service.rates.search(call.account())?;
     let names = convert::collections(&request.collections)?;
     let photo = convert::photograph("photograph", request.photograph)?;
     let sought = convert::sought(request.face_choice)?;
@@ -171,12 +172,19 @@ async fn search(call: &mut Ongoing, request: SearchPersonsRequest) -> Result<Sea
         .compute(move |work, call| {
             let collections = collections(work, &names)?;
             let calibration = work.engine.calibration();
+            for id in &searching.filter.person_ids {
+                collections
+                    .iter()
+                    .try_for_each(|place| work.engine.may_compare(place, id))?;
+            }
             // Of all of them, whoever the filter lets pass: then the rate of the search is lower still.
             let searched: usize = collections.iter().map(CollectionRef::faces).sum();
             let threshold = |place: &CollectionRef| {
-                limit.map_or(place.threshold(), |limit| {
-                    limit.similarity(calibration, scoring(place, comparison), searched as u64)
-                })
+                let (scoring, searched) = (scoring(place, comparison), searched as u64);
+                let asked = limit.map_or(place.threshold(), |limit| {
+                    limit.similarity(calibration, scoring, searched)
+                });
+                asked.max(work.engine.search_floor(scoring, searched))
             };
             let places: Vec<_> = collections
                 .iter()
@@ -198,8 +206,8 @@ async fn search(call: &mut Ongoing, request: SearchPersonsRequest) -> Result<Sea
             let matched = |found: Match| {
                 let place = collections.iter().find(|place| *place.name() == found.collection);
                 let scoring = place.map_or(Scoring::Photographs, |place| scoring(place, comparison));
-                let means = calibration.estimate(scoring, found.similarity, Some(compared));
-                convert::matched(found, means)
+                let told = told(work, &found, scoring, Some(compared));
+                convert::matched(found, told)
             };
             let results = faces
                 .into_iter()
@@ -223,6 +231,19 @@ async fn search(call: &mut Ongoing, request: SearchPersonsRequest) -> Result<Sea
         call.scheme(&only);
     }
     Ok(reply)
+}
+
+/// A similarity and what it means, as the caller is told them; none if not.
+pub(super) fn told(
+    work: &Work,
+    found: &Match,
+    scoring: Scoring,
+    searched: Option<u64>,
+) -> Option<(f32, Estimate)> {
+    let similarity = found.is_told.then(|| work.engine.rounded(found.similarity))?;
+    // Of the rounded one: its exact rate would say what the rounding hides.
+    let means = work.engine.calibration().estimate(scoring, similarity, searched);
+    Some((similarity, means))
 }
 
 /// How similarities of this collection come about.

@@ -51,7 +51,7 @@ fn assert_bob_alone_suffers(gallery: &Gallery, what: &str) {
     let one = collection(gallery, "one");
     assert!(is_damaged(gallery.person(&one, &id("bob"))), "{what}");
     assert!(
-        is_damaged(gallery.verify(&one, &id("bob"), &query(2), Comparison::BestFace)),
+        is_damaged(gallery.verify(&one, &id("bob"), &query(2), Comparison::BestFace, asking())),
         "{what}"
     );
     assert!(
@@ -68,7 +68,7 @@ fn assert_bob_alone_suffers(gallery: &Gallery, what: &str) {
         assert_eq!(found(gallery, &one, n), [who], "{what}");
         assert!(
             gallery
-                .verify(&one, &id(who), &query(n), Comparison::BestFace)
+                .verify(&one, &id(who), &query(n), Comparison::BestFace, asking())
                 .is_ok(),
             "{what}"
         );

@@ -36,6 +36,11 @@ impl Plan {
         self.writes.push(write);
     }
 
+    /// The counters in memory under a record key are dropped with the commit.
+    pub fn unmeter(&mut self, key: Vec<u8>) {
+        self.unmetered.push(key);
+    }
+
     /// Begins an erasure: the records erased from here on are in one receipt.
     pub fn begin_erasure(&mut self, asked: Asked) -> Ticket {
         let erasure = asked.erasure(ReceiptKind::Erased);
@@ -125,7 +130,10 @@ impl Vault {
         reduction.touched.push((record.family, other.clone()));
         let ticket = Arc::clone(&reduction.issued);
         plan.reductions.push(reduction);
-        self.plan_forget(plan, record.family, other);
+        if self.plan_forget(plan, record.family, other.clone())? {
+            let moved = plan.reductions.last_mut().expect("pushed above");
+            moved.touched.push((Family::Meter, other));
+        }
         Ok(ticket)
     }
 
@@ -188,16 +196,28 @@ impl Vault {
             }
             None => plan.unnamed_key = Some(number),
         }
-        self.plan_forget(plan, family, key);
+        if self.plan_forget(plan, family, key.clone())? {
+            plan.erasures[number].touched.push((Family::Meter, key));
+        }
         Ok(())
     }
 
-    /// Plans the end of a record whose data key is gone already.
-    pub fn plan_forget(&self, plan: &mut Plan, family: Family, key: Vec<u8>) {
-        plan.writes.push(Write {
-            family,
-            key,
-            change: Change::Delete,
-        });
+    /// Plans the end of a record whose data key is gone already, and of a person's counters; answers whether
+    /// there were any on disk.
+    pub fn plan_forget(&self, plan: &mut Plan, family: Family, key: Vec<u8>) -> Result<bool> {
+        let mut metered = false;
+        if family == Family::Persons {
+            // A row that cannot be read goes too.
+            metered = !matches!(self.meter_row(&key), Ok(None));
+            plan.unmetered.push(key.clone());
+        }
+        for family in [Some(family), metered.then_some(Family::Meter)] {
+            plan.writes.extend(family.map(|family| Write {
+                family,
+                key: key.clone(),
+                change: Change::Delete,
+            }));
+        }
+        Ok(metered)
     }
 }
