@@ -6,6 +6,7 @@ mod calibration;
 mod call;
 mod clock;
 mod config;
+mod cores;
 mod crypto;
 mod embedding;
 mod engine;

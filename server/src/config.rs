@@ -13,6 +13,9 @@ use crate::assets;
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// Streams of imports at once: each may hold a few of the largest messages.
 pub const IMPORTS_MAX: usize = 4;
+/// Searches that may wait for a pass over an index at once, or make one; they cost a thread each, and the passes
+/// share the cores.
+pub const MATCHES_MAX: usize = 64;
 /// Changes that may wait for the disk at once; they cost a thread each, not a core.
 pub const CHANGES_MAX: usize = 64;
 
@@ -51,6 +54,11 @@ pub struct ServeConfig {
     /// Calls that may wait for a worker; more are refused with RESOURCE_EXHAUSTED
     #[arg(long, env = "LIKENESS_QUEUE", value_name = "N", default_value_t = 128)]
     pub queue: u16,
+
+    /// Longest time that a search waits for others whose photographs are being looked at, to read the index
+    /// together, in microseconds; 0: only those share who come while it is being read
+    #[arg(long, env = "LIKENESS_GATHER_MICROS", value_name = "MICROS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub gather_micros: u32,
 
     /// Longest time a call may take, in seconds
     #[arg(long, env = "LIKENESS_CALL_SECONDS", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -136,6 +144,11 @@ impl ServeConfig {
             workers: self.workers(),
             accept_short_log: self.accept_short_erasure_log,
         })
+    }
+
+    /// Longest time that a search waits for others.
+    pub fn gather_time_max(&self) -> Duration {
+        Duration::from_micros(u64::from(self.gather_micros))
     }
 
     /// Longest time a call may take.

@@ -79,7 +79,8 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let service = Service::new(engine, config.workers(), usize::from(config.queue));
+    let (workers, queue) = (config.workers(), usize::from(config.queue));
+    let service = Service::new(engine, workers, queue, config.gather_time_max());
     let (mut reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<CollectionServiceServer<Service>>().await;
     reporter.set_serving::<PersonServiceServer<Service>>().await;

@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, watch};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status};
 
-use crate::config::{CHANGES_MAX, IMPORTS_MAX};
+use crate::config::{CHANGES_MAX, IMPORTS_MAX, MATCHES_MAX};
 use crate::deadline::Deadline;
 use crate::gate::Gate;
 use crate::status::Refusal;
@@ -36,8 +36,13 @@ pub struct Service(Arc<Inner>);
 struct Inner {
     engine: Arc<Engine>,
     account: Account,
-    /// Decoding, inference and search: as many at once as there are workers.
+    /// Decoding, inference and all comparing but searches: as many at once as there are workers.
     computing: Gate,
+    /// Searches whose photograph has been looked at: most of them wait for a pass that another leads, and a worker
+    /// meanwhile looks at the next photograph.
+    matching: Gate,
+    /// How long a search may wait for others that are on the way.
+    gather: Duration,
     workers: usize,
     /// Imports at once.
     importing: Arc<Semaphore>,
@@ -50,7 +55,7 @@ struct Inner {
 
 impl Service {
     /// A service over an open engine.
-    pub fn new(engine: Arc<Engine>, workers: usize, queue: usize) -> Self {
+    pub fn new(engine: Arc<Engine>, workers: usize, queue: usize, gather: Duration) -> Self {
         Self(Arc::new(Inner {
             engine,
             account: Account::default(),
@@ -58,6 +63,8 @@ impl Service {
             importing: Arc::new(Semaphore::new(IMPORTS_MAX)),
             stopping: watch::Sender::new(false),
             computing: Gate::new(workers, queue),
+            matching: Gate::new(MATCHES_MAX, queue),
+            gather,
             storing: Gate::new(CHANGES_MAX, queue),
         }))
     }
@@ -241,6 +248,15 @@ impl Ongoing {
         work: impl FnOnce(&Work, &mut Call) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let gate = self.service.computing.clone();
+        self.pass(gate, work).await
+    }
+
+    /// Blocking work that looks through an index, together with others'.
+    async fn look_through<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&Work, &mut Call) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let gate = self.service.matching.clone();
         self.pass(gate, work).await
     }
 

@@ -35,6 +35,7 @@ impl Setup {
             },
             workers: Some(2),
             queue: 128,
+            gather_micros: 1000,
             call_seconds: 60,
             drain_seconds: 30,
             root_key_command: None,

@@ -1,6 +1,7 @@
 //! Verifying and searching, as the service asks for it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::call::{Call, Step};
 use crate::engine::{COLLECTIONS_MAX, CollectionRef, Engine, TOP_K_MAX};
@@ -22,9 +23,19 @@ pub struct Searching {
     pub filter: Filter,
     /// Whether nobody may be missed; otherwise one in a million may who reaches the similarity exactly.
     pub exact: bool,
+    /// How long the search may wait for others that are [on their way](Engine::announce), to share a pass with them.
+    pub gather: Duration,
 }
 
 impl Engine {
+    /// Tells that this call will search these collections, in this order, once its photograph is looked at: whoever
+    /// begins to search before may wait for it.
+    pub fn announce(&self, collections: &[CollectionRef], call: &mut Call) {
+        for collection in collections {
+            call.comes(collection.0.passes.announce());
+        }
+    }
+
     /// For each of the faces the nearest people of all these collections, at and above each one's
     /// similarity, best first. Who is in two collections is found twice.
     ///
@@ -51,15 +62,17 @@ impl Engine {
         places
             .iter()
             .for_each(|(collection, _)| call.reads(&collection.readers));
+        let (gather, coming) = (searching.gather, call.has_come());
         call.step(Step::Match, || {
-            self.gallery.find(&Search {
+            let search = Search {
                 places: &places,
                 queries,
                 k: searching.top_k.clamp(1, TOP_K_MAX),
                 comparison: searching.comparison,
                 filter: &filter,
                 exact: searching.exact,
-            })
+            };
+            self.gallery.find_in_company(&search, gather, coming)
         })
     }
 

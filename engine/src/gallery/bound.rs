@@ -58,6 +58,7 @@ const EVENNESS_MIN: f64 = 40.0;
 pub(super) type Limits = [u8; SLABS];
 
 /// The magnitudes of a probe and what follows from them.
+#[derive(Clone)]
 pub(super) struct Bound {
     /// For each part how many values of each magnitude it has.
     counts: [[f64; MAGNITUDES]; PARTS.len()],

@@ -11,12 +11,22 @@
 //! the bar with it.
 //!
 //! All probes of a pass meet a block while it is in the cache, and share its nibbles.
+//!
+//! Where cores are idle a pass borrows them ([`cores`]): whoever is done with a piece of the rows takes the next
+//! one. Each has a sink of its own, and the highest of their bars is everybody's: as many faces as are wanted reach
+//! it in one sink already, so that none below it is among the best of all.
 
 mod stages;
 
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+
 use zeroize::Zeroizing;
 
-use crate::gallery::arena::{Arena, GROUP, SLABS};
+use crate::cores::{self, CORES};
+
+use crate::gallery::arena::{Arena, BLOCK, Chunk, GROUP, SLABS};
 use crate::gallery::bound::{Bound, Limits};
 use crate::gallery::cascade::stages::{Pass, Place};
 use crate::gallery::full::Full;
@@ -43,6 +53,13 @@ const LEFT_MAX: f64 = 0.05;
 /// Rows from which on it is worth while to compute limits.
 const ROWS_MIN: usize = 4096;
 
+/// Blocks that are looked at between two looks at what else there is to do: 16 thousand rows, half a megabyte of the
+/// first slabs.
+const PIECE: usize = 256;
+
+/// Pieces for each core that is borrowed, at least: waking a thread takes as long as half a piece.
+const PIECES_EACH: usize = 2;
+
 /// The bar rises by this part of the largest score before the limits are computed again.
 const RUNG: f64 = 0.01;
 
@@ -52,13 +69,20 @@ pub(super) trait Sink {
     fn bar(&self) -> i32;
     /// A face that reaches it.
     fn offer(&mut self, score: i32, person: Person, row: Row);
+    /// A sink that wants the same, for another part of the rows.
+    fn fork(&self) -> Self;
+    /// Takes over what that one was offered.
+    fn merge(&mut self, other: Self);
 }
 
 /// One probe's search.
 pub(super) struct Seek<'a, K: Sink> {
     probe: &'a Probe,
     sink: K,
-    full: Full,
+    /// The highest bar of all who look for this probe.
+    bar: Arc<AtomicI32>,
+    /// Made when it is needed.
+    full: Option<Full>,
     staged: Option<Staged>,
     /// Whether the limits are of use at the present bar.
     narrow: bool,
@@ -82,10 +106,20 @@ pub(super) struct Tally {
     pub(super) whole: u64,
 }
 
+impl Tally {
+    fn add(&mut self, other: Self) {
+        self.first += other.first;
+        self.second += other.second;
+        self.full += other.full;
+        self.whole += other.whole;
+    }
+}
+
 /// The stages' tables and limits.
+#[derive(Clone)]
 struct Staged {
     bound: Bound,
-    tables: Vec<Table>,
+    tables: Arc<[Table]>,
     limits: Limits,
     /// The bar that the limits were made for.
     bar: i32,
@@ -145,7 +179,8 @@ impl<'a, K: Sink> Seek<'a, K> {
         let staged = bound.map(|bound| Staged::new(bound, &values, bar));
         Self {
             narrow: staged.is_some(),
-            full: Full::new(&values),
+            bar: Arc::new(AtomicI32::new(bar)),
+            full: None,
             probe,
             sink,
             staged,
@@ -153,6 +188,38 @@ impl<'a, K: Sink> Seek<'a, K> {
             rows: Ring::new(),
             tally: Tally::default(),
         }
+    }
+
+    /// The same search, of another part of the rows.
+    fn fork(&self) -> Self {
+        Self {
+            probe: self.probe,
+            sink: self.sink.fork(),
+            bar: Arc::clone(&self.bar),
+            full: None,
+            staged: self.staged.clone(),
+            narrow: self.narrow,
+            groups: Ring::new(),
+            rows: Ring::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.sink.merge(other.sink);
+        self.tally.add(other.tally);
+    }
+
+    /// The least score that anybody who looks for this probe wants.
+    #[inline(always)]
+    fn bar(&self) -> i32 {
+        self.bar.load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    fn offer(&mut self, score: i32, person: Person, row: Row) {
+        self.sink.offer(score, person, row);
+        self.bar.fetch_max(self.sink.bar(), Ordering::Relaxed);
     }
 
     /// What was found, and what was looked at for it.
@@ -176,39 +243,73 @@ impl Staged {
     }
 }
 
-/// Offers every row that reaches the bar to each of `seeks`.
+/// Offers every row that reaches the bar to each of `seeks`, with whatever cores are idle.
 ///
 /// `allowed` answers, for the block whose first row is given, which of its rows count.
-pub(super) fn scan<K: Sink>(arena: &Arena, seeks: &mut [Seek<'_, K>], allowed: impl Fn(Row) -> u64 + Copy) {
-    scan_with(Kernel::best(), arena, seeks, allowed);
-}
-
-/// As [`scan`], with these instructions.
-pub(super) fn scan_with<K: Sink>(
-    kernel: Kernel,
+pub(super) fn scan<K: Sink + Send>(
     arena: &Arena,
     seeks: &mut [Seek<'_, K>],
-    allowed: impl Fn(Row) -> u64 + Copy,
+    allowed: impl Fn(Row) -> u64 + Copy + Sync,
 ) {
-    for (chunk, blocks) in arena.used() {
-        let place = Place {
-            chunk,
-            stride: arena.stride(),
-            allowed,
-        };
-        kernel.run(Pass { place, blocks, seeks });
+    let _own = cores::busy();
+    let pieces = arena.len() / (PIECE * BLOCK);
+    let borrowed = cores::idle((pieces / PIECES_EACH).min(*CORES));
+    scan_with(Kernel::best(), borrowed.cores(), arena, seeks, allowed);
+}
+
+/// As [`scan`], with these instructions and so many others to help.
+pub(super) fn scan_with<K: Sink + Send>(
+    kernel: Kernel,
+    helpers: usize,
+    arena: &Arena,
+    seeks: &mut [Seek<'_, K>],
+    allowed: impl Fn(Row) -> u64 + Copy + Sync,
+) {
+    let pieces: Vec<_> = pieces(arena).collect();
+    let next = AtomicUsize::new(0);
+    let look = |seeks: &mut [Seek<'_, K>], is_guest: bool| {
+        while let Some((chunk, blocks)) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let place = Place {
+                chunk,
+                stride: arena.stride(),
+                allowed,
+            };
+            let blocks = blocks.clone();
+            kernel.run(Pass { place, blocks, seeks });
+            if is_guest && cores::crowded() {
+                return;
+            }
+        }
+    };
+    let mut forks: Vec<Vec<_>> = (0..helpers)
+        .map(|_| seeks.iter().map(Seek::fork).collect())
+        .collect();
+    cores::together(&mut forks, || look(&mut *seeks, false), |fork| look(fork, true));
+    for fork in forks {
+        seeks
+            .iter_mut()
+            .zip(fork)
+            .for_each(|(seek, fork)| seek.merge(fork));
     }
+}
+
+/// All rows that were ever used, by blocks of a chunk.
+fn pieces(arena: &Arena) -> impl Iterator<Item = (&Chunk, Range<usize>)> {
+    arena.used().flat_map(|(chunk, blocks)| {
+        let starts = (0..blocks).step_by(PIECE);
+        starts.map(move |start| (chunk, start..(start + PIECE).min(blocks)))
+    })
 }
 
 impl<K: Sink> Seek<'_, K> {
     /// Follows the bar, and goes on as the last run went: so many of its `rows` were `left` to the last stage.
     #[inline(always)]
     fn follow(&mut self, left: usize, rows: usize) {
+        let bar = self.bar();
         let Some(staged) = &mut self.staged else {
             return;
         };
         self.narrow &= left as f64 <= LEFT_MAX * rows as f64;
-        let bar = self.sink.bar();
         if f64::from(bar) >= f64::from(staged.bar) + RUNG * f64::from(self.probe.score_max()) {
             staged.limits = staged.bound.limits(bar);
             staged.bar = bar;

@@ -1,6 +1,7 @@
 //! One collection in memory: its settings, and the people who can be found in it.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
@@ -130,7 +131,7 @@ pub(crate) struct Collection {
     /// Replies that are being built from it.
     pub readers: Readers,
     /// Searches that look through it.
-    pub passes: Passes,
+    pub passes: Arc<Passes>,
 }
 
 impl Collection {
@@ -164,7 +165,7 @@ impl Collection {
             deleted: AtomicBool::new(false),
             generation: AtomicU64::new(0),
             readers: Readers::default(),
-            passes: Passes::default(),
+            passes: Arc::default(),
         }
     }
 
@@ -371,7 +372,7 @@ impl Collection {
             deleted: AtomicBool::new(false),
             generation: AtomicU64::new(0),
             readers: Readers::default(),
-            passes: Passes::default(),
+            passes: Arc::default(),
         })
     }
 }

@@ -6,6 +6,7 @@ use super::{RUN, Seek, Sink, Staged, TOGETHER, Waiting};
 use crate::gallery::arena::{
     BLOCK, Chunk, GROUP, GROUPS, LINE, LINE_WORDS, NOBODY, SLAB_WORDS, SLABS, groups, row, row_of,
 };
+use crate::gallery::full::Full;
 use crate::gallery::index::Row;
 use crate::gallery::lookup;
 use crate::gallery::simd::{Simd, Task};
@@ -14,7 +15,7 @@ use crate::template::{PLANE_WEIGHTS, PLANES};
 /// All probes over one chunk.
 pub(super) struct Pass<'p, 'a, K: Sink, F> {
     pub(super) place: Place<'p, F>,
-    pub(super) blocks: usize,
+    pub(super) blocks: Range<usize>,
     pub(super) seeks: &'p mut [Seek<'a, K>],
 }
 
@@ -30,8 +31,8 @@ impl<K: Sink, F: Fn(Row) -> u64 + Copy> Task for Pass<'_, '_, K, F> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         let Self { place, blocks, seeks } = self;
-        for start in (0..blocks).step_by(RUN) {
-            let end = (start + RUN).min(blocks);
+        for start in blocks.clone().step_by(RUN) {
+            let end = (start + RUN).min(blocks.end);
             let mut at = 0;
             while at < seeks.len() {
                 // Those that go through the stages and come together are looked at together.
@@ -182,19 +183,24 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
     /// All rows of some blocks, by an upper bound of the score.
     #[inline(always)]
     fn full<S: Simd, K: Sink>(&self, blocks: Range<usize>, seek: &mut Seek<'_, K>) {
+        let full = seek
+            .full
+            .take()
+            .unwrap_or_else(|| Full::new(&seek.probe.values()));
         for block in blocks.clone() {
             let allowed = self.allowed(block);
             if allowed == 0 {
                 continue;
             }
-            let bar = seek.sink.bar();
-            let mut left = seek.full.reaching::<S>(self.chunk, self.stride, block, bar) & allowed;
+            let bar = seek.bar();
+            let mut left = full.reaching::<S>(self.chunk, self.stride, block, bar) & allowed;
             while left != 0 {
                 let i = block * BLOCK + left.trailing_zeros() as usize;
                 left &= left - 1;
                 self.whole(seek, i);
             }
         }
+        seek.full = Some(full);
         seek.tally.full += (blocks.len() * BLOCK) as u64;
         seek.follow(0, blocks.len() * BLOCK);
     }
@@ -222,8 +228,8 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
         let score = score(&counts, seek.probe.sum());
         let person = self.chunk.owners[i];
         // A free row has a score too.
-        if score >= seek.sink.bar() && person != NOBODY {
-            seek.sink.offer(score, person, row(self.chunk.first + i));
+        if score >= seek.bar() && person != NOBODY {
+            seek.offer(score, person, row(self.chunk.first + i));
         }
     }
 }

@@ -16,15 +16,15 @@ use crate::template::tests::{score_by_definition, template};
 use crate::template::{Bits, Template};
 
 /// The best faces of a search, and whose.
-struct Best(Vec<(Person, Row, i32)>, Top);
+struct Best(Vec<(Person, Row, i32)>, Top, usize);
 
 impl Best {
     fn new(k: usize, bar: i32) -> Self {
-        Self(Vec::new(), Top::new(k, bar))
+        Self(Vec::new(), Top::new(k, bar), k)
     }
 
     fn finish(self) -> Vec<(Person, Row, i32)> {
-        let Self(mut offered, top) = self;
+        let Self(mut offered, top, _) = self;
         offered.sort_by_key(|(person, row, score)| (Reverse(*score), *person, *row));
         let hits = top.finish().into_iter();
         let best = hits.map(|hit| {
@@ -45,6 +45,15 @@ impl Sink for Best {
     fn offer(&mut self, score: i32, person: Person, row: Row) {
         self.0.push((person, row, score));
         self.1.offer(Candidate { score, person });
+    }
+
+    fn fork(&self) -> Self {
+        Self::new(self.2, self.1.bar())
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.0.extend(other.0);
+        self.1.merge(other.1);
     }
 }
 
@@ -96,7 +105,7 @@ fn found(
             )
         };
         let mut seeks: Vec<_> = probes.iter().map(seek).collect();
-        scan_with(*kernel, arena, &mut seeks, |_| u64::MAX);
+        scan_with(*kernel, 0, arena, &mut seeks, |_| u64::MAX);
         let (tops, tallies): (Vec<_>, Vec<_>) = seeks.into_iter().map(Seek::finish).unzip();
         let hits = tops.into_iter().map(Best::finish);
         (hits.collect::<Vec<_>>(), tallies)
@@ -311,6 +320,48 @@ fn a_staged_search_finds_what_a_full_one_does_and_looks_at_less() {
             tally.second * 16 < tally.first && tally.whole < tally.first / 20,
             "{bits}: {tally:?}"
         );
+    }
+}
+
+/// Three pieces and a part of one, in chunks of many sizes.
+#[test]
+fn however_many_look_together_they_find_what_one_does() {
+    let bits = Bits::B256;
+    let protector = Protector::new(&[11; 32], 512);
+    let (mut draw, mut arena) = (Draw(12), Arena::new(bits));
+    let mut probes = Vec::new();
+    for n in 0..52_000 {
+        if n % 2_500 == 0 {
+            let [asking, stored] = pair(&mut draw, 0.5 + 0.01 * (n / 2_500) as f32, 512, 512);
+            probes.push(protector.probe(asking, bits));
+            arena.insert(n, &protector.protect(stored, bits));
+        } else {
+            arena.insert(n, &draw.template(bits));
+        }
+    }
+    assert!(pieces(&arena).count() > 4);
+    for (k, similarity, miss) in [(1, 0.3, MISS), (7, 0.1, MISS), (7, -1.0, 0.0), (200, 0.15, 0.0)] {
+        let found = |helpers| {
+            let best = |probe: &Probe| Best::new(k, probe.score_at(similarity));
+            let seeks = probes.iter().map(|probe| Seek::new(&arena, probe, best(probe), miss));
+            let mut seeks: Vec<_> = seeks.collect();
+            scan_with(Kernel::best(), helpers, &arena, &mut seeks, |_| u64::MAX);
+            let (found, tallies): (Vec<_>, Vec<_>) = seeks
+                .into_iter()
+                .map(Seek::finish)
+                .map(|(best, tally)| (best.finish(), tally.first + tally.full))
+                .unzip();
+            assert!(
+                tallies.iter().all(|rows| *rows >= 52_000),
+                "every row is looked at"
+            );
+            found
+        };
+        let alone = found(0);
+        assert!(alone.iter().any(|hits| !hits.is_empty()));
+        for helpers in [1, 2, 5] {
+            assert_eq!(found(helpers), alone, "{helpers} helpers, best {k} from {similarity}");
+        }
     }
 }
 
