@@ -56,7 +56,6 @@ mod bound;
 mod cascade;
 mod filter;
 mod flat;
-mod full;
 mod graph;
 mod lookup;
 mod nearness;
@@ -66,6 +65,7 @@ mod several;
 mod simd;
 mod tags;
 mod top;
+mod weights;
 
 #[cfg(test)]
 mod tests;
