@@ -38,6 +38,7 @@ mod gaps;
 pub(crate) mod index;
 mod keeper;
 mod load;
+pub(crate) mod measure;
 mod pairs;
 mod passage;
 pub(crate) mod passes;

@@ -52,6 +52,9 @@ pub use gallery::collection::{
     CollectionInfo, CollectionSettings, EF_DEFAULT, EF_RANGE, FACES_PER_PERSON_MAX, IndexKind,
 };
 pub use gallery::erasures::{Backlog, Issued};
+pub use gallery::measure::{
+    EF_TRIED, Measured, MeasuredSlice, Measurement, Measuring, RECALL_MIN, recommended,
+};
 pub use gallery::{
     CollectionErasure, Comparison, DuplicateCursor, DuplicatePair, Duplicates, ErasureIn, ErasureReceipt,
     FILTER_IDS_MAX, Filter, Footprint, LoadReport, Match, Matches, Page, PersonErasure, ProfileChange, Query,

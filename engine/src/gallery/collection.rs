@@ -13,6 +13,7 @@ use crate::fused::Agreement;
 use crate::gallery::codec::{self, Binding, Digest, Unreadable};
 use crate::gallery::expiry::Expiries;
 use crate::gallery::index::{Index, Row};
+use crate::gallery::measure::Shadow;
 use crate::gallery::numbers::Numbers;
 use crate::gallery::passes::Passes;
 use crate::gallery::readers::Readers;
@@ -207,7 +208,7 @@ impl Collection {
 
 /// The people of a collection who can be found, and where the index has their faces.
 pub(crate) struct People {
-    numbers: Numbers,
+    pub numbers: Numbers,
     damaged: HashSet<Digest>,
     /// How often anybody came, changed or went since the start.
     pub changes: u64,
@@ -215,6 +216,8 @@ pub(crate) struct People {
     /// Renames under way: whoever was seen under the first is to be found under the second.
     pub renames: HashMap<Digest, Digest>,
     pub index: Index,
+    /// Made for a measurement, and there as long as it lasts.
+    pub shadow: Option<Shadow>,
     /// How far the faces agree of those who have several.
     pub several: Several,
     pub tags: Tags,
@@ -229,6 +232,7 @@ impl People {
             expiries: Expiries::default(),
             renames: HashMap::new(),
             index: Index::new(settings.bits, settings.index, settings.ef),
+            shadow: None,
             several: Several::default(),
             tags: Tags::new(),
         }
@@ -273,6 +277,9 @@ impl People {
         };
         for row in rows {
             self.index.remove(row);
+        }
+        if let Some(shadow) = &mut self.shadow {
+            shadow.remove(number);
         }
         self.several.remove(number);
         self.tags.remove(number);

@@ -157,19 +157,29 @@ impl Graph {
         self.living
     }
 
+    pub fn ef(&self) -> usize {
+        self.ef
+    }
+
     pub fn set_ef(&mut self, ef: usize) {
         self.ef = ef;
     }
 
-    /// The persons that resemble each probe most, of those whom a walk meets or of all who are asked for.
-    pub fn top(&self, ask: &Ask<'_>) -> Found {
+    /// Faces that are not linked yet; where there are few, none ever are.
+    pub fn unlinked(&self) -> usize {
+        if self.living < GRAPH_FACES_MIN { 0 } else { self.outside.len() }
+    }
+
+    /// The persons that resemble each probe most, of those whom a walk that keeps `ef` candidates meets or of all who
+    /// are asked for.
+    pub fn top(&self, ask: &Ask<'_>, ef: usize) -> Found {
         let by_best_face = matches!(ask.by, By::BestFace);
         let walks = by_best_face && !ask.exact && ask.among.is_none() && self.living >= GRAPH_FACES_MIN;
         let hits = ask.probes.iter().map(|probe| {
             let mut tally = Tally::new(probe, ask);
             match ask.k {
                 0 => {}
-                k if walks => self.walk(&mut tally, k),
+                k if walks => self.walk(&mut tally, k, ef),
                 _ => self.scan(&mut tally, ask.among),
             }
             tally.finish()
@@ -180,9 +190,9 @@ impl Graph {
         }
     }
 
-    fn walk(&self, tally: &mut Tally<'_>, k: usize) {
+    fn walk(&self, tally: &mut Tally<'_>, k: usize, ef: usize) {
         // Several of the nearest faces may be one person's.
-        let ef = self.ef.max(2 * k.min(self.living));
+        let ef = ef.max(2 * k.min(self.living));
         // The walk's own distances are floats: what it meets is scored again, in integers.
         let met = self.links.search(&asked(tally.probe()), ef, ef);
         let met = met.iter().filter_map(|met| u32::try_from(met.d_id).ok());
