@@ -26,6 +26,7 @@ mod layering;
 mod lifecycle;
 mod many;
 mod match_one_to_one;
+mod measure;
 mod orientation;
 mod own_models;
 mod quality;

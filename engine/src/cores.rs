@@ -22,7 +22,9 @@ static BUSY: AtomicUsize = AtomicUsize::new(0);
 static POOL: LazyLock<Option<ThreadPool>> = LazyLock::new(|| {
     let threads = CORES.saturating_sub(1);
     let builder = ThreadPoolBuilder::new().thread_name(|n| format!("likeness-core-{n}"));
-    (threads > 0).then(|| builder.num_threads(threads).build().ok()).flatten()
+    (threads > 0)
+        .then(|| builder.num_threads(threads).build().ok())
+        .flatten()
 });
 
 /// Cores in use, until it is dropped.

@@ -8,6 +8,7 @@ mod import;
 mod keys;
 mod lifecycle;
 mod matching;
+mod measure;
 mod persons;
 
 use std::sync::Arc;

@@ -30,7 +30,11 @@ pub(super) type Cost = (bool, u32);
 impl Table {
     /// For what each bit costs, `[256]`.
     pub(super) fn new(costs: &[Cost]) -> Self {
-        assert_eq!(costs.len(), FRONT_BITS, "a cost for each bit that lies in columns");
+        assert_eq!(
+            costs.len(),
+            FRONT_BITS,
+            "a cost for each bit that lies in columns"
+        );
         let mut nibbles = Box::new([[Entries([0; LINE]); 2]; COLUMNS]);
         let mut sixes = Box::new([Entries([0; LINE]); SIXES]);
         for (three, (columns, sixes)) in costs.chunks(24).zip(sixes.chunks_mut(4)).enumerate() {
@@ -56,7 +60,11 @@ fn entries(costs: &[Cost]) -> Entries {
     for (value, entry) in all.iter_mut().enumerate() {
         let bits = costs.iter().enumerate();
         *entry = bits.fold(0, |sum, (i, (expected, cost))| {
-            sum + if (value >> i & 1 == 1) == *expected { 0 } else { *cost }
+            sum + if (value >> i & 1 == 1) == *expected {
+                0
+            } else {
+                *cost
+            }
         });
     }
     Entries(all.map(|entry| entry.min(255) as u8))

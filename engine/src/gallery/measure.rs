@@ -91,6 +91,11 @@ impl Shadow {
         self.rows.entry(person).or_default().push(row);
     }
 
+    #[cfg(test)]
+    pub fn faces(&self) -> usize {
+        self.index.len()
+    }
+
     /// Overwrites the bits of somebody who goes.
     pub fn remove(&mut self, person: Person) {
         for row in self.rows.remove(&person).into_iter().flatten() {
@@ -205,7 +210,7 @@ impl Measuring {
         let to_link = self.to_link.max(self.to_copy() - self.copied);
         Ok(MeasuredSlice {
             done: self.copied + linked + self.asked,
-            total: self.to_copy() + to_link + self.plan.probes,
+            total: self.to_copy() + to_link + self.probes(),
             rows: over.then(|| self.rows()),
         })
     }
@@ -220,17 +225,26 @@ impl Measuring {
         if self.link() {
             return true;
         }
-        let is_to_ask = self.asked < self.plan.probes && !self.people.is_empty();
-        if is_to_ask {
+        if self.asked < self.probes() {
             self.ask();
             self.asked += 1;
+            return true;
         }
-        is_to_ask
+        false
     }
 
     /// People whose faces go into the other index.
     fn to_copy(&self) -> usize {
         self.people.len().min(self.plan.people_max)
+    }
+
+    /// Faces to look for.
+    fn probes(&self) -> usize {
+        if self.people.is_empty() {
+            0
+        } else {
+            self.plan.probes
+        }
     }
 
     /// The next people's faces into the other index, of people spread over all.
@@ -412,11 +426,19 @@ mod tests {
     fn a_graph_is_recommended_where_it_seldom_misses_and_is_twice_as_fast() {
         let flat = row(IndexKind::Flat, None, 1.0, 100);
         let graph = |ef, recall, micros| row(IndexKind::Graph, Some(ef), recall, micros);
-        let rows = [flat, graph(32, 0.9, 10), graph(64, 0.995, 30), graph(128, 1.0, 49)];
+        let rows = [
+            flat,
+            graph(32, 0.9, 10),
+            graph(64, 0.995, 30),
+            graph(128, 1.0, 49),
+        ];
         assert_eq!(recommended(&rows), (IndexKind::Graph, Some(64)));
         let slow = [flat, graph(32, 0.9, 10), graph(64, 0.995, 51)];
         assert_eq!(recommended(&slow), (IndexKind::Flat, None));
-        let of_some = Measured { faces: 5, ..graph(64, 1.0, 1) };
+        let of_some = Measured {
+            faces: 5,
+            ..graph(64, 1.0, 1)
+        };
         assert_eq!(recommended(&[flat, of_some]), (IndexKind::Flat, None));
         assert_eq!(recommended(&[]), (IndexKind::Flat, None));
     }
@@ -424,7 +446,9 @@ mod tests {
     #[test]
     fn a_probe_resembles_the_stored_face_as_another_photograph_does() {
         let mut noise = Noise(3);
-        let words: Vec<u64> = (0..16u64).map(|n| n.wrapping_mul(0x9E37_79B9_7F4A_7C15)).collect();
+        let words: Vec<u64> = (0..16u64)
+            .map(|n| n.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+            .collect();
         let stored = Template::from_words(words.into_iter());
         let probes = (0..40).map(|_| noise.probe(&stored));
         let similarities = probes.map(|probe| probe.similarity(probe.score(&stored)));

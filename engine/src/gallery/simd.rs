@@ -139,7 +139,9 @@ fn avx2(task: impl Task) {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,popcnt,avx512f,avx512bw,avx512vl,avx512vbmi,avx512bitalg,avx512vnni,avx512vpopcntdq")]
+#[target_feature(
+    enable = "avx2,popcnt,avx512f,avx512bw,avx512vl,avx512vbmi,avx512bitalg,avx512vnni,avx512vpopcntdq"
+)]
 fn avx512(task: impl Task) {
     task.run::<x86::Avx512>();
 }
@@ -261,7 +263,11 @@ mod x86 {
                     indices[i] = Self::load(&columns.0[3 * three + i]);
                 }
                 // The shuffle looks at the lower six bits of each byte alone: the others need no clearing.
-                indices[count] = tops(indices[0], indices[1], if count == 3 { indices[2] } else { Self::zero() });
+                indices[count] = tops(
+                    indices[0],
+                    indices[1],
+                    if count == 3 { indices[2] } else { Self::zero() },
+                );
                 for p in 0..P {
                     for i in 0..=count {
                         let entries = Self::load(&tables[p].sixes()[4 * three + i].0);

@@ -75,7 +75,9 @@ impl Weights {
         let sum = |values: &[i8]| -> f64 { values.iter().map(|q| f64::from(q.unsigned_abs())).sum() };
         let all = sum(values).max(1.0);
         let differing = ((1.0 - f64::from(bar) / all) / 2.0).clamp(0.0, 0.5);
-        (1.5 * differing * sum(&values[..FRONT_BITS]) / 255.0).ceil().max(1.0) as u32
+        (1.5 * differing * sum(&values[..FRONT_BITS]) / 255.0)
+            .ceil()
+            .max(1.0) as u32
     }
 
     pub(super) fn front(&self) -> &Table {

@@ -132,7 +132,11 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
             let penalty = seek
                 .weights
                 .of_row::<S>(self.chunk, self.stride, i, waiting.front);
-            if seek.staged.as_ref().is_some_and(|staged| penalty <= staged.limits.all) {
+            if seek
+                .staged
+                .as_ref()
+                .is_some_and(|staged| penalty <= staged.limits.all)
+            {
                 self.whole(seek, i);
             }
         }
@@ -147,9 +151,7 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
                 continue;
             }
             let limit = seek.weights.penalty_max(seek.bar());
-            let within = seek
-                .weights
-                .within::<S>(self.chunk, self.stride, block, limit);
+            let within = seek.weights.within::<S>(self.chunk, self.stride, block, limit);
             let mut left = within & allowed;
             while left != 0 {
                 let i = block * BLOCK + left.trailing_zeros() as usize;

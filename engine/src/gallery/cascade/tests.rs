@@ -382,7 +382,9 @@ fn however_many_look_together_they_find_what_one_does() {
     for (k, similarity, miss) in [(1, 0.3, MISS), (7, 0.1, MISS), (7, -1.0, 0.0), (200, 0.15, 0.0)] {
         let found = |helpers| {
             let best = |probe: &Probe| Best::new(k, probe.score_at(similarity));
-            let seeks = probes.iter().map(|probe| Seek::new(&arena, probe, best(probe), miss));
+            let seeks = probes
+                .iter()
+                .map(|probe| Seek::new(&arena, probe, best(probe), miss));
             let mut seeks: Vec<_> = seeks.collect();
             scan_with(Kernel::best(), helpers, &arena, &mut seeks, |_| u64::MAX);
             let (found, tallies): (Vec<_>, Vec<_>) = seeks
@@ -399,7 +401,11 @@ fn however_many_look_together_they_find_what_one_does() {
         let alone = found(0);
         assert!(alone.iter().any(|hits| !hits.is_empty()));
         for helpers in [1, 2, 5] {
-            assert_eq!(found(helpers), alone, "{helpers} helpers, best {k} from {similarity}");
+            assert_eq!(
+                found(helpers),
+                alone,
+                "{helpers} helpers, best {k} from {similarity}"
+            );
         }
     }
 }
