@@ -53,7 +53,7 @@ const RULES: &[Rule] = &[
     rule("libc", "engine/src", &["engine/src/wipe.rs"], "use `rustix` or the standard library"),
     rule("unsafe", "engine/src", &["engine/src/gallery/simd.rs", "engine/src/wipe.rs"], "find a safe way; or add the file here with its reason"),
     rule("unsafe", "server/src", &[], "find a safe way"),
-    rule("thread", "engine/src", &["engine/src/gallery/writer.rs", "engine/src/gallery/purge.rs", "engine/src/gallery/expiry.rs", "engine/src/gallery/keeper.rs", "engine/src/gallery/load/ahead.rs", "engine/src/evaluate.rs", "engine/src/gallery/passes.rs", "engine/src/gallery/running.rs"], "work runs on its caller's thread"),
+    rule("thread", "engine/src", &["engine/src/gallery/writer.rs", "engine/src/gallery/purge.rs", "engine/src/gallery/expiry.rs", "engine/src/gallery/keeper.rs", "engine/src/gallery/load/ahead.rs", "engine/src/evaluate.rs", "engine/src/cores.rs", "engine/src/gallery/running.rs"], "work runs on its caller's thread"),
     // The pipeline.
     rule("gallery", "engine/src/pipeline", &[], GALLERY),
     rule("PersonId", "engine/src/pipeline", &[], GALLERY),
@@ -70,6 +70,7 @@ const RULES: &[Rule] = &[
     rule("vault", "engine/src/gallery/index.rs", &[], "an index knows templates and rows, not the disk"),
     rule("vault", "engine/src/gallery/flat.rs", &[], "an index knows templates and rows, not the disk"),
     rule("vault", "engine/src/gallery/graph.rs", &[], "an index knows templates and rows, not the disk"),
+    rule("rayon", "engine/src", &["engine/src/cores.rs"], "cores are borrowed through `cores`"),
     rule("hnsw_rs", "engine/src", &["engine/src/gallery/graph.rs"], "go through `Index`"),
     rule("Records", "engine/src/gallery/index.rs", &[], "an index knows templates and rows, not the disk"),
     rule("Records", "engine/src/gallery/flat.rs", &[], "an index knows templates and rows, not the disk"),

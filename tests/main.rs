@@ -29,6 +29,7 @@ mod limits;
 mod logs;
 mod many;
 mod match_one_to_one;
+mod measure;
 mod orientation;
 mod overload;
 mod own_models;

@@ -315,6 +315,7 @@ impl Serving {
             },
             workers: None,
             queue: 128,
+            gather_micros: 1000,
             call_seconds: 60,
             drain_seconds: 30,
             root_key_command: None,

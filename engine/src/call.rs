@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::cores;
 use crate::error::{Result, Stopped};
+use crate::gallery::passes::Coming;
 use crate::gallery::readers::{Readers, Reading};
 use crate::gallery::running::entry::{Charge, Entry};
 use crate::names::RandomId;
@@ -45,6 +47,14 @@ impl Step {
             Self::Store => "store",
         }
     }
+
+    /// Whether it keeps a core busy from begin to end.
+    const fn computes(self) -> bool {
+        match self {
+            Self::Decode | Self::Detect | Self::Align | Self::Embed | Self::Protect => true,
+            Self::Queue | Self::Match | Self::Store => false,
+        }
+    }
 }
 
 /// Raised when nobody waits for a call any more (its deadline passed, or its caller went away); seen
@@ -82,6 +92,8 @@ pub struct Call {
     /// Dropped, and so left in the running log, before erasures stop waiting for this call.
     pub(crate) entry: Option<Entry>,
     reading: Vec<Reading>,
+    /// The passes that it will join.
+    coming: Vec<Coming>,
 }
 
 impl Call {
@@ -96,6 +108,7 @@ impl Call {
             steps: Vec::with_capacity(8),
             entry: None,
             reading: Vec::new(),
+            coming: Vec::new(),
         }
     }
 
@@ -120,6 +133,8 @@ impl Call {
     pub fn step<T>(&mut self, step: Step, work: impl FnOnce() -> Result<T>) -> Result<T> {
         self.check(step)?;
         let start = Instant::now();
+        // A pass notes by itself what it takes: whoever waits for one takes nothing.
+        let _busy = step.computes().then(cores::busy);
         let result = work();
         self.add(step, start.elapsed());
         result
@@ -137,6 +152,16 @@ impl Call {
     /// when the reply is built.
     pub(crate) fn reads(&mut self, readers: &Readers) {
         self.reading.push(readers.begin());
+    }
+
+    /// Whoever gathers for a pass may wait for this call, until it has come or is dropped.
+    pub(crate) fn comes(&mut self, coming: Coming) {
+        self.coming.push(coming);
+    }
+
+    /// The passes that it was to join, in order.
+    pub(crate) fn has_come(&mut self) -> Vec<Coming> {
+        std::mem::take(&mut self.coming)
     }
 
     /// What was read before is not named any more, or its reply is built. Who waits for readers must not be

@@ -44,6 +44,7 @@ mod gaps;
 pub(crate) mod index;
 mod keeper;
 mod load;
+pub(crate) mod measure;
 pub(crate) mod meter;
 mod pairs;
 mod passage;
@@ -64,7 +65,6 @@ mod bound;
 mod cascade;
 mod filter;
 mod flat;
-mod full;
 mod graph;
 mod lookup;
 mod nearness;
@@ -74,6 +74,7 @@ mod several;
 mod simd;
 mod tags;
 mod top;
+mod weights;
 
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,7 @@ pub mod enroll;
 pub mod eval;
 pub mod exit;
 pub mod import;
+pub mod index;
 pub mod key;
 pub mod log;
 pub mod matching;
@@ -70,6 +71,7 @@ pub struct Cli {
 enum Command {
     Serve(serve::ServeCommand),
     Collection(collection::CollectionCommand),
+    Index(index::IndexCommand),
     Enroll(enroll::EnrollCommand),
     Import(import::ImportCommand),
     Search(search::SearchCommand),
@@ -187,6 +189,7 @@ impl Cli {
         match self.command {
             Command::Serve(command) => command.run().map(|()| None),
             Command::Collection(command) => asking(client::block_on(command.run(server))),
+            Command::Index(command) => asking(client::block_on(command.run(server))),
             Command::Import(command) => asking(client::block_on(command.run(server))),
             Command::Enroll(command) => asking(client::block_on(command.run(server))),
             Command::Search(command) => asking(client::block_on(command.run(server))),

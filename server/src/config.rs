@@ -18,6 +18,9 @@ use crate::logs::retention::Retention;
 
 /// Largest request message: room for six photographs of the largest kind.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// Searches that may wait for a pass over an index at once, or make one; they cost a thread each, and the passes
+/// share the cores.
+pub const MATCHES_MAX: usize = 64;
 
 /// Where a server listens, and where its files are.
 #[derive(Debug, Clone, Args)]
@@ -58,6 +61,10 @@ pub struct ServeConfig {
     /// What callers may ask, and how fast
     #[command(flatten)]
     pub limits: LimitArgs,
+    /// Longest time that a search waits for others whose photographs are being looked at, to read the index
+    /// together, in microseconds; 0: only those share who come while it is being read
+    #[arg(long, env = "LIKENESS_GATHER_MICROS", value_name = "MICROS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub gather_micros: u32,
 
     /// Longest time a call may take, in seconds
     #[arg(long, env = "LIKENESS_CALL_SECONDS", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -173,6 +180,11 @@ impl ServeConfig {
             running_log_bytes_warning: self.retention.running_log_bytes_warning(),
             accept_short_log: self.accept_short_erasure_log,
         })
+    }
+
+    /// Longest time that a search waits for others.
+    pub fn gather_time_max(&self) -> Duration {
+        Duration::from_micros(u64::from(self.gather_micros))
     }
 
     /// Longest time a call may take.

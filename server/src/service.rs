@@ -10,6 +10,7 @@ mod keys;
 mod lifecycle;
 mod logs;
 mod matching;
+mod measure;
 mod outputs;
 mod persons;
 mod shapes;
@@ -28,7 +29,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status};
 
 use crate::auth::{self, Caller, ClientAddress, Needs};
-use crate::config::{CHANGES_MAX, IMPORTS_MAX, LimitArgs, ServeConfig};
+use crate::config::{CHANGES_MAX, IMPORTS_MAX, LimitArgs, MATCHES_MAX, ServeConfig};
 use crate::convert;
 use crate::deadline::Deadline;
 use crate::gate::{Arrival, Gate, Room};
@@ -51,8 +52,13 @@ struct Inner {
     region: Arc<str>,
     retention: Retention,
     logs: Logs,
-    /// Decoding, inference and search: as many at once as there are workers.
+    /// Decoding, inference and all comparing but searches: as many at once as there are workers.
     computing: Gate,
+    /// Searches whose photograph has been looked at: most of them wait for a pass that another leads, and a worker
+    /// meanwhile looks at the next photograph.
+    matching: Gate,
+    /// How long a search may wait for others that are on the way.
+    gather: Duration,
     workers: usize,
     /// Imports at once.
     importing: Arc<Semaphore>,
@@ -87,6 +93,8 @@ impl Service {
             importing: Arc::new(Semaphore::new(IMPORTS_MAX)),
             stopping: watch::Sender::new(false),
             computing: gate(workers),
+            matching: gate(MATCHES_MAX),
+            gather: config.gather_time_max(),
             storing: gate(CHANGES_MAX),
             rates: Rates::new(&limits),
             streams: Streams::default(),
@@ -425,6 +433,15 @@ impl Ongoing {
         work: impl FnOnce(&Work, &mut Call) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let gate = self.service.computing.clone();
+        self.pass(gate, work).await
+    }
+
+    /// Blocking work that looks through an index, together with others'.
+    async fn look_through<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&Work, &mut Call) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let gate = self.service.matching.clone();
         self.pass(gate, work).await
     }
 

@@ -1,6 +1,7 @@
 //! Verifying and searching, as the service asks for it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::calibration::Scoring;
 use crate::call::{Call, Step};
@@ -24,9 +25,19 @@ pub struct Searching {
     pub filter: Filter,
     /// Whether nobody may be missed; otherwise one in a million may who reaches the similarity exactly.
     pub exact: bool,
+    /// How long the search may wait for others that are [on their way](Engine::announce), to share a pass with them.
+    pub gather: Duration,
 }
 
 impl Engine {
+    /// Tells that this call will search these collections, in this order, once its photograph is looked at: whoever
+    /// begins to search before may wait for it.
+    pub fn announce(&self, collections: &[CollectionRef], call: &mut Call) {
+        for collection in collections {
+            call.comes(collection.0.passes.announce());
+        }
+    }
+
     /// For each of the faces the nearest people of all these collections, at and above each one's
     /// similarity, best first. Who is in two collections is found twice.
     ///
@@ -54,8 +65,9 @@ impl Engine {
             .iter()
             .for_each(|(collection, _)| call.reads(&collection.readers));
         let asker = self.gallery.asker(call.asker());
+        let (gather, coming) = (searching.gather, call.has_come());
         let found = call.step(Step::Match, || {
-            self.gallery.find(&Search {
+            let search = Search {
                 places: &places,
                 queries,
                 k: searching.top_k.clamp(1, TOP_K_MAX),
@@ -63,7 +75,8 @@ impl Engine {
                 filter: &filter,
                 exact: searching.exact,
                 asker,
-            })
+            };
+            self.gallery.find_in_company(&search, gather, coming)
         })?;
         for (face, matches) in found.matches.iter().enumerate() {
             let named = matches.iter().enumerate().filter_map(|(at, found)| {

@@ -1,15 +1,16 @@
 //! People found and verified by their faces.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::{RequestError, Result};
 use crate::fused::Agreement;
 use crate::gallery::codec::Digest;
-use crate::gallery::collection::{Collection, People};
+use crate::gallery::collection::{Collection, IndexKind, People};
 use crate::gallery::filter::Filter;
 use crate::gallery::index::{Ask, By, Found};
 use crate::gallery::meter::Asker;
-use crate::gallery::passes::{Seen, Wanted};
+use crate::gallery::passes::{Coming, Company, Seen, Wanted};
 use crate::gallery::{Gallery, exists, meter};
 use crate::names::{CollectionName, PersonId, RandomId};
 use crate::person::Person;
@@ -83,14 +84,31 @@ struct Sighting {
 }
 
 impl Gallery {
-    /// The nearest people of all places together.
+    /// As [`Self::find_in_company`], without waiting for anybody.
+    #[cfg(test)]
     pub fn find(&self, search: &Search<'_>) -> Result<Matches> {
+        self.find_in_company(search, Duration::ZERO, Vec::new())
+    }
+
+    /// The nearest people of all places together. Each place's pass may wait so long for calls on the way, as this
+    /// one was: `coming` to each of the places, in their order, or to none.
+    pub fn find_in_company(
+        &self,
+        search: &Search<'_>,
+        gather: Duration,
+        coming: Vec<Coming>,
+    ) -> Result<Matches> {
+        let mut coming = coming.into_iter();
         let mut sightings: Vec<Vec<Sighting>> = search.queries.iter().map(|_| Vec::new()).collect();
         let (mut generations, mut compared) = (Vec::with_capacity(search.places.len()), 0);
-        for (place, (collection, similarity_min)) in search.places.iter().enumerate() {
+        for (place, (collection, _)) in search.places.iter().enumerate() {
             exists(collection)?;
             generations.push(collection.generation());
-            compared += self.look_in(search, place, collection, *similarity_min, &mut sightings)?;
+            let company = Company {
+                gather,
+                coming: coming.next(),
+            };
+            compared += self.look_in(search, place, company, &mut sightings)?;
         }
         let mut matches = Vec::with_capacity(sightings.len());
         for (mut seen, query) in sightings.into_iter().zip(search.queries) {
@@ -186,13 +204,16 @@ impl Gallery {
         &self,
         search: &Search<'_>,
         place: usize,
-        collection: &Collection,
-        similarity_min: f32,
+        company: Company,
         sightings: &mut [Vec<Sighting>],
     ) -> Result<usize> {
+        let (collection, similarity_min) = (&*search.places[place].0, search.places[place].1);
         let probes = search.queries.iter().map(|query| query.probe(collection));
         let probes: Vec<_> = probes.collect::<Result<_>>()?;
-        let seen = if search.filter.is_empty() && search.comparison == Comparison::BestFace {
+        let everybody = search.filter.is_empty() && search.comparison == Comparison::BestFace;
+        // Walks read little and share nothing.
+        let walks = collection.settings.read().index == IndexKind::Graph && !search.exact;
+        let seen = if everybody && !walks {
             let wanted = Wanted {
                 probes: probes.into_iter().cloned().collect(),
                 k: search.k,
@@ -201,8 +222,9 @@ impl Gallery {
             };
             collection
                 .passes
-                .join(wanted, |all| look_together(collection, all))
+                .join(wanted, company, |all| look_together(collection, all))
         } else {
+            drop(company);
             self.look_alone(search, collection, similarity_min, &probes)
         };
         for (sightings, hits) in sightings.iter_mut().zip(seen.hits) {

@@ -14,6 +14,7 @@ mod formats;
 mod graph;
 mod group;
 mod log;
+mod measure;
 mod memory;
 mod meter;
 mod model;

@@ -80,6 +80,7 @@ impl DemoCommand {
             models: self.models,
             workers: None,
             queue: 128,
+            gather_micros: 1000,
             call_seconds: 60,
             drain_seconds: 10,
             accept_short_erasure_log: false,

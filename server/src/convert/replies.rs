@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use likeness_engine::{
     Bounds, CollectionErasure, CollectionInfo, Consent, DuplicatePair, Duplicates, Engine, ErasureIn,
-    ErasureReceipt, Estimate, Match, Person, PersonErasure, PersonExport, Quality, QualityLevel, Scoring,
-    StoredFace, Timestamp,
+    ErasureReceipt, Estimate, Match, Measured, MeasuredSlice, Person, PersonErasure, PersonExport, Quality,
+    QualityLevel, Scoring, StoredFace, Timestamp, recommended,
 };
 use likeness_proto::v1;
 
@@ -37,6 +37,31 @@ pub fn duplicates(found: Duplicates, engine: &Engine, scoring: Scoring) -> v1::F
         total: found.total as u64,
         pairs: found.pairs.into_iter().map(pair).collect(),
         cursor: found.next.map(|next| next.to_string()).unwrap_or_default(),
+    }
+}
+
+/// A slice of a measurement, on the wire.
+pub fn measured(slice: MeasuredSlice) -> v1::MeasureIndexResponse {
+    let micros = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    let row = |row: &Measured| v1::MeasuredIndex {
+        index: super::wire_index_kind(row.kind).into(),
+        ef: row.ef.unwrap_or_default(),
+        exact: row.exact,
+        recall_at_1: row.recall,
+        p50_micros: micros(row.p50),
+        p99_micros: micros(row.p99),
+        faces: row.faces as u64,
+    };
+    let (kind, ef) = slice.rows.as_deref().map_or_else(Default::default, |rows| {
+        let (kind, ef) = recommended(rows);
+        (super::wire_index_kind(kind), ef.unwrap_or_default())
+    });
+    v1::MeasureIndexResponse {
+        done: slice.done as u64,
+        total: slice.total as u64,
+        rows: slice.rows.iter().flatten().map(row).collect(),
+        recommended: kind.into(),
+        recommended_ef: ef,
     }
 }
 
