@@ -6,6 +6,7 @@
 mod support;
 
 mod access;
+mod accounts;
 mod bad_input;
 mod busy;
 mod checks;

@@ -21,6 +21,7 @@ use likeness_proto::v1::{
 };
 use likeness_server::config::{ModelFiles, ServeConfig};
 use likeness_server::credential::{self, Credential, KeyedChannel};
+use likeness_server::tls::TlsFiles;
 use likeness_server::{ServeError, serve};
 use tokio::net::TcpListener;
 use tokio::runtime::{self, Runtime};
@@ -320,6 +321,7 @@ impl Serving {
             accept_short_erasure_log: false,
             plaintext_off_loopback: false,
             open_reflection: false,
+            tls: TlsFiles::default(),
             region: "local".to_owned(),
             faces_warning: 0,
         };

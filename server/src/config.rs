@@ -8,6 +8,7 @@ use clap::Args;
 use likeness_engine::{EngineConfig, FACES_WARNING, KeyStore, LABEL_BYTES_MAX, Limits};
 
 use crate::assets;
+use crate::tls::TlsFiles;
 
 /// Largest request message: room for six photographs of the largest kind.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
@@ -43,6 +44,10 @@ pub struct ServeConfig {
     /// Models and runtime
     #[command(flatten)]
     pub models: ModelFiles,
+
+    /// Certificate
+    #[command(flatten)]
+    pub tls: TlsFiles,
 
     /// Photographs in work at once [default: one for each core]
     #[arg(long, env = "LIKENESS_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]

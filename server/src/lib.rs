@@ -7,9 +7,11 @@ mod convert;
 pub mod credential;
 mod deadline;
 mod gate;
+mod incoming;
 pub mod plot;
 mod service;
 mod status;
+pub mod tls;
 
 /// Accounts and keys, from the wire and to it, for commands that need no server.
 pub mod wire {
@@ -32,11 +34,12 @@ use tonic::server::NamedService;
 use tonic::service::InterceptorLayer;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 
 use crate::config::{MESSAGE_BYTES_MAX, ServeConfig};
+use crate::incoming::Incoming;
 use crate::service::Service;
+use crate::tls::Certificate;
 
 /// Streams that one connection may have open at once.
 const STREAMS_MAX: u32 = 256;
@@ -58,6 +61,9 @@ pub enum ServeError {
     /// Where models and runtime are.
     #[error(transparent)]
     Assets(#[from] assets::AssetsError),
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
     /// The port.
     #[error("serving: {0}")]
     Transport(#[from] tonic::transport::Error),
@@ -116,8 +122,7 @@ pub async fn serve(
     };
     let (reflection, reflection_alpha) = (descriptors().build_v1()?, descriptors().build_v1alpha()?);
 
-    // Without it every reply waits for the client's delayed acknowledgement: 40 ms.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = Incoming::new(listener, Certificate::load(&config.tls)?);
     let (begun, draining) = tokio::sync::oneshot::channel();
     let streams = service.clone();
     let serving = Server::builder()

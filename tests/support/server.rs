@@ -9,6 +9,7 @@ use likeness_engine::{Account, ApiKey, Engine, NewApiKey, Scope};
 use likeness_server::ServeError;
 use likeness_server::config::{ModelFiles, ServeConfig};
 use likeness_server::credential::{self, Credential};
+use likeness_server::tls::TlsFiles;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -46,6 +47,7 @@ impl Setup {
             accept_short_erasure_log: false,
             plaintext_off_loopback: false,
             open_reflection: false,
+            tls: TlsFiles::default(),
             region: "local".to_owned(),
             faces_warning: 0,
         };

@@ -16,6 +16,7 @@ use likeness_proto::v1::person_service_client::PersonServiceClient;
 use likeness_server::assets;
 use likeness_server::config::{ModelFiles, ServeConfig};
 use likeness_server::credential::{self, Credential, KeyedChannel};
+use likeness_server::tls::TlsFiles;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tonic::transport::Endpoint;
@@ -84,6 +85,7 @@ impl DemoCommand {
             accept_short_erasure_log: false,
             plaintext_off_loopback: false,
             open_reflection: false,
+            tls: TlsFiles::default(),
             region: "local".to_owned(),
             faces_warning: 0,
         };
