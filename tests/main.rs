@@ -36,4 +36,5 @@ mod residue;
 mod scores;
 mod search;
 mod shutdown;
+mod tls;
 mod update;
