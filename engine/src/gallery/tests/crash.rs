@@ -167,7 +167,7 @@ fn assert_settled(disk: &FakeDisk, what: &str) {
 /// Records in the data files whose keys are gone.
 fn dead_and_not_purged(disk: &FakeDisk) -> usize {
     let stale = disk.0.lock().stale.clone();
-    let records = stale.iter().filter(|((family, _), _)| *family != Family::Tokens);
+    let records = stale.iter().filter(|((family, _), _)| Family::SEALED.contains(family));
     let dead = records.filter(|(_, record)| {
         let header = Header::parse(record).expect("whole");
         disk.slot(header.slot as usize)[20..36] != header.data_key.0

@@ -198,7 +198,7 @@ impl FakeDisk {
     pub fn sealed_records(&self) -> usize {
         let state = self.0.lock();
         let places = state.records.keys();
-        places.filter(|(family, _)| *family != Family::Tokens).count()
+        places.filter(|(family, _)| Family::SEALED.contains(family)).count()
     }
 
     pub fn slot(&self, slot: usize) -> Vec<u8> {
