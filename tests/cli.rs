@@ -46,6 +46,8 @@ const COMMANDS: &[&[&str]] = &[
     &["api-key", "list"],
     &["api-key", "revoke"],
     &["audit", "log"],
+    &["tls"],
+    &["tls", "dev-cert"],
     &["collection"],
     &["collection", "create"],
     &["collection", "get"],
@@ -120,6 +122,7 @@ fn the_list_of_commands_above_is_whole() {
     parents.extend([
         &["account"][..],
         &["api-key"],
+        &["tls"],
         &["collection"],
         &["person"],
         &["consent"],

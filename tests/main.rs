@@ -6,6 +6,7 @@
 mod support;
 
 mod access;
+mod accounts;
 mod bad_input;
 mod busy;
 mod checks;
@@ -39,4 +40,5 @@ mod residue;
 mod scores;
 mod search;
 mod shutdown;
+mod tls;
 mod update;

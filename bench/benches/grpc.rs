@@ -21,6 +21,7 @@ use likeness_proto::v1::{
 };
 use likeness_server::config::{LimitArgs, ModelFiles, ServeConfig};
 use likeness_server::credential::{self, Credential, KeyedChannel};
+use likeness_server::tls::TlsFiles;
 use likeness_server::{ServeError, serve};
 use tokio::net::TcpListener;
 use tokio::runtime::{self, Runtime};
@@ -321,6 +322,7 @@ impl Serving {
             root_key_command: None,
             accept_short_erasure_log: false,
             plaintext_off_loopback: false,
+            tls: TlsFiles::default(),
             region: "local".to_owned(),
             retention: likeness_server::logs::retention::Retention::default(),
             open_reflection: false,

@@ -25,6 +25,7 @@ pub mod receipt;
 pub mod search;
 pub mod serve;
 pub mod terms;
+pub mod tls;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -89,6 +90,7 @@ enum Command {
     Key(key::KeyCommand),
     Account(account::AccountCommand),
     ApiKey(api_key::ApiKeyCommand),
+    Tls(tls::TlsCommand),
     Models(models::ModelsCommand),
     Eval(eval::EvalCommand),
     Calibrate(calibrate::CalibrateCommand),
@@ -117,7 +119,16 @@ impl Outcome {
 }
 
 /// Commands that ask no server.
-const LOCAL: [&str; 6] = ["serve", "key", "models", "eval", "calibrate", "demo"];
+const LOCAL: [&str; 7] = ["serve", "key", "models", "eval", "calibrate", "demo", "tls"];
+/// Global options that speak of a server.
+const ASKING: [&str; 6] = [
+    "server",
+    "timeout",
+    "api_key_file",
+    "ask_tls_ca",
+    "ask_tls_client_cert",
+    "ask_tls_client_key",
+];
 /// Commands that have nothing to say in JSON.
 const TEXT_ONLY: [&str; 2] = ["serve", "demo"];
 
@@ -145,7 +156,7 @@ impl Cli {
             let name = command.get_name().to_owned();
             let mut hidden = Vec::new();
             if LOCAL.contains(&name.as_str()) {
-                hidden.extend(["server", "timeout", "api_key_file"]);
+                hidden.extend(ASKING);
             }
             if TEXT_ONLY.contains(&name.as_str()) {
                 hidden.push("json");
@@ -207,6 +218,7 @@ impl Cli {
             Command::Audit(command) => asking(client::block_on(command.run(server))),
             Command::Log(command) => asking(client::block_on(command.run(server))),
             Command::Policy(command) => asking(client::block_on(command.run(server))),
+            Command::Tls(command) => command.run().map(Some),
             Command::Models(command) => Ok(command.run(self.json).map(|()| None)?),
             Command::Eval(command) => asking(command.run()),
             Command::Calibrate(command) => asking(command.run()),

@@ -15,6 +15,7 @@ pub use self::limits::{
 };
 use crate::assets;
 use crate::logs::retention::Retention;
+use crate::tls::TlsFiles;
 
 /// Largest request message: room for six photographs of the largest kind.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
@@ -49,6 +50,10 @@ pub struct ServeConfig {
     /// Models and runtime
     #[command(flatten)]
     pub models: ModelFiles,
+
+    /// Certificate
+    #[command(flatten)]
+    pub tls: TlsFiles,
 
     /// Photographs in work at once [default: one for each core]
     #[arg(long, env = "LIKENESS_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]

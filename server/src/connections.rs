@@ -11,25 +11,26 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 use tokio_stream::Stream;
-use tonic::transport::server::{Connected, TcpConnectInfo, TcpIncoming};
+use tonic::transport::server::{Connected, TcpConnectInfo};
+
+use crate::incoming::{self, Incoming};
 
 /// What every HTTP/2 client says first, in bytes. Under TLS it is less than the first message.
 const PREFACE_BYTES: usize = 24;
 
 /// Connections as they come.
 pub struct Connections {
-    incoming: TcpIncoming,
+    incoming: Incoming,
     places: Arc<Semaphore>,
     stall_max: Duration,
 }
 
 impl Connections {
     /// At most so many at once, each standing still for so long at most.
-    pub fn new(incoming: TcpIncoming, connections_max: u32, stall_max: Duration) -> Self {
+    pub fn new(incoming: Incoming, connections_max: u32, stall_max: Duration) -> Self {
         Self {
             incoming,
             places: Arc::new(Semaphore::new(connections_max as usize)),
@@ -60,7 +61,7 @@ impl Stream for Connections {
 
 /// One connection.
 pub struct Connection {
-    stream: TcpStream,
+    stream: incoming::Connection,
     _place: OwnedSemaphorePermit,
     /// Read so far, up to the preface.
     begun_bytes: usize,
@@ -69,7 +70,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn new(stream: TcpStream, place: OwnedSemaphorePermit, stall_max: Duration) -> Self {
+    fn new(stream: incoming::Connection, place: OwnedSemaphorePermit, stall_max: Duration) -> Self {
         Self {
             stream,
             _place: place,
@@ -174,7 +175,7 @@ impl Patience {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -184,6 +185,7 @@ mod tests {
         let client = TcpStream::connect(address).await.expect("it listens");
         let (stream, _) = listener.accept().await.expect("it came");
         let place = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a place");
+        let stream = incoming::Connection::Plain(stream);
         (Connection::new(stream, place, stall_max), client)
     }
 

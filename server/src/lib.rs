@@ -9,11 +9,13 @@ mod convert;
 pub mod credential;
 mod deadline;
 mod gate;
+mod incoming;
 pub mod logs;
 pub mod plot;
 mod rates;
 mod service;
 mod status;
+pub mod tls;
 
 pub use crate::convert::policy;
 /// Accounts and keys, from the wire and to it, for commands that need no server.
@@ -38,14 +40,15 @@ use tonic::server::NamedService;
 use tonic::service::InterceptorLayer;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 
 use crate::calls::Calls;
 use crate::config::{HEADER_BYTES_MAX, MESSAGE_BYTES_MAX, STREAMS_MAX, ServeConfig};
 use crate::connections::Connections;
+use crate::incoming::Incoming;
 use crate::logs::Logs;
 use crate::service::Service;
+use crate::tls::Certificate;
 
 /// What a client may send ahead: with HTTP/2's default of 64 KiB a photograph takes several round trips.
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
@@ -65,6 +68,9 @@ pub enum ServeError {
     /// Where models and runtime are.
     #[error(transparent)]
     Assets(#[from] assets::AssetsError),
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
     /// The port.
     #[error("serving: {0}")]
     Transport(#[from] tonic::transport::Error),
@@ -123,8 +129,7 @@ pub async fn serve(
     };
     let (reflection, reflection_alpha) = (descriptors().build_v1()?, descriptors().build_v1alpha()?);
 
-    // Without it every reply waits for the client's delayed acknowledgement: 40 ms.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = Incoming::new(listener, Certificate::load(&config.tls)?);
     let limits = &config.limits;
     let incoming = Connections::new(incoming, limits.connections, limits.stall_time_max());
     let (begun, draining) = tokio::sync::oneshot::channel();

@@ -9,6 +9,7 @@ use likeness_engine::{Account, ApiKey, Engine, NewApiKey, Scope};
 use likeness_server::ServeError;
 use likeness_server::config::{LimitArgs, ModelFiles, ServeConfig};
 use likeness_server::credential::{self, Credential};
+use likeness_server::tls::TlsFiles;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -48,6 +49,7 @@ impl Setup {
             root_key_command: None,
             accept_short_erasure_log: false,
             plaintext_off_loopback: false,
+            tls: TlsFiles::default(),
             region: "local".to_owned(),
             retention: likeness_server::logs::retention::Retention::default(),
             open_reflection: false,

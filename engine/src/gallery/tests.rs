@@ -1,5 +1,6 @@
 //! The gallery against disks that fail, crash and lie, and against a plain model of itself.
 
+mod accounts;
 mod blocks;
 mod changes;
 mod clear;

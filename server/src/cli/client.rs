@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use likeness_proto::v1;
 use likeness_server::credential::{Credential, KeyedChannel};
 use serde_json::{Value, json};
-use tonic::transport::Endpoint;
+use tonic::transport::{Certificate as TlsCertificate, ClientTlsConfig, Endpoint, Identity};
 
 use super::exit::Failure;
 
@@ -17,6 +17,9 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The environment's place for a key.
 const KEY_VARIABLE: &str = "LIKENESS_API_KEY";
+
+/// Where Debian keeps the authorities that it trusts.
+const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// Which server to ask.
 #[derive(Debug, Clone, Args)]
@@ -40,6 +43,38 @@ pub struct Connection {
     /// an argument: the arguments of a process are everybody's to see
     #[arg(long, global = true, env = "LIKENESS_API_KEY_FILE", value_name = "FILE")]
     api_key_file: Option<PathBuf>,
+
+    /// Authorities in PEM that issue the server's certificate, for https [default: the system's]
+    #[arg(
+        id = "ask_tls_ca",
+        long = "tls-ca",
+        global = true,
+        env = "LIKENESS_TLS_CA",
+        value_name = "FILE"
+    )]
+    tls_ca: Option<PathBuf>,
+
+    /// Certificate in PEM to show to the server, where it asks for one
+    #[arg(
+        id = "ask_tls_client_cert",
+        long = "tls-client-cert",
+        global = true,
+        env = "LIKENESS_TLS_CLIENT_CERT",
+        value_name = "FILE",
+        requires = "ask_tls_client_key"
+    )]
+    tls_client_cert: Option<PathBuf>,
+
+    /// Its private key in PEM
+    #[arg(
+        id = "ask_tls_client_key",
+        long = "tls-client-key",
+        global = true,
+        env = "LIKENESS_TLS_CLIENT_KEY",
+        value_name = "FILE",
+        requires = "ask_tls_client_cert"
+    )]
+    tls_client_key: Option<PathBuf>,
 }
 
 impl Connection {
@@ -49,7 +84,7 @@ impl Connection {
     /// No address, or nobody answers there.
     pub async fn open(&self) -> Result<KeyedChannel, Failure> {
         let credential = self.credential()?;
-        let endpoint = endpoint(&self.server)?;
+        let endpoint = self.encrypted(endpoint(&self.server)?)?;
         let deadline = Duration::from_secs(self.timeout);
         let connecting = endpoint
             .connect_timeout(CONNECT_TIME_MAX)
@@ -68,6 +103,23 @@ impl Connection {
             ))
         })?;
         Ok(credential.on(channel))
+    }
+
+    /// An https address is spoken to over TLS, with the authorities that are named.
+    fn encrypted(&self, endpoint: Endpoint) -> Result<Endpoint, Failure> {
+        if endpoint.uri().scheme_str() != Some("https") {
+            return Ok(endpoint);
+        }
+        let ca = self
+            .tls_ca
+            .clone()
+            .unwrap_or_else(|| PathBuf::from(SYSTEM_AUTHORITIES));
+        let mut tls = ClientTlsConfig::new().ca_certificate(TlsCertificate::from_pem(pem(&ca)?));
+        if let (Some(cert), Some(key)) = (&self.tls_client_cert, &self.tls_client_key) {
+            tls = tls.identity(Identity::from_pem(pem(cert)?, pem(key)?));
+        }
+        let wrong = |error| Failure::Usage(format!("the certificates for {}: {error}", self.server));
+        endpoint.tls_config(tls).map_err(wrong)
     }
 
     /// The key of the file, else of the environment, else none, which the server refuses.
@@ -97,15 +149,22 @@ fn endpoint(server: &str) -> Result<Endpoint, Failure> {
         format!("http://{server}")
     };
     let refused = |expected: &str| Failure::Usage(format!("--server {server}: expected {expected}"));
-    // To speak plain HTTP to an https address would promise what is not kept.
-    if !url.starts_with("http://") {
-        return Err(refused("HOST:PORT or http://HOST:PORT; nothing is encrypted yet"));
+    if !url.starts_with("http://") && !url.starts_with("https://") {
+        return Err(refused("HOST:PORT, http://HOST:PORT or https://HOST:PORT"));
     }
     let endpoint = Endpoint::from_shared(url).map_err(|_| refused("HOST:PORT, as in 127.0.0.1:50051"))?;
     match endpoint.uri().port() {
         Some(_) => Ok(endpoint),
         None => Err(refused("a port, as in 127.0.0.1:50051")),
     }
+}
+
+fn pem(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|source| Failure::File {
+        doing: "reading",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// "1 face", "2 faces".

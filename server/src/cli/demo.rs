@@ -16,6 +16,7 @@ use likeness_proto::v1::person_service_client::PersonServiceClient;
 use likeness_server::assets;
 use likeness_server::config::{LimitArgs, ModelFiles, ServeConfig};
 use likeness_server::credential::{self, Credential, KeyedChannel};
+use likeness_server::tls::TlsFiles;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tonic::transport::Endpoint;
@@ -85,6 +86,7 @@ impl DemoCommand {
             drain_seconds: 10,
             accept_short_erasure_log: false,
             plaintext_off_loopback: false,
+            tls: TlsFiles::default(),
             region: "local".to_owned(),
             retention: likeness_server::logs::retention::Retention::default(),
             open_reflection: false,

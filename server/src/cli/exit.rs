@@ -1,5 +1,6 @@
 //! How a command can fail, and the exit code that says so (after BSD's sysexits).
 
+use std::error::Error as _;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -72,6 +73,8 @@ impl Failure {
                 Code::AlreadyExists => EXISTS,
                 Code::ResourceExhausted => BUSY,
                 Code::Unauthenticated | Code::PermissionDenied => PERMISSION,
+                // No server says so: the connection broke, or was never one of ours.
+                Code::Unknown | Code::Internal if status.source().is_some() => UNAVAILABLE,
                 Code::Internal | Code::Unknown | Code::Unimplemented => DEFECT,
                 _ => UNAVAILABLE,
             },

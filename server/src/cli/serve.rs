@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use clap::Args;
 use likeness_engine::swap_warning;
+use likeness_server::ServeError;
 use likeness_server::config::ServeConfig;
+use likeness_server::tls::Certificate;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -32,9 +34,10 @@ impl ServeCommand {
     /// Serves until a signal asks to stop.
     pub fn run(self) -> Result<(), Failure> {
         let config = self.config;
-        if !config.listen.ip().is_loopback() && !config.plaintext_off_loopback {
+        let (loopback, encrypted) = (config.listen.ip().is_loopback(), config.tls.tls_cert.is_some());
+        if !loopback && !encrypted && !config.plaintext_off_loopback {
             return Err(Failure::Usage(format!(
-                "--listen {}: expected a loopback address, since nothing is encrypted; \
+                "--listen {}: expected a loopback address, or --tls-cert and --tls-key, since nothing is encrypted; \
                  --plaintext-off-loopback listens there all the same",
                 config.listen
             )));
@@ -47,7 +50,9 @@ impl ServeCommand {
         {
             tracing::warn!("{warning}");
         }
-        if !config.listen.ip().is_loopback() {
+        // A certificate that cannot be used is known before anything is loaded.
+        Certificate::load(&config.tls).map_err(ServeError::from)?;
+        if !loopback && !encrypted {
             tracing::warn!(listen = %config.listen, "serving without encryption");
         }
         client::block_on(run(config))
@@ -76,7 +81,12 @@ async fn run(config: ServeConfig) -> Result<(), Failure> {
     }
     // ORDER: caught before anybody is told: whoever reads the line may stop the server at once.
     let stop = StopSignals::catch()?;
-    println!("serving on http://{address}");
+    let scheme = if config.tls.tls_cert.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    println!("serving on {scheme}://{address}");
     // Whoever waits for this line waits for a pipe.
     let _ = std::io::stdout().flush();
     likeness_server::serve(&config, engine, listener, stop.asked()).await?;

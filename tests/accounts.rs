@@ -1,0 +1,725 @@
+//! Accounts: what they cannot see of each other, what they may hold, and how they end.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use likeness_engine::receipts::chain;
+use likeness_engine::{Scope, Scopes};
+use likeness_proto::v1::account_service_client::AccountServiceClient;
+use likeness_proto::v1::erasure_service_client::ErasureServiceClient;
+use likeness_proto::{Message, v1};
+use likeness_server::credential::{Credential, KeyedChannel};
+use tonic::{Code, Status};
+
+use crate::support::child::{Home, KEY, Program, likeness};
+use crate::support::client::photograph;
+use crate::support::pictures::astronaut_small;
+use crate::support::server::Setup;
+use crate::support::{Client, Refused, Server, raw, refusal};
+
+fn accounts(client: &Client) -> AccountServiceClient<KeyedChannel> {
+    AccountServiceClient::new(client.channel.clone())
+}
+
+async fn make(operator: &Client, name: &str, quotas: v1::Quotas) {
+    let request = v1::CreateAccountRequest {
+        name: name.to_owned(),
+        quotas: Some(quotas),
+        ..Default::default()
+    };
+    accounts(operator).create_account(request).await.expect("made");
+}
+
+async fn account(client: &Client, name: &str) -> v1::Account {
+    let request = v1::GetAccountRequest {
+        name: name.to_owned(),
+    };
+    let reply = accounts(client).get_account(request).await.expect("known");
+    reply.into_inner().account.expect("an account")
+}
+
+/// Every call that names a collection or a person, with a message that names these.
+fn naming(collection: &str, person_id: &str) -> BTreeMap<&'static str, Vec<u8>> {
+    let (collection, person_id) = (collection.to_owned(), person_id.to_owned());
+    let photo = || Some(photograph(&astronaut_small()));
+    let mut calls = BTreeMap::new();
+    macro_rules! call {
+        ($service:literal, $method:literal, $request:ident { $($field:ident: $value:expr),* $(,)? }) => {
+            let request = v1::$request { $($field: $value,)* ..Default::default() };
+            calls.insert(concat!("likeness.v1.", $service, "/", $method), request.encode_to_vec());
+        };
+    }
+    call!(
+        "CollectionService",
+        "GetCollection",
+        GetCollectionRequest {
+            name: collection.clone()
+        }
+    );
+    call!(
+        "CollectionService",
+        "UpdateCollection",
+        UpdateCollectionRequest {
+            name: collection.clone(),
+            threshold: Some(0.5)
+        }
+    );
+    call!(
+        "CollectionService",
+        "DeleteCollection",
+        DeleteCollectionRequest {
+            name: collection.clone()
+        }
+    );
+    call!(
+        "PersonService",
+        "EnrollPerson",
+        EnrollPersonRequest {
+            collection: collection.clone(),
+            person_id: person_id.clone(),
+            photographs: vec![photo().unwrap()]
+        }
+    );
+    call!(
+        "PersonService",
+        "AddFaces",
+        AddFacesRequest {
+            collection: collection.clone(),
+            person_id: person_id.clone(),
+            photographs: vec![photo().unwrap()]
+        }
+    );
+    call!(
+        "PersonService",
+        "GetPerson",
+        GetPersonRequest {
+            collection: collection.clone(),
+            person_id: person_id.clone()
+        }
+    );
+    call!(
+        "PersonService",
+        "ListPersons",
+        ListPersonsRequest {
+            collection: collection.clone()
+        }
+    );
+    call!(
+        "PersonService",
+        "ListConsents",
+        ListConsentsRequest {
+            collection: collection.clone()
+        }
+    );
+    call!(
+        "PersonService",
+        "UpdatePerson",
+        UpdatePersonRequest {
+            collection: collection.clone(),
+            person_id: person_id.clone(),
+            name: Some("x".to_owned())
+        }
+    );
+    call!(
+        "PersonService",
+        "DeleteFaces",
+        DeleteFacesRequest {
+            collection: collection.clone(),
+            person_id: person_id.clone(),
+            face_ids: vec!["0".repeat(32)]
+        }
+    );
+    call!(
+        "PersonService",
+        "DeletePerson",
+        DeletePersonRequest {
+            collection: collection.clone(),
+            person_id: person_id.clone()
+        }
+    );
+    call!(
+        "PersonService",
+        "DeletePersons",
+        DeletePersonsRequest {
+            sequence: 1,
+            collection: collection.clone(),
+            person_id: person_id.clone()
+        }
+    );
+    call!(
+        "PersonService",
+        "WithdrawConsent",
+        WithdrawConsentRequest {
+            collection: collection.clone(),
+            person_id: person_id.clone()
+        }
+    );
+    call!(
+        "PersonService",
+        "EraseEverywhere",
+        EraseEverywhereRequest {
+            person_id: person_id.clone()
+        }
+    );
+    call!(
+        "PersonService",
+        "ExportPerson",
+        ExportPersonRequest {
+            person_id: person_id.clone()
+        }
+    );
+    call!(
+        "PersonService",
+        "CopyPerson",
+        CopyPersonRequest {
+            collection: collection.clone(),
+            person_id: person_id.clone(),
+            target_collection: "own".to_owned()
+        }
+    );
+    call!(
+        "PersonService",
+        "RenamePerson",
+        RenamePersonRequest {
+            collection: collection.clone(),
+            person_id: person_id.clone(),
+            new_person_id: "another".to_owned()
+        }
+    );
+    let header = v1::ImportHeader {
+        collection: collection.clone(),
+        import_token: "an-import-of-nobody".to_owned(),
+        ..Default::default()
+    };
+    call!(
+        "PersonService",
+        "ImportPersons",
+        ImportPersonsRequest {
+            part: Some(v1::import_persons_request::Part::Header(header))
+        }
+    );
+    call!(
+        "MatchingService",
+        "VerifyPerson",
+        VerifyPersonRequest {
+            collection: collection.clone(),
+            person_id: person_id.clone(),
+            photograph: photo()
+        }
+    );
+    call!(
+        "MatchingService",
+        "SearchPersons",
+        SearchPersonsRequest {
+            collections: vec!["own".to_owned(), collection.clone()],
+            photograph: photo()
+        }
+    );
+    call!(
+        "MatchingService",
+        "FindDuplicates",
+        FindDuplicatesRequest {
+            collection: collection.clone()
+        }
+    );
+    call!(
+        "ErasureService",
+        "PrepareResidueAudit",
+        PrepareResidueAuditRequest {
+            collection: collection.clone(),
+            person_id: person_id.clone()
+        }
+    );
+    calls
+}
+
+/// Calls that name neither.
+const NAMING_NOTHING: [&str; 20] = [
+    "CollectionService/CreateCollection",
+    "CollectionService/ListCollections",
+    "MatchingService/DetectFaces",
+    "MatchingService/CompareFaces",
+    "ErasureService/GetErasureReceipt",
+    "ErasureService/ListErasureReceipts",
+    "ErasureService/GetErasureStatus",
+    "KeyService/RotateWrappingKey",
+    "KeyService/RotateSigningKey",
+    "KeyService/DestroyKeyGroup",
+    "AccountService/CreateAccount",
+    "AccountService/GetAccount",
+    "AccountService/ListAccounts",
+    "AccountService/UpdateAccount",
+    "AccountService/CloseAccount",
+    "AccountService/ListAuditLog",
+    "AccountService/CreateApiKey",
+    "AccountService/ListApiKeys",
+    "AccountService/RevokeApiKey",
+    "",
+];
+
+/// What a caller is told: everything but the request id.
+fn told(answer: Result<Vec<u8>, Status>) -> String {
+    match answer {
+        // The replies of the few that answer without a word of the collection.
+        Ok(reply) => format!("{} bytes", reply.len()),
+        Err(status) => format!("{:?} {}", refusal::read_details(&status), status.message()),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_accounts_learn_nothing_of_each_other_through_any_call() {
+    let server = Server::start().await;
+    let one = server.client_for("one", &Scope::ALL).await;
+    let two = server.client_for("two", &Scope::ALL).await;
+    one.create("staff").await;
+    one.enroll("staff", "eileen", &[&astronaut_small()])
+        .await
+        .expect("enrolled");
+    two.create("own").await;
+
+    let (there, nowhere) = (
+        naming("staff", "eileen"),
+        naming("no-such-place", "nobody-at-all"),
+    );
+    for method in raw::methods() {
+        let known = there.contains_key(method.as_str());
+        let names_nothing = NAMING_NOTHING
+            .iter()
+            .any(|name| method == format!("likeness.v1.{name}"));
+        assert!(known != names_nothing, "{method} is in one of the two lists");
+        if known {
+            let seen = told(raw::call(&two.channel, &method, &there[method.as_str()]).await);
+            let unseen = told(raw::call(&two.channel, &method, &nowhere[method.as_str()]).await);
+            assert_eq!(seen, unseen, "{method}");
+        }
+    }
+    // Nor by the names of accounts and keys.
+    for name in ["one", "no-such-account"] {
+        let name = name.to_owned();
+        let request = v1::GetAccountRequest { name: name.clone() };
+        let refused = refusal::of(accounts(&two).get_account(request).await);
+        assert_eq!(refused, Refused::new(Code::NotFound, "ACCOUNT_NOT_FOUND"));
+        let request = v1::ListApiKeysRequest {
+            account: name.clone(),
+        };
+        let refused = refusal::of(accounts(&two).list_api_keys(request).await);
+        assert_eq!(refused, Refused::new(Code::NotFound, "ACCOUNT_NOT_FOUND"));
+        let request = v1::CreateApiKeyRequest {
+            account: name,
+            scopes: vec![v1::Scope::Read.into()],
+            ..Default::default()
+        };
+        let refused = refusal::of(accounts(&two).create_api_key(request).await);
+        assert_eq!(refused, Refused::new(Code::NotFound, "ACCOUNT_NOT_FOUND"));
+    }
+    let keys = accounts(&one)
+        .list_api_keys(v1::ListApiKeysRequest::default())
+        .await;
+    let key_id = keys.expect("listed").into_inner().api_keys[0].key_id.clone();
+    for key_id in [key_id, "0".repeat(32)] {
+        let request = v1::RevokeApiKeyRequest {
+            account: String::new(),
+            key_id,
+        };
+        let refused = refusal::of(accounts(&two).revoke_api_key(request).await);
+        assert_eq!(refused, Refused::new(Code::NotFound, "API_KEY_NOT_FOUND"));
+    }
+    // The same names are free, and the other's people are not found.
+    two.create("staff").await;
+    assert!(two.found("staff", &astronaut_small()).await.is_empty());
+    assert_eq!(one.found("staff", &astronaut_small()).await, ["eileen"]);
+    assert_eq!(one.people("staff").await, ["eileen"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_long_an_answer_takes_does_not_tell_anothers_person_from_nobody() {
+    let server = Server::start().await;
+    let one = server.client_for("one", &Scope::ALL).await;
+    let two = server.client_for("two", &Scope::ALL).await;
+    one.create("staff").await;
+    one.enroll("staff", "eileen", &[&astronaut_small()])
+        .await
+        .expect("enrolled");
+    let mut took = [Vec::new(), Vec::new()];
+    for _ in 0..300 {
+        for (place, collection) in ["staff", "nowhere"].into_iter().enumerate() {
+            let began = Instant::now();
+            assert!(two.person(collection, "eileen").await.is_err());
+            took[place].push(began.elapsed());
+        }
+    }
+    let [seen, unseen] = took.map(|mut took| {
+        took.sort();
+        took[took.len() / 2]
+    });
+    let (shorter, longer) = (seen.min(unseen), seen.max(unseen));
+    // A look into the records would take several times as long as one into a table in memory.
+    assert!(
+        longer < shorter * 2 + Duration::from_micros(200),
+        "{seen:?}, {unseen:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_is_exact_however_many_enrol_at_once() {
+    const PEOPLE: u64 = 5;
+    let server = Server::start().await;
+    let operator = server.client().await;
+    make(
+        &operator,
+        "branch",
+        v1::Quotas {
+            persons: PEOPLE,
+            faces: 7,
+            ..Default::default()
+        },
+    )
+    .await;
+    let client = server.client_for("branch", &Scope::ALL).await;
+    client.create("one").await;
+    client.create("two").await;
+    let photo = astronaut_small();
+    let mut calls = tokio::task::JoinSet::new();
+    for n in 0..20 {
+        let (client, photo) = (client.clone(), photo.clone());
+        calls.spawn(async move {
+            let collection = if n % 2 == 0 { "one" } else { "two" };
+            client
+                .enroll_in_turn(collection, &format!("person-{n}"), &[&photo])
+                .await
+                .map(drop)
+        });
+    }
+    let mut kept = 0;
+    while let Some(answer) = calls.join_next().await {
+        match answer.unwrap() {
+            Ok(()) => kept += 1,
+            Err(status) => assert_eq!(
+                refusal::read(&status),
+                Refused::new(Code::ResourceExhausted, "QUOTA_PEOPLE")
+            ),
+        }
+    }
+    assert_eq!(kept, PEOPLE);
+    let held = account(&operator, "branch").await;
+    assert_eq!((held.persons, held.faces, held.collections), (PEOPLE, PEOPLE, 2));
+
+    let someone = client.people("one").await.pop().expect("somebody");
+    let quota_faces = Refused::new(Code::ResourceExhausted, "QUOTA_FACES");
+    let three = [&photo[..]; 3];
+    assert_eq!(
+        refusal::of(client.add_faces("one", &someone, &three).await),
+        quota_faces
+    );
+    client
+        .add_faces("one", &someone, &three[..2])
+        .await
+        .expect("two are left");
+    assert_eq!(
+        refusal::of(client.add_faces("one", &someone, &three[..1]).await),
+        quota_faces
+    );
+    let request = v1::CopyPersonRequest {
+        collection: "one".to_owned(),
+        person_id: someone.clone(),
+        target_collection: "two".to_owned(),
+        target_person_id: "a-copy".to_owned(),
+        ..Default::default()
+    };
+    let copied = refusal::of(client.persons.clone().copy_person(request).await);
+    assert_eq!(copied, Refused::new(Code::ResourceExhausted, "QUOTA_PEOPLE"));
+    // Who goes makes room.
+    client.delete("one", &someone).await.expect("erased");
+    client
+        .enroll("two", "new", &[&photo])
+        .await
+        .expect("there is room");
+
+    let request = v1::UpdateAccountRequest {
+        name: "branch".to_owned(),
+        quotas: Some(v1::Quotas::default()),
+        ..Default::default()
+    };
+    accounts(&operator)
+        .update_account(request)
+        .await
+        .expect("changed");
+    client
+        .enroll("two", "more", &[&photo])
+        .await
+        .expect("no limit any more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_of_another_region_is_refused_here() {
+    let mut setup = Setup::new();
+    setup.config.region = "here".to_owned();
+    let server = setup.start().await;
+    let operator = server.client().await;
+    make(&operator, "branch", v1::Quotas::default()).await;
+    let client = server.client_for("branch", &Scope::ALL).await;
+    client.create("staff").await;
+    for (region, welcome) in [("here", true), ("elsewhere", false), ("", true)] {
+        let request = v1::UpdateAccountRequest {
+            name: "branch".to_owned(),
+            region: Some(region.to_owned()),
+            ..Default::default()
+        };
+        accounts(&operator)
+            .update_account(request)
+            .await
+            .expect("changed");
+        match client.collection("staff").await {
+            Ok(_) => assert!(welcome, "{region}"),
+            Err(status) => {
+                assert!(!welcome, "{region}");
+                let expected = Refused::new(Code::FailedPrecondition, "WRONG_REGION");
+                assert_eq!(refusal::read(&status), expected);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_account_leaves_nothing_but_a_last_receipt() {
+    let server = Server::start().await;
+    let operator = server.client().await;
+    make(&operator, "branch", v1::Quotas::default()).await;
+    make(&operator, "other", v1::Quotas::default()).await;
+    let client = server.client_for("branch", &Scope::ALL).await;
+    let other = server.client_for("other", &Scope::ALL).await;
+    let photo = astronaut_small();
+    for (who, id) in [(&client, "eileen"), (&other, "eileen")] {
+        who.create("staff").await;
+        who.enroll("staff", id, &[&photo]).await.expect("enrolled");
+    }
+    let close = |confirm: &str| v1::CloseAccountRequest {
+        name: "branch".to_owned(),
+        confirm_name: confirm.to_owned(),
+    };
+    let refused = accounts(&operator).close_account(close("brunch")).await;
+    assert_eq!(refusal::fields(refused), ["confirm_name"]);
+    let refused = refusal::of(accounts(&other).close_account(close("branch")).await);
+    assert_eq!(refused, Refused::new(Code::PermissionDenied, "OPERATOR_ONLY"));
+    client.collection("staff").await.map(drop).expect("it is open");
+
+    let closed = accounts(&operator).close_account(close("branch")).await;
+    let closed = closed.expect("closed").into_inner();
+    assert_eq!(closed.persons_erased, 1);
+    let last = closed.final_receipt.expect("a receipt");
+    let subject = refusal::of(client.collection("staff").await);
+    assert_eq!(subject, Refused::new(Code::Unauthenticated, "KEY_NOT_VALID"));
+    let kept = account(&operator, "branch").await;
+    assert_eq!(
+        (kept.persons, kept.api_keys, kept.final_receipt),
+        (0, 0, Some(last.sequence))
+    );
+    assert!(kept.closed.is_some());
+    for refused in [
+        refusal::of(accounts(&operator).close_account(close("branch")).await),
+        refusal::of({
+            let request = v1::CreateApiKeyRequest {
+                account: "branch".to_owned(),
+                scopes: vec![v1::Scope::Read.into()],
+                ..Default::default()
+            };
+            accounts(&operator).create_api_key(request).await
+        }),
+    ] {
+        assert_eq!(refused, Refused::new(Code::FailedPrecondition, "ACCOUNT_CLOSED"));
+    }
+    let again = v1::CreateAccountRequest {
+        name: "branch".to_owned(),
+        ..Default::default()
+    };
+    let again = refusal::of(accounts(&operator).create_account(again).await);
+    assert_eq!(again, Refused::new(Code::AlreadyExists, "ACCOUNT_EXISTS"));
+    assert_eq!(other.found("staff", &photo).await, ["eileen"]);
+
+    let mut erasures = ErasureServiceClient::new(operator.channel.clone());
+    let request = v1::ListErasureReceiptsRequest::default();
+    let log = erasures
+        .list_erasure_receipts(request)
+        .await
+        .expect("listed")
+        .into_inner();
+    let log = log.receipts.concat();
+    chain::verify(&log, None, None).expect("every receipt holds");
+
+    // A restart knows all of it.
+    drop((client, other, operator, erasures));
+    let server = server.stop().await.start().await;
+    let operator = server.client().await;
+    let kept = account(&operator, "branch").await;
+    assert_eq!((kept.api_keys, kept.final_receipt), (0, Some(last.sequence)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_administrators_do_is_in_the_audit_log_and_who_is_enrolled_is_not() {
+    let server = Server::start().await;
+    let operator = server.client().await;
+    make(&operator, "branch", v1::Quotas::default()).await;
+    let client = server.client_for("branch", &Scope::ALL).await;
+    client.create("staff").await;
+    client
+        .enroll("staff", "eileen", &[&astronaut_small()])
+        .await
+        .expect("enrolled");
+    let request = v1::CreateAccountRequest {
+        name: "branch".to_owned(),
+        ..Default::default()
+    };
+    let failed = accounts(&operator).create_account(request).await;
+    assert_eq!(refusal::of(failed).reason, "ACCOUNT_EXISTS");
+    client.delete_collection("staff").await.expect("erased");
+
+    let log = |client: &Client| {
+        let mut accounts = accounts(client);
+        async move {
+            let reply = accounts.list_audit_log(v1::ListAuditLogRequest::default()).await;
+            reply.expect("listed").into_inner().entries
+        }
+    };
+    let all = log(&operator).await;
+    let mut previous = vec![0; 32];
+    for (n, entry) in all.iter().enumerate() {
+        assert_eq!(entry.sequence, n as u64);
+        assert_eq!(entry.previous_hash, previous, "entry {n} is chained");
+        previous.clone_from(&entry.hash);
+        assert!(!entry.object.contains("eileen"));
+    }
+    let acts: Vec<_> = all
+        .iter()
+        .map(|entry| {
+            (
+                entry.account.as_str(),
+                entry.act.as_str(),
+                entry.of_account.as_str(),
+                entry.failed,
+            )
+        })
+        .collect();
+    assert_eq!(
+        acts,
+        [
+            ("default", "create-account", "branch", false),
+            ("branch", "create-collection", "branch", false),
+            ("default", "create-account", "branch", false),
+            ("default", "create-account", "branch", true),
+            ("branch", "delete-collection", "branch", false),
+        ]
+    );
+    assert_eq!(
+        log(&client).await.len(),
+        all.len(),
+        "all of them are about this account"
+    );
+    let third = server.client_for("third", &Scope::ALL).await;
+    assert!(log(&third).await.is_empty(), "nobody else's are listed");
+}
+
+#[test]
+fn a_deployment_is_closed_with_everything_in_it() {
+    let home = Home::new();
+    let server = home.serve();
+    server.ask(&["collection", "create", "staff"]).expect(0);
+    server
+        .ask(&["account", "create", "branch", "--persons", "10"])
+        .expect(0);
+    let key = server
+        .ask(&["api-key", "create", "--account", "branch", "--all-scopes"])
+        .expect(0)
+        .stdout;
+    let (keys, data) = (
+        home.keys().display().to_string(),
+        home.data().display().to_string(),
+    );
+    let close = |words: &str| {
+        let arguments = [
+            "account",
+            "close-deployment",
+            "--confirm",
+            words,
+            "--keys",
+            &keys,
+            "--data",
+            &data,
+        ];
+        Program::run(&arguments)
+    };
+    close("close everything").expect(78);
+    let listed = server.ask(&["account", "list"]).expect(0).stdout;
+    assert!(
+        listed.contains("branch: 0 people, 0 faces, 1 API key, at most 10 people"),
+        "{listed}"
+    );
+    assert!(
+        server
+            .ask(&["audit", "log"])
+            .expect(0)
+            .stdout
+            .contains("create-account of branch")
+    );
+    let mut asks = likeness();
+    asks.env("LIKENESS_SERVER", &server.url).env(KEY, key.trim());
+    let own = Program::finish(asks.args(["account", "get"]), &[])
+        .expect(0)
+        .stdout;
+    assert!(own.starts_with("branch"), "{own}");
+    server.stop();
+
+    close("everything").expect(64);
+    assert!(home.keys().join("keyring").exists());
+    let said = close("close everything").expect(0).stdout;
+    assert!(
+        said.contains("2 accounts") && said.contains("checkpoint"),
+        "{said}"
+    );
+    for gone in ["keyring", "root.key"] {
+        assert!(!home.keys().join(gone).exists(), "{gone}");
+    }
+    assert!(said.starts_with(&fs::read_to_string(home.keys().join("closed")).unwrap()));
+    home.refused_start().expect(78);
+    close("close everything").expect(78);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_is_told_once_when_an_account_holds_many_faces() {
+    let home = Home::new().with(&["--faces-warning", "2"]);
+    let server = home.serve();
+    let client = server.client().await;
+    client.create("staff").await;
+    for id in ["one", "two", "three"] {
+        client
+            .enroll("staff", id, &[&astronaut_small()])
+            .await
+            .expect("enrolled");
+    }
+    let held = account(&client, "").await;
+    assert_eq!((held.faces, held.faces_warning, held.above_warning), (3, 2, true));
+    drop(client);
+    let log = server.stop();
+    assert_eq!(
+        log.matches("as many faces as the operator wanted").count(),
+        1,
+        "{log}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_another_account_is_that_accounts() {
+    let server = Server::start().await;
+    let new = likeness_engine::NewApiKey {
+        scopes: Scopes::ALL,
+        ..Default::default()
+    };
+    let key = server.key("branch", new).await;
+    let client = Client::connect(&server.url(), Credential::of(&key)).await;
+    client.create("staff").await;
+    let operator = server.client().await;
+    let missing = refusal::of(operator.collection("staff").await);
+    assert_eq!(missing, Refused::new(Code::NotFound, "COLLECTION_NOT_FOUND"));
+    let own = account(&client, "").await;
+    assert_eq!((own.name.as_str(), own.collections), ("branch", 1));
+}

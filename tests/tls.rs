@@ -1,0 +1,203 @@
+//! Encrypted, and only for whoever trusts whom.
+
+use std::fs;
+use std::io::Read as _;
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::support::child::{Child, Home, Program};
+use crate::support::{PATIENCE, directory};
+
+/// The server cannot be reached.
+const UNREACHABLE: i32 = 69;
+
+/// Certificates of an authority of their own.
+fn certificates(directory: &Path) {
+    Program::run(&["tls", "dev-cert", &directory.display().to_string()]).expect(0);
+}
+
+fn path(directory: &Path, name: &str) -> String {
+    directory.join(name).display().to_string()
+}
+
+/// A home whose server encrypts with these certificates.
+fn encrypted(directory: &Path, more: &[&str]) -> Home {
+    let (cert, key) = (path(directory, "server.pem"), path(directory, "server.key"));
+    Home::new().with(&[&["--tls-cert", &cert, "--tls-key", &key], more].concat())
+}
+
+/// Asks a server whose address is told, with these options.
+fn ask(server: &Child, url: &str, options: &[&str]) -> Program {
+    let mut command = server.asking();
+    command.env("LIKENESS_SERVER", url);
+    Program::finish(command.args(["collection", "list"]).args(options), &[])
+}
+
+#[test]
+fn whoever_trusts_the_authority_is_answered_and_nobody_is_in_the_clear() {
+    let (own, other) = (directory(), directory());
+    certificates(own.path());
+    certificates(other.path());
+    let home = encrypted(own.path(), &[]);
+    let server = home.serve();
+    assert!(server.url.starts_with("https://127.0.0.1:"), "{}", server.url);
+    let (ca, other_ca) = (path(own.path(), "ca.pem"), path(other.path(), "ca.pem"));
+    ask(&server, &server.url, &["--tls-ca", &ca]).expect(0);
+    let by_name = server.url.replace("127.0.0.1", "localhost");
+    ask(&server, &by_name, &["--tls-ca", &ca]).expect(0);
+
+    ask(&server, &server.url, &["--tls-ca", &other_ca]).expect(UNREACHABLE);
+    let clear = server.url.replace("https", "http");
+    ask(&server, &clear, &[]).expect(UNREACHABLE);
+    server.stop();
+}
+
+#[test]
+fn with_mutual_tls_a_client_without_a_certificate_of_the_authority_is_refused() {
+    let (own, other) = (directory(), directory());
+    certificates(own.path());
+    certificates(other.path());
+    let ca = path(own.path(), "ca.pem");
+    let home = encrypted(own.path(), &["--tls-client-ca", &ca]);
+    let server = home.serve();
+    let with = |of: &Path| {
+        let (cert, key) = (path(of, "client.pem"), path(of, "client.key"));
+        let options = [
+            "--tls-ca",
+            &ca,
+            "--tls-client-cert",
+            &cert,
+            "--tls-client-key",
+            &key,
+        ];
+        ask(&server, &server.url, &options)
+    };
+    with(own.path()).expect(0);
+    with(other.path()).expect(UNREACHABLE);
+    ask(&server, &server.url, &["--tls-ca", &ca]).expect(UNREACHABLE);
+    // A certificate is no API key.
+    let (cert, key) = (path(own.path(), "client.pem"), path(own.path(), "client.key"));
+    let arguments = [
+        "--server",
+        &server.url,
+        "--tls-ca",
+        &ca,
+        "--tls-client-cert",
+        &cert,
+        "--tls-client-key",
+        &key,
+        "collection",
+        "list",
+    ];
+    let refused = Program::run(&arguments).expect(77);
+    assert!(refused.stderr.contains("KEY_REQUIRED"), "{refused:?}");
+    server.stop();
+}
+
+/// Asks until the answer is this one.
+fn until(server: &Child, ca: &str, code: i32) {
+    let end = Instant::now() + PATIENCE;
+    while ask(server, &server.url, &["--tls-ca", ca]).code != code {
+        assert!(Instant::now() < end, "never {code}");
+    }
+}
+
+#[test]
+fn a_new_certificate_serves_without_a_restart_and_a_bad_one_never_does() {
+    let (served, next) = (directory(), directory());
+    certificates(served.path());
+    certificates(next.path());
+    let home = encrypted(served.path(), &[]);
+    let server = home.serve();
+    let old_ca = served.path().join("old-ca.pem");
+    fs::copy(served.path().join("ca.pem"), &old_ca).unwrap();
+    let (old_ca, new_ca) = (old_ca.display().to_string(), path(next.path(), "ca.pem"));
+    ask(&server, &server.url, &["--tls-ca", &old_ca]).expect(0);
+
+    let replace = |name: &str, from: &PathBuf| {
+        // As certificate tools do: whole, or not at all.
+        let beside = served.path().join("beside");
+        fs::copy(from, &beside).unwrap();
+        fs::rename(&beside, served.path().join(name)).unwrap();
+    };
+    for name in ["server.key", "server.pem"] {
+        replace(name, &next.path().join(name));
+    }
+    server.signal(Signal::HUP);
+    until(&server, &new_ca, 0);
+    ask(&server, &server.url, &["--tls-ca", &old_ca]).expect(UNREACHABLE);
+
+    let nonsense = next.path().join("nonsense");
+    fs::write(&nonsense, "no certificate").unwrap();
+    replace("server.pem", &nonsense);
+    server.signal(Signal::HUP);
+    // The signal takes a moment; whatever it does, the certificate stays.
+    for _ in 0..20 {
+        ask(&server, &server.url, &["--tls-ca", &new_ca]).expect(0);
+    }
+    let log = server.stop();
+    assert!(log.contains("was read again"), "{log}");
+    assert!(log.contains("cannot be used; the old one serves on"), "{log}");
+}
+
+#[test]
+fn a_start_refuses_a_certificate_that_cannot_be_used() {
+    let (own, other) = (directory(), directory());
+    certificates(own.path());
+    certificates(other.path());
+    let key = own.path().join("server.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let home = encrypted(own.path(), &[]);
+    let said = home.refused_start().expect(78).stderr;
+    assert!(
+        said.contains("not everybody may read") && said.contains("0644"),
+        "{said}"
+    );
+    fs::copy(other.path().join("server.key"), &key).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(home.refused_start().expect(78).stderr.contains("certificate"));
+    fs::write(&key, "no key").unwrap();
+    let said = home.refused_start().expect(78).stderr;
+    assert!(said.contains("expected a private key in PEM"), "{said}");
+    fs::remove_file(&key).unwrap();
+    assert!(home.refused_start().expect(78).stderr.contains("server.key"));
+}
+
+#[test]
+fn with_a_certificate_the_server_listens_off_loopback() {
+    let own = directory();
+    certificates(own.path());
+    let home = encrypted(own.path(), &["--listen", "0.0.0.0:0"]);
+    let mut command = crate::support::child::likeness();
+    command
+        .args(["serve", "--keys"])
+        .arg(home.keys())
+        .arg("--data")
+        .arg(home.data());
+    let server = Child::start(command.args(&home.arguments));
+    let log = server.stop();
+    assert!(!log.contains("without encryption"), "{log}");
+}
+
+#[test]
+fn a_connection_that_never_shakes_hands_is_cut_and_holds_nobody_up() {
+    let own = directory();
+    certificates(own.path());
+    let home = encrypted(own.path(), &[]);
+    let server = home.serve();
+    let address = server.url.trim_start_matches("https://");
+    let mut idle: Vec<_> = (0..50).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let ca = path(own.path(), "ca.pem");
+    ask(&server, &server.url, &["--tls-ca", &ca]).expect(0);
+    let began = Instant::now();
+    for stream in &mut idle {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert_eq!(stream.read(&mut [0]).expect("closed, and in time"), 0);
+    }
+    assert!(began.elapsed() < Duration::from_secs(30));
+    server.stop();
+}
