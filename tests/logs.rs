@@ -521,7 +521,7 @@ async fn where_a_consent_is_required_nobody_gets_in_without_one() {
         ..Default::default()
     };
     for lacking in [None, consent(false)] {
-        let refused = client.enroll_as(enroll("strict", lacking)).await.expect_err("refused");
+        let refused = client.enroll_as(enroll("strict", lacking)).await.err().expect("refused");
         assert_eq!(refused.code(), Code::FailedPrecondition);
         assert!(format!("{refused:?}").contains("consent"));
     }
@@ -532,7 +532,7 @@ async fn where_a_consent_is_required_nobody_gets_in_without_one() {
         target_collection: "strict".to_owned(),
         ..Default::default()
     };
-    let refused = client.persons.clone().copy_person(copy).await.expect_err("refused");
+    let refused = client.persons.clone().copy_person(copy).await.err().expect("refused");
     assert_eq!(refused.code(), Code::FailedPrecondition);
     let import = |part| v1::ImportPersonsRequest { part: Some(part) };
     let header = v1::ImportHeader {
@@ -574,7 +574,7 @@ async fn where_a_consent_is_required_nobody_gets_in_without_one() {
         person_id: "another".to_owned(),
         ..enroll("open", None)
     };
-    client.enroll_as(another).await.expect_err("from now on");
+    client.enroll_as(another).await.err().expect("from now on");
 }
 
 #[tokio::test(flavor = "multi_thread")]
