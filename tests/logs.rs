@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use likeness_proto::v1::log_service_client::LogServiceClient;
 use likeness_proto::v1;
+use likeness_proto::v1::log_service_client::LogServiceClient;
 use likeness_proto::{Message, v1::import_persons_request::Part};
 use serde_json::Value;
 use tonic::Code;
@@ -54,7 +54,9 @@ fn pieces(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
 
 /// Features that no face has, and their bytes.
 fn features() -> Vec<f32> {
-    (0..512_u16).map(|n| (f32::from(n) * 0.37).sin() + 0.001).collect()
+    (0..512_u16)
+        .map(|n| (f32::from(n) * 0.37).sin() + 0.001)
+        .collect()
 }
 
 fn needles(home: &Home) -> Vec<Vec<u8>> {
@@ -66,7 +68,11 @@ fn needles(home: &Home) -> Vec<Vec<u8>> {
     let features: Vec<u8> = features().into_iter().flat_map(f32::to_le_bytes).collect();
     needles.extend(pieces(&features));
     let root = fs::read_to_string(home.keys().join("root.key")).unwrap();
-    let hex = root.split_whitespace().max_by_key(|word| word.len()).unwrap().to_owned();
+    let hex = root
+        .split_whitespace()
+        .max_by_key(|word| word.len())
+        .unwrap()
+        .to_owned();
     assert!(hex.len() >= 32, "a key");
     needles.push(hex.into_bytes());
     needles.extend(pieces(&fs::read(home.keys().join("keyring")).unwrap()));
@@ -113,49 +119,239 @@ fn carried_out() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     };
     let named = || (staff(), WHO.to_owned());
     vec![
-        request!("CreateCollection", v1::CreateCollectionRequest { name: staff(), ..Default::default() }),
+        request!(
+            "CreateCollection",
+            v1::CreateCollectionRequest {
+                name: staff(),
+                ..Default::default()
+            }
+        ),
         request!("GetCollection", v1::GetCollectionRequest { name: staff() }),
         request!("ListCollections", v1::ListCollectionsRequest::default()),
-        request!("UpdateCollection", v1::UpdateCollectionRequest { name: staff(), consent_required: Some(false), ..Default::default() }),
+        request!(
+            "UpdateCollection",
+            v1::UpdateCollectionRequest {
+                name: staff(),
+                consent_required: Some(false),
+                ..Default::default()
+            }
+        ),
         request!("EnrollPerson", enroll(WHO, TOKEN)),
-        ("ImportPersons", vec![import(Part::Header(header)), import(Part::Item(item))]),
-        request!("AddFaces", v1::AddFacesRequest { collection: named().0, person_id: named().1, photographs: photographs(&[&sample("obama3.jpg")]), ..Default::default() }),
-        request!("GetPerson", v1::GetPersonRequest { collection: named().0, person_id: named().1 }),
-        request!("ListPersons", v1::ListPersonsRequest { collection: staff(), ..Default::default() }),
-        request!("UpdatePerson", v1::UpdatePersonRequest { collection: named().0, person_id: named().1, name: Some(TEXT.to_owned()), ..Default::default() }),
-        request!("ListConsents", v1::ListConsentsRequest { collection: staff(), ..Default::default() }),
-        request!("CopyPerson", v1::CopyPersonRequest { collection: named().0, person_id: named().1, target_collection: staff(), target_person_id: COPY.to_owned(), ..Default::default() }),
-        request!("RenamePerson", v1::RenamePersonRequest { collection: staff(), person_id: COPY.to_owned(), new_person_id: RENAMED.to_owned(), ..Default::default() }),
-        request!("ExportPerson", v1::ExportPersonRequest { person_id: WHO.to_owned() }),
-        request!("DetectFaces", v1::DetectFacesRequest { photograph: Some(photograph(&photo)), ..Default::default() }),
-        request!("CompareFaces", v1::CompareFacesRequest { first: Some(photograph(&photo)), second: Some(photograph(&photo)), ..Default::default() }),
-        request!("VerifyPerson", v1::VerifyPersonRequest { collection: named().0, person_id: named().1, photograph: Some(photograph(&photo)), ..Default::default() }),
-        request!("SearchPersons", v1::SearchPersonsRequest { collections: vec![staff()], photograph: Some(photograph(&photo)), ..Default::default() }),
-        request!("FindDuplicates", v1::FindDuplicatesRequest { collection: staff(), ..Default::default() }),
-        request!("PrepareResidueAudit", v1::PrepareResidueAuditRequest { collection: named().0, person_id: named().1 }),
-        request!("ListRunningLog", v1::ListRunningLogRequest { collection: named().0, person_id: named().1, ..Default::default() }),
-        request!("ExportRunningLog", v1::ExportRunningLogRequest { collection: staff() }),
+        (
+            "ImportPersons",
+            vec![import(Part::Header(header)), import(Part::Item(item))],
+        ),
+        request!(
+            "AddFaces",
+            v1::AddFacesRequest {
+                collection: named().0,
+                person_id: named().1,
+                photographs: photographs(&[&sample("obama3.jpg")]),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "GetPerson",
+            v1::GetPersonRequest {
+                collection: named().0,
+                person_id: named().1
+            }
+        ),
+        request!(
+            "ListPersons",
+            v1::ListPersonsRequest {
+                collection: staff(),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "UpdatePerson",
+            v1::UpdatePersonRequest {
+                collection: named().0,
+                person_id: named().1,
+                name: Some(TEXT.to_owned()),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "ListConsents",
+            v1::ListConsentsRequest {
+                collection: staff(),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "CopyPerson",
+            v1::CopyPersonRequest {
+                collection: named().0,
+                person_id: named().1,
+                target_collection: staff(),
+                target_person_id: COPY.to_owned(),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "RenamePerson",
+            v1::RenamePersonRequest {
+                collection: staff(),
+                person_id: COPY.to_owned(),
+                new_person_id: RENAMED.to_owned(),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "ExportPerson",
+            v1::ExportPersonRequest {
+                person_id: WHO.to_owned()
+            }
+        ),
+        request!(
+            "DetectFaces",
+            v1::DetectFacesRequest {
+                photograph: Some(photograph(&photo)),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "CompareFaces",
+            v1::CompareFacesRequest {
+                first: Some(photograph(&photo)),
+                second: Some(photograph(&photo)),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "VerifyPerson",
+            v1::VerifyPersonRequest {
+                collection: named().0,
+                person_id: named().1,
+                photograph: Some(photograph(&photo)),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "SearchPersons",
+            v1::SearchPersonsRequest {
+                collections: vec![staff()],
+                photograph: Some(photograph(&photo)),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "FindDuplicates",
+            v1::FindDuplicatesRequest {
+                collection: staff(),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "PrepareResidueAudit",
+            v1::PrepareResidueAuditRequest {
+                collection: named().0,
+                person_id: named().1
+            }
+        ),
+        request!(
+            "ListRunningLog",
+            v1::ListRunningLogRequest {
+                collection: named().0,
+                person_id: named().1,
+                ..Default::default()
+            }
+        ),
+        request!(
+            "ExportRunningLog",
+            v1::ExportRunningLogRequest { collection: staff() }
+        ),
         request!("GetUsage", v1::GetUsageRequest::default()),
         request!("GetPolicy", v1::GetPolicyRequest::default()),
-        request!("CreateAccount", v1::CreateAccountRequest { name: "branch".to_owned(), ..Default::default() }),
-        request!("GetAccount", v1::GetAccountRequest { name: "branch".to_owned() }),
+        request!(
+            "CreateAccount",
+            v1::CreateAccountRequest {
+                name: "branch".to_owned(),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "GetAccount",
+            v1::GetAccountRequest {
+                name: "branch".to_owned()
+            }
+        ),
         request!("ListAccounts", v1::ListAccountsRequest::default()),
-        request!("UpdateAccount", v1::UpdateAccountRequest { name: "branch".to_owned(), ..Default::default() }),
-        request!("CreateApiKey", v1::CreateApiKeyRequest { account: "branch".to_owned(), scopes: vec![v1::Scope::Read.into()], label: LABEL.to_owned(), ..Default::default() }),
-        request!("ListApiKeys", v1::ListApiKeysRequest { account: "branch".to_owned() }),
+        request!(
+            "UpdateAccount",
+            v1::UpdateAccountRequest {
+                name: "branch".to_owned(),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "CreateApiKey",
+            v1::CreateApiKeyRequest {
+                account: "branch".to_owned(),
+                scopes: vec![v1::Scope::Read.into()],
+                label: LABEL.to_owned(),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "ListApiKeys",
+            v1::ListApiKeysRequest {
+                account: "branch".to_owned()
+            }
+        ),
         // The id of a key is known when there is one.
         ("RevokeApiKey", Vec::new()),
-        request!("WithdrawConsent", v1::WithdrawConsentRequest { collection: staff(), person_id: RENAMED.to_owned(), ..Default::default() }),
-        request!("DeletePersons", v1::DeletePersonsRequest { collection: staff(), person_id: IMPORTED.to_owned(), ..Default::default() }),
-        request!("DeletePerson", v1::DeletePersonRequest { collection: named().0, person_id: named().1, ..Default::default() }),
-        request!("EraseEverywhere", v1::EraseEverywhereRequest { person_id: WHO.to_owned(), ..Default::default() }),
+        request!(
+            "WithdrawConsent",
+            v1::WithdrawConsentRequest {
+                collection: staff(),
+                person_id: RENAMED.to_owned(),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "DeletePersons",
+            v1::DeletePersonsRequest {
+                collection: staff(),
+                person_id: IMPORTED.to_owned(),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "DeletePerson",
+            v1::DeletePersonRequest {
+                collection: named().0,
+                person_id: named().1,
+                ..Default::default()
+            }
+        ),
+        request!(
+            "EraseEverywhere",
+            v1::EraseEverywhereRequest {
+                person_id: WHO.to_owned(),
+                ..Default::default()
+            }
+        ),
         request!("GetErasureReceipt", v1::GetErasureReceiptRequest { sequence: 1 }),
         request!("ListErasureReceipts", v1::ListErasureReceiptsRequest::default()),
         request!("GetErasureStatus", v1::GetErasureStatusRequest {}),
         request!("RotateWrappingKey", v1::RotateWrappingKeyRequest {}),
         request!("RotateSigningKey", v1::RotateSigningKeyRequest {}),
-        request!("DeleteCollection", v1::DeleteCollectionRequest { name: staff(), ..Default::default() }),
-        request!("DestroyKeyGroup", v1::DestroyKeyGroupRequest { key_group: "default".to_owned() }),
+        request!(
+            "DeleteCollection",
+            v1::DeleteCollectionRequest {
+                name: staff(),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "DestroyKeyGroup",
+            v1::DestroyKeyGroupRequest {
+                key_group: "default".to_owned()
+            }
+        ),
     ]
 }
 
@@ -184,7 +380,11 @@ async fn no_log_file_or_metric_holds_what_any_call_was_given() {
     let channel = server.client().await.channel;
     let carried_out = carried_out();
     let covered: BTreeSet<_> = carried_out.iter().map(|(name, _)| *name).collect();
-    let all: BTreeSet<_> = methods.keys().copied().filter(|name| *name != "DeleteFaces").collect();
+    let all: BTreeSet<_> = methods
+        .keys()
+        .copied()
+        .filter(|name| *name != "DeleteFaces")
+        .collect();
     assert_eq!(covered, all, "every call that reflection finds is made");
 
     needles.push(server.key.clone().into_bytes());
@@ -196,7 +396,8 @@ async fn no_log_file_or_metric_holds_what_any_call_was_given() {
         // Once to fail: every text and all bytes of the request are markers.
         let path = &methods[name].path;
         for text in [WHO, TEXT] {
-            let failed = raw::exchange(&channel, path, vec![contract.marked(methods[name], text, BYTES)]).await;
+            let failed =
+                raw::exchange(&channel, path, vec![contract.marked(methods[name], text, BYTES)]).await;
             let failed = match &failed {
                 Err(status) => {
                     let said = format!("{status:?}");
@@ -244,7 +445,10 @@ async fn no_log_file_or_metric_holds_what_any_call_was_given() {
     }
     assert!(log.contains("EnrollPerson") && log.contains("TRACE") && !told.is_empty());
     fs::write(home.path().join("log"), format!("{log}{COPY}")).unwrap();
-    assert!(holds(&fs::read(home.path().join("log")).unwrap(), COPY.as_bytes()));
+    assert!(holds(
+        &fs::read(home.path().join("log")).unwrap(),
+        COPY.as_bytes()
+    ));
 }
 
 /// Needs the id of a face, which only a reply has.
@@ -273,7 +477,10 @@ fn assert_clean(directory: &Path, needles: &[Vec<u8>]) {
 fn lines(data: &Path, class: &str) -> Vec<Value> {
     let mut files = files(&data.join("logs").join(class));
     files.sort();
-    let text: String = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    let text: String = files
+        .iter()
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
         .collect()
@@ -295,7 +502,13 @@ async fn rows(client: &Client, who: &str) -> Vec<v1::RunningLogRow> {
 fn brief(rows: &[v1::RunningLogRow]) -> Vec<(&str, &str, &str)> {
     let brief = rows.iter();
     brief
-        .map(|row| (row.interface.as_str(), row.result.as_str(), row.part().as_str_name()))
+        .map(|row| {
+            (
+                row.interface.as_str(),
+                row.result.as_str(),
+                row.part().as_str_name(),
+            )
+        })
         .collect()
 }
 
@@ -305,7 +518,9 @@ async fn totals(client: &Client) -> BTreeMap<String, (u64, u64, u64)> {
     let usage = reply.expect("told").into_inner().usage;
     usage
         .into_iter()
-        .filter(|usage| ["EnrollPerson", "VerifyPerson", "SearchPersons", "GetPerson"].contains(&usage.interface.as_str()))
+        .filter(|usage| {
+            ["EnrollPerson", "VerifyPerson", "SearchPersons", "GetPerson"].contains(&usage.interface.as_str())
+        })
         .map(|usage| (usage.interface, (usage.calls, usage.billed, usage.errors)))
         .collect()
 }
@@ -316,16 +531,30 @@ async fn a_person_s_log_has_every_call_and_goes_with_the_person_while_the_bill_s
     let client = server.client().await;
     client.create("staff").await;
     let obama = sample("obama.jpg");
-    client.enroll("staff", "barack", &[&obama]).await.expect("enrolled");
+    client
+        .enroll("staff", "barack", &[&obama])
+        .await
+        .expect("enrolled");
     client
         .enroll("staff", "eileen", &[&sample("astronaut.png")])
         .await
         .expect("enrolled");
-    client.search("staff", &sample("obama2.jpg")).await.expect("searched");
+    client
+        .search("staff", &sample("obama2.jpg"))
+        .await
+        .expect("searched");
     let verified = client.verify("staff", "barack", &sample("astronaut.png")).await;
     assert!(!verified.expect("verified").same_person);
-    client.verify("staff", "barack", &obama[..1000]).await.err().expect("no photograph");
-    client.verify("staff", "nobody", &obama).await.err().expect("nobody of that name");
+    client
+        .verify("staff", "barack", &obama[..1000])
+        .await
+        .err()
+        .expect("no photograph");
+    client
+        .verify("staff", "nobody", &obama)
+        .await
+        .err()
+        .expect("nobody of that name");
     client.person("staff", "barack").await.expect("there");
 
     let barack = rows(&client, "barack").await;
@@ -343,7 +572,10 @@ async fn a_person_s_log_has_every_call_and_goes_with_the_person_while_the_bill_s
     assert!(refused != "OK" && !barack[3].billed && barack[2].billed);
     let found = &barack[1];
     assert_eq!((found.face, found.rank, found.similarity.is_some()), (0, 1, true));
-    assert_eq!(barack[2].similarity, None, "a refused comparison tells no similarity");
+    assert_eq!(
+        barack[2].similarity, None,
+        "a refused comparison tells no similarity"
+    );
     assert!(barack.iter().all(|row| {
         let named = (row.account.as_str(), row.region.as_str(), row.client.as_str());
         named == ("default", "local", "127.0.0.1")
@@ -352,19 +584,34 @@ async fn a_person_s_log_has_every_call_and_goes_with_the_person_while_the_bill_s
             && row.accessed.is_some()
             && row.request_id.len() == 32
     }));
-    assert_eq!(brief(&rows(&client, "eileen").await), [("EnrollPerson", "OK", SUBJECT)]);
+    assert_eq!(
+        brief(&rows(&client, "eileen").await),
+        [("EnrollPerson", "OK", SUBJECT)]
+    );
 
     let before = totals(&client).await;
     assert_eq!(before["VerifyPerson"], (3, 1, 2));
     client.delete("staff", "barack").await.expect("erased");
     assert_eq!(totals(&client).await, before, "the bill is as it was");
-    client.enroll("staff", "barack", &[&obama]).await.expect("enrolled again");
-    assert_eq!(brief(&rows(&client, "barack").await), [("EnrollPerson", "OK", SUBJECT)]);
+    client
+        .enroll("staff", "barack", &[&obama])
+        .await
+        .expect("enrolled again");
+    assert_eq!(
+        brief(&rows(&client, "barack").await),
+        [("EnrollPerson", "OK", SUBJECT)]
+    );
 
     // Everybody's at once.
     let mut logs = LogServiceClient::new(client.channel.clone());
-    let request = v1::ExportRunningLogRequest { collection: "staff".to_owned() };
-    let mut answers = logs.export_running_log(request).await.expect("begun").into_inner();
+    let request = v1::ExportRunningLogRequest {
+        collection: "staff".to_owned(),
+    };
+    let mut answers = logs
+        .export_running_log(request)
+        .await
+        .expect("begun")
+        .into_inner();
     let mut all = Vec::new();
     while let Some(answer) = answers.message().await.expect("it goes on") {
         all.extend(answer.rows.into_iter().map(|row| row.person_id));
@@ -379,12 +626,18 @@ async fn a_duplicate_a_copy_and_a_rename_are_in_the_logs_of_those_they_are_about
     let client = server.client().await;
     client.create("staff").await;
     let obama = sample("obama.jpg");
-    client.enroll("staff", "barack", &[&obama]).await.expect("enrolled");
+    client
+        .enroll("staff", "barack", &[&obama])
+        .await
+        .expect("enrolled");
     let again = v1::EnrollPersonRequest {
         collection: "staff".to_owned(),
         person_id: "another".to_owned(),
         photographs: photographs(&[&obama]),
-        checks: Some(v1::EnrollmentChecks { duplicate_strictness: 4, ..Default::default() }),
+        checks: Some(v1::EnrollmentChecks {
+            duplicate_strictness: 4,
+            ..Default::default()
+        }),
         ..Default::default()
     };
     let reply = client.enroll_as(again).await.expect("answered");
@@ -414,22 +667,56 @@ async fn a_duplicate_a_copy_and_a_rename_are_in_the_logs_of_those_they_are_about
             ("RenamePerson", "OK", SUBJECT),
         ]
     );
-    assert_eq!(brief(&rows(&client, "copied").await), [("CopyPerson", "OK", SUBJECT)]);
+    assert_eq!(
+        brief(&rows(&client, "copied").await),
+        [("CopyPerson", "OK", SUBJECT)]
+    );
 }
 
 /// The fields that the policy names, by log.
 const FIELDS: [(&str, &[&str]); 3] = [
     (
         "error",
-        &["time", "success", "code", "parameters", "output", "upstream", "downstream", "account", "sub_account", "region"],
+        &[
+            "time",
+            "success",
+            "code",
+            "parameters",
+            "output",
+            "upstream",
+            "downstream",
+            "account",
+            "sub_account",
+            "region",
+        ],
     ),
     (
         "operation",
-        &["account", "call", "time", "steps", "request", "response", "region", "sub_account"],
+        &[
+            "account",
+            "call",
+            "time",
+            "steps",
+            "request",
+            "response",
+            "region",
+            "sub_account",
+        ],
     ),
     (
         "monitoring",
-        &["account", "interface", "result", "call", "start", "end", "region", "fee_units", "volume", "sub_account"],
+        &[
+            "account",
+            "interface",
+            "result",
+            "call",
+            "start",
+            "end",
+            "region",
+            "fee_units",
+            "volume",
+            "sub_account",
+        ],
     ),
 ];
 
@@ -440,8 +727,15 @@ async fn the_logs_have_every_field_of_the_policy_and_survive_a_kill() {
     let client = server.client().await;
     client.create("staff").await;
     let obama = sample("obama.jpg");
-    client.enroll("staff", "barack", &[&obama]).await.expect("enrolled");
-    client.search("staff", &obama[..1000]).await.err().expect("no photograph");
+    client
+        .enroll("staff", "barack", &[&obama])
+        .await
+        .expect("enrolled");
+    client
+        .search("staff", &obama[..1000])
+        .await
+        .err()
+        .expect("no photograph");
     let all = client.search_as(v1::SearchPersonsRequest {
         collections: vec!["staff".to_owned()],
         photograph: Some(photograph(&obama)),
@@ -462,7 +756,11 @@ async fn the_logs_have_every_field_of_the_policy_and_survive_a_kill() {
 
     let server = home.serve();
     let client = server.client().await;
-    assert_eq!(rows(&client, "barack").await.len(), 2, "what was written outlives the kill");
+    assert_eq!(
+        rows(&client, "barack").await.len(),
+        2,
+        "what was written outlives the kill"
+    );
     drop(client);
     let log = server.stop();
     assert!(!log.contains("ERROR"), "{log}");
@@ -478,17 +776,26 @@ async fn the_logs_have_every_field_of_the_policy_and_survive_a_kill() {
     }
     let errors = lines(&home.data(), "error");
     assert_eq!(errors.len(), 1, "what was carried out whole is none");
-    assert_eq!((&errors[0]["success"], &errors[0]["interface"]), (&Value::Bool(false), &"SearchPersons".into()));
+    assert_eq!(
+        (&errors[0]["success"], &errors[0]["interface"]),
+        (&Value::Bool(false), &"SearchPersons".into())
+    );
     assert_eq!(errors[0]["parameters"]["photograph_bytes"], 1000);
     let operations = lines(&home.data(), "operation");
     let search = operations
         .iter()
         .find(|line| line["interface"] == "SearchPersons" && line["code"] == "OK")
         .expect("a line");
-    assert_eq!((&search["response"]["faces"], &search["response"]["named"]), (&1.into(), &1.into()));
+    assert_eq!(
+        (&search["response"]["faces"], &search["response"]["named"]),
+        (&1.into(), &1.into())
+    );
     assert!(search["steps"].as_array().expect("a list").len() > 3);
     let monitoring = lines(&home.data(), "monitoring");
-    let units: u64 = monitoring.iter().map(|line| line["fee_units"].as_u64().unwrap()).sum();
+    let units: u64 = monitoring
+        .iter()
+        .map(|line| line["fee_units"].as_u64().unwrap())
+        .sum();
     assert_eq!(units, monitoring.len() as u64 - 1, "all but the refused one");
 }
 
@@ -511,7 +818,13 @@ async fn where_a_consent_is_required_nobody_gets_in_without_one() {
         ..Default::default()
     };
     let made = client.collections.clone().create_collection(request).await;
-    assert!(made.expect("made").into_inner().collection.expect("it").consent_required);
+    assert!(
+        made.expect("made")
+            .into_inner()
+            .collection
+            .expect("it")
+            .consent_required
+    );
     let photo = sample("obama.jpg");
     let enroll = |collection: &str, consent| v1::EnrollPersonRequest {
         collection: collection.to_owned(),
@@ -521,7 +834,11 @@ async fn where_a_consent_is_required_nobody_gets_in_without_one() {
         ..Default::default()
     };
     for lacking in [None, consent(false)] {
-        let refused = client.enroll_as(enroll("strict", lacking)).await.err().expect("refused");
+        let refused = client
+            .enroll_as(enroll("strict", lacking))
+            .await
+            .err()
+            .expect("refused");
         assert_eq!(refused.code(), Code::FailedPrecondition);
         assert!(format!("{refused:?}").contains("consent"));
     }
@@ -532,7 +849,13 @@ async fn where_a_consent_is_required_nobody_gets_in_without_one() {
         target_collection: "strict".to_owned(),
         ..Default::default()
     };
-    let refused = client.persons.clone().copy_person(copy).await.err().expect("refused");
+    let refused = client
+        .persons
+        .clone()
+        .copy_person(copy)
+        .await
+        .err()
+        .expect("refused");
     assert_eq!(refused.code(), Code::FailedPrecondition);
     let import = |part| v1::ImportPersonsRequest { part: Some(part) };
     let header = v1::ImportHeader {
@@ -561,14 +884,22 @@ async fn where_a_consent_is_required_nobody_gets_in_without_one() {
         _ => panic!("imported without a consent"),
     }
     assert!(client.people("strict").await.is_empty());
-    client.enroll_as(enroll("strict", consent(true))).await.expect("enrolled");
+    client
+        .enroll_as(enroll("strict", consent(true)))
+        .await
+        .expect("enrolled");
     // And the setting may change: whoever is in stays.
     let update = v1::UpdateCollectionRequest {
         name: "open".to_owned(),
         consent_required: Some(true),
         ..Default::default()
     };
-    client.collections.clone().update_collection(update).await.expect("changed");
+    client
+        .collections
+        .clone()
+        .update_collection(update)
+        .await
+        .expect("changed");
     assert_eq!(client.people("open").await, ["barack"]);
     let another = v1::EnrollPersonRequest {
         person_id: "another".to_owned(),
@@ -579,15 +910,32 @@ async fn where_a_consent_is_required_nobody_gets_in_without_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_policy_is_what_the_server_was_started_with_in_both_languages() {
-    let settings = ["--operation-log-days", "90", "--error-log-mb", "5", "--region", "eu-test"];
+    let settings = [
+        "--operation-log-days",
+        "90",
+        "--error-log-mb",
+        "5",
+        "--region",
+        "eu-test",
+    ];
     let home = Home::new().with(&settings);
     let server = home.serve();
-    for (language, days, megabytes) in [("en", "90 days", "at most 5 MB"), ("zh", "90 天", "不超过 5 MB")] {
+    for (language, days, megabytes) in [("en", "90 days", "at most 5 MB"), ("zh", "90 天", "不超过 5 MB")]
+    {
         let asked = server.ask(&["policy", "--lang", language]).expect(0).stdout;
-        assert!(asked.contains(days) && asked.contains(megabytes) && asked.contains("eu-test"), "{asked}");
+        assert!(
+            asked.contains(days) && asked.contains(megabytes) && asked.contains("eu-test"),
+            "{asked}"
+        );
         let mut offline = likeness();
-        offline.args(["policy", "--offline", "--lang", language]).args(settings);
-        assert_eq!(Program::finish(&mut offline, &[]).expect(0).stdout, asked, "from the same table");
+        offline
+            .args(["policy", "--offline", "--lang", language])
+            .args(settings);
+        assert_eq!(
+            Program::finish(&mut offline, &[]).expect(0).stdout,
+            asked,
+            "from the same table"
+        );
     }
     let usage = server.ask(&["log", "usage", "--json"]).expect(0);
     let usage: Value = serde_json::from_str(&usage.stdout).expect("JSON");

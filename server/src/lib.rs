@@ -38,8 +38,8 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 
-use crate::logs::Logs;
 use crate::config::{MESSAGE_BYTES_MAX, ServeConfig};
+use crate::logs::Logs;
 use crate::service::Service;
 
 /// Streams that one connection may have open at once.

@@ -82,12 +82,7 @@ impl Service {
     }
 
     /// Whose call it is and where it came from, as its records in the logs say it.
-    fn origin(
-        &self,
-        interface: &'static str,
-        caller: &Caller,
-        client: Option<ClientAddress>,
-    ) -> CallOrigin {
+    fn origin(&self, interface: &'static str, caller: &Caller, client: Option<ClientAddress>) -> CallOrigin {
         CallOrigin {
             account: caller.account.clone(),
             sub_account: caller.key.to_string(),

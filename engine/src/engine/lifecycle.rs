@@ -90,7 +90,9 @@ impl Engine {
             exports.filter_map(Result::transpose).collect::<Result<_>>()
         })?;
         for export in &exports {
-            let place = own.iter().find(|collection| *collection.name() == export.collection);
+            let place = own
+                .iter()
+                .find(|collection| *collection.name() == export.collection);
             if let Some((place, person)) = place.zip(export.person.as_ref()) {
                 self.note(call, &place.0, person, Part::Subject);
             }

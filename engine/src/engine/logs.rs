@@ -115,7 +115,12 @@ impl Engine {
     ///
     /// # Errors
     /// The store failed.
-    pub fn usage(&self, account: &Account, days: &RangeInclusive<u32>, call: &mut Call) -> Result<Vec<Usage>> {
+    pub fn usage(
+        &self,
+        account: &Account,
+        days: &RangeInclusive<u32>,
+        call: &mut Call,
+    ) -> Result<Vec<Usage>> {
         call.step(Step::Store, || {
             self.gallery.running.flush();
             self.gallery.usage(account, days)

@@ -3,8 +3,8 @@
 use crate::call::{Call, Step};
 use crate::engine::{CollectionRef, Engine, PAGE_ITEMS_MAX};
 use crate::error::Result;
-use crate::gallery::{ErasureIn, ErasureReceipt, Footprint, Page, PersonErasure, ProfileChange};
 use crate::gallery::running::row::Part;
+use crate::gallery::{ErasureIn, ErasureReceipt, Footprint, Page, PersonErasure, ProfileChange};
 use crate::names::{Account, FaceId, PersonId};
 use crate::person::{NewFace, Person, Profile};
 

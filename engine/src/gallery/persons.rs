@@ -14,7 +14,9 @@ use crate::gallery::writer::{Changed, Current, Edit};
 use crate::gallery::{Gallery, Page, exists};
 use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId};
 use crate::once::Caller;
-use crate::person::{Consent, LogKey, NewFace, Person, Profile, StoredFace, Timestamp, checked_consent, checked_expiry};
+use crate::person::{
+    Consent, LogKey, NewFace, Person, Profile, StoredFace, Timestamp, checked_consent, checked_expiry,
+};
 use crate::receipts;
 use crate::residue::{self, Needles};
 

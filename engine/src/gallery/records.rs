@@ -5,7 +5,9 @@
 use std::path::Path;
 
 use parking_lot::RwLock;
-use rocksdb::properties::{BACKGROUND_ERRORS, CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_NUM_KEYS, LIVE_SST_FILES_SIZE};
+use rocksdb::properties::{
+    BACKGROUND_ERRORS, CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_NUM_KEYS, LIVE_SST_FILES_SIZE,
+};
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamilyDescriptor, CompactOptions, DB,
     DBCompressionType, DBRecoveryMode, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, FlushOptions, LogLevel,
@@ -320,7 +322,9 @@ impl Records for RocksRecords {
     fn extent(&self, family: Family) -> Result<Extent> {
         let number = |property: &rocksdb::properties::PropName| {
             let found = self.db.property_int_value_cf(self.handle(family), property);
-            found.map(Option::unwrap_or_default).map_err(|e| failed("measuring records", e))
+            found
+                .map(Option::unwrap_or_default)
+                .map_err(|e| failed("measuring records", e))
         };
         Ok(Extent {
             rows: number(ESTIMATE_NUM_KEYS)?,

@@ -67,10 +67,12 @@ impl Sink {
         let rows = left.rows.len();
         let fits = self.waiting.fetch_add(rows, Ordering::AcqRel) + rows <= ROWS_MAX;
         let sent = if fits {
-            self.queue.try_send(Job::Write(left)).map_err(|error| match error {
-                TrySendError::Full(_) => "it is full",
-                TrySendError::Disconnected(_) => "the server is about to end",
-            })
+            self.queue
+                .try_send(Job::Write(left))
+                .map_err(|error| match error {
+                    TrySendError::Full(_) => "it is full",
+                    TrySendError::Disconnected(_) => "the server is about to end",
+                })
         } else {
             Err("it is full")
         };
@@ -256,7 +258,11 @@ impl Scribe {
         self.measured = Some(Instant::now());
         match self.vault.rows_extent() {
             Ok(Extent { rows, bytes }) if bytes > self.bytes_warning => {
-                tracing::warn!(rows, bytes, "the running log is larger than it was meant to become");
+                tracing::warn!(
+                    rows,
+                    bytes,
+                    "the running log is larger than it was meant to become"
+                );
             }
             Ok(_) => {}
             Err(error) => tracing::error!(%error, "the running log could not be measured"),
@@ -290,7 +296,10 @@ impl Gallery {
                 return Scan::Stop;
             }
             seen += 1;
-            last = key.get(16..).and_then(|place| place.try_into().ok()).map(RandomId);
+            last = key
+                .get(16..)
+                .and_then(|place| place.try_into().ok())
+                .map(RandomId);
             match row::open(log, self.vault.ring.deployment, key, row) {
                 Ok(row) => page.items.push(row),
                 Err(codec::Unreadable) => unreadable += 1,

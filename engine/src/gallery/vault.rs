@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use zeroize::Zeroizing;
 
+pub(crate) use self::rows::Row;
 use crate::clock::Clock;
 use crate::error::{Error, OperatorError, RequestError, Result};
 use crate::gallery::codec::{self, Binding, Header};
@@ -22,7 +23,6 @@ use crate::keys::KeyRing;
 use crate::names::RandomId;
 use crate::receipts::ReceiptKind;
 use crate::scheme::SchemeId;
-pub(crate) use self::rows::Row;
 use crate::slots::{AtRest, DataKey, EMPTY, SlotError, SlotImage, Slots};
 
 /// Purged erasures that are logged with one pair of syncs.

@@ -522,7 +522,13 @@ fn plan_passage(
             let header = header.ok_or(RequestError::NoPerson)?;
             let contents = codec::person_to_contents(&person);
             let asked = Asked { generation, ..asked };
-            let ticket = vault.plan_move(plan, &to.record(vault, &person, &contents), at.key(), &header, asked)?;
+            let ticket = vault.plan_move(
+                plan,
+                &to.record(vault, &person, &contents),
+                at.key(),
+                &header,
+                asked,
+            )?;
             vault.plan_kept(plan, claim, &person);
             Ok(Planned {
                 left: Some(at.digest),

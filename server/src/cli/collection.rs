@@ -228,7 +228,11 @@ fn line(c: &v1::Collection) -> String {
         level_text(c.quality_level()),
         counted(c.faces_per_person_max, "face", "faces"),
         index_text(c),
-        if c.consent_required { ", nobody without a consent" } else { "" },
+        if c.consent_required {
+            ", nobody without a consent"
+        } else {
+            ""
+        },
         time_text(c.created.as_ref()),
     )
 }

@@ -242,7 +242,10 @@ impl Ended {
             region: &self.origin.region,
             micros: u64::try_from(self.took.as_micros()).unwrap_or(u64::MAX),
             steps: steps
-                .map(|(step, micros)| StepLine { step, micros: *micros })
+                .map(|(step, micros)| StepLine {
+                    step,
+                    micros: *micros,
+                })
                 .collect(),
             request: self.request,
             response: self.output,

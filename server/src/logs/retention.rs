@@ -249,7 +249,11 @@ mod tests {
         let retention = of(&["--operation-log-days", "90", "--error-log-mb", "10"]).expect("shorter");
         let kept = |name| {
             let table = retention.table();
-            table.iter().find(|class| class.name == name).expect("a class").kept
+            table
+                .iter()
+                .find(|class| class.name == name)
+                .expect("a class")
+                .kept
         };
         assert_eq!(kept("operation_log"), Kept::Seconds(90 * DAY));
         assert_eq!(kept("monitoring_data"), Kept::Seconds(730 * DAY));
@@ -270,13 +274,20 @@ mod tests {
         let is_chinese = |text: &str| text.chars().any(|c| c > '\u{3000}');
         for class in &table {
             assert!(!is_chinese(class.title(Language::En)) && is_chinese(class.title(Language::Zh)));
-            assert!(!is_chinese(&class.kept_text(Language::En)) && is_chinese(&class.kept_text(Language::Zh)));
+            assert!(
+                !is_chinese(&class.kept_text(Language::En)) && is_chinese(&class.kept_text(Language::Zh))
+            );
             assert!(is_chinese(class.changed_by_text(Language::Zh)));
         }
         let of_later = table.iter().filter(|class| class.later).map(|class| class.name);
         assert_eq!(
             of_later.collect::<Vec<_>>(),
-            ["liveness_media", "liveness_results", "identity_documents", "identification_data"]
+            [
+                "liveness_media",
+                "liveness_results",
+                "identity_documents",
+                "identification_data"
+            ]
         );
     }
 }

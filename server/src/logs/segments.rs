@@ -151,7 +151,11 @@ impl Segments {
 
     fn begin(&mut self, day: u32) -> io::Result<()> {
         let number = self.segments.back().map_or(1, |last| last.number + 1);
-        let segment = Segment { number, day, bytes: 0 };
+        let segment = Segment {
+            number,
+            day,
+            bytes: 0,
+        };
         let file = OpenOptions::new()
             .append(true)
             .create_new(true)
@@ -248,7 +252,11 @@ mod tests {
     }
 
     fn line(number: usize) -> Vec<u8> {
-        format!("{{\"line\":{number},\"padding\":\"{}\"}}\n", "x".repeat(number % 700)).into_bytes()
+        format!(
+            "{{\"line\":{number},\"padding\":\"{}\"}}\n",
+            "x".repeat(number % 700)
+        )
+        .into_bytes()
     }
 
     /// The files by name, and what they take on the disk by the file system's own count.

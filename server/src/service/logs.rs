@@ -155,11 +155,7 @@ async fn persons(
     .await
 }
 
-async fn export_person(
-    call: &mut Ongoing,
-    mut person: Person,
-    answers: &Answers,
-) -> Result<Taken, Refusal> {
+async fn export_person(call: &mut Ongoing, mut person: Person, answers: &Answers) -> Result<Taken, Refusal> {
     let mut cursor: Option<String> = None;
     loop {
         let page;

@@ -63,7 +63,10 @@ pub(super) fn verified(reply: &v1::VerifyPersonResponse, output: Output) -> Outp
 
 pub(super) fn searched(reply: &v1::SearchPersonsResponse, output: Output) -> Output {
     let matches = reply.results.iter().flat_map(|face| &face.matches);
-    let best = matches.clone().map(|found| found.similarity).max_by(f32::total_cmp);
+    let best = matches
+        .clone()
+        .map(|found| found.similarity)
+        .max_by(f32::total_cmp);
     let output = Output {
         faces: count(reply.results.len()),
         rejected: count(reply.rejected.len()),

@@ -119,7 +119,10 @@ pub(crate) fn seal(log: &LogKey, deployment: RandomId, key: &[u8; 32], contents:
 
 /// Opens what [`seal`] made.
 pub(crate) fn open(log: &LogKey, deployment: RandomId, key: &[u8], row: &[u8]) -> Result<LogRow, Unreadable> {
-    let accessed = key.get(16..24).and_then(|ms| ms.try_into().ok()).ok_or(Unreadable)?;
+    let accessed = key
+        .get(16..24)
+        .and_then(|ms| ms.try_into().ok())
+        .ok_or(Unreadable)?;
     let (format, rest) = row.split_first().ok_or(Unreadable)?;
     let (nonce, sealed) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(Unreadable)?;
     if *format != FORMAT {

@@ -172,7 +172,11 @@ fn assert_rows(disk: &FakeDisk, gallery: &Gallery, what: &str) {
     assert_eq!(disk.rows_of_nobody(), 0, "{what}: rows of nobody");
     for (place, people) in everything(gallery) {
         let collection = collection(gallery, &place);
-        for who in people.people.keys().filter(|who| ["bob", "eve"].contains(&who.as_str())) {
+        for who in people
+            .people
+            .keys()
+            .filter(|who| ["bob", "eve"].contains(&who.as_str()))
+        {
             assert_eq!(rows(gallery, &collection, who), ["GetPerson"], "{what}: {who}");
         }
     }
@@ -181,7 +185,9 @@ fn assert_rows(disk: &FakeDisk, gallery: &Gallery, what: &str) {
 /// Records in the data files whose keys are gone.
 fn dead_and_not_purged(disk: &FakeDisk) -> usize {
     let stale = disk.0.lock().stale.clone();
-    let records = stale.iter().filter(|((family, _), _)| Family::SEALED.contains(family));
+    let records = stale
+        .iter()
+        .filter(|((family, _), _)| Family::SEALED.contains(family));
     let dead = records.filter(|(_, record)| {
         let header = Header::parse(record).expect("whole");
         disk.slot(header.slot as usize)[20..36] != header.data_key.0

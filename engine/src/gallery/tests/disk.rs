@@ -199,18 +199,26 @@ impl FakeDisk {
     pub fn sealed_records(&self) -> usize {
         let state = self.0.lock();
         let places = state.records.keys();
-        places.filter(|(family, _)| Family::SEALED.contains(family)).count()
+        places
+            .filter(|(family, _)| Family::SEALED.contains(family))
+            .count()
     }
 
     /// Rows of the running log whose log no record names: there must be none.
     pub fn rows_of_nobody(&self) -> usize {
         let state = self.0.lock();
-        let records = state.records.iter().filter(|((family, _), _)| *family == Family::Persons);
+        let records = state
+            .records
+            .iter()
+            .filter(|((family, _), _)| *family == Family::Persons);
         let logs: Vec<_> = records
             .filter_map(|(_, record)| Header::parse(record).ok())
             .map(|header| header.log)
             .collect();
-        let rows = state.records.keys().filter(|(family, _)| *family == Family::RunningLog);
+        let rows = state
+            .records
+            .keys()
+            .filter(|(family, _)| *family == Family::RunningLog);
         rows.filter(|(_, key)| !logs.iter().any(|log| key.starts_with(&log.0)))
             .count()
     }

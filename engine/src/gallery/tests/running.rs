@@ -60,11 +60,21 @@ fn everybody_a_call_is_about_has_a_row_of_it_and_nobody_else() {
     let row = &page.items[1];
     assert_eq!((row.request, row.part), (REQUEST, Part::Compared { same: true }));
     assert_eq!(
-        (row.account.as_str(), row.sub_account.as_str(), row.client.as_str(), row.region.as_str()),
+        (
+            row.account.as_str(),
+            row.sub_account.as_str(),
+            row.client.as_str(),
+            row.region.as_str()
+        ),
         ("default", "a-key", "192.0.2.7", "test")
     );
     assert_eq!(
-        (row.billed, row.result.as_str(), row.collection.as_str(), row.person_id.as_str()),
+        (
+            row.billed,
+            row.result.as_str(),
+            row.collection.as_str(),
+            row.person_id.as_str()
+        ),
         (true, "OK", "one", "ada")
     );
     assert!(row.requested <= row.accessed && row.accessed <= Timestamp::now());
@@ -73,7 +83,10 @@ fn everybody_a_call_is_about_has_a_row_of_it_and_nobody_else() {
         ("SearchPersons", (1, 1, 0)),
         ("VerifyPerson", (1, 1, 0)),
     ];
-    assert_eq!(usage(&gallery), expected.map(|(name, total)| (name.to_owned(), total)).into());
+    assert_eq!(
+        usage(&gallery),
+        expected.map(|(name, total)| (name.to_owned(), total)).into()
+    );
 }
 
 #[test]
@@ -132,14 +145,27 @@ fn every_way_to_be_erased_takes_every_row_and_leaves_the_totals() {
         let gallery = open_at_time(&disk, &ring, &clock);
         let one = create(&gallery, "one");
         let expires = Some(Timestamp(Timestamp::now().0 + 3_600_000));
-        let for_an_hour = Profile { expires, ..profile("ada", &[]) };
+        let for_an_hour = Profile {
+            expires,
+            ..profile("ada", &[])
+        };
         gallery
             .enroll(&one, &id("ada"), for_an_hour, vec![face(1)], REQUEST)
             .expect("enrolled");
         logged(&gallery, &one, "ada");
         // As the subject, found by somebody else's search, verified in vain, and on the way when it happens.
         let mut search = entry(&gallery, "SearchPersons");
-        note(&gallery, &mut search, &one, "ada", Part::Found { face: 0, rank: 1, similarity: 0.9 });
+        note(
+            &gallery,
+            &mut search,
+            &one,
+            "ada",
+            Part::Found {
+                face: 0,
+                rank: 1,
+                similarity: 0.9,
+            },
+        );
         drop(search);
         let mut late = entry(&gallery, "VerifyPerson");
         note(&gallery, &mut late, &one, "ada", Part::Compared { same: false });
@@ -150,7 +176,11 @@ fn every_way_to_be_erased_takes_every_row_and_leaves_the_totals() {
         assert_eq!(disk.keys(Family::RunningLog), [], "{way}");
         assert_eq!(usage(&gallery), before, "{way}");
         drop(late);
-        assert_eq!(rows_on_disk_after_flush(&gallery, &disk), 0, "{way}: nobody to write it for");
+        assert_eq!(
+            rows_on_disk_after_flush(&gallery, &disk),
+            0,
+            "{way}: nobody to write it for"
+        );
         assert_eq!(disk.stale_rows(), 2, "{way}: their bytes are still in the files");
         gallery.purge_now().expect("purged");
         assert_eq!(disk.stale_rows(), 0, "{way}");
@@ -160,7 +190,11 @@ fn every_way_to_be_erased_takes_every_row_and_leaves_the_totals() {
         }
         let one = collection(&gallery, "one");
         enroll(&gallery, &one, "ada", &[1]).expect("enrolled again");
-        assert_eq!(rows(&gallery, &one, "ada"), [""; 0], "{way}: nothing links the two");
+        assert_eq!(
+            rows(&gallery, &one, "ada"),
+            [""; 0],
+            "{way}: nothing links the two"
+        );
     }
 }
 
