@@ -95,6 +95,11 @@ impl Named {
         self.silent += gaps;
     }
 
+    /// Of a record that goes: its slot is accounted for, and its rows are nobody's.
+    pub fn note_going(&mut self, header: &Header) {
+        self.slots.insert(header.slot);
+    }
+
     pub fn note(&mut self, header: Option<&Header>) {
         match header {
             Some(header) => {

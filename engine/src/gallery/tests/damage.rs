@@ -141,7 +141,7 @@ fn a_flipped_bit_in_a_record_damages_that_person_alone() {
     let bytes = prepared.disk.0.lock().records[&prepared.key].len();
     assert_eq!(
         bytes,
-        1 + 4 + 16 + 8 + 16 + 4 + 24 + 512 + 16,
+        1 + 4 + 16 + 8 + 16 + 16 + 4 + 24 + 512 + 16,
         "one step of padding"
     );
     for bit in 0..bytes * 8 {

@@ -31,6 +31,17 @@ impl Plan {
         self.writes.is_empty()
     }
 
+    /// The rows of a record that goes, in its own batch: at no moment is there a row of nobody.
+    pub fn forget_rows(&mut self, header: &Header) {
+        if header.log != RandomId::default() {
+            self.writes.push(Write {
+                family: Family::RunningLog,
+                key: header.log.0.to_vec(),
+                change: Change::DeleteAll,
+            });
+        }
+    }
+
     /// A write that belongs to no slot.
     pub fn write(&mut self, write: Write) {
         self.writes.push(write);
@@ -175,14 +186,7 @@ impl Vault {
         match header {
             Some(header) => {
                 if header.log != RandomId::default() {
-                    let rows = header.log.0.to_vec();
-                    erasure.touched.push((Family::RunningLog, rows.clone()));
-                    // In the same batch as the record: at no moment is there a row of nobody.
-                    plan.writes.push(Write {
-                        family: Family::RunningLog,
-                        key: rows,
-                        change: Change::DeleteAll,
-                    });
+                    erasure.touched.push((Family::RunningLog, header.log.0.to_vec()));
                 }
                 let held = self.slots.holds(header.slot, header.data_key)?;
                 // A key that is in no slot any more may be in an older copy: it is named all the same.
@@ -196,6 +200,7 @@ impl Vault {
             }
             None => plan.unnamed_key = Some(number),
         }
+        header.iter().for_each(|header| plan.forget_rows(header));
         if self.plan_forget(plan, family, key.clone())? {
             plan.erasures[number].touched.push((Family::Meter, key));
         }
