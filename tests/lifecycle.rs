@@ -523,7 +523,10 @@ async fn a_client_that_takes_no_answers_is_read_no_further_and_not_cut_off() {
     let endpoint = Endpoint::from_shared(server.url())
         .expect("a URL")
         .initial_stream_window_size(1 << 16);
-    let mut impatient = PersonServiceClient::new(endpoint.connect().await.expect("it listens"));
+    let mut impatient = {
+        let channel = endpoint.connect().await.expect("it listens");
+        PersonServiceClient::new(server.credential().on(channel))
+    };
     let sent = Arc::new(AtomicU64::new(0));
     let reply = impatient.delete_persons(endless(&sent)).await;
     let mut stream = reply.expect("a stream").into_inner();

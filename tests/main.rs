@@ -26,6 +26,7 @@ mod keys_and_formats;
 mod layering;
 mod lifecycle;
 mod limits;
+mod logs;
 mod many;
 mod match_one_to_one;
 mod orientation;

@@ -7,6 +7,7 @@ mod collections;
 mod duplicates;
 mod erasure;
 mod lifecycle;
+mod logs;
 mod matching;
 mod persons;
 mod photographs;
@@ -61,6 +62,8 @@ pub struct EngineConfig {
     pub scores: ScoreLimits,
     /// Photographs in work at once.
     pub workers: usize,
+    /// The server's log warns of a running log that is larger.
+    pub running_log_bytes_warning: u64,
     /// Start although the erasure log is shorter than its anchor; that is then written into the log.
     pub accept_short_log: bool,
 }
@@ -132,6 +135,8 @@ pub struct NewCollection {
     pub index: IndexKind,
     /// Default: [`crate::EF_DEFAULT`].
     pub ef: Option<u32>,
+    /// Whether nobody is enrolled without a consent.
+    pub consent_required: bool,
 }
 
 /// What is to change of a collection's settings; `None` leaves it.
@@ -147,6 +152,8 @@ pub struct CollectionChange {
     pub index: Option<IndexKind>,
     /// Candidates that a search of a graph keeps.
     pub ef: Option<u32>,
+    /// Whether nobody is enrolled without a consent from now on.
+    pub consent_required: Option<bool>,
 }
 
 /// Everything a deployment holds.
@@ -184,6 +191,7 @@ impl Engine {
             config.accept_short_log,
         )?;
         let background = Background {
+            log_bytes_warning: config.running_log_bytes_warning,
             scores: config.scores.clone(),
             ..Background::default()
         };
@@ -198,6 +206,7 @@ impl Engine {
             _lock: lock,
             protectors: Protectors::default(),
         };
+        engine.administration().finish_closings()?;
         if engine.ring.all(Purpose::Signing).len() > 1 {
             engine.rotate_signing()?;
             tracing::info!("finished a rotation of the signing key");

@@ -153,6 +153,12 @@ pub enum RequestError {
     /// The account has no key of that id.
     #[error("the account has no key of this id")]
     NoApiKey,
+    /// The account may hold no more people.
+    #[error("the account may hold {max} people, and would have more")]
+    QuotaPersons { max: u64 },
+    /// The account may hold no more faces.
+    #[error("the account may hold {max} faces, and would have more")]
+    QuotaFaces { max: u64 },
     /// There is no room for one more.
     #[error("there are {max} {what} already, and no more")]
     TooMany { what: &'static str, max: usize },
@@ -196,6 +202,11 @@ pub enum RequestError {
         "the target's templates ({target}) cannot be made of the person's ({source_scheme}): expected the same models and projection key, and no more bits"
     )]
     NoPassage { source_scheme: String, target: String },
+    /// The collection takes nobody without a consent.
+    #[error(
+        "the collection takes nobody without a consent: a purpose, a time, and minimum age or parental consent"
+    )]
+    ConsentRequired,
     /// The person's record cannot be read; every other person is unaffected.
     #[error("the person's record is damaged; it can be deleted, and enrolled again")]
     Damaged,

@@ -11,7 +11,9 @@
 //! |---|---|---|
 //! | | erasure log, anchor | is in the log, durably, before anything is touched ([`erasures`]); names nobody |
 //! | data key, wrapped | slot file | overwritten in place, synced ([`vault`]) |
-//! | PersonID, name, tags, consent, templates | one sealed record | unreadable with its key; deleted |
+//! | PersonID, name, tags, consent, templates, log key | one sealed record | unreadable with its key; deleted |
+//! | rows of the running log: who asked when, and the result | store, sealed under the log key in the record | unreadable with it; deleted in the record's own batch ([`running`]) |
+//! | rows on their way there, sealed | memory | not written any more (`gallery/vault/rows.rs`) |
 //! | the record's key: a keyed digest of the PersonID | store, index | goes with the record |
 //! | counters of comparisons under the record's key | a row of their own, memory | deleted and dropped with the record ([`meter`]) |
 //! | a keyed digest of the record's random mark, in a token's row | store | nothing: the mark goes with the record, the row within 24 hours ([`tokens`]) |
@@ -21,13 +23,15 @@
 //! | bytes of deleted records | old data files | rewritten without them ([`mod@purge`]), seconds after the reply |
 //!
 //! There are no hooks to register, because there is nothing else: photographs end in the pipeline, log lines
-//! and receipts name nobody. Whoever is to keep more of a person puts it into the record
+//! and receipts name nobody, and the totals of usage are of accounts. Whoever is to keep more of a person puts it into the record
 //! ([`crate::person::Person`]), which every way of erasing reaches; `tests/residue.rs` and
 //! `gallery/tests/clear.rs` then look for it in every file. If something cannot lie there, it needs a line
 //! above, an overwriting in the writer's commit between store and anchor, and a place in those searches.
 
 pub(crate) mod accounts;
 mod again;
+pub(crate) mod audit;
+pub(crate) mod census;
 pub(crate) mod codec;
 pub(crate) mod collection;
 mod collections;
@@ -49,6 +53,7 @@ pub(crate) mod purge;
 pub(crate) mod readers;
 pub(crate) mod records;
 mod rotate;
+pub(crate) mod running;
 mod search;
 pub(crate) mod tokens;
 pub(crate) mod vault;
@@ -73,22 +78,26 @@ mod top;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::access::{AuditEntry, Audited};
 use crate::clock::Clock;
 use crate::config::ScoreLimits;
 use crate::error::{RequestError, Result};
 use crate::gallery::accounts::Accounts;
+use crate::gallery::audit::AuditLog;
+use crate::gallery::census::Census;
 use crate::gallery::collection::{Collection, CollectionInfo};
 use crate::gallery::erasures::Backlog;
 use crate::gallery::expiry::{Eraser, Expirer};
 use crate::gallery::keeper::Keeper;
 use crate::gallery::meter::Meter;
 use crate::gallery::purge::Purger;
+use crate::gallery::running::RunningLog;
 use crate::gallery::tokens::Tokens;
 use crate::gallery::vault::Vault;
 use crate::gallery::writer::Writer;
@@ -122,10 +131,13 @@ pub(crate) struct Gallery {
     // Dropped in this order: what the writer finishes, the next start purges.
     _keeper: Keeper,
     _expirer: Expirer,
+    pub(crate) running: RunningLog,
     eraser: Arc<Eraser>,
     purger: Arc<Purger>,
     writer: Arc<Writer>,
     pub accounts: Arc<Accounts>,
+    pub census: Arc<Census>,
+    audit: AuditLog,
     /// Held through the deletion of a collection.
     deleting: Mutex<()>,
     /// Changed by the writer alone, so that disk and memory never disagree on who exists.
@@ -140,6 +152,8 @@ pub(crate) struct Background {
     pub look: Duration,
     /// From one look at graphs that lack faces to the next.
     pub keep: Duration,
+    /// A running log of more bytes is warned of.
+    pub log_bytes_warning: u64,
     /// What may be learnt of people by comparing with them.
     pub scores: ScoreLimits,
     pub clock: Clock,
@@ -151,6 +165,7 @@ impl Default for Background {
             gather: purge::GATHER,
             look: expiry::LOOK,
             keep: keeper::KEEP,
+            log_bytes_warning: u64::MAX,
             scores: ScoreLimits::default(),
             clock: Clock::System,
         }
@@ -173,6 +188,7 @@ impl Gallery {
             gather,
             look,
             keep,
+            log_bytes_warning,
             scores,
             clock,
         } = background;
@@ -187,9 +203,12 @@ impl Gallery {
         let accounts = Arc::new(Accounts::new(accounts, clock.clone()));
         vault.advance_anchor()?;
         let purger = Purger::start(Arc::clone(&vault), report.removed_anything(), gather)?;
+        let audit = AuditLog::open(&vault)?;
+        let collections = Arc::new(RwLock::new(collections));
+        let census = Arc::new(Census::new(Arc::clone(&collections), Arc::clone(&accounts)));
         let eraser = Arc::new(Eraser {
-            collections: Arc::new(RwLock::new(collections)),
-            writer: Arc::new(Writer::start(Arc::clone(&vault))?),
+            collections,
+            writer: Arc::new(Writer::start(Arc::clone(&vault), Arc::clone(&census))?),
             purger: Arc::new(purger),
             clock,
         });
@@ -198,9 +217,12 @@ impl Gallery {
         let gallery = Self {
             _keeper: Keeper::start(Arc::clone(&eraser.collections), keep)?,
             _expirer: Expirer::start(Arc::clone(&eraser), look)?,
+            running: RunningLog::start(Arc::clone(&vault), log_bytes_warning)?,
             purger: Arc::clone(&eraser.purger),
             writer: Arc::clone(&eraser.writer),
             accounts,
+            census,
+            audit,
             collections: Arc::clone(&eraser.collections),
             eraser,
             vault,
@@ -238,6 +260,13 @@ impl Gallery {
         }
     }
 
+    /// Whoever has an account, or a collection.
+    pub fn owners(&self) -> BTreeSet<Account> {
+        let mut owners: BTreeSet<_> = self.accounts.names().collect();
+        owners.extend(self.collections.read().keys().map(|(owner, _)| owner.clone()));
+        owners
+    }
+
     /// The collections of an account, by name.
     pub fn collections_of(&self, account: &Account) -> impl Iterator<Item = Arc<Collection>> {
         let collections = self.collections.read();
@@ -259,8 +288,27 @@ impl Gallery {
         rotate::rotate_signing(&self.writer, &self.vault.ring, save)
     }
 
+    /// Writes an act down, then carries it out; if it fails, that is written down too.
+    pub fn audited<T>(&self, entry: &AuditEntry, act: impl FnOnce() -> Result<T>) -> Result<T> {
+        let now = || self.eraser.clock.now();
+        // ORDER: written down before it is done: nothing is done that the log does not know.
+        self.audit.append(&self.vault, entry, false, now())?;
+        act().inspect_err(|_| {
+            // The failure that the caller hears of is the act's.
+            if let Err(error) = self.audit.append(&self.vault, entry, true, now()) {
+                tracing::error!(%error, "the audit log does not say that an act failed");
+            }
+        })
+    }
+
+    /// Entries of the audit log from this number on, as long as they are wanted; answers how many there are.
+    pub fn audit_log(&self, first: u64, wanted: &mut dyn FnMut(Audited) -> bool) -> Result<u64> {
+        let size = self.audit.size();
+        self.audit.visit(&self.vault, first, wanted)?;
+        Ok(size)
+    }
+
     /// Purges now, without waiting for more.
-    #[cfg(test)]
     pub(crate) fn purge_now(&self) -> Result<()> {
         self.purger.purge_now()
     }

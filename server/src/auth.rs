@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use likeness_engine::{Account, ApiKey, CollectionName, Engine, Grant, RandomId, Scope};
+use likeness_engine::{Account, AccountSettings, ApiKey, CollectionName, Engine, Grant, RandomId, Scope};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 use zeroize::Zeroizing;
@@ -33,10 +33,24 @@ pub struct Caller {
     pub account: Account,
     /// The key's public name.
     pub key: RandomId,
+    /// Region and quotas of the account, as they were when the call arrived.
+    pub settings: AccountSettings,
     grant: Grant,
 }
 
 impl Caller {
+    /// # Errors
+    /// The account is bound to another region. The operator may still administer.
+    pub fn at_home(&self, region: &str, needs: Needs) -> Result<(), Refusal> {
+        let bound = self.settings.region.as_str();
+        let administers = matches!(needs, Needs::Operator(_)) && self.is_operator();
+        if bound.is_empty() || bound == region || administers {
+            Ok(())
+        } else {
+            Err(Refusal::WrongRegion)
+        }
+    }
+
     /// # Errors
     /// A scope that the key lacks, or collections that it is restricted to.
     pub fn may(&self, needs: Needs) -> Result<(), Refusal> {
@@ -130,6 +144,7 @@ fn shown(metadata: &MetadataMap, engine: &Engine) -> Shown {
         Some(grant) => Shown::Key(Caller {
             account: grant.account().clone(),
             key: grant.key_id(),
+            settings: grant.settings().clone(),
             grant,
         }),
         None => Shown::NotValid,

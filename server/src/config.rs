@@ -7,13 +7,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use likeness_engine::{EngineConfig, KeyStore, Limits};
+use likeness_engine::{EngineConfig, FACES_WARNING, KeyStore, LABEL_BYTES_MAX, Limits};
 
 pub use self::limits::{
     CHANGES_MAX, HEADER_BYTES_MAX, IMPORTS_MAX, IMPORTS_PER_ACCOUNT_MAX, LimitArgs, STREAMS_MAX,
     STREAMS_PER_ACCOUNT_MAX,
 };
 use crate::assets;
+use crate::logs::retention::Retention;
 
 /// Largest request message: room for six photographs of the largest kind.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
@@ -71,6 +72,10 @@ pub struct ServeConfig {
     )]
     pub drain_seconds: u64,
 
+    /// How long what is kept
+    #[command(flatten)]
+    pub retention: Retention,
+
     /// Start although the erasure log is shorter than its anchor says: erasures may be undone. It is
     /// written into the log that this was accepted
     #[arg(long)]
@@ -81,9 +86,29 @@ pub struct ServeConfig {
     #[arg(long)]
     pub plaintext_off_loopback: bool,
 
+    /// Region that this deployment is in: an account bound to another one is refused here, and logs say it
+    #[arg(long, env = "LIKENESS_REGION", value_name = "NAME", default_value = "local", value_parser = region)]
+    pub region: String,
+
+    /// Faces of one account from which on the log warns, once; 0 for never
+    #[arg(long, env = "LIKENESS_FACES_WARNING", value_name = "N", default_value_t = FACES_WARNING)]
+    pub faces_warning: u64,
+
     /// Answer reflection without an API key: the contract is no secret, but that it is served here may be
     #[arg(long)]
     pub open_reflection: bool,
+}
+
+/// A region's name: what an account can be bound to.
+fn region(text: &str) -> Result<String, String> {
+    let fits = (1..=LABEL_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "expected 1 to {LABEL_BYTES_MAX} bytes without control characters"
+        ))
+    }
 }
 
 /// Where models and runtime are.
@@ -145,6 +170,7 @@ impl ServeConfig {
             limits: Limits::default(),
             scores: self.limits.scores(),
             workers: self.workers(),
+            running_log_bytes_warning: self.retention.running_log_bytes_warning(),
             accept_short_log: self.accept_short_erasure_log,
         })
     }

@@ -15,6 +15,29 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// Idempotency tokens are kept for a day, and the expired ones removed every hour.
 const RETRY_AFTER_TOKENS: Duration = Duration::from_secs(3600);
 
+/// A code, as the gRPC specification spells it.
+pub const fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
 /// Why a call gets no answer.
 #[derive(Debug)]
 pub enum Refusal {
@@ -40,6 +63,8 @@ pub enum Refusal {
     KeyRestricted,
     /// The key is not the operator's.
     OperatorOnly,
+    /// The account is bound to another region than the server's.
+    WrongRegion,
     /// The call's time is up.
     Late,
     /// The server is about to end.
@@ -153,6 +178,12 @@ impl Refusal {
         Status::with_error_details(saying.code, saying.message, details)
     }
 
+    /// Code and reason, for the logs.
+    pub fn verdict(&self) -> (Code, &'static str) {
+        let saying = self.saying();
+        (saying.code, saying.reason)
+    }
+
     /// What became of one item of a stream.
     pub fn item(&self) -> v1::ItemRefused {
         let saying = self.saying();
@@ -220,6 +251,11 @@ impl Refusal {
                 "OPERATOR_ONLY",
                 "the call needs a key of the operator's account",
             ),
+            Self::WrongRegion => Saying::new(
+                Code::FailedPrecondition,
+                "WRONG_REGION",
+                "the account is bound to another region than this server's",
+            ),
             Self::Late => Saying::new(
                 Code::DeadlineExceeded,
                 "DEADLINE_EXCEEDED",
@@ -281,6 +317,8 @@ fn request_saying(error: &RequestError) -> Saying {
         RequestError::AccountExists => (Code::AlreadyExists, "ACCOUNT_EXISTS"),
         RequestError::AccountClosed => (Code::FailedPrecondition, "ACCOUNT_CLOSED"),
         RequestError::NoApiKey => (Code::NotFound, "API_KEY_NOT_FOUND"),
+        RequestError::QuotaPersons { .. } => (Code::ResourceExhausted, "QUOTA_PEOPLE"),
+        RequestError::QuotaFaces { .. } => (Code::ResourceExhausted, "QUOTA_FACES"),
         RequestError::TooMany { .. } => (Code::ResourceExhausted, "LIMIT_REACHED"),
         RequestError::NoPerson => (Code::NotFound, "PERSON_NOT_FOUND"),
         RequestError::PersonExists => (Code::AlreadyExists, "PERSON_EXISTS"),
@@ -291,6 +329,7 @@ fn request_saying(error: &RequestError) -> Saying {
         RequestError::SchemeMismatch { .. } | RequestError::NoPassage { .. } => {
             (Code::FailedPrecondition, "SCHEME_MISMATCH")
         }
+        RequestError::ConsentRequired => (Code::FailedPrecondition, "CONSENT_REQUIRED"),
         RequestError::TokenReused => (Code::FailedPrecondition, "TOKEN_REUSED"),
         RequestError::TokenSpent => (Code::Aborted, "TOKEN_SPENT"),
         RequestError::TooManyTokens { .. } => {

@@ -47,7 +47,10 @@ impl Setup {
             root_key_command: None,
             accept_short_erasure_log: false,
             plaintext_off_loopback: false,
+            region: "local".to_owned(),
+            retention: likeness_server::logs::retention::Retention::default(),
             open_reflection: false,
+            faces_warning: 0,
         };
         likeness_engine::KeyStore::new(&config.keys, None)
             .init(&config.data)

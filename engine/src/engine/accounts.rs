@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::access::{AccountInfo, AccountSettings, ApiKey, ApiKeyInfo, NewApiKey};
+use crate::access::{
+    AccountInfo, AccountSettings, Act, ApiKey, ApiKeyInfo, AuditEntry, Audited, ClosedAccount,
+    ClosedDeployment, Holding, NewApiKey,
+};
 use crate::engine::{Engine, PAGE_ITEMS_MAX};
 use crate::error::{Error, RequestError, Result};
 use crate::gallery::accounts::Grant;
-use crate::gallery::{Background, Gallery, Page, directory};
+use crate::gallery::{Background, CollectionErasure, Gallery, Page, directory};
 use crate::keys::store::{KeyStore, KeyStoreLock};
 use crate::keys::{KeyRing, Purpose, RingKey};
 use crate::names::{Account, RandomId};
@@ -43,13 +46,66 @@ impl Offline {
         let ring = Arc::new(store.open()?);
         let (vault, destroyed) = directory::open(data, store.directory(), Arc::clone(&ring), false)?;
         let (gallery, _) = Gallery::open(vault, &destroyed, Background::default())?;
-        Ok(Self {
+        let offline = Self {
             gallery,
             ring,
             store: store.clone(),
             rotating: Mutex::new(()),
             _lock: lock,
-        })
+        };
+        offline.administration().finish_closings()?;
+        Ok(offline)
+    }
+
+    /// Ends the deployment: every account, then the keys without which the data are noise. Answers how many
+    /// accounts there were, and the last checkpoint of the erasure log.
+    ///
+    /// # Errors
+    /// The store or the key store failed; calling it again goes on, unless the keys are gone.
+    pub fn close_deployment(self, request: RandomId) -> Result<ClosedDeployment> {
+        let administration = self.administration();
+        let entry = AuditEntry {
+            account: Account::default(),
+            key: None,
+            request,
+            act: Act::CloseDeployment,
+            of: Account::default(),
+            object: String::new(),
+        };
+        let (accounts, persons) = administration.audited(&entry, |administration| {
+            let mut closed = (0, 0);
+            for account in self.gallery.owners() {
+                match administration.close_account(&account, request) {
+                    Ok(account) => closed = (closed.0 + 1, closed.1 + account.persons),
+                    Err(Error::Request(RequestError::AccountClosed)) => {}
+                    // Collections from before there were accounts.
+                    Err(Error::Request(RequestError::NoAccount)) => {
+                        let erased = administration.destroy_key_group(&account, request)?;
+                        closed.1 += erased.iter().map(|erasure| erasure.persons as u64).sum::<u64>();
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(closed)
+        })?;
+        self.gallery.purge_now()?;
+        let closed = ClosedDeployment {
+            deployment: self.ring.deployment,
+            accounts,
+            persons,
+            receipts: self.gallery.receipts(),
+            checkpoint: self.gallery.checkpoint().unwrap_or_default(),
+        };
+        let Self {
+            gallery,
+            store,
+            _lock,
+            ..
+        } = self;
+        // ORDER: whatever still writes ends before the keys go.
+        drop(gallery);
+        store.destroy()?;
+        Ok(closed)
     }
 
     /// What can be done.
@@ -81,7 +137,7 @@ impl Engine {
 
     /// How many calls a second an account may make; 0 where it has no limit of its own.
     pub fn calls_per_second(&self, account: &Account) -> u32 {
-        self.gallery.accounts.calls_per_second(account)
+        self.gallery.accounts.quotas(account).calls_per_second
     }
 }
 
@@ -91,6 +147,7 @@ impl Administration<'_> {
     /// # Errors
     /// The name is taken, also by an account that was closed; or there are as many as may be.
     pub fn create_account(&self, name: &Account, settings: AccountSettings) -> Result<AccountInfo> {
+        let settings = settings.checked()?;
         let _one_at_a_time = self.rotating.lock();
         if self.gallery.accounts.info(name).is_ok() {
             return Err(RequestError::AccountExists.into());
@@ -150,6 +207,84 @@ impl Administration<'_> {
             items,
             damaged: 0,
         }
+    }
+
+    /// Erases every collection of an account, and destroys the key that its templates were made with. Nobody
+    /// can be enrolled under the account again.
+    ///
+    /// # Errors
+    /// The store or the key store failed; calling it again goes on.
+    pub fn destroy_key_group(&self, account: &Account, request: RandomId) -> Result<Vec<CollectionErasure>> {
+        let _one_at_a_time = self.rotating.lock();
+        let erased = self.gallery.delete_collections_of(account, request)?;
+        let without = self
+            .ring
+            .without(|key| key.purpose == Purpose::Projection && key.group == account.as_str());
+        // ORDER: the people before the key: a crash between leaves a key without people.
+        self.store.save(&without)?;
+        self.ring.replace_by(&without);
+        Ok(erased)
+    }
+
+    /// Ends an account: its keys are revoked, its collections erased, its key group destroyed, and a last
+    /// receipt says so. The name is never used again. An end that was interrupted is carried out by the next
+    /// start.
+    ///
+    /// # Errors
+    /// No such account, or one that is gone already; the store or the key store failed.
+    pub fn close_account(&self, account: &Account, request: RandomId) -> Result<ClosedAccount> {
+        // ORDER: nobody can make anything in it, then it is emptied: the other order would leave what was made
+        // between.
+        self.gallery.begin_closing(account)?;
+        let erased = self.destroy_key_group(account, request)?;
+        // ORDER: the last receipt last: until it is there, the next start carries all of this out again.
+        let receipt = self.gallery.finish_closing(account, request)?;
+        Ok(ClosedAccount {
+            persons: erased.iter().map(|erasure| erasure.persons as u64).sum(),
+            receipts: erased.iter().map(|erasure| erasure.receipts.len() as u64).sum(),
+            receipt,
+        })
+    }
+
+    /// Carries out the ends of accounts that were interrupted; answers how many.
+    pub(crate) fn finish_closings(&self) -> Result<usize> {
+        let closing = self.gallery.accounts.closing();
+        for account in &closing {
+            self.close_account(account, RandomId::random())?;
+            tracing::info!(account = account.as_str(), "carried out the end of an account");
+        }
+        Ok(closing.len())
+    }
+
+    /// What an account holds now.
+    pub fn holding(&self, account: &Account) -> Holding {
+        self.gallery.census.holding(account)
+    }
+
+    /// From how many faces of an account on the operator is told, in the log; 0 for never.
+    pub fn faces_warning(&self) -> u64 {
+        self.gallery.census.warning()
+    }
+
+    /// Sets it, and looks at once.
+    pub fn warn_from(&self, faces: u64) {
+        self.gallery.census.warn_from(faces);
+    }
+
+    /// Writes an act down in the audit log, then carries it out; if it fails, that is written down too.
+    ///
+    /// # Errors
+    /// The act's own; or it could not be written down, and then it was not carried out.
+    pub fn audited<T>(&self, entry: &AuditEntry, act: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+        self.gallery.audited(entry, || act(self))
+    }
+
+    /// Entries of the audit log from this number on, as long as they are wanted; answers how many there are.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn audit_log(&self, first: u64, wanted: &mut dyn FnMut(Audited) -> bool) -> Result<u64> {
+        self.gallery.audit_log(first, wanted)
     }
 
     /// Makes a key of an account. Nobody can show it again.

@@ -4,6 +4,7 @@ use crate::call::{Call, Step};
 use crate::engine::{CollectionRef, Engine};
 use crate::error::{RequestError, Result};
 use crate::gallery::erasures::Backlog;
+use crate::gallery::running::row::Part;
 use crate::gallery::{CollectionErasure, Rotation};
 use crate::keys::Purpose;
 use crate::names::{Account, PersonId};
@@ -42,18 +43,10 @@ impl Engine {
     /// # Errors
     /// The store or the key store failed; calling it again goes on.
     pub fn destroy_key_group(&self, account: &Account, call: &mut Call) -> Result<Vec<CollectionErasure>> {
-        let _one_at_a_time = self.rotating.lock();
         let request = call.request();
-        let erased = call.step(Step::Store, || {
-            self.gallery.delete_collections_of(account, request)
-        })?;
-        let without = self
-            .ring
-            .without(|key| key.purpose == Purpose::Projection && key.group == account.as_str());
-        // ORDER: the people before the key: a crash between leaves a key without people.
-        self.store.save(&without)?;
-        self.ring.replace_by(&without);
-        Ok(erased)
+        call.step(Step::Store, || {
+            self.administration().destroy_key_group(account, request)
+        })
     }
 
     /// Fingerprints of everything that is on disk of one person, for [`crate::residue::scan`] after the
@@ -67,7 +60,11 @@ impl Engine {
         id: &PersonId,
         call: &mut Call,
     ) -> Result<Vec<u8>> {
-        call.step(Step::Store, || self.gallery.fingerprints(&collection.0, id))
+        let prints = call.step(Step::Store, || self.gallery.fingerprints(&collection.0, id))?;
+        if let Ok(person) = self.gallery.person(&collection.0, id) {
+            self.note(call, &collection.0, &person, Part::Subject);
+        }
+        Ok(prints)
     }
 
     /// What is erased and not yet purged.

@@ -6,6 +6,7 @@ use crate::calibration::Scoring;
 use crate::call::{Call, Step};
 use crate::engine::{COLLECTIONS_MAX, CollectionRef, Engine, TOP_K_MAX};
 use crate::error::{RequestError, Result};
+use crate::gallery::running::row::Part;
 use crate::gallery::{Asking, Comparison, Filter, Match, Matches, Query, Search};
 use crate::names::PersonId;
 
@@ -53,7 +54,7 @@ impl Engine {
             .iter()
             .for_each(|(collection, _)| call.reads(&collection.readers));
         let asker = self.gallery.asker(call.asker());
-        call.step(Step::Match, || {
+        let found = call.step(Step::Match, || {
             self.gallery.find(&Search {
                 places: &places,
                 queries,
@@ -63,7 +64,16 @@ impl Engine {
                 exact: searching.exact,
                 asker,
             })
-        })
+        })?;
+        for (face, matches) in found.matches.iter().enumerate() {
+            let named = matches.iter().enumerate().filter_map(|(at, found)| {
+                let mut own = places.iter().map(|(collection, _)| &**collection);
+                own.find(|collection| collection.name == found.collection)
+                    .map(|collection| (at, collection, found))
+            });
+            self.note_found(call, face, named);
+        }
+        Ok(found)
     }
 
     /// Whether somebody may verify or search for this person by PersonID now: worth asking before a photograph is
@@ -97,9 +107,12 @@ impl Engine {
             told_from,
             asker: self.gallery.asker(call.asker()),
         };
-        call.step(Step::Match, || {
+        let found = call.step(Step::Match, || {
             self.gallery.verify(&collection.0, id, query, comparison, asking)
-        })
+        })?;
+        let same = found.similarity >= similarity_min;
+        self.note(call, &collection.0, &found.person, Part::Compared { same });
+        Ok(found)
     }
 
     /// The least similarity that one comparison may be decided by: below it, every answer would be a step towards

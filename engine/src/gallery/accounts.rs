@@ -21,6 +21,8 @@ use crate::crypto::{self, Secret};
 use crate::error::{RequestError, Result};
 use crate::gallery::Gallery;
 use crate::gallery::codec::{self, Binding, Digest, Header, Unreadable};
+use crate::gallery::erasures::Issued;
+use crate::gallery::persons::{ErasureReceipt, Nonce};
 use crate::gallery::records::{Family, Scan};
 use crate::gallery::vault::{Asked, NewRecord, Plan, Vault};
 use crate::names::{Account, CollectionName, RandomId};
@@ -48,6 +50,8 @@ struct Entry {
     settings: AccountSettings,
     created: Timestamp,
     closed: Option<Timestamp>,
+    /// Set once everything of a closed account is gone.
+    final_receipt: Option<u64>,
 }
 
 struct Key {
@@ -60,6 +64,7 @@ struct Key {
 #[derive(Clone)]
 pub struct Grant {
     key: Arc<Key>,
+    account: Arc<Entry>,
     clock: Clock,
 }
 
@@ -72,6 +77,11 @@ impl Grant {
     /// The key's public name.
     pub fn key_id(&self) -> RandomId {
         self.key.info.id
+    }
+
+    /// Region and quotas of the account, as they were when the call arrived.
+    pub fn settings(&self) -> &AccountSettings {
+        &self.account.settings
     }
 
     /// Whether the key has a scope.
@@ -131,6 +141,7 @@ struct AccountContents<'a> {
     calls_per_second: u32,
     created_ms: u64,
     closed_ms: Option<u64>,
+    final_receipt: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -154,6 +165,7 @@ impl Entry {
             calls_per_second: self.settings.quotas.calls_per_second,
             created_ms: self.created.0,
             closed_ms: self.closed.map(|closed| closed.0),
+            final_receipt: self.final_receipt,
         })
     }
 
@@ -171,6 +183,7 @@ impl Entry {
             },
             created: Timestamp(contents.created_ms),
             closed: contents.closed_ms.map(Timestamp),
+            final_receipt: contents.final_receipt,
         })
     }
 }
@@ -242,6 +255,7 @@ impl Table {
             settings: entry.settings.clone(),
             created: entry.created,
             closed: entry.closed,
+            final_receipt: entry.final_receipt,
             keys: self.keys_of(&entry.name).count(),
         }
     }
@@ -268,16 +282,43 @@ impl Accounts {
         let account = table.accounts.get(&key.info.account)?;
         let grant = Grant {
             key: Arc::clone(key),
+            account: Arc::clone(account),
             clock: self.clock.clone(),
         };
         (account.closed.is_none() && grant.is_live()).then_some(grant)
     }
 
-    /// How many calls a second the account may make; 0 where it has no limit of its own.
-    pub fn calls_per_second(&self, account: &Account) -> u32 {
+    /// How much an account may hold and ask; of one that is not known, anything.
+    pub fn quotas(&self, account: &Account) -> Quotas {
         let table = self.table.read();
-        let entry = table.accounts.get(account);
-        entry.map_or(0, |entry| entry.settings.quotas.calls_per_second)
+        table
+            .accounts
+            .get(account)
+            .map_or_else(Quotas::default, |entry| entry.settings.quotas)
+    }
+
+    /// # Errors
+    /// The account was closed.
+    pub fn refuse_closed(&self, account: &Account) -> Result<()> {
+        let table = self.table.read();
+        let closed = table
+            .accounts
+            .get(account)
+            .is_some_and(|entry| entry.closed.is_some());
+        if closed {
+            return Err(RequestError::AccountClosed.into());
+        }
+        Ok(())
+    }
+
+    /// Accounts whose end was begun and not carried out.
+    pub fn closing(&self) -> Vec<Account> {
+        let table = self.table.read();
+        let unfinished = table
+            .accounts
+            .values()
+            .filter(|entry| entry.closed.is_some() && entry.final_receipt.is_none());
+        unfinished.map(|entry| entry.name.clone()).collect()
     }
 
     pub fn info(&self, account: &Account) -> Result<AccountInfo> {
@@ -293,6 +334,12 @@ impl Accounts {
             .values()
             .filter(|entry| after.is_none_or(|after| entry.name > *after));
         later.take(items_max).map(|entry| table.info(entry)).collect()
+    }
+
+    /// Every account's name.
+    pub fn names(&self) -> impl Iterator<Item = Account> {
+        let names: Vec<_> = self.table.read().accounts.keys().cloned().collect();
+        names.into_iter()
     }
 
     /// An account's keys, oldest first.
@@ -315,6 +362,7 @@ impl Gallery {
             settings,
             created: self.accounts.clock.now(),
             closed: None,
+            final_receipt: None,
         });
         let accounts = Arc::clone(&self.accounts);
         self.writer.alone(move |vault| {
@@ -357,9 +405,7 @@ impl Gallery {
                 name,
                 ..*before
             });
-            let record = account_record(vault, digest)?;
-            let header = record.and_then(|record| Header::parse(&record).ok());
-            put(vault, digest, OWN, &entry.to_contents(), header.as_ref())?;
+            put_account(vault, digest, &entry)?;
             let mut table = accounts.table.write();
             table.accounts.insert(entry.name.clone(), Arc::clone(&entry));
             Ok(table.info(&entry))
@@ -422,12 +468,89 @@ impl Gallery {
             // ORDER: memory before store, here alone: if the disk fails, the key is refused all the same
             // until the next start.
             key.revoked.store(true, Ordering::Release);
-            erase(vault, vec![row_key(digest, id)], request)?;
+            let asked = Asked {
+                request,
+                ..Asked::default()
+            };
+            erase(vault, vec![row_key(digest, id)], asked)?;
             accounts.table.write().keys.remove(&id);
             vault.advance_anchor()
         })?;
         self.purger.wake();
         Ok(())
+    }
+
+    /// From here on nobody acts for the account, and nothing is made in it.
+    ///
+    /// # Errors
+    /// No such account, or one whose end was carried out.
+    pub fn begin_closing(&self, name: &Account) -> Result<()> {
+        let (digest, accounts, name) = (
+            self.account_digest(name),
+            Arc::clone(&self.accounts),
+            name.clone(),
+        );
+        self.writer.alone(move |vault| {
+            let before = Arc::clone(accounts.table.read().account(&name)?);
+            if before.final_receipt.is_some() {
+                return Err(RequestError::AccountClosed.into());
+            }
+            let closed = before.closed.unwrap_or_else(|| accounts.clock.now());
+            let entry = Entry {
+                settings: before.settings.clone(),
+                closed: Some(closed),
+                name: name.clone(),
+                ..*before
+            };
+            put_account(vault, digest, &entry)?;
+            let mut table = accounts.table.write();
+            for key in table.keys_of(&name) {
+                key.revoked.store(true, Ordering::Release);
+            }
+            table.accounts.insert(name, Arc::new(entry));
+            Ok(())
+        })
+    }
+
+    /// Erases the keys of a closed account, and writes down that it is gone. The receipt's subject is the
+    /// account.
+    pub fn finish_closing(&self, name: &Account, request: RandomId) -> Result<ErasureReceipt> {
+        let nonce = Nonce::new();
+        let subject = nonce.subject(name, None, None);
+        let (digest, accounts, account) = (
+            self.account_digest(name),
+            Arc::clone(&self.accounts),
+            name.clone(),
+        );
+        let issued = self.writer.alone(move |vault| {
+            let rows = key_rows(vault, digest)?;
+            let issued = erase(
+                vault,
+                rows,
+                Asked {
+                    request,
+                    subject,
+                    ..Asked::default()
+                },
+            )?;
+            let mut table = accounts.table.write();
+            table.keys.retain(|_, key| key.info.account != account);
+            let before = Arc::clone(table.account(&account)?);
+            let entry = Entry {
+                settings: before.settings.clone(),
+                final_receipt: issued.as_ref().map(|issued| issued.sequence),
+                name: account.clone(),
+                ..*before
+            };
+            // ORDER: the keys before the last word: a crash between leaves an end to be carried out again.
+            put_account(vault, digest, &entry)?;
+            table.accounts.insert(account, Arc::new(entry));
+            drop(table);
+            vault.advance_anchor()?;
+            Ok(issued)
+        })?;
+        self.purger.wake();
+        nonce.receipt(issued)
     }
 
     fn account_digest(&self, name: &Account) -> Digest {
@@ -460,6 +583,7 @@ fn put(
         key: row_key(digest, id),
         binding: binding(vault.ring.deployment, digest, id),
         scheme: SchemeId([0; 16]),
+        log: RandomId::default(),
         contents,
     };
     let mut plan = Plan::default();
@@ -467,17 +591,37 @@ fn put(
     vault.commit(plan)
 }
 
+/// Writes what is known of an account in the place of what was.
+fn put_account(vault: &Vault, digest: Digest, entry: &Entry) -> Result<()> {
+    let record = account_record(vault, digest)?;
+    let header = record.and_then(|record| Header::parse(&record).ok());
+    put(vault, digest, OWN, &entry.to_contents(), header.as_ref())
+}
+
+/// The rows of an account's keys, also of those that cannot be read.
+fn key_rows(vault: &Vault, digest: Digest) -> Result<Vec<Vec<u8>>> {
+    let mut rows = Vec::new();
+    vault.scan(
+        Family::Accounts,
+        &digest.0,
+        &row_key(digest, OWN),
+        &mut |key, _| {
+            rows.push(key.to_vec());
+            Scan::Continue
+        },
+    )?;
+    Ok(rows)
+}
+
 /// Erases rows, in one receipt that names nobody.
-fn erase(vault: &Vault, rows: Vec<Vec<u8>>, request: RandomId) -> Result<()> {
+fn erase(vault: &Vault, rows: Vec<Vec<u8>>, asked: Asked) -> Result<Option<Issued>> {
     let mut plan = Plan::default();
-    plan.begin_erasure(Asked {
-        request,
-        ..Asked::default()
-    });
+    let ticket = plan.begin_erasure(asked);
     for key in rows {
         let sealed = vault.sealed(Family::Accounts, &key)?;
         let header = sealed.and_then(|(record, _)| Header::parse(&record).ok());
         vault.plan_erase(&mut plan, Family::Accounts, key, header.as_ref())?;
     }
-    vault.commit(plan)
+    vault.commit(plan)?;
+    Ok(ticket.get().cloned())
 }

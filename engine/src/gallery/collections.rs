@@ -47,10 +47,12 @@ impl Gallery {
         ));
         let collections = Arc::clone(&self.collections);
         let making = claim.clone();
+        let accounts = Arc::clone(&self.accounts);
         let made = self.writer.alone(move |vault| {
             if let Some(done) = vault.done_before(making.as_ref())? {
                 return Ok(Err(done));
             }
+            accounts.refuse_closed(&collection.account)?;
             if !collection_records(vault, digest)?.is_empty() {
                 return Err(RequestError::CollectionExists.into());
             }
@@ -251,6 +253,7 @@ fn put_collection(
         key: [collection.digest.0, collection.id.0].concat(),
         binding: collection_binding(vault.ring.deployment, collection.digest, collection.id),
         scheme: collection.scheme.id(),
+        log: RandomId::default(),
         contents: &contents,
     };
     let mut plan = Plan::default();

@@ -22,7 +22,7 @@ use crate::config::ScoreLimits;
 use crate::crypto::{self, Secret};
 use crate::error::{Error, RequestError, Result};
 use crate::gallery::codec::{self, Digest};
-use crate::gallery::records::{Family, Write};
+use crate::gallery::records::{Change, Family, Write};
 use crate::gallery::vault::{Plan, Vault};
 use crate::names::RandomId;
 use crate::person::Timestamp;
@@ -307,7 +307,7 @@ impl Vault {
             plan.write(Write {
                 family: Family::Meter,
                 key: to.to_vec(),
-                value: Some(counts.to_row()),
+                change: Change::Put(counts.to_row()),
             });
         }
         Ok(())
@@ -327,7 +327,7 @@ impl Vault {
                     _ => plan.write(Write {
                         family: Family::Meter,
                         key: key.to_vec(),
-                        value: Some(row),
+                        change: Change::Put(row),
                     }),
                 }
             }

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, OperatorError, RequestError, Result};
+use crate::gallery::census::{Census, Rooms};
 use crate::gallery::codec::{self, Digest, Header};
 use crate::gallery::collection::Collection;
 use crate::gallery::erasures::Issued;
@@ -148,11 +149,11 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub fn start(vault: Arc<Vault>) -> Result<Self> {
+    pub fn start(vault: Arc<Vault>, census: Arc<Census>) -> Result<Self> {
         let (queue, jobs) = sync_channel(QUEUE_MAX);
         let thread = std::thread::Builder::new()
             .name("likeness-writer".to_owned())
-            .spawn(move || run(&vault, &jobs))
+            .spawn(move || run(&vault, &census, &jobs))
             .map_err(|e| OperatorError::Store {
                 doing: "starting the writer",
                 detail: e.to_string(),
@@ -255,7 +256,7 @@ impl Drop for Writer {
     }
 }
 
-fn run(vault: &Vault, jobs: &Receiver<Job>) {
+fn run(vault: &Vault, census: &Census, jobs: &Receiver<Job>) {
     let mut waiting = VecDeque::new();
     let mut sweep = Sweep::after_a_start();
     let mut metered = Instant::now();
@@ -273,7 +274,7 @@ fn run(vault: &Vault, jobs: &Receiver<Job>) {
             }
         }
         waiting.extend(jobs.try_iter().take(GROUP_MAX.saturating_sub(waiting.len())));
-        commit(vault, next_group(&mut waiting));
+        commit(vault, census, next_group(&mut waiting));
         if matches!(waiting.front(), Some(Job::Alone(_)))
             && let Some(Job::Alone(work)) = waiting.pop_front()
         {
@@ -351,8 +352,8 @@ fn next_group(waiting: &mut VecDeque<Job>) -> Vec<Change> {
     changes.collect()
 }
 
-fn commit(vault: &Vault, group: Vec<Change>) {
-    let mut plan = Plan::default();
+fn commit(vault: &Vault, census: &Census, group: Vec<Change>) {
+    let (mut plan, mut rooms) = (Plan::default(), Rooms::of(census));
     let mut pending = Vec::with_capacity(group.len());
     for Change {
         at,
@@ -376,9 +377,11 @@ fn commit(vault: &Vault, group: Vec<Change>) {
         }
         let claim = claim.as_ref();
         let planned = match making {
-            Making::Edit(edit) | Making::Looking(edit) => plan_change(vault, &mut plan, at, claim, edit),
+            Making::Edit(edit) | Making::Looking(edit) => {
+                plan_change(vault, &mut plan, &mut rooms, at, claim, edit)
+            }
             Making::Passage(passage, to) => {
-                plan_passage(vault, &mut plan, (at, to), claim, passage).map(Some)
+                plan_passage(vault, &mut plan, &mut rooms, (at, to), claim, passage).map(Some)
             }
         };
         match planned {
@@ -399,6 +402,7 @@ fn commit(vault: &Vault, group: Vec<Change>) {
         for Pending { planned, .. } in &pending {
             show(planned);
         }
+        rooms.grown().for_each(|account| census.warn_once(&account));
         // ORDER: the anchor after the bits in memory are overwritten, and before anybody hears of it.
         if removes {
             outcome = vault.advance_anchor();
@@ -450,12 +454,14 @@ fn same_for_everyone(error: &Error) -> Error {
 fn plan_change(
     vault: &Vault,
     plan: &mut Plan,
+    rooms: &mut Rooms<'_>,
     at: Place,
     claim: Option<&Claim>,
     edit: EditFn,
 ) -> Result<Option<Planned>> {
     let (current, header) = read_current(vault, &at)?;
     let collection = &at.collection;
+    let had = held(&current);
     let (person, resealed) = match edit(current)? {
         Edit::Erase(mut asked) => {
             asked.generation = collection.next_generation();
@@ -478,8 +484,10 @@ fn plan_change(
         Edit::Replace(person) => (person, Some(None)),
         Edit::Reduce(person, asked) => (person, Some(Some(asked))),
     };
+    let more_faces = (person.faces.len() as u64).saturating_sub(had.1);
+    rooms.take(&collection.account, 1 - had.0, more_faces)?;
     let contents = codec::person_to_contents(&person);
-    let record = at.record(vault, &contents);
+    let record = at.record(vault, &person, &contents);
     let generation = collection.next_generation();
     let faces = resealed.flatten().map_or(0, |asked| asked.faces);
     let ticket = match (header, resealed) {
@@ -504,11 +512,22 @@ fn plan_change(
     Ok(Some(Planned::kept(at, person, ticket)))
 }
 
+/// People and faces that are there.
+fn held(current: &Current) -> (u64, u64) {
+    match current {
+        Current::Absent => (0, 0),
+        Current::Present(person) => (1, person.faces.len() as u64),
+        // Its faces cannot be found, and do not count.
+        Current::Damaged => (1, 0),
+    }
+}
+
 /// ORDER: both places are read and written in the writer's one turn, so that no erasure comes between: one
 /// that was acknowledged before finds nobody copied, and one that comes after finds the copy.
 fn plan_passage(
     vault: &Vault,
     plan: &mut Plan,
+    rooms: &mut Rooms<'_>,
     (at, to): (Place, Place),
     claim: Option<&Claim>,
     passage: PassageFn,
@@ -524,8 +543,9 @@ fn plan_passage(
     let generation = to.collection.next_generation();
     match passage {
         Passage::Copy(person) => {
+            rooms.take(&to.collection.account, 1, person.faces.len() as u64)?;
             let contents = codec::person_to_contents(&person);
-            vault.plan_put(plan, &to.record(vault, &contents), None)?;
+            vault.plan_put(plan, &to.record(vault, &person, &contents), None)?;
             vault.plan_metered_alike(plan, &at.key(), &to.key())?;
             vault.plan_kept(plan, claim, &person);
             Ok(Planned::kept(to, person, None))
@@ -536,7 +556,13 @@ fn plan_passage(
             let contents = codec::person_to_contents(&person);
             let asked = Asked { generation, ..asked };
             vault.plan_metered_alike(plan, &at.key(), &to.key())?;
-            let ticket = vault.plan_move(plan, &to.record(vault, &contents), at.key(), &header, asked)?;
+            let ticket = vault.plan_move(
+                plan,
+                &to.record(vault, &person, &contents),
+                at.key(),
+                &header,
+                asked,
+            )?;
             vault.plan_kept(plan, claim, &person);
             Ok(Planned {
                 left: Some(at.digest),
@@ -551,12 +577,13 @@ impl Place {
         codec::person_key(self.collection.id, self.digest)
     }
 
-    fn record<'a>(&'a self, vault: &Vault, contents: &'a [u8]) -> NewRecord<'a> {
+    fn record<'a>(&'a self, vault: &Vault, person: &Person, contents: &'a [u8]) -> NewRecord<'a> {
         NewRecord {
             family: Family::Persons,
             key: self.key(),
             binding: self.collection.person_binding(vault.ring.deployment, self.digest),
             scheme: self.collection.scheme.id(),
+            log: person.log.id,
             contents,
         }
     }

@@ -189,6 +189,24 @@ impl KeyStore {
         }
     }
 
+    /// Overwrites and removes the keys. The copy of the erasure log and its anchor stay: they are what is left to
+    /// show.
+    pub(crate) fn destroy(&self) -> Result<()> {
+        // ORDER: the keyring first: what it holds is what the data need, and a root key without it opens
+        // nothing.
+        for file in [KEYRING_FILE, NEXT_ROOT_FILE, ROOT_FILE] {
+            let path = self.directory.join(file);
+            overwrite(&path)?;
+            match fs::remove_file(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(OperatorError::file("removing", &path, e).into());
+                }
+                _ => sync(&self.directory)?,
+            }
+        }
+        Ok(())
+    }
+
     fn keyring_path(&self) -> PathBuf {
         self.directory.join(KEYRING_FILE)
     }

@@ -1,13 +1,16 @@
-//! `likeness account`: making, reading and changing accounts.
+//! `likeness account`: making, reading, changing and closing accounts, and the deployment.
 
 use clap::{ArgGroup, Args, Subcommand};
+use likeness_engine::RandomId;
 use likeness_proto::v1;
 use likeness_proto::v1::account_service_client::AccountServiceClient;
 use likeness_server::credential::KeyedChannel;
 use serde_json::{Value, json};
 
 use super::Outcome;
-use super::client::{Connection, call_json, counted, time_text};
+use super::api_key::OfflineArguments;
+use super::client::{Connection, call_json, counted, hex, time_text};
+use super::delete::receipt_json;
 use super::exit::Failure;
 
 const EXAMPLES: &str = "\
@@ -16,10 +19,11 @@ Examples:
   likeness api-key create --account branch --all-scopes
   likeness account update branch --region eu-west
   likeness account list
+  likeness account close branch --confirm branch
 
 Accounts see nothing of each other. A key of the account `default`, with the scope admin, administers all.";
 
-/// Make, read and change accounts
+/// Make, read, change and close accounts
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct AccountCommand {
@@ -47,6 +51,26 @@ enum Command {
     /// List all accounts
     #[command(after_help = "Example:\n  likeness account list --json")]
     List,
+    /// End an account: its keys, its collections and everyone in them
+    #[command(after_help = "Example:\n  likeness account close branch --confirm branch")]
+    Close {
+        /// Its name
+        name: String,
+        /// The name once more
+        #[arg(long, value_name = "NAME")]
+        confirm: String,
+    },
+    /// End the deployment, whose server must not run: every account, then the keys
+    #[command(
+        after_help = "Example:\n  likeness account close-deployment --keys DIR --data DIR --confirm 'close everything'"
+    )]
+    CloseDeployment {
+        #[command(flatten)]
+        offline: OfflineArguments,
+        /// The words `close everything`
+        #[arg(long, value_name = "WORDS")]
+        confirm: String,
+    },
     /// Change an account's region or quotas
     #[command(group(ArgGroup::new("change").args(["region", "persons", "faces", "calls_per_second"]).required(true).multiple(true)))]
     #[command(after_help = "Example:\n  likeness account update branch --faces 100000")]
@@ -93,6 +117,9 @@ impl Settings {
 impl AccountCommand {
     /// Carries the command out.
     pub async fn run(self, connection: &Connection) -> Result<Outcome, Failure> {
+        if let Command::CloseDeployment { offline, confirm } = &self.command {
+            return close_deployment(offline, confirm);
+        }
         let mut client = AccountServiceClient::new(connection.open().await?);
         let (call, account) = match self.command {
             Command::Create { name, settings } => {
@@ -130,12 +157,87 @@ impl AccountCommand {
                 (reply.call, reply.account)
             }
             Command::List => return list(client).await,
+            Command::Close { name, confirm } => return close(client, name, confirm).await,
+            Command::CloseDeployment { offline, confirm } => return close_deployment(&offline, &confirm),
         };
         let account = account.unwrap_or_default();
         let mut json = account_json(&account);
         json["call"] = call_json(call.as_ref());
         Ok(Outcome::done(json, account_line(&account)))
     }
+}
+
+async fn close(
+    mut client: AccountServiceClient<KeyedChannel>,
+    name: String,
+    confirm_name: String,
+) -> Result<Outcome, Failure> {
+    let request = v1::CloseAccountRequest {
+        name: name.clone(),
+        confirm_name,
+    };
+    let reply = client.close_account(request).await?.into_inner();
+    let receipt = reply.final_receipt.clone().unwrap_or_default();
+    let text = format!(
+        "closed {name}: erased {}; last receipt {}, nonce {}\n",
+        counted(reply.persons_erased, "person", "people"),
+        receipt.sequence,
+        hex(&receipt.nonce)
+    );
+    let json = json!({
+        "call": call_json(reply.call.as_ref()),
+        "account": name,
+        "persons_erased": reply.persons_erased,
+        "receipts": reply.receipts,
+        "final_receipt": receipt_json(&receipt),
+    });
+    Ok(Outcome::done(json, text))
+}
+
+/// What must be typed to end everything.
+const CONFIRMATION: &str = "close everything";
+/// What is left to say, beside the copy of the erasure log in the key store.
+const CLOSED_FILE: &str = "closed";
+
+fn close_deployment(arguments: &OfflineArguments, confirm: &str) -> Result<Outcome, Failure> {
+    if confirm != CONFIRMATION {
+        return Err(Failure::Usage(format!(
+            "--confirm: expected the words '{CONFIRMATION}'"
+        )));
+    }
+    let Some((offline, keys)) = arguments.open()?.zip(arguments.keys()) else {
+        return Err(Failure::Usage(
+            "expected --keys and --data of the deployment".to_owned(),
+        ));
+    };
+    let closed = offline.close_deployment(RandomId::random())?;
+    let said = format!(
+        "deployment {} is closed: {}, {} erased, {} in the erasure log\ncheckpoint {}\n",
+        closed.deployment,
+        counted(closed.accounts, "account", "accounts"),
+        counted(closed.persons, "person", "people"),
+        counted(closed.receipts, "receipt", "receipts"),
+        hex(&closed.checkpoint)
+    );
+    let path = keys.join(CLOSED_FILE);
+    std::fs::write(&path, &said).map_err(|source| Failure::File {
+        doing: "writing",
+        path: path.clone(),
+        source,
+    })?;
+    let text = format!(
+        "{said}The keys are destroyed, and the data are noise. Kept in {}: {CLOSED_FILE}, the erasure log and its \
+         anchor.\n",
+        keys.display()
+    );
+    let json = json!({
+        "deployment": closed.deployment.to_string(),
+        "accounts": closed.accounts,
+        "persons_erased": closed.persons,
+        "receipts": closed.receipts,
+        "checkpoint": hex(&closed.checkpoint),
+    });
+    Ok(Outcome::done(json, text))
 }
 
 async fn list(mut client: AccountServiceClient<KeyedChannel>) -> Result<Outcome, Failure> {
@@ -157,10 +259,15 @@ async fn list(mut client: AccountServiceClient<KeyedChannel>) -> Result<Outcome,
 fn account_line(account: &v1::Account) -> String {
     let quotas = account.quotas.unwrap_or_default();
     let mut line = format!(
-        "{}: {}",
+        "{}: {}, {}, {}",
         account.name,
+        counted(account.persons, "person", "people"),
+        counted(account.faces, "face", "faces"),
         counted(account.api_keys, "API key", "API keys")
     );
+    if account.above_warning {
+        line += &format!(", above the {} faces to be told of", account.faces_warning);
+    }
     if !account.region.is_empty() {
         line += &format!(", only in {}", account.region);
     }
@@ -192,5 +299,10 @@ fn account_json(account: &v1::Account) -> Value {
         "created": time_text(account.created.as_ref()),
         "closed": account.closed.as_ref().map(|time| time_text(Some(time))),
         "api_keys": account.api_keys,
+        "collections": account.collections,
+        "persons": account.persons,
+        "faces": account.faces,
+        "above_warning": account.above_warning,
+        "final_receipt": account.final_receipt,
     })
 }

@@ -1,9 +1,9 @@
 //! `likeness api-key`: making, listing and revoking the keys that callers show.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
-use likeness_engine::{Account, KeyStore, Offline, RandomId, Scope};
+use likeness_engine::{Account, Act, AuditEntry, KeyStore, Offline, RandomId, Scope};
 use likeness_proto::v1;
 use likeness_proto::v1::account_service_client::AccountServiceClient;
 use likeness_server::wire;
@@ -105,6 +105,11 @@ pub struct OfflineArguments {
 }
 
 impl OfflineArguments {
+    /// Where the keys are, if a deployment is named.
+    pub fn keys(&self) -> Option<&Path> {
+        self.keys.as_deref()
+    }
+
     /// The deployment, if one is named.
     pub fn open(&self) -> Result<Option<Offline>, Failure> {
         let (Some(keys), Some(data)) = (&self.keys, &self.data) else {
@@ -185,8 +190,12 @@ async fn create(
     let (call, key, text) = if let Some(offline) = place.offline.open()? {
         let account = place.account()?;
         let administration = offline.administration();
-        administration.ensure_account(&account)?;
-        let (shown, info) = administration.create_api_key(&account, wire::new_api_key(request)?)?;
+        let new = wire::new_api_key(request)?;
+        let entry = offline_act(Act::CreateApiKey, &account, &new.label);
+        let (shown, info) = administration.audited(&entry, |administration| {
+            administration.ensure_account(&account)?;
+            administration.create_api_key(&account, new)
+        })?;
         (Value::Null, wire::api_key(info), shown.text().to_string())
     } else {
         let mut client = AccountServiceClient::new(connection.open().await?);
@@ -224,7 +233,11 @@ async fn revoke(connection: &Connection, place: &Place, key_id: String) -> Resul
     let call = if let Some(offline) = place.offline.open()? {
         let id = wire::key_id(&key_id)?;
         let administration = offline.administration();
-        administration.revoke_api_key(&place.account()?, id, RandomId::random())?;
+        let account = place.account()?;
+        let entry = offline_act(Act::RevokeApiKey, &account, &key_id);
+        administration.audited(&entry, |administration| {
+            administration.revoke_api_key(&account, id, entry.request)
+        })?;
         Value::Null
     } else {
         let mut client = AccountServiceClient::new(connection.open().await?);
@@ -238,6 +251,18 @@ async fn revoke(connection: &Connection, place: &Place, key_id: String) -> Resul
     };
     let text = format!("revoked {key_id}: it is good for nothing from here on\n");
     Ok(Outcome::done(json!({ "call": call, "revoked": key_id }), text))
+}
+
+/// An act of whoever has the keys and the data.
+fn offline_act(act: Act, of: &Account, object: &str) -> AuditEntry {
+    AuditEntry {
+        account: Account::default(),
+        key: None,
+        request: RandomId::random(),
+        act,
+        of: of.clone(),
+        object: object.to_owned(),
+    }
 }
 
 impl Place {

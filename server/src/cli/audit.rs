@@ -1,4 +1,4 @@
-//! `likeness audit`: looking for what should not be there.
+//! `likeness audit`: what administrators did, and looking for what should not be there.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use likeness_engine::residue;
 use likeness_proto::v1;
+use likeness_proto::v1::account_service_client::AccountServiceClient;
 use likeness_proto::v1::erasure_service_client::ErasureServiceClient;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Outcome;
-use super::client::{Connection, call_json};
+use super::client::{Connection, call_json, hex, time_text};
 use super::exit::Failure;
 
 const EXAMPLES: &str = "\
@@ -20,7 +21,7 @@ Examples:
   likeness receipt status                                     # until nothing is unpurged
   likeness audit residue scan ada.prints --data DIR           # exit code 0: nothing is left";
 
-/// Look for what should not be there any more
+/// See what administrators did, and look for what should not be there any more
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct AuditCommand {
@@ -33,6 +34,13 @@ enum Command {
     /// What is left of an erased person in the data files
     #[command(subcommand, after_help = EXAMPLES)]
     Residue(Residue),
+    /// What administrators did, oldest first
+    #[command(after_help = "Example:\n  likeness audit log --json")]
+    Log {
+        /// Number of the first entry
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        first: u64,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -62,7 +70,10 @@ enum Residue {
 impl AuditCommand {
     /// Carries the command out.
     pub async fn run(self, connection: &Connection) -> Result<Outcome, Failure> {
-        let Command::Residue(command) = self.command;
+        let command = match self.command {
+            Command::Log { first } => return log(connection, first).await,
+            Command::Residue(command) => command,
+        };
         match command {
             Residue::Prepare {
                 collection,
@@ -97,6 +108,60 @@ impl AuditCommand {
             }
         }
     }
+}
+
+async fn log(connection: &Connection, mut first: u64) -> Result<Outcome, Failure> {
+    let mut client = AccountServiceClient::new(connection.open().await?);
+    let (mut text, mut entries) = (String::new(), Vec::new());
+    loop {
+        let request = v1::ListAuditLogRequest { first, page_size: 0 };
+        let reply = client.list_audit_log(request).await?.into_inner();
+        for entry in &reply.entries {
+            let _ = writeln!(text, "{}", entry_line(entry));
+            entries.push(entry_json(entry));
+        }
+        first = reply.next;
+        if first == 0 {
+            break;
+        }
+    }
+    if entries.is_empty() {
+        text.push_str("nothing was done\n");
+    }
+    Ok(Outcome::done(json!({ "entries": entries }), text))
+}
+
+fn entry_line(entry: &v1::AuditEntry) -> String {
+    let by = match entry.key_id.as_str() {
+        "" => "without a server".to_owned(),
+        key => format!("by {} with key {key}", entry.account),
+    };
+    let failed = if entry.failed { " FAILED" } else { "" };
+    let object = match entry.object.as_str() {
+        "" => String::new(),
+        object => format!(" {object}"),
+    };
+    let (sequence, time, act) = (entry.sequence, time_text(entry.time.as_ref()), &entry.act);
+    format!(
+        "{sequence}  {time}  {act}{failed}{object} of {}, {by}",
+        entry.of_account
+    )
+}
+
+fn entry_json(entry: &v1::AuditEntry) -> Value {
+    json!({
+        "sequence": entry.sequence,
+        "time": time_text(entry.time.as_ref()),
+        "account": entry.account,
+        "key_id": entry.key_id,
+        "request_id": entry.request_id,
+        "act": entry.act,
+        "of_account": entry.of_account,
+        "object": entry.object,
+        "failed": entry.failed,
+        "previous_hash": hex(&entry.previous_hash),
+        "hash": hex(&entry.hash),
+    })
 }
 
 fn report(scanned: &residue::Scanned) -> Outcome {

@@ -1,7 +1,8 @@
 //! Accounts and API keys, from the wire and to it.
 
 use likeness_engine::{
-    AccountInfo, ApiKeyInfo, CollectionName, Error, NewApiKey, Quotas, RandomId, RequestError, Result, Scope,
+    Account, AccountInfo, Administration, ApiKeyInfo, Audited, CollectionName, Error, NewApiKey, Quotas,
+    RandomId, RequestError, Result, Scope,
 };
 use likeness_proto::v1;
 
@@ -28,8 +29,16 @@ pub fn quotas(quotas: Option<v1::Quotas>) -> Quotas {
 }
 
 /// An account, on the wire.
-pub fn account(info: AccountInfo) -> v1::Account {
+pub fn account(info: AccountInfo, administration: &Administration<'_>) -> v1::Account {
+    let holding = administration.holding(&info.name);
+    let warning = administration.faces_warning();
     v1::Account {
+        collections: holding.collections,
+        persons: holding.persons,
+        faces: holding.faces,
+        faces_warning: warning,
+        above_warning: warning != 0 && holding.faces >= warning,
+        final_receipt: info.final_receipt,
         name: info.name.as_str().to_owned(),
         region: info.settings.region,
         quotas: Some(v1::Quotas {
@@ -40,6 +49,38 @@ pub fn account(info: AccountInfo) -> v1::Account {
         created: time(info.created),
         closed: info.closed.and_then(time),
         api_keys: count(info.keys),
+    }
+}
+
+/// A guard against closing by mistake: the caller says the name twice. The operator's own account is closed with
+/// the deployment.
+pub fn closing(request: &v1::CloseAccountRequest) -> Result<Account> {
+    let name = in_field("name", Account::parse(&request.name))?;
+    if request.confirm_name != request.name {
+        let received = format!("{} bytes of another name", request.confirm_name.len());
+        return Err(RequestError::invalid("confirm_name", "the same name again", received).into());
+    }
+    if name == Account::default() {
+        let expected = "another account than the operator's, which ends with the deployment";
+        return Err(RequestError::invalid("name", expected, "the operator's").into());
+    }
+    Ok(name)
+}
+
+/// An entry of the audit log, on the wire.
+pub fn audited(audited: Audited) -> v1::AuditEntry {
+    v1::AuditEntry {
+        sequence: audited.sequence,
+        time: time(audited.time),
+        account: audited.entry.account.as_str().to_owned(),
+        key_id: audited.entry.key.map(|key| key.to_string()).unwrap_or_default(),
+        request_id: audited.entry.request.to_string(),
+        act: audited.entry.act.name().to_owned(),
+        of_account: audited.entry.of.as_str().to_owned(),
+        object: audited.entry.object,
+        failed: audited.failed,
+        previous_hash: audited.previous.to_vec(),
+        hash: audited.hash.to_vec(),
     }
 }
 

@@ -1,12 +1,12 @@
 //! Accounts and API keys.
 
-use likeness_engine::{Account, AccountSettings, Scope};
+use likeness_engine::{Account, AccountSettings, Act, Scope};
 use likeness_proto::v1::account_service_server::AccountService;
 use likeness_proto::v1::{
-    CreateAccountRequest, CreateAccountResponse, CreateApiKeyRequest, CreateApiKeyResponse,
-    GetAccountRequest, GetAccountResponse, ListAccountsRequest, ListAccountsResponse, ListApiKeysRequest,
-    ListApiKeysResponse, RevokeApiKeyRequest, RevokeApiKeyResponse, UpdateAccountRequest,
-    UpdateAccountResponse,
+    CloseAccountRequest, CloseAccountResponse, CreateAccountRequest, CreateAccountResponse,
+    CreateApiKeyRequest, CreateApiKeyResponse, GetAccountRequest, GetAccountResponse, ListAccountsRequest,
+    ListAccountsResponse, ListApiKeysRequest, ListApiKeysResponse, ListAuditLogRequest, ListAuditLogResponse,
+    RevokeApiKeyRequest, RevokeApiKeyResponse, UpdateAccountRequest, UpdateAccountResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -16,6 +16,8 @@ use crate::convert;
 use crate::status::Refusal;
 
 const OPERATOR: Needs = Needs::Operator(Scope::Admin);
+/// Entries that are looked at for one page: an account that has few among many goes on from there.
+const AUDIT_SEEN_MAX: usize = 10_000;
 const OWN_KEYS: Needs = Needs::WholeAccount(Scope::Admin);
 
 #[tonic::async_trait]
@@ -33,7 +35,7 @@ impl AccountService for Service {
         &self,
         request: Request<GetAccountRequest>,
     ) -> Result<Response<GetAccountResponse>, Status> {
-        let mut call = self.begin("GetAccount", Needs::AnyKey, &request)?;
+        let mut call = self.begin("GetAccount", OWN_KEYS, &request)?;
         let answer = get(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -53,6 +55,24 @@ impl AccountService for Service {
     ) -> Result<Response<UpdateAccountResponse>, Status> {
         let mut call = self.begin("UpdateAccount", OPERATOR, &request)?;
         let answer = update(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+
+    async fn close_account(
+        &self,
+        request: Request<CloseAccountRequest>,
+    ) -> Result<Response<CloseAccountResponse>, Status> {
+        let mut call = self.begin("CloseAccount", OPERATOR, &request)?;
+        let answer = close(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+
+    async fn list_audit_log(
+        &self,
+        request: Request<ListAuditLogRequest>,
+    ) -> Result<Response<ListAuditLogResponse>, Status> {
+        let mut call = self.begin("ListAuditLog", Needs::WholeAccount(Scope::Audit), &request)?;
+        let answer = list_audit(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
 
@@ -104,23 +124,31 @@ async fn create(call: &mut Ongoing, request: CreateAccountRequest) -> Result<Cre
         region: request.region,
         quotas: convert::quotas(request.quotas),
     };
+    let entry = call.act(Act::CreateAccount, &name, "");
     let made = call
-        .store(move |work, _| Ok(work.engine.administration().create_account(&name, settings)?))
+        .store(move |work, _| {
+            let administration = work.engine.administration();
+            let made = administration.audited(&entry, |a| a.create_account(&name, settings))?;
+            Ok(convert::account(made, &administration))
+        })
         .await?;
     Ok(CreateAccountResponse {
         call: None,
-        account: Some(convert::account(made)),
+        account: Some(made),
     })
 }
 
 async fn get(call: &mut Ongoing, request: GetAccountRequest) -> Result<GetAccountResponse, Refusal> {
     let name = named(call, "name", &request.name)?;
     let found = call
-        .store(move |work, _| Ok(work.engine.administration().account(&name)?))
+        .store(move |work, _| {
+            let administration = work.engine.administration();
+            Ok(convert::account(administration.account(&name)?, &administration))
+        })
         .await?;
     Ok(GetAccountResponse {
         call: None,
-        account: Some(convert::account(found)),
+        account: Some(found),
     })
 }
 
@@ -130,14 +158,19 @@ async fn list(call: &mut Ongoing, request: ListAccountsRequest) -> Result<ListAc
         "" => None,
         cursor => Some(convert::in_field("cursor", Account::parse(cursor))?),
     };
-    let page = call
-        .store(move |work, _| Ok(work.engine.administration().accounts(after.as_ref(), items_max)))
-        .await?;
-    Ok(ListAccountsResponse {
-        call: None,
-        accounts: page.items.into_iter().map(convert::account).collect(),
-        next_cursor: page.next.unwrap_or_default(),
+    call.store(move |work, _| {
+        let administration = work.engine.administration();
+        let page = administration.accounts(after.as_ref(), items_max);
+        let accounts = page.items.into_iter();
+        Ok(ListAccountsResponse {
+            call: None,
+            accounts: accounts
+                .map(|info| convert::account(info, &administration))
+                .collect(),
+            next_cursor: page.next.unwrap_or_default(),
+        })
     })
+    .await
 }
 
 async fn update(call: &mut Ongoing, request: UpdateAccountRequest) -> Result<UpdateAccountResponse, Refusal> {
@@ -148,13 +181,65 @@ async fn update(call: &mut Ongoing, request: UpdateAccountRequest) -> Result<Upd
             .quotas
             .map_or(before.quotas, |quotas| convert::quotas(Some(quotas))),
     };
+    let entry = call.act(Act::UpdateAccount, &name, "");
     let changed = call
-        .store(move |work, _| Ok(work.engine.administration().update_account(&name, change)?))
+        .store(move |work, _| {
+            let administration = work.engine.administration();
+            let changed = administration.audited(&entry, |a| a.update_account(&name, change))?;
+            Ok(convert::account(changed, &administration))
+        })
         .await?;
     Ok(UpdateAccountResponse {
         call: None,
-        account: Some(convert::account(changed)),
+        account: Some(changed),
     })
+}
+
+async fn close(call: &mut Ongoing, request: CloseAccountRequest) -> Result<CloseAccountResponse, Refusal> {
+    let name = convert::closing(&request)?;
+    let entry = call.act(Act::CloseAccount, &name, "");
+    let closed = call
+        .store(move |work, call| {
+            let request = call.request();
+            let administration = work.engine.administration();
+            Ok(administration.audited(&entry, |a| a.close_account(&name, request))?)
+        })
+        .await?;
+    Ok(CloseAccountResponse {
+        call: None,
+        persons_erased: closed.persons,
+        receipts: closed.receipts,
+        final_receipt: Some(convert::receipt(closed.receipt)),
+    })
+}
+
+async fn list_audit(
+    call: &mut Ongoing,
+    request: ListAuditLogRequest,
+) -> Result<ListAuditLogResponse, Refusal> {
+    let items_max = convert::page_size(request.page_size)?;
+    let all = call.caller.is_operator();
+    call.store(move |work, _| {
+        let (mut entries, mut last, mut seen) = (Vec::new(), request.first, 0);
+        let size = work
+            .engine
+            .administration()
+            .audit_log(request.first, &mut |audited| {
+                last = audited.sequence + 1;
+                seen += 1;
+                // Another's entries do not exist; only how many there are shows, in the numbers.
+                if all || audited.entry.account == work.account || audited.entry.of == work.account {
+                    entries.push(convert::audited(audited));
+                }
+                entries.len() < items_max && seen < AUDIT_SEEN_MAX
+            })?;
+        Ok(ListAuditLogResponse {
+            call: None,
+            entries,
+            next: if last < size { last } else { 0 },
+        })
+    })
+    .await
 }
 
 async fn create_key(
@@ -163,8 +248,12 @@ async fn create_key(
 ) -> Result<CreateApiKeyResponse, Refusal> {
     let account = named(call, "account", &request.account)?;
     let new = convert::new_api_key(request)?;
+    let entry = call.act(Act::CreateApiKey, &account, &new.label);
     let (shown, info) = call
-        .store(move |work, _| Ok(work.engine.administration().create_api_key(&account, new)?))
+        .store(move |work, _| {
+            let administration = work.engine.administration();
+            Ok(administration.audited(&entry, |a| a.create_api_key(&account, new))?)
+        })
         .await?;
     Ok(CreateApiKeyResponse {
         call: None,
@@ -190,9 +279,11 @@ async fn revoke_key(
 ) -> Result<RevokeApiKeyResponse, Refusal> {
     let account = named(call, "account", &request.account)?;
     let id = convert::key_id(&request.key_id)?;
+    let entry = call.act(Act::RevokeApiKey, &account, &id.to_string());
     call.store(move |work, call| {
         let administration = work.engine.administration();
-        Ok(administration.revoke_api_key(&account, id, call.request())?)
+        let request = call.request();
+        Ok(administration.audited(&entry, |a| a.revoke_api_key(&account, id, request))?)
     })
     .await?;
     Ok(RevokeApiKeyResponse { call: None })

@@ -1,6 +1,6 @@
 //! Making, reading, changing and erasing collections.
 
-use likeness_engine::{CollectionChange, CollectionName, NewCollection, Scope};
+use likeness_engine::{Act, CollectionChange, CollectionName, NewCollection, Scope};
 use likeness_proto::v1::collection_service_server::CollectionService;
 use likeness_proto::v1::{
     CreateCollectionRequest, CreateCollectionResponse, DeleteCollectionRequest, DeleteCollectionResponse,
@@ -75,11 +75,15 @@ async fn create(
         quality_level: convert::quality_level(request.quality_level)?.unwrap_or_default(),
         index: convert::index_kind(request.index)?.unwrap_or_default(),
         ef: Some(request.ef).filter(|ef| *ef != 0),
+        consent_required: request.consent_required,
     };
+    let entry = call.own_act(Act::CreateCollection, name.as_str());
     let collection = call
         .store(move |work, call| {
             work.sees(&name)?;
-            Ok(work.engine.create_collection(&work.account, &name, &new, call)?)
+            Ok(work.audited(&entry, |engine| {
+                engine.create_collection(&work.account, &name, &new, call)
+            })?)
         })
         .await?;
     call.scheme(&collection);
@@ -136,7 +140,9 @@ async fn update(
         quality_level: convert::quality_level(request.quality_level)?,
         index: convert::index_kind(request.index)?,
         ef: request.ef,
+        consent_required: request.consent_required,
     };
+    let entry = call.own_act(Act::UpdateCollection, name.as_str());
     let collection = call
         .store(move |work, call| {
             work.sees(&name)?;
@@ -144,7 +150,9 @@ async fn update(
                 return Ok(before);
             }
             let collection = work.collection(&name)?;
-            work.engine.update_collection(&collection, change, call)?;
+            work.audited(&entry, |engine| {
+                engine.update_collection(&collection, change, call)
+            })?;
             Ok(collection)
         })
         .await?;
@@ -161,10 +169,13 @@ async fn delete(
 ) -> Result<DeleteCollectionResponse, Refusal> {
     call.once(&mut request)?;
     let name = convert::in_field("name", CollectionName::parse(&request.name))?;
+    let entry = call.own_act(Act::DeleteCollection, name.as_str());
     let erased = call
         .store(move |work, call| {
             work.sees(&name)?;
-            Ok(work.engine.delete_collection(&work.account, &name, call)?)
+            Ok(work.audited(&entry, |engine| {
+                engine.delete_collection(&work.account, &name, call)
+            })?)
         })
         .await?;
     Ok(DeleteCollectionResponse {

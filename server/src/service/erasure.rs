@@ -1,6 +1,6 @@
 //! Receipts of erasure, one by one and as a log.
 
-use likeness_engine::Scope;
+use likeness_engine::{Act, Scope};
 use likeness_proto::v1::erasure_service_server::ErasureService;
 use likeness_proto::v1::{
     GetErasureReceiptRequest, GetErasureReceiptResponse, GetErasureStatusRequest, GetErasureStatusResponse,
@@ -58,10 +58,15 @@ async fn prepare(
     request: PrepareResidueAuditRequest,
 ) -> Result<PrepareResidueAuditResponse, Refusal> {
     let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
+    call.about(&collection, &person_id);
+    // The collection, and not who.
+    let entry = call.own_act(Act::PrepareResidueAudit, collection.as_str());
     let fingerprints = call
         .store(move |work, call| {
             let collection = work.collection(&collection)?;
-            Ok(work.engine.prepare_residue_audit(&collection, &person_id, call)?)
+            Ok(work.audited(&entry, |engine| {
+                engine.prepare_residue_audit(&collection, &person_id, call)
+            })?)
         })
         .await?;
     Ok(PrepareResidueAuditResponse {

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::streams::{Answers, Kind};
-use super::{Ongoing, Service, digest, enroll, insert_id};
+use super::{Ongoing, Service, digest, enroll, insert_id, outputs};
 use crate::auth::Needs;
 use crate::config::CHANGES_MAX;
 use crate::convert;
@@ -52,6 +52,7 @@ pub(super) async fn import_persons(
     request: Request<Streaming<ImportPersonsRequest>>,
 ) -> Result<Response<Answers<ImportPersonsResponse>>, Status> {
     let mut call = service.begin("ImportPersons", Needs::Of(Scope::Enrol), &request)?;
+    call.items_are_billed = true;
     let streams = &service.0.streams;
     let open = streams.open_within(call.account(), Kind::Import, PLACE_WAIT_MAX);
     let open = match open.await {
@@ -73,7 +74,7 @@ pub(super) async fn import_persons(
             Ok(()) => call.finish(Ok(ImportPersonsResponse::default())).err(),
             Err(Ended::Refused(refusal)) => Some(call.refuse(refusal)),
             Err(Ended::Broken(status)) => {
-                call.end(status.code());
+                call.broke(&status);
                 Some(status)
             }
             Err(Ended::Gone) => None,
@@ -138,7 +139,7 @@ async fn run(
             break Err(Ended::Gone);
         };
         items.spawn(work_on(
-            call.item(patience),
+            call.item(patience, &item),
             Arc::clone(&header),
             item,
             permit,
@@ -209,8 +210,13 @@ async fn work_on(
 ) {
     let sequence = item.sequence;
     let outcome = match import(&mut call, &header, item).await {
-        Ok(imported) => Outcome::Imported(imported),
+        Ok(imported) => {
+            call.output = outputs::imported(&imported);
+            call.carried_out();
+            Outcome::Imported(imported)
+        }
         Err(refusal) => {
+            call.refused(&refusal);
             call.log_operator_detail(&refusal);
             Outcome::Refused(refusal.item())
         }

@@ -1,6 +1,6 @@
 //! Rotating and destroying keys.
 
-use likeness_engine::{Rotation, Scope};
+use likeness_engine::{Act, Engine, Rotation, Scope};
 use likeness_proto::v1::key_service_server::KeyService;
 use likeness_proto::v1::{
     DestroyKeyGroupRequest, DestroyKeyGroupResponse, RotateSigningKeyRequest, RotateSigningKeyResponse,
@@ -27,6 +27,7 @@ impl KeyService for Service {
         request: Request<RotateWrappingKeyRequest>,
     ) -> Result<Response<Self::RotateWrappingKeyStream>, Status> {
         let mut call = self.begin("RotateWrappingKey", Needs::Operator(Scope::Admin), &request)?;
+        let entry = call.own_act(Act::RotateWrappingKey, "");
         let (progress, stream) = mpsc::channel(PROGRESS_WAITING_MAX);
         let mut reply = Response::new(ReceiverStream::new(stream));
         insert_id(reply.metadata_mut(), &call.request_id);
@@ -36,13 +37,14 @@ impl KeyService for Service {
             let telling = progress.clone();
             let outcome = call
                 .store(move |work, _| {
-                    Ok(work.engine.rotate_wrapping(&mut |done, total| {
+                    let mut tell = |done, total| {
                         let _ = telling.try_send(Ok(RotateWrappingKeyResponse {
                             done,
                             total,
                             ..Default::default()
                         }));
-                    })?)
+                    };
+                    Ok(work.audited(&entry, |engine| engine.rotate_wrapping(&mut tell))?)
                 })
                 .await;
             let last = call.finish(outcome.map(last_message)).map(Response::into_inner);
@@ -57,7 +59,10 @@ impl KeyService for Service {
         request: Request<RotateSigningKeyRequest>,
     ) -> Result<Response<RotateSigningKeyResponse>, Status> {
         let mut call = self.begin("RotateSigningKey", Needs::Operator(Scope::Admin), &request)?;
-        let rotated = call.store(|work, _| Ok(work.engine.rotate_signing()?)).await;
+        let entry = call.own_act(Act::RotateSigningKey, "");
+        let rotated = call
+            .store(move |work, _| Ok(work.audited(&entry, Engine::rotate_signing)?))
+            .await;
         call.finish(rotated.map(|public_key| RotateSigningKeyResponse {
             call: None,
             public_key: public_key.to_vec(),
@@ -89,10 +94,11 @@ async fn destroy(
     call: &mut Ongoing,
     request: DestroyKeyGroupRequest,
 ) -> Result<DestroyKeyGroupResponse, Refusal> {
+    let entry = call.own_act(Act::DestroyKeyGroup, "");
     let erased = call
         .store(move |work, call| {
             convert::own_key_group(&request.key_group, &work.account)?;
-            Ok(work.engine.destroy_key_group(&work.account, call)?)
+            Ok(work.audited(&entry, |engine| engine.destroy_key_group(&work.account, call))?)
         })
         .await?;
     Ok(DestroyKeyGroupResponse {

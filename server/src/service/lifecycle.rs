@@ -35,6 +35,7 @@ pub(super) async fn delete_persons(
     request: Request<Streaming<DeletePersonsRequest>>,
 ) -> Result<Response<Answers<DeletePersonsResponse>>, Status> {
     let mut call = service.begin("DeletePersons", Needs::Of(Scope::Erase), &request)?;
+    call.items_are_billed = true;
     let open = match service.0.streams.open(call.account(), Kind::Other) {
         Ok(open) => open,
         Err(refusal) => return Err(call.refuse(refusal)),
@@ -50,7 +51,7 @@ pub(super) async fn delete_persons(
             Ended::Whole => call.finish(Ok(DeletePersonsResponse::default())).err(),
             Ended::Gone => None,
             Ended::Broken(status) => {
-                call.end(status.code());
+                call.broke(&status);
                 Some(status)
             }
             Ended::Refused(refusal) => Some(call.refuse(refusal)),
@@ -102,7 +103,7 @@ async fn delete_each(
                     break Ended::Refused(refusal);
                 }
                 items.spawn(delete_item(
-                    call.item(patience),
+                    call.item(patience, &item),
                     item,
                     place.ok(),
                     Answering {
@@ -130,8 +131,12 @@ async fn delete_item(
     answering: Answering,
 ) {
     let outcome = match erase(&mut call, &item.collection, &item.person_id).await {
-        Ok(erased) => Outcome::Erased(erased),
+        Ok(erased) => {
+            call.carried_out();
+            Outcome::Erased(erased)
+        }
         Err(refusal) => {
+            call.refused(&refusal);
             call.log_operator_detail(&refusal);
             Outcome::Refused(refusal.item())
         }
@@ -174,6 +179,7 @@ pub(super) async fn copy(
 ) -> Result<CopyPersonResponse, Refusal> {
     call.once(&mut request)?;
     let (collection, id) = convert::names(&request.collection, &request.person_id)?;
+    call.about(&collection, &id);
     let (target, new_id) = convert::target_names(&request.target_collection, &request.target_person_id, &id)?;
     let (target, person) = call
         .store(move |work, call| {

@@ -116,6 +116,7 @@ async fn compare(call: &mut Ongoing, request: CompareFacesRequest) -> Result<Com
 
 async fn verify(call: &mut Ongoing, request: VerifyPersonRequest) -> Result<VerifyPersonResponse, Refusal> {
     let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
+    call.about(&collection, &person_id);
     let photo = convert::photograph("photograph", request.photograph)?;
     let choose = convert::face_choice(request.face_choice)?;
     let level = convert::quality_level(request.quality_level)?;
