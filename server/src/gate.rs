@@ -234,7 +234,8 @@ impl Drop for Permit {
         let Some(gate) = self.gate.take() else {
             return;
         };
-        let took = self.began.elapsed();
+        // A rotation of keys takes minutes, and says nothing of the calls that wait behind it.
+        let took = self.began.elapsed().min(gate.0.room.wait_max);
         let mut state = gate.lock();
         state.service = state.service * (SERVICE_MEAN_OF - 1) / SERVICE_MEAN_OF + took / SERVICE_MEAN_OF;
         while let Some(sender) = state.next() {

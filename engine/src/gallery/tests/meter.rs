@@ -6,7 +6,7 @@ use crate::config::ScoreLimits;
 use crate::error::{Error, RequestError};
 use crate::gallery::collection::Collection;
 use crate::gallery::records::Family;
-use crate::gallery::tests::disk::FakeDisk;
+use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};
 use crate::gallery::tests::support::*;
 use crate::gallery::{Background, Gallery, meter};
 
@@ -91,7 +91,9 @@ fn counters_survive_a_start_and_leave_no_byte_of_an_erased_person() {
 #[test]
 fn nobody_who_is_gone_is_written() {
     let (disk, ring) = (FakeDisk::default(), ring());
-    let gallery = opened(&disk, &ring);
+    let slots = Box::new(FakeFile(disk.clone(), Name::Slots));
+    let (vault, destroyed) = vault_of(&disk, slots, &ring, false).expect("it opens");
+    let (gallery, _) = Gallery::open(vault, &destroyed, strict()).expect("it opens");
     let one = create(&gallery, "one");
     enroll(&gallery, &one, "ada", &[1]).expect("enrolled");
     enroll(&gallery, &one, "bob", &[2]).expect("enrolled");

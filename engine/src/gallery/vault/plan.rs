@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Asked, NewRecord, Plan, Ticket, Vault};
-use crate::error::{OperatorError, Result};
+use crate::error::{Error, OperatorError, RequestError, Result};
 use crate::gallery::codec::{self, Header};
 use crate::gallery::erasures::Erasure;
 use crate::gallery::records::{Change, Family, Write};
@@ -212,8 +212,12 @@ impl Vault {
     pub fn plan_forget(&self, plan: &mut Plan, family: Family, key: Vec<u8>) -> Result<bool> {
         let mut metered = false;
         if family == Family::Persons {
-            // A row that cannot be read goes too.
-            metered = !matches!(self.meter_row(&key), Ok(None));
+            metered = match self.meter_row(&key) {
+                Ok(row) => row.is_some(),
+                // A row that cannot be read goes too.
+                Err(Error::Request(RequestError::Damaged)) => true,
+                Err(error) => return Err(error),
+            };
             plan.unmetered.push(key.clone());
         }
         for family in [Some(family), metered.then_some(Family::Meter)] {
