@@ -97,6 +97,28 @@ pub fn config(folder: &Path) -> EngineConfig {
     }
 }
 
+/// What the processors have worked for this process, or for its threads of that name, to a hundredth of a second.
+pub fn processor(thread: Option<&str>) -> Duration {
+    let Some(name) = thread else {
+        return worked("/proc/self".as_ref());
+    };
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten();
+    let tasks = tasks.filter_map(|task| Some(task.ok()?.path()));
+    tasks
+        .filter(|task| std::fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() == name))
+        .map(|task| worked(&task))
+        .sum()
+}
+
+fn worked(task: &Path) -> Duration {
+    let stat = std::fs::read_to_string(task.join("stat")).unwrap_or_default();
+    let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+    // User and system time are fields 14 and 15, in hundredths of a second; the third is the first here.
+    let times = fields.split(' ').skip(11).take(2);
+    let hundredths: u64 = times.filter_map(|time| time.parse::<u64>().ok()).sum();
+    Duration::from_millis(10 * hundredths)
+}
+
 /// What the system says of this process in `/proc/self/status`, in bytes.
 pub fn status_bytes(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
