@@ -48,6 +48,7 @@ if [ ! -d "$packages" ]; then
 fi
 
 "$likeness" key init --keys "$work/keys" --data "$work/data" >/dev/null
+"$likeness" api-key create --keys "$work/keys" --data "$work/data" --all-scopes >"$work/api-key"
 mkfifo "$work/out"
 "$likeness" serve --listen 127.0.0.1:0 --keys "$work/keys" --data "$work/data" --models "$assets/models" \
   --runtime "$assets/runtime/libonnxruntime.so" >"$work/out" 2>"$work/server.log" &
@@ -57,7 +58,7 @@ read -r -t 60 said <"$work/out" || fail "the server did not start"
 address=${said#serving on http://}
 [ "$address" != "$said" ] || fail "expected 'serving on http://...', the server said '$said'"
 
-PYTHONPATH=$packages python3 clients/python/example.py --server "$address" --photographs "$assets/photographs" \
+PYTHONPATH=$packages python3 clients/python/example.py --server "$address" --api-key-file "$work/api-key" --photographs "$assets/photographs" \
   || fail "it failed against $("$likeness" --version)"
 
 kill -TERM "$server"

@@ -755,12 +755,7 @@ fn a_photograph_comes_from_standard_input_as_well() {
     let home = Home::new();
     let server = home.serve();
     server.ask(&["collection", "create", "staff"]).expect(0);
-    let piped = |arguments: &[&str], input: &[u8]| {
-        Program::finish(
-            likeness().env("LIKENESS_SERVER", &server.url).args(arguments),
-            input,
-        )
-    };
+    let piped = |arguments: &[&str], input: &[u8]| Program::finish(server.asking().args(arguments), input);
     piped(&["enroll", "staff", "eileen", "-"], &astronaut_small()).expect(0);
     piped(&["search", "staff", "-"], &sample("astronaut.png")).expect(0);
     piped(&["verify", "staff", "eileen", "-"], &sample("biden.jpg")).expect(1);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::child::{Home, Program, likeness};
+use crate::support::child::{Child, Home, Program, likeness};
 use crate::support::{asset, checkout};
 
 /// Words between backticks, and the targets of links.
@@ -130,7 +130,7 @@ fn the_page_on_people_runs_as_it_stands() {
     let commands = commands(&page);
     assert!(commands.len() > 15);
     for (command, code) in commands {
-        let ended = shell(&command, &photographs, &server.url);
+        let ended = shell(&command, &photographs, &server);
         assert_eq!(ended.code, code, "{command}: {ended:?}");
     }
 }
@@ -149,13 +149,19 @@ fn with_photographs(home: &Home) -> PathBuf {
 }
 
 /// Runs a line of a page as a reader would.
-fn shell(command: &str, directory: &Path, server: &str) -> Program {
+fn shell(command: &str, directory: &Path, server: &Child) -> Program {
     let program = PathBuf::from(likeness().get_program());
     let programs = program.parent().expect("a directory").display().to_string();
     let path = format!("{programs}:{}", std::env::var("PATH").expect("a PATH"));
     let mut shell = std::process::Command::new("sh");
     shell.args(["-c", command]).current_dir(directory);
-    shell.env("PATH", &path).env("LIKENESS_SERVER", server);
+    shell.env("PATH", &path);
+    shell.envs(
+        server
+            .asking()
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
     Program::finish(&mut shell, &[])
 }
 
@@ -202,7 +208,7 @@ fn the_sessions_of_the_pages_go_as_they_are_shown() {
         let said = sessions(&text);
         assert!(said.len() > 3, "{page} shows a session");
         for (command, shown) in said {
-            let ended = shell(&command, &photographs, &server.url);
+            let ended = shell(&command, &photographs, &server);
             let printed = format!("{}{}", ended.stdout, ended.stderr);
             let printed: Vec<_> = printed.lines().map(words).collect();
             for line in shown {

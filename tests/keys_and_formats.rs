@@ -156,7 +156,7 @@ async fn data_of_another_format_are_refused_and_left_as_they_are() {
 
 #[test]
 fn a_directory_of_something_else_is_no_data_directory() {
-    let home = Home::new();
+    let home = Home::bare();
     fs::create_dir_all(home.data()).unwrap();
     fs::write(home.data().join("thesis.txt"), "mine").unwrap();
     assert_refused(&home, "a data directory, or an empty one", "thesis.txt");

@@ -81,7 +81,7 @@ const RULES: &[Rule] = &[
     rule("Template", "server/src", &[], FACES),
     rule("chacha20poly1305", "server/src", &[], FACES),
     rule("spawn_blocking", "server/src", &["server/src/gate.rs", "server/src/cli/serve.rs", "server/src/cli/demo.rs"], "blocking work passes the gate"),
-    rule("RequestError", "server/src", &["server/src/convert.rs", "server/src/status.rs"], "requests are checked in `convert`, refusals chosen in `status`"),
+    rule("RequestError", "server/src", &["server/src/convert.rs", "server/src/convert/accounts.rs", "server/src/status.rs"], "requests are checked in `convert`, refusals chosen in `status`"),
     rule("Code", "server/src/service", &[], "codes are chosen in `status`"),
     rule("println", "server/src", &["server/src/cli.rs", "server/src/cli/serve.rs", "server/src/cli/demo.rs"], "commands answer with an `Outcome`"),
     rule("plotters", "server/src", &["server/src/plot.rs"], "go through `plot`"),

@@ -324,6 +324,10 @@ async fn neither_log_nor_disk_tells_who_is_enrolled_or_what_they_look_like() {
     needles.extend(SECRETS.map(|secret| secret.as_bytes().to_vec()));
     let home = Home::new();
     let server = Child::start(home.command().env("LIKENESS_LOG", "trace"));
+    needles.push(server.key.clone().into_bytes());
+    // The secret alone, and as it is on the wire.
+    let (_, secret) = server.key.rsplit_once('_').expect("two parts");
+    needles.push(secret.as_bytes().to_vec());
     live(&server, &photo).await;
     // While it serves, and after it has put everything on disk.
     assert_clean(&home.data(), &needles);

@@ -3,6 +3,7 @@
 pub mod child;
 pub mod client;
 pub mod pictures;
+pub mod raw;
 pub mod refusal;
 pub mod server;
 

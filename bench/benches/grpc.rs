@@ -21,12 +21,13 @@ use likeness_proto::v1::{
     DeletePersonRequest, EnrollPersonRequest, Photograph, SearchPersonsRequest, VerifyPersonRequest,
 };
 use likeness_server::config::{ModelFiles, ServeConfig};
+use likeness_server::credential::{self, Credential, KeyedChannel};
 use likeness_server::{ServeError, serve};
 use tokio::net::TcpListener;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
 /// gRPC may add so many milliseconds to a call.
 const ADDED_MS_MAX: f64 = 0.5;
@@ -49,7 +50,8 @@ fn main() {
     let engine = Arc::new(engine);
     let photo = assets::photograph();
     let server = Serving::start(folder.path(), Arc::clone(&engine));
-    let remote = Remote::connect(server.address, photo.clone());
+    let key = credential::all_scopes(&engine.administration(), "benchmark").expect("a fresh store");
+    let remote = Remote::connect(server.address, Credential::of(&key), photo.clone());
     let direct = Direct {
         collection: likeness_bench::collection(&engine),
         engine,
@@ -248,17 +250,18 @@ fn person(id: &str) -> PersonId {
 /// The calls over gRPC, by a client with a connection and a thread of its own.
 struct Remote {
     runtime: Runtime,
-    persons: PersonServiceClient<Channel>,
-    matching: MatchingServiceClient<Channel>,
+    persons: PersonServiceClient<KeyedChannel>,
+    matching: MatchingServiceClient<KeyedChannel>,
     photo: Vec<u8>,
 }
 
 impl Remote {
-    fn connect(address: SocketAddr, photo: Vec<u8>) -> Self {
+    fn connect(address: SocketAddr, credential: Credential, photo: Vec<u8>) -> Self {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("threads can be made");
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
         let channel = runtime.block_on(endpoint.connect()).expect("the server listens");
+        let channel = credential.on(channel);
         Self {
             runtime,
             persons: PersonServiceClient::new(channel.clone()),
@@ -352,6 +355,7 @@ impl Serving {
             root_key_command: None,
             accept_short_erasure_log: false,
             plaintext_off_loopback: false,
+            open_reflection: false,
         };
         let (shutdown, shut_down) = oneshot::channel();
         let served = runtime.spawn(async move {

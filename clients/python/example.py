@@ -5,7 +5,7 @@ No generated code: the server's reflection describes its messages, and the stubs
 at run time.
 
     python3 -m pip install --require-hashes --only-binary=:all: --requirement requirements.txt
-    python3 example.py --server 127.0.0.1:50051 --photographs ~/.cache/likeness/assets/photographs
+    python3 example.py --server 127.0.0.1:50051 --api-key-file ~/likeness/api-key --photographs ~/.cache/likeness/assets/photographs
 """
 
 import argparse
@@ -24,6 +24,23 @@ PACKAGE = "likeness.v1"
 # Every call carries a deadline: past it, the server stops before the call's next stage.
 DEADLINE_SECONDS = 30
 MESSAGE_BYTES_MAX = 64 << 20
+
+
+class ShowsKey(grpc.UnaryUnaryClientInterceptor, grpc.StreamStreamClientInterceptor):
+    """Every call shows the API key, reflection's too."""
+
+    def __init__(self, key):
+        self.shown = ("authorization", f"Bearer {key}")
+
+    def intercept_unary_unary(self, continuation, details, request):
+        return continuation(self.with_key(details), request)
+
+    def intercept_stream_stream(self, continuation, details, requests):
+        return continuation(self.with_key(details), requests)
+
+    def with_key(self, details):
+        metadata = [*(details.metadata or []), self.shown]
+        return details._replace(metadata=metadata)
 
 
 class Likeness:
@@ -145,12 +162,15 @@ def tour(likeness, photographs):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     arguments.add_argument("--server", default="127.0.0.1:50051", metavar="HOST:PORT")
+    arguments.add_argument("--api-key-file", required=True, type=pathlib.Path, metavar="FILE")
     arguments.add_argument("--photographs", required=True, type=pathlib.Path, metavar="DIR")
     chosen = arguments.parse_args()
     options = [("grpc.max_send_message_length", MESSAGE_BYTES_MAX)]
     try:
+        key = chosen.api_key_file.read_text().strip()
         with grpc.insecure_channel(chosen.server, options=options) as channel:
-            tour(Likeness(channel), chosen.photographs)
+            keyed = grpc.intercept_channel(channel, ShowsKey(key))
+            tour(Likeness(keyed), chosen.photographs)
     except grpc.RpcError as error:
         sys.exit(f"example.py: {error.code().name}: {error.details()}")
 

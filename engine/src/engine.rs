@@ -1,5 +1,6 @@
 //! The engine: the pipeline that makes templates, and the gallery that keeps them.
 
+mod accounts;
 mod again;
 mod checks;
 mod collections;
@@ -9,14 +10,16 @@ mod lifecycle;
 mod matching;
 mod persons;
 mod photographs;
+mod protectors;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+pub use self::accounts::{Administration, Offline};
 pub use self::checks::{Admission, Checks};
+use self::protectors::Protectors;
 use crate::calibration::{Calibration, Scoring};
 use crate::config::Limits;
 use crate::error::Result;
@@ -24,9 +27,8 @@ use crate::gallery::collection::{Collection, CollectionInfo, IndexKind};
 use crate::gallery::{Background, Gallery, LoadReport, directory};
 use crate::keys::store::{KeyStore, KeyStoreLock};
 use crate::keys::{KeyRing, Purpose};
-use crate::names::{CollectionName, RandomId};
+use crate::names::CollectionName;
 use crate::pipeline::Pipeline;
-use crate::pipeline::protect::Protector;
 use crate::quality::QualityLevel;
 use crate::template::Bits;
 
@@ -153,8 +155,7 @@ pub struct Engine {
     store: KeyStore,
     rotating: Mutex<()>,
     _lock: KeyStoreLock,
-    /// By the projection key's id.
-    protectors: HashMap<RandomId, Protector>,
+    protectors: Protectors,
 }
 
 impl Engine {
@@ -180,11 +181,6 @@ impl Engine {
             config.accept_short_log,
         )?;
         let (gallery, report) = Gallery::open(vault, &destroyed, Background::default())?;
-        let protectors = ring
-            .all(Purpose::Projection)
-            .iter()
-            .map(|key| (key.id, Protector::new(key.secret.expose(), pipeline.dim())))
-            .collect();
         let engine = Self {
             pipeline,
             gallery,
@@ -192,7 +188,7 @@ impl Engine {
             store: config.keys.clone(),
             rotating: Mutex::new(()),
             _lock: lock,
-            protectors,
+            protectors: Protectors::default(),
         };
         if engine.ring.all(Purpose::Signing).len() > 1 {
             engine.rotate_signing()?;

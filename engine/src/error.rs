@@ -141,6 +141,21 @@ pub enum RequestError {
     /// A collection of that name exists.
     #[error("a collection of that name exists already")]
     CollectionExists,
+    /// No account of that name.
+    #[error("the account does not exist")]
+    NoAccount,
+    /// An account of that name exists, or existed.
+    #[error("an account of that name exists already")]
+    AccountExists,
+    /// The account was closed.
+    #[error("the account is closed")]
+    AccountClosed,
+    /// The account has no key of that id.
+    #[error("the account has no key of this id")]
+    NoApiKey,
+    /// There is no room for one more.
+    #[error("there are {max} {what} already, and no more")]
+    TooMany { what: &'static str, max: usize },
     /// No person under that PersonID in this collection.
     #[error("no person is enrolled under this PersonID")]
     NoPerson,

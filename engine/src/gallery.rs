@@ -25,6 +25,7 @@
 //! `gallery/tests/clear.rs` then look for it in every file. If something cannot lie there, it needs a line
 //! above, an overwriting in the writer's commit between store and anchor, and a place in those searches.
 
+pub(crate) mod accounts;
 mod again;
 pub(crate) mod codec;
 pub(crate) mod collection;
@@ -78,6 +79,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::clock::Clock;
 use crate::error::{RequestError, Result};
+use crate::gallery::accounts::Accounts;
 use crate::gallery::collection::{Collection, CollectionInfo};
 use crate::gallery::erasures::Backlog;
 use crate::gallery::expiry::{Eraser, Expirer};
@@ -119,6 +121,7 @@ pub(crate) struct Gallery {
     eraser: Arc<Eraser>,
     purger: Arc<Purger>,
     writer: Arc<Writer>,
+    pub accounts: Arc<Accounts>,
     /// Held through the deletion of a collection.
     deleting: Mutex<()>,
     /// Changed by the writer alone, so that disk and memory never disagree on who exists.
@@ -167,7 +170,12 @@ impl Gallery {
         } = background;
         vault.tokens = Tokens::new(clock.clone());
         let vault = Arc::new(vault);
-        let (collections, mut report) = load::load(&vault, destroyed)?;
+        let load::Loaded {
+            collections,
+            accounts,
+            mut report,
+        } = load::load(&vault, destroyed)?;
+        let accounts = Arc::new(Accounts::new(accounts, clock.clone()));
         vault.advance_anchor()?;
         let purger = Purger::start(Arc::clone(&vault), report.removed_anything(), gather)?;
         let eraser = Arc::new(Eraser {
@@ -183,6 +191,7 @@ impl Gallery {
             _expirer: Expirer::start(Arc::clone(&eraser), look)?,
             purger: Arc::clone(&eraser.purger),
             writer: Arc::clone(&eraser.writer),
+            accounts,
             collections: Arc::clone(&eraser.collections),
             eraser,
             vault,
@@ -198,15 +207,18 @@ impl Gallery {
         found.cloned().ok_or_else(|| RequestError::NoCollection.into())
     }
 
-    /// The collections of an account after `after`, by name.
+    /// The collections of an account that are seen, after `after`, by name.
     pub fn list_collections(
         &self,
         account: &Account,
         after: Option<&CollectionName>,
         items_max: usize,
+        seen: &dyn Fn(&CollectionName) -> bool,
     ) -> Page<CollectionInfo> {
         let collections = self.collections.read();
-        let own = collections.values().filter(|c| c.account == *account);
+        let own = collections
+            .values()
+            .filter(|c| c.account == *account && seen(&c.name));
         let mut later = own.filter(|c| after.is_none_or(|after| c.name > *after));
         let items: Vec<_> = later.by_ref().take(items_max).map(|c| c.info()).collect();
         let more = later.next().is_some();

@@ -1,5 +1,6 @@
 //! Likeness, the engine: photographs in, irreversible templates kept, people found and erased.
 
+mod access;
 #[doc(hidden)]
 pub mod bench;
 mod calibration;
@@ -32,6 +33,10 @@ mod tensor;
 mod testing;
 mod wipe;
 
+pub use access::{
+    ACCOUNTS_MAX, API_KEYS_MAX, AccountInfo, AccountSettings, ApiKey, ApiKeyInfo, KEY_COLLECTIONS_MAX,
+    LABEL_BYTES_MAX, NewApiKey, Quotas, Scope, Scopes,
+};
 pub use calibration::{
     CALIBRATION_FILE, Calibration, DEFAULT_CALIBRATION, Estimate, Limit, Population, Scoring,
 };
@@ -39,14 +44,16 @@ pub use call::{Call, Cancel, Step};
 pub use config::Limits;
 pub use embedding::{EMBEDDING_DIM_MAX, Embedding};
 pub use engine::{
-    Admission, COLLECTIONS_MAX, Checks, CollectionChange, CollectionRef, Engine, EngineConfig, NewCollection,
-    PAGE_ITEMS_MAX, PersonExport, QUERY_FACES_MAX, Searching, TOP_K_MAX,
+    Administration, Admission, COLLECTIONS_MAX, Checks, CollectionChange, CollectionRef, Engine,
+    EngineConfig, NewCollection, Offline, PAGE_ITEMS_MAX, PersonExport, QUERY_FACES_MAX, Searching,
+    TOP_K_MAX,
 };
 pub use error::{Error, OperatorError, Rejection, RequestError, Result, Stopped};
 pub use evaluate::{
     CalibrationReport, Calibrator, Curve, DetPoint, Evaluation, Evaluator, HeldOut, Interval, LevelFigures,
     PersonCurve, PersonCurves, RateReport, ScoringReport, SeveralFaces, TemplateCurve,
 };
+pub use gallery::accounts::Grant;
 pub use gallery::collection::{
     CollectionInfo, CollectionSettings, EF_DEFAULT, EF_RANGE, FACES_PER_PERSON_MAX, IndexKind,
 };

@@ -152,7 +152,8 @@ impl RandomId {
         Self(crypto::random())
     }
 
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    /// 32 hex digits, or nothing.
+    pub fn parse(text: &str) -> Option<Self> {
         crypto::unhex(text).map(Self)
     }
 }

@@ -1,6 +1,6 @@
 //! The wire contract of Likeness, compiled from `likeness/v1/likeness.proto`; the manual is there.
 
-pub use prost::Message;
+pub use prost::{Message, bytes};
 
 /// Version 1.
 #[allow(missing_docs, reason = "generated; the documentation is in the proto file")]

@@ -1,5 +1,7 @@
 //! The command line.
 
+pub mod account;
+pub mod api_key;
 pub mod audit;
 pub mod calibrate;
 pub mod client;
@@ -34,6 +36,8 @@ const EXAMPLES: &str = "\
 A first session:
   likeness models fetch
   likeness key init --keys ~/likeness/keys --data ~/likeness/data
+  likeness api-key create --keys ~/likeness/keys --data ~/likeness/data --all-scopes >~/likeness/api-key
+  export LIKENESS_API_KEY_FILE=~/likeness/api-key
   likeness serve --keys ~/likeness/keys --data ~/likeness/data &
   likeness collection create staff
   likeness enroll staff ada portrait.jpg --name 'Ada Lovelace'
@@ -42,7 +46,8 @@ A first session:
 
 Exit codes: 0 done; 1 no match (search, verify, compare), a failed check, or not everybody on a list; 64 wrong usage; 65 a photograph
 or a value was refused; 66 no such collection, person, face or file; 69 the server cannot be reached or
-cannot work; 70 a defect; 73 the name is taken; 75 busy or interrupted, try again; 78 keys, models or data do not fit.";
+cannot work; 70 a defect; 73 the name is taken; 75 busy or interrupted, try again; 77 the API key is missing or may
+not; 78 keys, models or data do not fit.";
 
 /// Face-feature matching: photographs in, irreversible templates kept, people found and erased
 #[derive(Debug, Parser)]
@@ -76,6 +81,8 @@ enum Command {
     Receipt(receipt::ReceiptCommand),
     Audit(audit::AuditCommand),
     Key(key::KeyCommand),
+    Account(account::AccountCommand),
+    ApiKey(api_key::ApiKeyCommand),
     Models(models::ModelsCommand),
     Eval(eval::EvalCommand),
     Calibrate(calibrate::CalibrateCommand),
@@ -132,7 +139,7 @@ impl Cli {
             let name = command.get_name().to_owned();
             let mut hidden = Vec::new();
             if LOCAL.contains(&name.as_str()) {
-                hidden.extend(["server", "timeout"]);
+                hidden.extend(["server", "timeout", "api_key_file"]);
             }
             if TEXT_ONLY.contains(&name.as_str()) {
                 hidden.push("json");
@@ -188,6 +195,8 @@ impl Cli {
             Command::Delete(command) => asking(client::block_on(command.run(server))),
             Command::Receipt(command) => asking(client::block_on(command.run(server))),
             Command::Key(command) => asking(client::block_on(command.run(server))),
+            Command::Account(command) => asking(client::block_on(command.run(server))),
+            Command::ApiKey(command) => asking(client::block_on(command.run(server))),
             Command::Audit(command) => asking(client::block_on(command.run(server))),
             Command::Models(command) => Ok(command.run(self.json).map(|()| None)?),
             Command::Eval(command) => asking(command.run()),

@@ -70,10 +70,14 @@ pub struct ServeConfig {
     #[arg(long)]
     pub accept_short_erasure_log: bool,
 
-    /// Listen on an address other than loopback although nothing is encrypted and nobody is asked who
-    /// they are: only behind something that does both
+    /// Listen on an address other than loopback although nothing is encrypted: only behind something that
+    /// encrypts, for whoever listens in has every photograph and API key
     #[arg(long)]
     pub plaintext_off_loopback: bool,
+
+    /// Answer reflection without an API key: the contract is no secret, but that it is served here may be
+    #[arg(long)]
+    pub open_reflection: bool,
 }
 
 /// Where models and runtime are.

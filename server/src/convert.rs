@@ -1,5 +1,6 @@
-//! Wire messages to the engine's types, and back ([`replies`]). Everything a client sends is checked here once.
+//! Wire messages to the engine's types, and back ([`replies`], [`accounts`]). Everything a client sends is checked here once.
 
+mod accounts;
 mod replies;
 
 use std::time::SystemTime;
@@ -11,6 +12,7 @@ use likeness_engine::{
 };
 use likeness_proto::v1;
 
+pub use self::accounts::*;
 pub use self::replies::*;
 use crate::status::Refusal;
 
@@ -334,6 +336,12 @@ fn expires(expires: Option<prost_types::Timestamp>) -> Result<Option<Timestamp>>
     expires.map(|time| time_from_wire("expires", time)).transpose()
 }
 
+/// A collection that a key is not good for, in the engine's own words: it must not be told from one that
+/// there is not.
+pub fn no_such_collection() -> Error {
+    RequestError::NoCollection.into()
+}
+
 /// A guard against destroying by mistake: the caller names the group that the account has.
 pub fn own_key_group(group: &str, account: &Account) -> Result<()> {
     if group == account.as_str() {
@@ -376,6 +384,11 @@ pub fn import_checks(checks: Option<&v1::EnrollmentChecks>) -> Result<()> {
             Err(RequestError::invalid("checks.duplicate_strictness", "0 in an import", received).into())
         }
     }
+}
+
+/// Whether a header announces features; items may have them only then.
+pub fn brings_features(header: &v1::ImportHeader) -> bool {
+    !header.embedding_model.is_empty() || header.embedding_dim != 0
 }
 
 /// Features are of the server's own embedder, or there are none.

@@ -1,19 +1,27 @@
 //! Likeness, the service: gRPC and the command line around the engine.
 
 pub mod assets;
+mod auth;
 pub mod config;
 mod convert;
+pub mod credential;
 mod deadline;
 mod gate;
 pub mod plot;
 mod service;
 mod status;
 
+/// Accounts and keys, from the wire and to it, for commands that need no server.
+pub mod wire {
+    pub use crate::convert::{api_key, key_id, new_api_key, wire_scope};
+}
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use likeness_engine::{Engine, LoadReport};
 use likeness_proto::v1;
+use likeness_proto::v1::account_service_server::AccountServiceServer;
 use likeness_proto::v1::collection_service_server::CollectionServiceServer;
 use likeness_proto::v1::erasure_service_server::ErasureServiceServer;
 use likeness_proto::v1::key_service_server::KeyServiceServer;
@@ -22,6 +30,7 @@ use likeness_proto::v1::person_service_server::PersonServiceServer;
 use tokio::net::TcpListener;
 use tonic::server::NamedService;
 use tonic::service::InterceptorLayer;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
@@ -79,6 +88,7 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
+    let calling = Arc::clone(&engine);
     let service = Service::new(engine, config.workers(), usize::from(config.queue));
     let (mut reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<CollectionServiceServer<Service>>().await;
@@ -86,11 +96,17 @@ pub async fn serve(
     reporter.set_serving::<MatchingServiceServer<Service>>().await;
     reporter.set_serving::<ErasureServiceServer<Service>>().await;
     reporter.set_serving::<KeyServiceServer<Service>>().await;
+    reporter.set_serving::<AccountServiceServer<Service>>().await;
     // Under both names: the client library for Python asks by the older one only.
     let descriptors = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let reflecting: auth::Door = if config.open_reflection {
+        auth::everybody
+    } else {
+        auth::required
     };
     let (reflection, reflection_alpha) = (descriptors().build_v1()?, descriptors().build_v1alpha()?);
 
@@ -101,21 +117,28 @@ pub async fn serve(
     let serving = Server::builder()
         .timeout(config.call_time_max())
         .layer(InterceptorLayer::new(deadline::note(config.call_time_max())))
+        // ORDER: before every service: whoever is not looked up is nobody.
+        .layer(InterceptorLayer::new(auth::note(calling)))
         .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(health)
-        .add_service(reflection)
-        .add_service(reflection_alpha)
-        .add_service(
+        .add_service(InterceptedService::new(reflection, reflecting))
+        .add_service(InterceptedService::new(reflection_alpha, reflecting))
+        .add_service(keyed(
             CollectionServiceServer::new(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
-        )
-        .add_service(PersonServiceServer::new(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
-        .add_service(ErasureServiceServer::new(service.clone()))
-        .add_service(KeyServiceServer::new(service.clone()))
-        .add_service(MatchingServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        ))
+        .add_service(keyed(
+            PersonServiceServer::new(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
+        ))
+        .add_service(keyed(ErasureServiceServer::new(service.clone())))
+        .add_service(keyed(KeyServiceServer::new(service.clone())))
+        .add_service(keyed(AccountServiceServer::new(service.clone())))
+        .add_service(keyed(
+            MatchingServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX),
+        ))
         .serve_with_incoming_shutdown(incoming, async move {
             shutdown.await;
             let _ = begun.send(());
@@ -127,6 +150,7 @@ pub async fn serve(
                 MatchingServiceServer::<Service>::NAME,
                 ErasureServiceServer::<Service>::NAME,
                 KeyServiceServer::<Service>::NAME,
+                AccountServiceServer::<Service>::NAME,
             ] {
                 // Load balancers look elsewhere while the calls in flight finish.
                 reporter
@@ -148,4 +172,9 @@ pub async fn serve(
         served = serving => Ok(served?),
         () = deadline => Err(ServeError::NotDrained(config.drain_seconds)),
     }
+}
+
+/// Whoever calls shows a key.
+fn keyed<S>(service: S) -> InterceptedService<S, auth::Door> {
+    InterceptedService::new(service, auth::required)
 }

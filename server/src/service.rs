@@ -1,5 +1,6 @@
 //! The RPCs: each checks its request, passes a gate to the engine, and answers.
 
+mod accounts;
 mod collections;
 mod duplicates;
 mod enroll;
@@ -21,7 +22,9 @@ use tokio::sync::{Semaphore, watch};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status};
 
+use crate::auth::{self, Caller, ClientAddress, Needs};
 use crate::config::{CHANGES_MAX, IMPORTS_MAX};
+use crate::convert;
 use crate::deadline::Deadline;
 use crate::gate::Gate;
 use crate::status::Refusal;
@@ -35,7 +38,6 @@ pub struct Service(Arc<Inner>);
 
 struct Inner {
     engine: Arc<Engine>,
-    account: Account,
     /// Decoding, inference and search: as many at once as there are workers.
     computing: Gate,
     workers: usize,
@@ -53,7 +55,6 @@ impl Service {
     pub fn new(engine: Arc<Engine>, workers: usize, queue: usize) -> Self {
         Self(Arc::new(Inner {
             engine,
-            account: Account::default(),
             workers,
             importing: Arc::new(Semaphore::new(IMPORTS_MAX)),
             stopping: watch::Sender::new(false),
@@ -67,10 +68,23 @@ impl Service {
         self.0.stopping.send_replace(true);
     }
 
-    fn begin<T>(&self, interface: &'static str, request: &Request<T>) -> Ongoing {
+    /// A call by a caller who may make it.
+    ///
+    /// # Errors
+    /// Nobody known, or a key that is not good for this.
+    fn begin<T>(
+        &self,
+        interface: &'static str,
+        needs: Needs,
+        request: &Request<T>,
+    ) -> Result<Ongoing, Status> {
         let cancel = Cancel::default();
         let id = RandomId::random();
-        Ongoing {
+        let caller = match auth::caller(request) {
+            Ok(caller) => caller,
+            Err(refusal) => return Err(auth::refuse(interface, request, refusal)),
+        };
+        let ongoing = Ongoing {
             service: Arc::clone(&self.0),
             interface,
             request_id: id.to_string(),
@@ -81,6 +95,12 @@ impl Service {
             code: Code::Cancelled,
             cancel,
             is_item: false,
+            client: request.extensions().get().copied(),
+            caller,
+        };
+        match ongoing.caller.may(needs) {
+            Ok(()) => Ok(ongoing),
+            Err(refusal) => Err(ongoing.refuse(refusal)),
         }
     }
 }
@@ -89,11 +109,23 @@ impl Service {
 struct Work {
     engine: Arc<Engine>,
     account: Account,
+    caller: Caller,
 }
 
 impl Work {
     fn collection(&self, name: &CollectionName) -> Result<CollectionRef> {
+        self.sees(name)?;
         self.engine.collection(&self.account, name)
+    }
+
+    /// # Errors
+    /// A collection that the key is not good for: it does not exist, whether there is one or not.
+    fn sees(&self, name: &CollectionName) -> Result<()> {
+        if self.caller.sees(name) {
+            Ok(())
+        } else {
+            Err(convert::no_such_collection())
+        }
     }
 }
 
@@ -101,6 +133,9 @@ impl Work {
 struct Ongoing {
     service: Arc<Inner>,
     interface: &'static str,
+    caller: Caller,
+    /// Where the call comes from, where the transport says so.
+    client: Option<ClientAddress>,
     request_id: String,
     deadline: Option<Deadline>,
     began: Instant,
@@ -126,6 +161,9 @@ impl Drop for Ongoing {
         tracing::info!(
             request_id = self.request_id,
             interface = self.interface,
+            account = self.caller.account.as_str(),
+            key = %self.caller.key,
+            client = ClientAddress::text(self.client),
             code = ?self.code,
             micros
         );
@@ -148,6 +186,13 @@ macro_rules! answers {
 }
 
 answers!(
+    CreateAccountResponse,
+    GetAccountResponse,
+    ListAccountsResponse,
+    UpdateAccountResponse,
+    CreateApiKeyResponse,
+    ListApiKeysResponse,
+    RevokeApiKeyResponse,
     CreateCollectionResponse,
     GetCollectionResponse,
     ListCollectionsResponse,
@@ -229,7 +274,7 @@ impl Ongoing {
         let token = request.take_token();
         if !token.is_empty() {
             let token = Token::parse("idempotency_token", &token)?;
-            let (account, payload) = (self.service.account.clone(), digest(request));
+            let (account, payload) = (self.caller.account.clone(), digest(request));
             self.call.once(Once::new(account, self.interface, token, payload));
         }
         Ok(())
@@ -258,9 +303,12 @@ impl Ongoing {
         gate: Gate,
         work: impl FnOnce(&Work, &mut Call) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
+        // Also between the slices and items of a stream: a key may be revoked while one is open.
+        self.caller.still()?;
         let resources = Work {
             engine: Arc::clone(&self.service.engine),
-            account: self.service.account.clone(),
+            account: self.caller.account.clone(),
+            caller: self.caller.clone(),
         };
         let call = std::mem::take(&mut self.call);
         let passing = gate.pass(call, self.is_item, move |call| work(&resources, call));
@@ -298,6 +346,8 @@ impl Ongoing {
             code: Code::Cancelled,
             cancel: self.cancel.clone(),
             is_item: true,
+            client: self.client,
+            caller: self.caller.clone(),
         }
     }
 
@@ -365,7 +415,8 @@ fn digest(message: &impl Message) -> [u8; 32] {
     *blake3::hash(&message.encode_to_vec()).as_bytes()
 }
 
-fn insert_id(metadata: &mut tonic::metadata::MetadataMap, request_id: &str) {
+/// Says in the metadata which call it was.
+pub fn insert_id(metadata: &mut tonic::metadata::MetadataMap, request_id: &str) {
     let value: MetadataValue<_> = request_id.parse().expect("hex digits are a metadata value");
     metadata.insert(REQUEST_ID, value);
 }

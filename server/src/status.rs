@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use likeness_engine::{Error, OperatorError, Rejection, RequestError};
+use likeness_engine::{Error, OperatorError, Rejection, RequestError, Scope};
 use likeness_proto::v1::{self, RejectionReason};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -24,6 +24,16 @@ pub enum Refusal {
     Photograph(&'static str, Rejection),
     /// One item of a list in the request, by its field.
     Item(String, Error),
+    /// The call shows no key.
+    KeyRequired,
+    /// The call shows a key that is unknown, wrong, revoked or expired.
+    KeyNotValid,
+    /// The key lacks a scope.
+    ScopeMissing(Scope),
+    /// The key is good for some collections only, and the call is about all of them.
+    KeyRestricted,
+    /// The key is not the operator's.
+    OperatorOnly,
     /// Too many calls wait already.
     Busy,
     /// The call's time is up.
@@ -170,6 +180,29 @@ impl Refusal {
                     .about(*field, format!("{reason}: {rejected}"))
             }
             Self::Item(field, error) => engine_saying(error).about_item(field),
+            Self::KeyRequired => Saying::new(
+                Code::Unauthenticated,
+                "KEY_REQUIRED",
+                "the call shows no API key: expected the metadata `authorization: Bearer likeness_...`",
+            ),
+            Self::KeyNotValid => {
+                Saying::new(Code::Unauthenticated, "KEY_NOT_VALID", "the API key is not valid")
+            }
+            Self::ScopeMissing(scope) => Saying::new(
+                Code::PermissionDenied,
+                "SCOPE_MISSING",
+                format!("the API key lacks the scope {}", scope.name()),
+            ),
+            Self::KeyRestricted => Saying::new(
+                Code::PermissionDenied,
+                "KEY_RESTRICTED",
+                "the call concerns all collections, and the API key is good for some only",
+            ),
+            Self::OperatorOnly => Saying::new(
+                Code::PermissionDenied,
+                "OPERATOR_ONLY",
+                "the call needs a key of the operator's account",
+            ),
             Self::Busy => Saying::new(Code::ResourceExhausted, "BUSY", "too many calls are waiting").retry(),
             Self::Late => Saying::new(
                 Code::DeadlineExceeded,
@@ -228,6 +261,11 @@ fn request_saying(error: &RequestError) -> Saying {
         }
         RequestError::NoCollection => (Code::NotFound, "COLLECTION_NOT_FOUND"),
         RequestError::CollectionExists => (Code::AlreadyExists, "COLLECTION_EXISTS"),
+        RequestError::NoAccount => (Code::NotFound, "ACCOUNT_NOT_FOUND"),
+        RequestError::AccountExists => (Code::AlreadyExists, "ACCOUNT_EXISTS"),
+        RequestError::AccountClosed => (Code::FailedPrecondition, "ACCOUNT_CLOSED"),
+        RequestError::NoApiKey => (Code::NotFound, "API_KEY_NOT_FOUND"),
+        RequestError::TooMany { .. } => (Code::ResourceExhausted, "LIMIT_REACHED"),
         RequestError::NoPerson => (Code::NotFound, "PERSON_NOT_FOUND"),
         RequestError::PersonExists => (Code::AlreadyExists, "PERSON_EXISTS"),
         RequestError::NoFaceOfThatId => (Code::NotFound, "FACE_NOT_FOUND"),

@@ -7,6 +7,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use likeness_engine::{KeyStore, Offline};
+use likeness_server::credential::{self, Credential};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -25,6 +27,26 @@ pub fn likeness() -> Command {
     }
     command.stdin(Stdio::null());
     command
+}
+
+/// The environment's place for an API key.
+pub const KEY: &str = "LIKENESS_API_KEY";
+
+/// Makes an API key that may do everything, while no server runs.
+pub fn api_key(keys: &Path, data: &Path) -> String {
+    let until = Instant::now() + PATIENCE;
+    let offline = loop {
+        match Offline::open(&KeyStore::new(keys, None), data) {
+            Ok(offline) => break offline,
+            // A program that another test starts holds this process's locks between fork and exec.
+            Err(error) if error.to_string().contains("alone") && Instant::now() < until => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            Err(error) => panic!("opened: {error}"),
+        }
+    };
+    let key = credential::all_scopes(&offline.administration(), "test").expect("made");
+    key.text().to_string()
 }
 
 /// A program that has ended.
@@ -104,17 +126,27 @@ fn wait(child: &mut std::process::Child, patience: Duration) -> ExitStatus {
 pub struct Home {
     pub directory: TempDir,
     pub arguments: Vec<String>,
+    /// An API key that may do everything.
+    key: String,
 }
 
 impl Home {
-    /// Fresh keys, no data.
+    /// Fresh keys, and no data but an API key.
     pub fn new() -> Self {
+        let mut home = Self::bare();
+        home.key = api_key(&home.keys(), &home.data());
+        home
+    }
+
+    /// Fresh keys, no data at all.
+    pub fn bare() -> Self {
         asset("models/fr_feature.onnx");
         asset("runtime/libonnxruntime.so");
         let directory = directory();
         let home = Self {
             directory,
             arguments: Vec::new(),
+            key: String::new(),
         };
         likeness_engine::KeyStore::new(home.keys(), None)
             .init(&home.data())
@@ -145,6 +177,8 @@ impl Home {
         command.args(["serve", "--listen", "127.0.0.1:0", "--keys"]);
         command.arg(self.keys()).arg("--data").arg(self.data());
         command.args(&self.arguments);
+        // The server ignores it: for whoever asks it.
+        command.env(KEY, &self.key);
         command
     }
 
@@ -162,6 +196,7 @@ impl Home {
 pub struct Child {
     process: std::process::Child,
     pub url: String,
+    pub key: String,
     log: Option<thread::JoinHandle<String>>,
 }
 
@@ -173,6 +208,10 @@ impl Child {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the program starts");
+        let shown = command.get_envs().find(|(name, _)| *name == KEY);
+        let key = shown
+            .and_then(|(_, key)| key)
+            .map(|key| key.to_string_lossy().into_owned());
         let mut stderr = process.stderr.take().unwrap();
         let log = thread::Builder::new().spawn(move || read(&mut stderr)).unwrap();
         let (said, says) = mpsc::channel();
@@ -187,6 +226,7 @@ impl Child {
         let mut child = Self {
             process,
             url: String::new(),
+            key: key.unwrap_or_default(),
             log: Some(log),
         };
         match line.as_deref().map(|line| line.strip_prefix("serving on ")) {
@@ -198,7 +238,8 @@ impl Child {
     }
 
     pub async fn client(&self) -> Client {
-        Client::connect(&self.url).await
+        let credential = Credential::parse(&self.key).expect("a key");
+        Client::connect(&self.url, credential).await
     }
 
     pub fn pid(&self) -> u32 {
@@ -207,7 +248,14 @@ impl Child {
 
     /// A client command against this server.
     pub fn ask(&self, arguments: &[&str]) -> Program {
-        Program::finish(likeness().env("LIKENESS_SERVER", &self.url).args(arguments), &[])
+        Program::finish(self.asking().args(arguments), &[])
+    }
+
+    /// The program, told of this server and its key.
+    pub fn asking(&self) -> Command {
+        let mut command = likeness();
+        command.env("LIKENESS_SERVER", &self.url).env(KEY, &self.key);
+        command
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -6,7 +6,8 @@ use likeness_proto::v1;
 use likeness_proto::v1::collection_service_client::CollectionServiceClient;
 use likeness_proto::v1::matching_service_client::MatchingServiceClient;
 use likeness_proto::v1::person_service_client::PersonServiceClient;
-use tonic::transport::{Channel, Endpoint};
+use likeness_server::credential::{Credential, KeyedChannel};
+use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 
 use super::PATIENCE;
@@ -14,10 +15,10 @@ use super::PATIENCE;
 /// Clients of all services over one connection.
 #[derive(Clone)]
 pub struct Client {
-    pub channel: Channel,
-    pub collections: CollectionServiceClient<Channel>,
-    pub persons: PersonServiceClient<Channel>,
-    pub matching: MatchingServiceClient<Channel>,
+    pub channel: KeyedChannel,
+    pub collections: CollectionServiceClient<KeyedChannel>,
+    pub persons: PersonServiceClient<KeyedChannel>,
+    pub matching: MatchingServiceClient<KeyedChannel>,
 }
 
 /// A threshold stated as a similarity.
@@ -36,7 +37,8 @@ pub fn photographs(photos: &[&[u8]]) -> Vec<v1::Photograph> {
 }
 
 impl Client {
-    pub async fn connect(url: &str) -> Self {
+    /// With a key, or with none.
+    pub async fn connect(url: &str, credential: Credential) -> Self {
         let channel = Endpoint::from_shared(url.to_owned())
             .unwrap()
             .connect_timeout(PATIENCE)
@@ -44,6 +46,7 @@ impl Client {
             .connect()
             .await
             .expect("the server listens");
+        let channel = credential.on(channel);
         Self {
             collections: CollectionServiceClient::new(channel.clone()),
             persons: PersonServiceClient::new(channel.clone()),

@@ -2,10 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use likeness_engine::{Account, ApiKey, Engine, NewApiKey, Scope};
 use likeness_server::ServeError;
 use likeness_server::config::{ModelFiles, ServeConfig};
+use likeness_server::credential::{self, Credential};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -17,6 +20,8 @@ use super::{Client, PATIENCE, asset, directory};
 pub struct Setup {
     _home: TempDir,
     pub config: ServeConfig,
+    /// Of everything, once the server has been started.
+    pub credential: Credential,
 }
 
 impl Setup {
@@ -40,11 +45,16 @@ impl Setup {
             root_key_command: None,
             accept_short_erasure_log: false,
             plaintext_off_loopback: false,
+            open_reflection: false,
         };
         likeness_engine::KeyStore::new(&config.keys, None)
             .init(&config.data)
             .expect("fresh keys");
-        Self { _home: home, config }
+        Self {
+            _home: home,
+            config,
+            credential: Credential::default(),
+        }
     }
 
     /// Models of another directory.
@@ -53,7 +63,7 @@ impl Setup {
         self
     }
 
-    pub async fn start(self) -> Server {
+    pub async fn start(mut self) -> Server {
         // Programs that other tests start hold this process's locks between fork and exec: so also the lock of a
         // server that has just been stopped.
         let until = Instant::now() + PATIENCE;
@@ -68,15 +78,22 @@ impl Setup {
                 Err(error) => panic!("the server opens: {error:?}"),
             }
         };
+        let keyed = Arc::clone(&engine);
+        let made = tokio::task::spawn_blocking(move || {
+            credential::all_scopes(&keyed.administration(), "test").expect("made")
+        });
+        self.credential = Credential::of(&made.await.unwrap());
         let listener = TcpListener::bind(self.config.listen).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let config = self.config.clone();
-        let serving = tokio::spawn(async move {
-            likeness_server::serve(&config, engine, listener, async { drop(stopped.await) }).await
+        let serving = tokio::spawn({
+            let engine = Arc::clone(&engine);
+            async move { likeness_server::serve(&config, engine, listener, async { drop(stopped.await) }).await }
         });
         Server {
             setup: self,
+            engine,
             address,
             stop,
             serving,
@@ -87,6 +104,8 @@ impl Setup {
 /// A server in this process, listening on a free port of loopback.
 pub struct Server {
     setup: Setup,
+    /// The engine behind it, for what no call can do.
+    pub engine: Arc<Engine>,
     address: SocketAddr,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<Result<(), ServeError>>,
@@ -102,12 +121,38 @@ impl Server {
         format!("http://{}", self.address)
     }
 
+    pub fn credential(&self) -> Credential {
+        self.setup.credential.clone()
+    }
+
+    /// A key of an account, which is made if there is none.
+    pub async fn key(&self, account: &str, new: NewApiKey) -> ApiKey {
+        let (engine, account) = (Arc::clone(&self.engine), Account::parse(account).unwrap());
+        let made = tokio::task::spawn_blocking(move || {
+            let administration = engine.administration();
+            administration.ensure_account(&account).expect("made");
+            administration.create_api_key(&account, new).expect("made").0
+        });
+        made.await.unwrap()
+    }
+
+    /// A client with a key of these scopes.
+    pub async fn client_for(&self, account: &str, scopes: &[Scope]) -> Client {
+        let new = NewApiKey {
+            scopes: scopes.iter().copied().collect(),
+            ..NewApiKey::default()
+        };
+        let key = self.key(account, new).await;
+        Client::connect(&self.url(), Credential::of(&key)).await
+    }
+
     pub async fn client(&self) -> Client {
-        Client::connect(&self.url()).await
+        Client::connect(&self.url(), self.credential()).await
     }
 
     /// Stops, and gives back what it was started with; the data stay.
     pub async fn stop(self) -> Setup {
+        drop(self.engine);
         drop(self.stop);
         tokio::time::timeout(PATIENCE, self.serving)
             .await

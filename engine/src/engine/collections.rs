@@ -60,15 +60,16 @@ impl Engine {
         self.gallery.collection(account, name).map(CollectionRef)
     }
 
-    /// The collections of an account by name, beginning after `after`.
+    /// The collections of an account that are seen, by name, beginning after `after`.
     pub fn list_collections(
         &self,
         account: &Account,
         after: Option<&CollectionName>,
         items_max: usize,
+        seen: &dyn Fn(&CollectionName) -> bool,
     ) -> Page<CollectionInfo> {
         self.gallery
-            .list_collections(account, after, items_max.clamp(1, PAGE_ITEMS_MAX))
+            .list_collections(account, after, items_max.clamp(1, PAGE_ITEMS_MAX), seen)
     }
 
     /// Changes settings. People who are enrolled stay as they are.

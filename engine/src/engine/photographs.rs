@@ -56,7 +56,7 @@ impl Engine {
         let protector = self.protector(collection)?;
         let (embedding, face) = self.pipeline.embedding_by(checks.looks, photo, wanted, call)?;
         let new = call.step(Step::Protect, || {
-            let mut new = protect(protector, embedding, collection, face.score);
+            let mut new = protect(&protector, embedding, collection, face.score);
             if !checks.need_probes() {
                 new.probe = None;
             }
@@ -79,7 +79,7 @@ impl Engine {
         let protector = self.protector(collection)?;
         let embedding = Embedding::from_client(values, self.pipeline.dim())?;
         call.step(Step::Protect, || {
-            Ok(protect(protector, embedding, collection, 0.0))
+            Ok(protect(&protector, embedding, collection, 0.0))
         })
     }
 
@@ -133,13 +133,13 @@ impl Engine {
     }
 
     /// The schemes of some collections, each once.
-    fn schemes(&self, collections: &[CollectionRef]) -> Result<Schemes<'_>> {
-        let mut schemes: Vec<(&Protector, Vec<(SchemeId, Bits)>)> = Vec::new();
+    fn schemes(&self, collections: &[CollectionRef]) -> Result<Schemes> {
+        let mut schemes: Vec<(Arc<Protector>, Vec<(SchemeId, Bits)>)> = Vec::new();
         for collection in collections {
             let protector = self.protector(collection)?;
             let scheme = &collection.0.scheme;
             let own = (scheme.id(), scheme.bits);
-            match schemes.iter_mut().find(|(by, _)| std::ptr::eq(*by, protector)) {
+            match schemes.iter_mut().find(|(by, _)| Arc::ptr_eq(by, &protector)) {
                 Some((_, known)) if known.contains(&own) => {}
                 Some((_, known)) => known.push(own),
                 None => schemes.push((protector, vec![own])),
@@ -155,7 +155,7 @@ impl Engine {
     }
 
     /// What protects features for this collection, if these models made the features in it.
-    fn protector(&self, collection: &CollectionRef) -> Result<&Protector> {
+    fn protector(&self, collection: &CollectionRef) -> Result<Arc<Protector>> {
         let scheme = &collection.0.scheme;
         let models = self.pipeline.scheme_parts();
         if scheme.models != models.digest {
@@ -165,7 +165,9 @@ impl Engine {
             }
             .into());
         }
-        self.protectors.get(&scheme.projection).ok_or_else(|| {
+        let dim = self.pipeline.dim();
+        let protector = self.protectors.of(&self.ring, scheme.projection, dim);
+        protector.ok_or_else(|| {
             OperatorError::Keys {
                 what: "projection key",
                 expected: scheme.projection.to_string(),
@@ -177,12 +179,12 @@ impl Engine {
 }
 
 /// What one face must become to be looked for among templates of one key group.
-struct Schemes<'a> {
-    protector: &'a Protector,
+struct Schemes {
+    protector: Arc<Protector>,
     schemes: Vec<(SchemeId, Bits)>,
 }
 
-impl Schemes<'_> {
+impl Schemes {
     /// The plain features end here.
     fn query(&self, embedding: Embedding) -> Query {
         let lengths: Vec<_> = self.schemes.iter().map(|(_, bits)| *bits).collect();

@@ -3,6 +3,7 @@
 //! ```text
 //! person key      collection id 16 | digest of the PersonID 16
 //! collection key  digest of the account and the collection's name 16
+//! account key     digest of the account 16 | key id 16, zeros for the account itself
 //! record          format u8 | slot u32 | data-key id 16 | generation u64 | scheme 16 | checksum 4
 //!                 | nonce 24 | sealed
 //! sealed          length u32 | contents | zeros up to a multiple of 512
@@ -45,6 +46,11 @@ impl Digest {
         Self(crypto::keyed_digest(key, "likeness v1 person digest", &parts))
     }
 
+    pub fn of_account(key: &Secret, account: &Account) -> Self {
+        let parts = [account.as_str().as_bytes()];
+        Self(crypto::keyed_digest(key, "likeness v1 account digest", &parts))
+    }
+
     pub fn of_collection(key: &Secret, account: &Account, name: &CollectionName) -> Self {
         let parts = [account.as_str().as_bytes(), name.as_str().as_bytes()];
         Self(crypto::keyed_digest(key, "likeness v1 collection digest", &parts))
@@ -59,7 +65,7 @@ pub(crate) fn person_key(collection: RandomId, digest: Digest) -> Vec<u8> {
 pub(crate) struct Binding<'a> {
     pub kind: &'static str,
     pub deployment: RandomId,
-    /// Empty for a collection, whose digest stands for its account and name.
+    /// Empty where the digest stands for it: of a collection, of an account and its keys.
     pub account: &'a str,
     pub collection: RandomId,
     pub digest: Digest,

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use crate::error::{OperatorError, Result};
 use crate::gallery::Collections;
+use crate::gallery::accounts::{self, Table};
 use crate::gallery::codec::{self, Digest, Header};
 use crate::gallery::collection::Collection;
 use crate::gallery::collections::{ERASE_GROUP, collection_binding};
@@ -30,6 +31,8 @@ pub struct LoadReport {
     pub collections: usize,
     /// Collections whose records cannot be read; their people are kept and not served.
     pub damaged_collections: usize,
+    /// Accounts and keys whose records cannot be read: nobody is let in by them.
+    pub damaged_accounts: usize,
     /// People that serve.
     pub persons: usize,
     /// People whose records cannot be read.
@@ -78,7 +81,14 @@ struct Known {
 /// group of either. Beyond it, records and slots are not of one piece.
 const LEFT_BEHIND_MAX: usize = 2 * ERASE_GROUP;
 
-pub(super) fn load(vault: &Vault, destroyed: &HashSet<RandomId>) -> Result<(Collections, LoadReport)> {
+/// What is in memory from here on.
+pub(super) struct Loaded {
+    pub collections: Collections,
+    pub accounts: Table,
+    pub report: LoadReport,
+}
+
+pub(super) fn load(vault: &Vault, destroyed: &HashSet<RandomId>) -> Result<Loaded> {
     let mut gathered = Gathered {
         vault,
         destroyed,
@@ -90,6 +100,7 @@ pub(super) fn load(vault: &Vault, destroyed: &HashSet<RandomId>) -> Result<(Coll
         erasures: Vec::new(),
         lost: 0,
     };
+    let accounts = gathered.accounts()?;
     let known = gathered.collections()?;
     gathered.persons(&known)?;
     // ORDER: everything is read before anything is overwritten, so that parts that do not belong
@@ -102,10 +113,52 @@ pub(super) fn load(vault: &Vault, destroyed: &HashSet<RandomId>) -> Result<(Coll
     gathered.report.damaged_collections = known.damaged.len();
     let key = |c: &Arc<Collection>| (c.account.clone(), c.name.clone());
     let collections = known.by_id.into_values().map(|c| (key(&c), c)).collect();
-    Ok((collections, gathered.report))
+    Ok(Loaded {
+        collections,
+        accounts,
+        report: gathered.report,
+    })
 }
 
 impl Gathered<'_> {
+    fn accounts(&mut self) -> Result<Table> {
+        let (vault, mut table) = (self.vault, Table::default());
+        let mut outcome = Ok(());
+        let gaps = vault.scan(Family::Accounts, &[], &[], &mut |key, record| {
+            outcome = self.account(&mut table, key.to_vec(), record);
+            if outcome.is_ok() {
+                Scan::Continue
+            } else {
+                Scan::Stop
+            }
+        })?;
+        // No person can be behind these gaps, but slots can be.
+        self.named.note_gaps(gaps);
+        self.report.damaged_accounts += gaps;
+        outcome.map(|()| table)
+    }
+
+    fn account(&mut self, table: &mut Table, key: Vec<u8>, record: &[u8]) -> Result<()> {
+        let Some((digest, id)) = split(&key) else {
+            self.erase(Family::Accounts, key, None);
+            return Ok(());
+        };
+        let binding = accounts::binding(self.vault.ring.deployment, digest, id);
+        match self.vault.open(record, &binding)? {
+            Found::Nothing => self.forget(Family::Accounts, key, Header::parse(record).ok()),
+            Found::Damaged(header) => {
+                self.named.note(header.as_ref());
+                self.report.damaged_accounts += 1;
+            }
+            Found::Open { header, contents } => {
+                self.named.note(Some(&header));
+                let taken = table.take(id, &contents);
+                self.report.damaged_accounts += usize::from(taken.is_err());
+            }
+        }
+        Ok(())
+    }
+
     fn collections(&mut self) -> Result<Known> {
         let (vault, mut known) = (self.vault, Known::default());
         let mut outcome = Ok(());

@@ -22,18 +22,21 @@ pub(crate) enum Family {
     Persons,
     /// Rows of idempotency tokens: no records, and no slots belong to them.
     Tokens,
+    /// Accounts and their keys.
+    Accounts,
 }
 
 impl Family {
-    pub const ALL: [Self; 3] = [Self::Collections, Self::Persons, Self::Tokens];
+    pub const ALL: [Self; 4] = [Self::Collections, Self::Persons, Self::Tokens, Self::Accounts];
     /// Those whose records name slots.
-    pub const SEALED: [Self; 2] = [Self::Collections, Self::Persons];
+    pub const SEALED: [Self; 3] = [Self::Collections, Self::Persons, Self::Accounts];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Collections => "collections",
             Self::Persons => "persons",
             Self::Tokens => "tokens",
+            Self::Accounts => "accounts",
         }
     }
 }

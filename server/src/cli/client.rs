@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use likeness_proto::v1;
+use likeness_server::credential::{Credential, KeyedChannel};
 use serde_json::{Value, json};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
 use super::exit::Failure;
 
 /// Longest time to wait for the connection.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// The environment's place for a key.
+const KEY_VARIABLE: &str = "LIKENESS_API_KEY";
 
 /// Which server to ask.
 #[derive(Debug, Clone, Args)]
@@ -31,6 +35,11 @@ pub struct Connection {
     /// Longest time to wait for an answer, in seconds
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
+
+    /// File that holds the API key and nothing else; LIKENESS_API_KEY may hold the key itself. A key is never
+    /// an argument: the arguments of a process are everybody's to see
+    #[arg(long, global = true, env = "LIKENESS_API_KEY_FILE", value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
 }
 
 impl Connection {
@@ -38,7 +47,8 @@ impl Connection {
     ///
     /// # Errors
     /// No address, or nobody answers there.
-    pub async fn open(&self) -> Result<Channel, Failure> {
+    pub async fn open(&self) -> Result<KeyedChannel, Failure> {
+        let credential = self.credential()?;
         let endpoint = endpoint(&self.server)?;
         let deadline = Duration::from_secs(self.timeout);
         let connecting = endpoint
@@ -46,7 +56,7 @@ impl Connection {
             .timeout(deadline)
             .connect()
             .await;
-        connecting.map_err(|error| {
+        let channel = connecting.map_err(|error| {
             // The innermost cause says the most ("connection refused").
             let mut cause: &dyn std::error::Error = &error;
             while let Some(inner) = cause.source() {
@@ -56,7 +66,26 @@ impl Connection {
                 "{}: {cause}; `likeness serve` starts one, --server names another",
                 self.server
             ))
-        })
+        })?;
+        Ok(credential.on(channel))
+    }
+
+    /// The key of the file, else of the environment, else none, which the server refuses.
+    fn credential(&self) -> Result<Credential, Failure> {
+        if let Some(path) = &self.api_key_file {
+            return Credential::read(path).map_err(|source| Failure::File {
+                doing: "reading the API key in",
+                path: path.clone(),
+                source,
+            });
+        }
+        match std::env::var(KEY_VARIABLE) {
+            Ok(text) if !text.is_empty() => Credential::parse(text.trim()).ok_or_else(|| {
+                let expected = "expected an API key, `likeness_...`, as `likeness api-key create` prints it";
+                Failure::Usage(format!("{KEY_VARIABLE}: {expected}"))
+            }),
+            _ => Ok(Credential::default()),
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use likeness_proto::v1;
 use likeness_proto::v1::collection_service_client::CollectionServiceClient;
+use likeness_server::credential::KeyedChannel;
 use serde_json::{Value, json};
-use tonic::transport::Channel;
 
 use super::Outcome;
 use super::client::{Connection, QualityArgument, call_json, counted, level_text, time_text};
@@ -173,7 +173,7 @@ impl CollectionCommand {
     }
 }
 
-async fn list(mut client: CollectionServiceClient<Channel>) -> Result<Outcome, Failure> {
+async fn list(mut client: CollectionServiceClient<KeyedChannel>) -> Result<Outcome, Failure> {
     let mut collections = Vec::new();
     let mut cursor = String::new();
     loop {
@@ -190,7 +190,7 @@ async fn list(mut client: CollectionServiceClient<Channel>) -> Result<Outcome, F
     Ok(Outcome::done(json, text))
 }
 
-async fn delete(mut client: CollectionServiceClient<Channel>, name: String) -> Result<Outcome, Failure> {
+async fn delete(mut client: CollectionServiceClient<KeyedChannel>, name: String) -> Result<Outcome, Failure> {
     let request = v1::DeleteCollectionRequest {
         name: name.clone(),
         ..Default::default()

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use clap::{Args, Subcommand};
 use likeness_proto::v1;
 use likeness_proto::v1::person_service_client::PersonServiceClient;
+use likeness_server::credential::KeyedChannel;
 use serde_json::{Value, json};
-use tonic::transport::Channel;
 
 use super::Outcome;
 use super::client::{Connection, call_json, counted, hex, time_text};
@@ -62,7 +62,7 @@ impl ConsentCommand {
 }
 
 async fn list(
-    mut client: PersonServiceClient<Channel>,
+    mut client: PersonServiceClient<KeyedChannel>,
     collection: String,
     most: usize,
 ) -> Result<Outcome, Failure> {
@@ -120,7 +120,7 @@ pub fn consent_json(consent: Option<&v1::Consent>) -> Value {
 }
 
 async fn withdraw(
-    mut client: PersonServiceClient<Channel>,
+    mut client: PersonServiceClient<KeyedChannel>,
     collection: String,
     person_id: String,
 ) -> Result<Outcome, Failure> {

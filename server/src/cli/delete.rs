@@ -10,8 +10,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use likeness_proto::v1;
 use likeness_proto::v1::delete_persons_response::Outcome as Answer;
 use likeness_proto::v1::person_service_client::PersonServiceClient;
+use likeness_server::credential::KeyedChannel;
 use serde_json::{Value, json};
-use tonic::transport::Channel;
 
 use super::Outcome;
 use super::client::{Connection, call_json, counted, hex};
@@ -52,7 +52,7 @@ impl DeleteCommand {
 }
 
 async fn delete(
-    mut client: PersonServiceClient<Channel>,
+    mut client: PersonServiceClient<KeyedChannel>,
     collection: String,
     person_id: String,
 ) -> Result<Outcome, Failure> {
@@ -95,7 +95,7 @@ fn read_list(path: &Path) -> Result<Vec<String>, Failure> {
 }
 
 async fn delete_all(
-    mut client: PersonServiceClient<Channel>,
+    mut client: PersonServiceClient<KeyedChannel>,
     collection: String,
     people: Vec<String>,
 ) -> Result<Outcome, Failure> {

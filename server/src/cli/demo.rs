@@ -15,9 +15,10 @@ use likeness_proto::v1::matching_service_client::MatchingServiceClient;
 use likeness_proto::v1::person_service_client::PersonServiceClient;
 use likeness_server::assets;
 use likeness_server::config::{ModelFiles, ServeConfig};
+use likeness_server::credential::{self, Credential, KeyedChannel};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
 use super::client::photograph;
 use super::exit::Failure;
@@ -48,10 +49,10 @@ pub struct DemoCommand {
 
 struct Tour {
     photographs: PathBuf,
-    collections: CollectionServiceClient<Channel>,
-    persons: PersonServiceClient<Channel>,
-    matching: MatchingServiceClient<Channel>,
-    erasures: ErasureServiceClient<Channel>,
+    collections: CollectionServiceClient<KeyedChannel>,
+    persons: PersonServiceClient<KeyedChannel>,
+    matching: MatchingServiceClient<KeyedChannel>,
+    erasures: ErasureServiceClient<KeyedChannel>,
     engine: Arc<Engine>,
 }
 
@@ -82,6 +83,7 @@ impl DemoCommand {
             drain_seconds: 10,
             accept_short_erasure_log: false,
             plaintext_off_loopback: false,
+            open_reflection: false,
         };
         let began = Instant::now();
         let opening = config.clone();
@@ -109,6 +111,12 @@ impl DemoCommand {
             .connect()
             .await
             .map_err(|e| Failure::Unreachable(e.to_string()))?;
+        let key = credential::all_scopes(&engine.administration(), "the tour")?;
+        let channel = Credential::of(&key).on(channel);
+        say(
+            "made an API key for every call; without one, nobody is answered",
+            None,
+        );
         let tour = Tour {
             photographs,
             collections: CollectionServiceClient::new(channel.clone()),

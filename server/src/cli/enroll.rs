@@ -56,16 +56,16 @@ pub struct EnrollCommand {
 pub(super) struct Photographs {
     /// Photographs of the person; `-` reads one from standard input
     #[arg(required = true)]
-    photographs: Vec<PathBuf>,
+    pub(super) photographs: Vec<PathBuf>,
     /// Which face of a photograph is meant: `only` refuses several, `largest` takes the largest box
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
-    face: FaceArgument,
+    pub(super) face: FaceArgument,
     /// How good each face must be: none, low, medium, high or strict [default: the collection's]
     #[arg(long, value_enum, value_name = "LEVEL", hide_possible_values = true)]
-    quality: Option<QualityArgument>,
+    pub(super) quality: Option<QualityArgument>,
     /// Refuse the whole call if any photograph is rejected
     #[arg(long)]
-    all_or_nothing: bool,
+    pub(super) all_or_nothing: bool,
     /// Enrol nobody who is enrolled under another PersonID: 1 to 4, the higher the surer; 0 does not look
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=4))]
     duplicate_strictness: u32,
@@ -78,11 +78,11 @@ pub(super) struct Photographs {
 }
 
 impl Photographs {
-    fn read(&self) -> Result<Vec<v1::Photograph>, Failure> {
+    pub(super) fn read(&self) -> Result<Vec<v1::Photograph>, Failure> {
         self.photographs.iter().map(|path| photograph(path)).collect()
     }
 
-    fn checks(&self) -> Option<v1::EnrollmentChecks> {
+    pub(super) fn checks(&self) -> Option<v1::EnrollmentChecks> {
         Some(v1::EnrollmentChecks {
             duplicate_strictness: self.duplicate_strictness,
             own_person: self.own_person,

@@ -20,6 +20,7 @@ const UNAVAILABLE: u8 = 69;
 const DEFECT: u8 = 70;
 const EXISTS: u8 = 73;
 const BUSY: u8 = 75;
+const PERMISSION: u8 = 77;
 const CONFIGURATION: u8 = 78;
 
 /// Why a command did not succeed.
@@ -70,6 +71,7 @@ impl Failure {
                 Code::NotFound => NOT_FOUND,
                 Code::AlreadyExists => EXISTS,
                 Code::ResourceExhausted => BUSY,
+                Code::Unauthenticated | Code::PermissionDenied => PERMISSION,
                 Code::Internal | Code::Unknown | Code::Unimplemented => DEFECT,
                 _ => UNAVAILABLE,
             },

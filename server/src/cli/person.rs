@@ -1,25 +1,20 @@
 //! `likeness person`: people, and whatever becomes of them after enrolment.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Subcommand};
 use likeness_proto::v1;
 use likeness_proto::v1::person_service_client::PersonServiceClient;
-use likeness_proto::v1::photograph_outcome::Outcome as Photo;
+use likeness_server::credential::KeyedChannel;
 use prost_types::Timestamp;
 use serde_json::{Value, json};
-use tonic::transport::Channel;
 
 use super::Outcome;
-use super::client::{
-    Connection, FaceArgument, QualityArgument, call_json, counted, face_json, hex, photograph,
-    rejection_json, time_text,
-};
+use super::client::{Connection, QualityArgument, call_json, counted, hex, time_text};
 use super::consent::consent_json;
 use super::delete::receipt_json;
+use super::enroll::{Photographs, enrolled};
 use super::exit::Failure;
-use super::matching::{estimate_json, match_json, score_text};
 use super::terms::{ConsentArguments, date_or_time_from_now};
 
 const PERSON_EXAMPLES: &str = "\
@@ -289,7 +284,7 @@ fn faces_deleted(reply: &v1::DeleteFacesResponse) -> Outcome {
 }
 
 async fn erase_everywhere(
-    mut client: PersonServiceClient<Channel>,
+    mut client: PersonServiceClient<KeyedChannel>,
     person_id: String,
 ) -> Result<Outcome, Failure> {
     let request = v1::EraseEverywhereRequest {
@@ -326,7 +321,10 @@ async fn erase_everywhere(
     Ok(Outcome::done(json, text))
 }
 
-async fn export(mut client: PersonServiceClient<Channel>, person_id: String) -> Result<Outcome, Failure> {
+async fn export(
+    mut client: PersonServiceClient<KeyedChannel>,
+    person_id: String,
+) -> Result<Outcome, Failure> {
     let request = v1::ExportPersonRequest {
         person_id: person_id.clone(),
     };
@@ -362,7 +360,7 @@ async fn export(mut client: PersonServiceClient<Channel>, person_id: String) -> 
 }
 
 async fn list(
-    mut client: PersonServiceClient<Channel>,
+    mut client: PersonServiceClient<KeyedChannel>,
     collection: String,
     most: usize,
 ) -> Result<Outcome, Failure> {
@@ -393,7 +391,7 @@ async fn list(
     Ok(Outcome::done(json, text))
 }
 
-fn person_line(person: &v1::Person) -> String {
+pub(super) fn person_line(person: &v1::Person) -> String {
     let name = match person.name.as_str() {
         "" => String::new(),
         name => format!(" ({name})"),
@@ -437,7 +435,7 @@ fn person_text(person: &v1::Person) -> String {
     text
 }
 
-fn person_json(person: &v1::Person) -> Value {
+pub(super) fn person_json(person: &v1::Person) -> Value {
     json!({
         "person_id": person.person_id,
         "name": person.name,

@@ -34,7 +34,7 @@ impl ServeCommand {
         let config = self.config;
         if !config.listen.ip().is_loopback() && !config.plaintext_off_loopback {
             return Err(Failure::Usage(format!(
-                "--listen {}: expected a loopback address, since nothing is encrypted and nobody is asked who they are; \
+                "--listen {}: expected a loopback address, since nothing is encrypted; \
                  --plaintext-off-loopback listens there all the same",
                 config.listen
             )));
@@ -48,7 +48,7 @@ impl ServeCommand {
             tracing::warn!("{warning}");
         }
         if !config.listen.ip().is_loopback() {
-            tracing::warn!(listen = %config.listen, "serving without encryption and without asking who calls");
+            tracing::warn!(listen = %config.listen, "serving without encryption");
         }
         client::block_on(run(config))
     }

@@ -1,6 +1,6 @@
 //! Making, reading, changing and erasing collections.
 
-use likeness_engine::{CollectionChange, CollectionName, NewCollection};
+use likeness_engine::{CollectionChange, CollectionName, NewCollection, Scope};
 use likeness_proto::v1::collection_service_server::CollectionService;
 use likeness_proto::v1::{
     CreateCollectionRequest, CreateCollectionResponse, DeleteCollectionRequest, DeleteCollectionResponse,
@@ -10,6 +10,7 @@ use likeness_proto::v1::{
 use tonic::{Request, Response, Status};
 
 use super::{Ongoing, Service};
+use crate::auth::Needs;
 use crate::convert;
 use crate::status::Refusal;
 
@@ -19,7 +20,7 @@ impl CollectionService for Service {
         &self,
         request: Request<CreateCollectionRequest>,
     ) -> Result<Response<CreateCollectionResponse>, Status> {
-        let mut call = self.begin("CreateCollection", &request);
+        let mut call = self.begin("CreateCollection", Needs::Of(Scope::Admin), &request)?;
         let answer = create(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -28,7 +29,7 @@ impl CollectionService for Service {
         &self,
         request: Request<GetCollectionRequest>,
     ) -> Result<Response<GetCollectionResponse>, Status> {
-        let mut call = self.begin("GetCollection", &request);
+        let mut call = self.begin("GetCollection", Needs::AnyKey, &request)?;
         let answer = get(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -37,7 +38,7 @@ impl CollectionService for Service {
         &self,
         request: Request<ListCollectionsRequest>,
     ) -> Result<Response<ListCollectionsResponse>, Status> {
-        let mut call = self.begin("ListCollections", &request);
+        let mut call = self.begin("ListCollections", Needs::AnyKey, &request)?;
         let answer = list(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -46,7 +47,7 @@ impl CollectionService for Service {
         &self,
         request: Request<UpdateCollectionRequest>,
     ) -> Result<Response<UpdateCollectionResponse>, Status> {
-        let mut call = self.begin("UpdateCollection", &request);
+        let mut call = self.begin("UpdateCollection", Needs::Of(Scope::Admin), &request)?;
         let answer = update(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -55,7 +56,7 @@ impl CollectionService for Service {
         &self,
         request: Request<DeleteCollectionRequest>,
     ) -> Result<Response<DeleteCollectionResponse>, Status> {
-        let mut call = self.begin("DeleteCollection", &request);
+        let mut call = self.begin("DeleteCollection", Needs::Of(Scope::Admin), &request)?;
         let answer = delete(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -76,7 +77,10 @@ async fn create(
         ef: Some(request.ef).filter(|ef| *ef != 0),
     };
     let collection = call
-        .store(move |work, call| Ok(work.engine.create_collection(&work.account, &name, &new, call)?))
+        .store(move |work, call| {
+            work.sees(&name)?;
+            Ok(work.engine.create_collection(&work.account, &name, &new, call)?)
+        })
         .await?;
     call.scheme(&collection);
     Ok(CreateCollectionResponse {
@@ -108,7 +112,9 @@ async fn list(
         .store(move |work, _| {
             Ok(work
                 .engine
-                .list_collections(&work.account, after.as_ref(), items_max))
+                .list_collections(&work.account, after.as_ref(), items_max, &|name| {
+                    work.caller.sees(name)
+                }))
         })
         .await?;
     Ok(ListCollectionsResponse {
@@ -133,6 +139,7 @@ async fn update(
     };
     let collection = call
         .store(move |work, call| {
+            work.sees(&name)?;
             if let Some(before) = work.engine.collection_before(&work.account, &name, call)? {
                 return Ok(before);
             }
@@ -155,7 +162,10 @@ async fn delete(
     call.once(&mut request)?;
     let name = convert::in_field("name", CollectionName::parse(&request.name))?;
     let erased = call
-        .store(move |work, call| Ok(work.engine.delete_collection(&work.account, &name, call)?))
+        .store(move |work, call| {
+            work.sees(&name)?;
+            Ok(work.engine.delete_collection(&work.account, &name, call)?)
+        })
         .await?;
     Ok(DeleteCollectionResponse {
         call: None,

@@ -7,12 +7,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use likeness_engine::{CollectionName, CollectionRef, DuplicateCursor, Duplicates};
+use likeness_engine::{CollectionName, CollectionRef, DuplicateCursor, Duplicates, Scope};
 use likeness_proto::v1::{CallInfo, FindDuplicatesRequest, FindDuplicatesResponse};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use super::{Answer, Ongoing, Service, insert_id};
+use crate::auth::Needs;
 use crate::convert;
 use crate::status::Refusal;
 
@@ -28,7 +29,7 @@ pub(super) async fn find_duplicates(
     service: &Service,
     request: Request<FindDuplicatesRequest>,
 ) -> Result<Response<Answers>, Status> {
-    let mut call = service.begin("FindDuplicates", &request);
+    let mut call = service.begin("FindDuplicates", Needs::Of(Scope::Search), &request)?;
     // The stream lasts as long as the client reads it; only its slices are short.
     call.deadline = None;
     match Job::begin(&mut call, request.into_inner()).await {

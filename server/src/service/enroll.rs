@@ -181,6 +181,7 @@ async fn made_before(
     let (collection, person_id) = (collection.clone(), person_id.clone());
     let (person, found) = call
         .store(move |work, call| {
+            work.sees(&collection)?;
             let person = work
                 .engine
                 .person_before(&work.account, &collection, &person_id, call)?;

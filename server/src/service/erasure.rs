@@ -1,5 +1,6 @@
 //! Receipts of erasure, one by one and as a log.
 
+use likeness_engine::Scope;
 use likeness_proto::v1::erasure_service_server::ErasureService;
 use likeness_proto::v1::{
     GetErasureReceiptRequest, GetErasureReceiptResponse, GetErasureStatusRequest, GetErasureStatusResponse,
@@ -9,6 +10,7 @@ use likeness_proto::v1::{
 use tonic::{Request, Response, Status};
 
 use super::{Ongoing, Service};
+use crate::auth::Needs;
 use crate::convert;
 use crate::status::Refusal;
 
@@ -18,7 +20,7 @@ impl ErasureService for Service {
         &self,
         request: Request<GetErasureReceiptRequest>,
     ) -> Result<Response<GetErasureReceiptResponse>, Status> {
-        let mut call = self.begin("GetErasureReceipt", &request);
+        let mut call = self.begin("GetErasureReceipt", Needs::Of(Scope::Audit), &request)?;
         let answer = get(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -27,7 +29,7 @@ impl ErasureService for Service {
         &self,
         request: Request<ListErasureReceiptsRequest>,
     ) -> Result<Response<ListErasureReceiptsResponse>, Status> {
-        let mut call = self.begin("ListErasureReceipts", &request);
+        let mut call = self.begin("ListErasureReceipts", Needs::Of(Scope::Audit), &request)?;
         let answer = list(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -36,7 +38,7 @@ impl ErasureService for Service {
         &self,
         request: Request<GetErasureStatusRequest>,
     ) -> Result<Response<GetErasureStatusResponse>, Status> {
-        let mut call = self.begin("GetErasureStatus", &request);
+        let mut call = self.begin("GetErasureStatus", Needs::Of(Scope::Audit), &request)?;
         let answer = status(&mut call).await;
         call.finish(answer)
     }
@@ -45,7 +47,7 @@ impl ErasureService for Service {
         &self,
         request: Request<PrepareResidueAuditRequest>,
     ) -> Result<Response<PrepareResidueAuditResponse>, Status> {
-        let mut call = self.begin("PrepareResidueAudit", &request);
+        let mut call = self.begin("PrepareResidueAudit", Needs::Of(Scope::Audit), &request)?;
         let answer = prepare(&mut call, request.into_inner()).await;
         call.finish(answer)
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use likeness_engine::{CollectionName, Once, Token};
+use likeness_engine::{CollectionName, Once, Scope, Token};
 use likeness_proto::v1::import_persons_request::Part;
 use likeness_proto::v1::import_persons_response::Outcome;
 use likeness_proto::v1::{
@@ -18,6 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Ongoing, Service, digest, enroll, insert_id};
+use crate::auth::Needs;
 use crate::config::CHANGES_MAX;
 use crate::convert;
 use crate::deadline::Deadline;
@@ -52,7 +53,7 @@ pub(super) async fn import_persons(
     service: &Service,
     request: Request<Streaming<ImportPersonsRequest>>,
 ) -> Result<Response<ReceiverStream<Result<ImportPersonsResponse, Status>>>, Status> {
-    let mut call = service.begin("ImportPersons", &request);
+    let mut call = service.begin("ImportPersons", Needs::Of(Scope::Enrol), &request)?;
     let place = Arc::clone(&call.service.importing).acquire_owned();
     let Ok(Ok(place)) = tokio::time::timeout(PLACE_WAIT_MAX, place).await else {
         return Err(call.refuse(Refusal::Busy));
@@ -108,7 +109,10 @@ async fn run(
     let mut items = JoinSet::new();
     let ended = loop {
         let item = match next(call, incoming, results, patience).await {
-            Ok(Some(Part::Item(item))) => item,
+            Ok(Some(Part::Item(item))) => match call.caller.still() {
+                Ok(()) => item,
+                Err(refusal) => break Err(refusal.into()),
+            },
             Ok(Some(Part::Header(_))) => break Err(convert::one_header().into()),
             Ok(None) => break Ok(()),
             Err(ended) => break Err(ended),
@@ -162,6 +166,9 @@ async fn parse(call: &mut Ongoing, mut wire: ImportHeader, patience: Duration) -
     convert::face_choice(wire.face_choice)?;
     convert::quality_level(wire.quality_level)?;
     convert::import_checks(wire.checks.as_ref())?;
+    if convert::brings_features(&wire) {
+        call.caller.may(Needs::Of(Scope::Import))?;
+    }
     let (model, dim) = (wire.embedding_model.clone(), wire.embedding_dim);
     let collection = call
         .store(move |work, _| {
@@ -209,7 +216,7 @@ async fn import(call: &mut Ongoing, header: &Header, item: ImportItem) -> Result
         .update(&digest(&item))
         .finalize();
     call.call.once(Once::new(
-        call.service.account.clone(),
+        call.caller.account.clone(),
         "ImportPersons",
         header.token.of_item(item.sequence),
         *payload.as_bytes(),

@@ -1,6 +1,6 @@
 //! Rotating and destroying keys.
 
-use likeness_engine::Rotation;
+use likeness_engine::{Rotation, Scope};
 use likeness_proto::v1::key_service_server::KeyService;
 use likeness_proto::v1::{
     DestroyKeyGroupRequest, DestroyKeyGroupResponse, RotateSigningKeyRequest, RotateSigningKeyResponse,
@@ -11,6 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::{Ongoing, Service, insert_id};
+use crate::auth::Needs;
 use crate::convert;
 use crate::status::Refusal;
 
@@ -25,7 +26,7 @@ impl KeyService for Service {
         &self,
         request: Request<RotateWrappingKeyRequest>,
     ) -> Result<Response<Self::RotateWrappingKeyStream>, Status> {
-        let mut call = self.begin("RotateWrappingKey", &request);
+        let mut call = self.begin("RotateWrappingKey", Needs::Operator(Scope::Admin), &request)?;
         let (progress, stream) = mpsc::channel(PROGRESS_WAITING_MAX);
         let mut reply = Response::new(ReceiverStream::new(stream));
         insert_id(reply.metadata_mut(), &call.request_id);
@@ -54,7 +55,7 @@ impl KeyService for Service {
         &self,
         request: Request<RotateSigningKeyRequest>,
     ) -> Result<Response<RotateSigningKeyResponse>, Status> {
-        let mut call = self.begin("RotateSigningKey", &request);
+        let mut call = self.begin("RotateSigningKey", Needs::Operator(Scope::Admin), &request)?;
         let rotated = call.store(|work, _| Ok(work.engine.rotate_signing()?)).await;
         call.finish(rotated.map(|public_key| RotateSigningKeyResponse {
             call: None,
@@ -66,7 +67,7 @@ impl KeyService for Service {
         &self,
         request: Request<DestroyKeyGroupRequest>,
     ) -> Result<Response<DestroyKeyGroupResponse>, Status> {
-        let mut call = self.begin("DestroyKeyGroup", &request);
+        let mut call = self.begin("DestroyKeyGroup", Needs::WholeAccount(Scope::Admin), &request)?;
         let answer = destroy(&mut call, request.into_inner()).await;
         call.finish(answer)
     }

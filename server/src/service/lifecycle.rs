@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use likeness_engine::{Call, CollectionName, PersonId};
+use likeness_engine::{Call, CollectionName, PersonId, Scope};
 use likeness_proto::v1::delete_persons_response::Outcome;
 use likeness_proto::v1::{
     CopyPersonRequest, CopyPersonResponse, DeletePersonsRequest, DeletePersonsResponse, ExportPersonRequest,
@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::persons::{on_person, page};
 use super::{Ongoing, Service, Work, insert_id};
+use crate::auth::Needs;
 use crate::config::CHANGES_MAX;
 use crate::convert;
 use crate::deadline::Deadline;
@@ -35,7 +36,7 @@ pub(super) async fn delete_persons(
     service: &Service,
     request: Request<Streaming<DeletePersonsRequest>>,
 ) -> Result<Response<ReceiverStream<Result<DeletePersonsResponse, Status>>>, Status> {
-    let mut call = service.begin("DeletePersons", &request);
+    let mut call = service.begin("DeletePersons", Needs::Of(Scope::Erase), &request)?;
     let (answers, stream) = mpsc::channel(1);
     let mut reply = Response::new(ReceiverStream::new(stream));
     insert_id(reply.metadata_mut(), &call.request_id);
@@ -92,6 +93,9 @@ async fn delete_each(
         };
         match message {
             Ok(Ok(Some(item))) => {
+                if let Err(refusal) = call.caller.still() {
+                    break Ended::Refused(refusal);
+                }
                 items.spawn(delete_item(
                     call.item(patience),
                     item,
@@ -154,6 +158,8 @@ pub(super) async fn copy(
     let (target, new_id) = convert::target_names(&request.target_collection, &request.target_person_id, &id)?;
     let (target, person) = call
         .store(move |work, call| {
+            work.sees(&collection)?;
+            work.sees(&target)?;
             let before = work.engine.person_before(&work.account, &target, &new_id, call)?;
             if let Some(person) = before {
                 return Ok((work.collection(&target)?, person));

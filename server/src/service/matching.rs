@@ -1,7 +1,7 @@
 //! Detecting, comparing, verifying and searching: nothing here is kept.
 
 use likeness_engine::{
-    CollectionName, CollectionRef, Comparison, Error, EveryFace, Match, Scoring, Searching, Step,
+    CollectionName, CollectionRef, Comparison, Error, EveryFace, Match, Scope, Scoring, Searching, Step,
 };
 use likeness_proto::v1::matching_service_server::MatchingService;
 use likeness_proto::v1::{
@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status};
 
 use super::duplicates::{self, Answers};
 use super::{Ongoing, Service, Work};
+use crate::auth::Needs;
 use crate::convert::{self, Sought};
 use crate::status::Refusal;
 
@@ -22,7 +23,7 @@ impl MatchingService for Service {
         &self,
         request: Request<DetectFacesRequest>,
     ) -> Result<Response<DetectFacesResponse>, Status> {
-        let mut call = self.begin("DetectFaces", &request);
+        let mut call = self.begin("DetectFaces", Needs::AnyKey, &request)?;
         let answer = detect(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -31,7 +32,7 @@ impl MatchingService for Service {
         &self,
         request: Request<CompareFacesRequest>,
     ) -> Result<Response<CompareFacesResponse>, Status> {
-        let mut call = self.begin("CompareFaces", &request);
+        let mut call = self.begin("CompareFaces", Needs::Of(Scope::Verify), &request)?;
         let answer = compare(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -40,7 +41,7 @@ impl MatchingService for Service {
         &self,
         request: Request<VerifyPersonRequest>,
     ) -> Result<Response<VerifyPersonResponse>, Status> {
-        let mut call = self.begin("VerifyPerson", &request);
+        let mut call = self.begin("VerifyPerson", Needs::Of(Scope::Verify), &request)?;
         let answer = verify(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -49,7 +50,7 @@ impl MatchingService for Service {
         &self,
         request: Request<SearchPersonsRequest>,
     ) -> Result<Response<SearchPersonsResponse>, Status> {
-        let mut call = self.begin("SearchPersons", &request);
+        let mut call = self.begin("SearchPersons", Needs::Of(Scope::Search), &request)?;
         let answer = search(&mut call, request.into_inner()).await;
         call.finish(answer)
     }

@@ -1,6 +1,6 @@
 //! The calls about people; reading, changing and erasing one.
 
-use likeness_engine::{Call, CollectionName, CollectionRef, Page, Person, PersonId};
+use likeness_engine::{Call, CollectionName, CollectionRef, Page, Person, PersonId, Scope};
 use likeness_proto::v1::person_service_server::PersonService;
 use likeness_proto::v1::{
     AddFacesRequest, AddFacesResponse, CopyPersonRequest, CopyPersonResponse, DeleteFacesRequest,
@@ -15,6 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Ongoing, Service, Work, enroll, import, lifecycle};
+use crate::auth::Needs;
 use crate::convert;
 use crate::status::Refusal;
 
@@ -24,7 +25,7 @@ impl PersonService for Service {
         &self,
         request: Request<EnrollPersonRequest>,
     ) -> Result<Response<EnrollPersonResponse>, Status> {
-        let mut call = self.begin("EnrollPerson", &request);
+        let mut call = self.begin("EnrollPerson", Needs::Of(Scope::Enrol), &request)?;
         let answer = enroll::enroll(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -33,7 +34,7 @@ impl PersonService for Service {
         &self,
         request: Request<AddFacesRequest>,
     ) -> Result<Response<AddFacesResponse>, Status> {
-        let mut call = self.begin("AddFaces", &request);
+        let mut call = self.begin("AddFaces", Needs::Of(Scope::Enrol), &request)?;
         let answer = enroll::add_faces(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -42,7 +43,7 @@ impl PersonService for Service {
         &self,
         request: Request<GetPersonRequest>,
     ) -> Result<Response<GetPersonResponse>, Status> {
-        let mut call = self.begin("GetPerson", &request);
+        let mut call = self.begin("GetPerson", Needs::Of(Scope::Read), &request)?;
         let answer = get(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -51,7 +52,7 @@ impl PersonService for Service {
         &self,
         request: Request<ListPersonsRequest>,
     ) -> Result<Response<ListPersonsResponse>, Status> {
-        let mut call = self.begin("ListPersons", &request);
+        let mut call = self.begin("ListPersons", Needs::Of(Scope::Read), &request)?;
         let answer = list(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -60,7 +61,7 @@ impl PersonService for Service {
         &self,
         request: Request<UpdatePersonRequest>,
     ) -> Result<Response<UpdatePersonResponse>, Status> {
-        let mut call = self.begin("UpdatePerson", &request);
+        let mut call = self.begin("UpdatePerson", Needs::Of(Scope::Enrol), &request)?;
         let answer = update(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -69,7 +70,7 @@ impl PersonService for Service {
         &self,
         request: Request<DeleteFacesRequest>,
     ) -> Result<Response<DeleteFacesResponse>, Status> {
-        let mut call = self.begin("DeleteFaces", &request);
+        let mut call = self.begin("DeleteFaces", Needs::Of(Scope::Erase), &request)?;
         let answer = delete_faces(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -78,7 +79,7 @@ impl PersonService for Service {
         &self,
         request: Request<DeletePersonRequest>,
     ) -> Result<Response<DeletePersonResponse>, Status> {
-        let mut call = self.begin("DeletePerson", &request);
+        let mut call = self.begin("DeletePerson", Needs::Of(Scope::Erase), &request)?;
         let answer = delete(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -87,7 +88,7 @@ impl PersonService for Service {
         &self,
         request: Request<EraseEverywhereRequest>,
     ) -> Result<Response<EraseEverywhereResponse>, Status> {
-        let mut call = self.begin("EraseEverywhere", &request);
+        let mut call = self.begin("EraseEverywhere", Needs::WholeAccount(Scope::Erase), &request)?;
         let answer = erase_everywhere(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -114,7 +115,7 @@ impl PersonService for Service {
         &self,
         request: Request<CopyPersonRequest>,
     ) -> Result<Response<CopyPersonResponse>, Status> {
-        let mut call = self.begin("CopyPerson", &request);
+        let mut call = self.begin("CopyPerson", Needs::Of(Scope::Enrol), &request)?;
         let answer = lifecycle::copy(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -123,7 +124,7 @@ impl PersonService for Service {
         &self,
         request: Request<RenamePersonRequest>,
     ) -> Result<Response<RenamePersonResponse>, Status> {
-        let mut call = self.begin("RenamePerson", &request);
+        let mut call = self.begin("RenamePerson", Needs::Of(Scope::Enrol), &request)?;
         let answer = lifecycle::rename(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -132,7 +133,7 @@ impl PersonService for Service {
         &self,
         request: Request<ExportPersonRequest>,
     ) -> Result<Response<ExportPersonResponse>, Status> {
-        let mut call = self.begin("ExportPerson", &request);
+        let mut call = self.begin("ExportPerson", Needs::WholeAccount(Scope::Read), &request)?;
         let answer = lifecycle::export(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -141,7 +142,7 @@ impl PersonService for Service {
         &self,
         request: Request<ListConsentsRequest>,
     ) -> Result<Response<ListConsentsResponse>, Status> {
-        let mut call = self.begin("ListConsents", &request);
+        let mut call = self.begin("ListConsents", Needs::Of(Scope::Read), &request)?;
         let answer = lifecycle::list_consents(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -150,7 +151,7 @@ impl PersonService for Service {
         &self,
         request: Request<WithdrawConsentRequest>,
     ) -> Result<Response<WithdrawConsentResponse>, Status> {
-        let mut call = self.begin("WithdrawConsent", &request);
+        let mut call = self.begin("WithdrawConsent", Needs::Of(Scope::Erase), &request)?;
         let answer = lifecycle::withdraw_consent(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -292,6 +293,7 @@ pub(super) async fn on_person<T: Send + 'static>(
     let (collection, person_id) = convert::names(collection, person_id)?;
     let (collection, answer) = call
         .store(move |work, call| {
+            work.sees(&collection)?;
             let found = work.collection(&collection);
             // ORDER: before the collection is missed: it may have gone since the earlier call.
             if let Some(answer) = before(work, &collection, &person_id, call)? {

@@ -304,7 +304,7 @@ fn format_2_opens_in_every_later_version() {
         ..LoadReport::default()
     };
     assert_eq!(report, expected);
-    let infos = gallery.list_collections(&account(), None, 10).items;
+    let infos = gallery.list_collections(&account(), None, 10, &|_| true).items;
     let seen: Vec<_> = infos.iter().map(|i| (i.name.as_str(), i.persons)).collect();
     assert_eq!(seen, [("empty", 0), ("one", 2)]);
     assert_eq!(infos[1].settings, settings());

@@ -1,0 +1,284 @@
+//! `likeness api-key`: making, listing and revoking the keys that callers show.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
+use likeness_engine::{Account, KeyStore, Offline, RandomId, Scope};
+use likeness_proto::v1;
+use likeness_proto::v1::account_service_client::AccountServiceClient;
+use likeness_server::wire;
+use serde_json::{Value, json};
+
+use super::Outcome;
+use super::client::{Connection, call_json, time_text};
+use super::exit::Failure;
+use super::terms::date_or_time_from_now;
+
+const EXAMPLES: &str = "\
+Examples:
+  likeness api-key create --keys ~/likeness/keys --data ~/likeness/data --all-scopes >~/likeness/api-key
+  likeness api-key create --scope search,verify --collection staff --label 'front door' --expires 52w
+  likeness api-key list
+  likeness api-key revoke 7f0c1f6ac4a24d0f9d8a2a1e5b6c7d8e
+
+With --keys and --data the key is made without a server, which must not run then: so the first key of a
+deployment is made. Otherwise the server is asked, with a key of scope admin.";
+
+/// Make, list and revoke API keys
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ApiKeyCommand {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a key, and print it this once
+    #[command(after_help = EXAMPLES)]
+    #[command(group(ArgGroup::new("what").args(["scope", "all_scopes"]).required(true)))]
+    Create {
+        #[command(flatten)]
+        place: Place,
+        /// What it may be used for, several with commas between: read, enrol, import, search, verify, erase,
+        /// admin, audit
+        #[arg(
+            long,
+            value_enum,
+            value_delimiter = ',',
+            value_name = "SCOPE",
+            hide_possible_values = true
+        )]
+        scope: Vec<ScopeArgument>,
+        /// Everything
+        #[arg(long)]
+        all_scopes: bool,
+        /// Only good for this collection; may be repeated
+        #[arg(long, value_name = "NAME")]
+        collection: Vec<String>,
+        /// When it ends by itself: a date, or a time from now, as in 12h, 30d or 8w
+        #[arg(long, value_name = "WHEN", value_parser = date_or_time_from_now)]
+        expires: Option<prost_types::Timestamp>,
+        /// What it is for, at most 64 bytes
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        label: String,
+    },
+    /// List an account's keys, without their secrets
+    #[command(after_help = "Example:\n  likeness api-key list --account billing")]
+    List {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// End a key at once and for good
+    #[command(after_help = "Example:\n  likeness api-key revoke 7f0c1f6ac4a24d0f9d8a2a1e5b6c7d8e")]
+    Revoke {
+        #[command(flatten)]
+        place: Place,
+        /// The key's id: its first 32 hex digits, which are no secret
+        id: String,
+    },
+}
+
+/// Whose keys, and where they are.
+#[derive(Debug, Args)]
+struct Place {
+    /// Whose it is [default: of the key that asks; without a server `default`, the operator's, which is made if
+    /// there is none]
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
+    #[command(flatten)]
+    offline: OfflineArguments,
+}
+
+/// Where keys and data of a deployment lie whose server does not run.
+#[derive(Debug, Args)]
+pub struct OfflineArguments {
+    /// Key store of a deployment whose server does not run
+    #[arg(long, value_name = "DIR", requires = "data")]
+    keys: Option<PathBuf>,
+    /// Its data directory
+    #[arg(long, value_name = "DIR", requires = "keys")]
+    data: Option<PathBuf>,
+    /// Shell command that prints the root key, instead of the file root.key
+    #[arg(long, value_name = "COMMAND", requires = "keys")]
+    root_key_command: Option<String>,
+}
+
+impl OfflineArguments {
+    /// The deployment, if one is named.
+    pub fn open(&self) -> Result<Option<Offline>, Failure> {
+        let (Some(keys), Some(data)) = (&self.keys, &self.data) else {
+            return Ok(None);
+        };
+        let store = KeyStore::new(keys, self.root_key_command.clone());
+        Ok(Some(Offline::open(&store, data)?))
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ScopeArgument {
+    Read,
+    Enrol,
+    Import,
+    Search,
+    Verify,
+    Erase,
+    Admin,
+    Audit,
+}
+
+impl From<ScopeArgument> for Scope {
+    fn from(argument: ScopeArgument) -> Self {
+        match argument {
+            ScopeArgument::Read => Self::Read,
+            ScopeArgument::Enrol => Self::Enrol,
+            ScopeArgument::Import => Self::Import,
+            ScopeArgument::Search => Self::Search,
+            ScopeArgument::Verify => Self::Verify,
+            ScopeArgument::Erase => Self::Erase,
+            ScopeArgument::Admin => Self::Admin,
+            ScopeArgument::Audit => Self::Audit,
+        }
+    }
+}
+
+impl ApiKeyCommand {
+    /// Carries the command out.
+    pub async fn run(self, connection: &Connection) -> Result<Outcome, Failure> {
+        match self.command {
+            Command::Create {
+                place,
+                scope,
+                all_scopes,
+                collection,
+                expires,
+                label,
+            } => {
+                let scopes: Vec<Scope> = if all_scopes {
+                    Scope::ALL.to_vec()
+                } else {
+                    scope.into_iter().map(Scope::from).collect()
+                };
+                let request = v1::CreateApiKeyRequest {
+                    account: place.account.clone().unwrap_or_default(),
+                    scopes: scopes
+                        .into_iter()
+                        .map(|scope| wire::wire_scope(scope).into())
+                        .collect(),
+                    collections: collection,
+                    expires,
+                    label,
+                };
+                create(connection, &place, request).await
+            }
+            Command::List { place } => list(connection, &place).await,
+            Command::Revoke { place, id } => revoke(connection, &place, id).await,
+        }
+    }
+}
+
+async fn create(
+    connection: &Connection,
+    place: &Place,
+    request: v1::CreateApiKeyRequest,
+) -> Result<Outcome, Failure> {
+    let (call, key, text) = if let Some(offline) = place.offline.open()? {
+        let account = place.account()?;
+        let administration = offline.administration();
+        administration.ensure_account(&account)?;
+        let (shown, info) = administration.create_api_key(&account, wire::new_api_key(request)?)?;
+        (Value::Null, wire::api_key(info), shown.text().to_string())
+    } else {
+        let mut client = AccountServiceClient::new(connection.open().await?);
+        let reply = client.create_api_key(request).await?.into_inner();
+        let key = reply.api_key.unwrap_or_default();
+        (call_json(reply.call.as_ref()), key, reply.secret_text)
+    };
+    let mut json = key_json(&key);
+    json["call"] = call;
+    json["api_key"] = json!(text);
+    // The key alone, so that it can be written to a file as it is.
+    Ok(Outcome::done(json, format!("{text}\n")))
+}
+
+async fn list(connection: &Connection, place: &Place) -> Result<Outcome, Failure> {
+    let (call, keys) = if let Some(offline) = place.offline.open()? {
+        let keys = offline.administration().api_keys(&place.account()?)?;
+        (Value::Null, keys.into_iter().map(wire::api_key).collect())
+    } else {
+        let mut client = AccountServiceClient::new(connection.open().await?);
+        let account = place.account.clone().unwrap_or_default();
+        let reply = client.list_api_keys(v1::ListApiKeysRequest { account }).await?;
+        let reply = reply.into_inner();
+        (call_json(reply.call.as_ref()), reply.api_keys)
+    };
+    let text = match keys.as_slice() {
+        [] => "no API keys\n".to_owned(),
+        keys => keys.iter().map(key_line).collect(),
+    };
+    let keys: Vec<Value> = keys.iter().map(key_json).collect();
+    Ok(Outcome::done(json!({ "call": call, "api_keys": keys }), text))
+}
+
+async fn revoke(connection: &Connection, place: &Place, key_id: String) -> Result<Outcome, Failure> {
+    let call = if let Some(offline) = place.offline.open()? {
+        let id = wire::key_id(&key_id)?;
+        let administration = offline.administration();
+        administration.revoke_api_key(&place.account()?, id, RandomId::random())?;
+        Value::Null
+    } else {
+        let mut client = AccountServiceClient::new(connection.open().await?);
+        let account = place.account.clone().unwrap_or_default();
+        let request = v1::RevokeApiKeyRequest {
+            account,
+            key_id: key_id.clone(),
+        };
+        let reply = client.revoke_api_key(request).await?.into_inner();
+        call_json(reply.call.as_ref())
+    };
+    let text = format!("revoked {key_id}: it is good for nothing from here on\n");
+    Ok(Outcome::done(json!({ "call": call, "revoked": key_id }), text))
+}
+
+impl Place {
+    /// The account, where no server knows whose key asks.
+    fn account(&self) -> Result<Account, Failure> {
+        Ok(self
+            .account
+            .as_deref()
+            .map_or_else(|| Ok(Account::default()), Account::parse)?)
+    }
+}
+
+fn scope_names(key: &v1::ApiKey) -> Vec<String> {
+    let names = key
+        .scopes()
+        .map(|scope| scope.as_str_name().trim_start_matches("SCOPE_").to_lowercase());
+    names.collect()
+}
+
+fn key_line(key: &v1::ApiKey) -> String {
+    let mut line = format!("{}  {}", key.key_id, scope_names(key).join(","));
+    if !key.collections.is_empty() {
+        line += &format!("  only {}", key.collections.join(","));
+    }
+    if let Some(expires) = &key.expires {
+        line += &format!("  until {}", time_text(Some(expires)));
+    }
+    if !key.label.is_empty() {
+        line += &format!("  {}", key.label);
+    }
+    line + "\n"
+}
+
+fn key_json(key: &v1::ApiKey) -> Value {
+    json!({
+        "key_id": key.key_id,
+        "account": key.account,
+        "scopes": scope_names(key),
+        "collections": key.collections,
+        "created": time_text(key.created.as_ref()),
+        "expires": key.expires.as_ref().map(|time| time_text(Some(time))),
+        "label": key.label,
+    })
+}

@@ -1,0 +1,99 @@
+//! Accounts and API keys, from the wire and to it.
+
+use likeness_engine::{
+    AccountInfo, ApiKeyInfo, CollectionName, Error, NewApiKey, Quotas, RandomId, RequestError, Result, Scope,
+};
+use likeness_proto::v1;
+
+use super::{count, expires, in_field, time};
+
+/// An account that is not the caller's, in the engine's own words: it must not be told from one that there is
+/// not.
+pub fn no_such_account() -> Error {
+    RequestError::NoAccount.into()
+}
+
+/// Quotas; none are no limits.
+pub fn quotas(quotas: Option<v1::Quotas>) -> Quotas {
+    let v1::Quotas {
+        persons,
+        faces,
+        calls_per_second,
+    } = quotas.unwrap_or_default();
+    Quotas {
+        persons,
+        faces,
+        calls_per_second,
+    }
+}
+
+/// An account, on the wire.
+pub fn account(info: AccountInfo) -> v1::Account {
+    v1::Account {
+        name: info.name.as_str().to_owned(),
+        region: info.settings.region,
+        quotas: Some(v1::Quotas {
+            persons: info.settings.quotas.persons,
+            faces: info.settings.quotas.faces,
+            calls_per_second: info.settings.quotas.calls_per_second,
+        }),
+        created: time(info.created),
+        closed: info.closed.and_then(time),
+        api_keys: count(info.keys),
+    }
+}
+
+/// What a new key is to be able to do.
+pub fn new_api_key(request: v1::CreateApiKeyRequest) -> Result<NewApiKey> {
+    let names = request.collections.iter().map(|name| CollectionName::parse(name));
+    let collections = in_field("collections", names.collect::<Result<_>>())?;
+    let scopes = request.scopes.iter().map(|scope| self::scope(*scope));
+    Ok(NewApiKey {
+        scopes: scopes.collect::<Result<_>>()?,
+        collections: Some(collections).filter(|_| !request.collections.is_empty()),
+        expires: expires(request.expires)?,
+        label: request.label,
+    })
+}
+
+fn scope(wire: i32) -> Result<Scope> {
+    let known = Scope::ALL
+        .into_iter()
+        .find(|scope| i32::from(wire_scope(*scope)) == wire);
+    known.ok_or_else(|| RequestError::invalid("scopes", "known scopes", wire.to_string()).into())
+}
+
+/// A scope, on the wire.
+pub fn wire_scope(scope: Scope) -> v1::Scope {
+    match scope {
+        Scope::Read => v1::Scope::Read,
+        Scope::Enrol => v1::Scope::Enrol,
+        Scope::Import => v1::Scope::Import,
+        Scope::Search => v1::Scope::Search,
+        Scope::Verify => v1::Scope::Verify,
+        Scope::Erase => v1::Scope::Erase,
+        Scope::Admin => v1::Scope::Admin,
+        Scope::Audit => v1::Scope::Audit,
+    }
+}
+
+/// A key, on the wire.
+pub fn api_key(info: ApiKeyInfo) -> v1::ApiKey {
+    let names = info.collections.into_iter().flatten();
+    v1::ApiKey {
+        key_id: info.id.to_string(),
+        account: info.account.as_str().to_owned(),
+        scopes: info.scopes.iter().map(|scope| wire_scope(scope).into()).collect(),
+        collections: names.map(|name| name.as_str().to_owned()).collect(),
+        created: time(info.created),
+        expires: info.expires.and_then(time),
+        label: info.label,
+    }
+}
+
+/// A key's public name.
+pub fn key_id(text: &str) -> Result<RandomId> {
+    RandomId::parse(text).ok_or_else(|| {
+        RequestError::invalid("key_id", "32 hex digits", format!("{} bytes", text.len())).into()
+    })
+}

@@ -1,0 +1,199 @@
+//! Accounts and API keys.
+
+use likeness_engine::{Account, AccountSettings, Scope};
+use likeness_proto::v1::account_service_server::AccountService;
+use likeness_proto::v1::{
+    CreateAccountRequest, CreateAccountResponse, CreateApiKeyRequest, CreateApiKeyResponse,
+    GetAccountRequest, GetAccountResponse, ListAccountsRequest, ListAccountsResponse, ListApiKeysRequest,
+    ListApiKeysResponse, RevokeApiKeyRequest, RevokeApiKeyResponse, UpdateAccountRequest,
+    UpdateAccountResponse,
+};
+use tonic::{Request, Response, Status};
+
+use super::{Ongoing, Service};
+use crate::auth::Needs;
+use crate::convert;
+use crate::status::Refusal;
+
+const OPERATOR: Needs = Needs::Operator(Scope::Admin);
+const OWN_KEYS: Needs = Needs::WholeAccount(Scope::Admin);
+
+#[tonic::async_trait]
+impl AccountService for Service {
+    async fn create_account(
+        &self,
+        request: Request<CreateAccountRequest>,
+    ) -> Result<Response<CreateAccountResponse>, Status> {
+        let mut call = self.begin("CreateAccount", OPERATOR, &request)?;
+        let answer = create(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+
+    async fn get_account(
+        &self,
+        request: Request<GetAccountRequest>,
+    ) -> Result<Response<GetAccountResponse>, Status> {
+        let mut call = self.begin("GetAccount", Needs::AnyKey, &request)?;
+        let answer = get(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+
+    async fn list_accounts(
+        &self,
+        request: Request<ListAccountsRequest>,
+    ) -> Result<Response<ListAccountsResponse>, Status> {
+        let mut call = self.begin("ListAccounts", OPERATOR, &request)?;
+        let answer = list(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+
+    async fn update_account(
+        &self,
+        request: Request<UpdateAccountRequest>,
+    ) -> Result<Response<UpdateAccountResponse>, Status> {
+        let mut call = self.begin("UpdateAccount", OPERATOR, &request)?;
+        let answer = update(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+
+    async fn create_api_key(
+        &self,
+        request: Request<CreateApiKeyRequest>,
+    ) -> Result<Response<CreateApiKeyResponse>, Status> {
+        let mut call = self.begin("CreateApiKey", OWN_KEYS, &request)?;
+        let answer = create_key(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+
+    async fn list_api_keys(
+        &self,
+        request: Request<ListApiKeysRequest>,
+    ) -> Result<Response<ListApiKeysResponse>, Status> {
+        let mut call = self.begin("ListApiKeys", OWN_KEYS, &request)?;
+        let answer = list_keys(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+
+    async fn revoke_api_key(
+        &self,
+        request: Request<RevokeApiKeyRequest>,
+    ) -> Result<Response<RevokeApiKeyResponse>, Status> {
+        let mut call = self.begin("RevokeApiKey", OWN_KEYS, &request)?;
+        let answer = revoke_key(&mut call, request.into_inner()).await;
+        call.finish(answer)
+    }
+}
+
+/// The account that a request names: the key's own, or for the operator any. Others do not exist.
+fn named(call: &Ongoing, field: &'static str, name: &str) -> Result<Account, Refusal> {
+    if name.is_empty() {
+        return Ok(call.caller.account.clone());
+    }
+    let account = convert::in_field(field, Account::parse(name))?;
+    let operates = call.caller.may(OPERATOR).is_ok();
+    if account == call.caller.account || operates {
+        Ok(account)
+    } else {
+        Err(convert::no_such_account().into())
+    }
+}
+
+async fn create(call: &mut Ongoing, request: CreateAccountRequest) -> Result<CreateAccountResponse, Refusal> {
+    let name = convert::in_field("name", Account::parse(&request.name))?;
+    let settings = AccountSettings {
+        region: request.region,
+        quotas: convert::quotas(request.quotas),
+    };
+    let made = call
+        .store(move |work, _| Ok(work.engine.administration().create_account(&name, settings)?))
+        .await?;
+    Ok(CreateAccountResponse {
+        call: None,
+        account: Some(convert::account(made)),
+    })
+}
+
+async fn get(call: &mut Ongoing, request: GetAccountRequest) -> Result<GetAccountResponse, Refusal> {
+    let name = named(call, "name", &request.name)?;
+    let found = call
+        .store(move |work, _| Ok(work.engine.administration().account(&name)?))
+        .await?;
+    Ok(GetAccountResponse {
+        call: None,
+        account: Some(convert::account(found)),
+    })
+}
+
+async fn list(call: &mut Ongoing, request: ListAccountsRequest) -> Result<ListAccountsResponse, Refusal> {
+    let items_max = convert::page_size(request.page_size)?;
+    let after = match request.cursor.as_str() {
+        "" => None,
+        cursor => Some(convert::in_field("cursor", Account::parse(cursor))?),
+    };
+    let page = call
+        .store(move |work, _| Ok(work.engine.administration().accounts(after.as_ref(), items_max)))
+        .await?;
+    Ok(ListAccountsResponse {
+        call: None,
+        accounts: page.items.into_iter().map(convert::account).collect(),
+        next_cursor: page.next.unwrap_or_default(),
+    })
+}
+
+async fn update(call: &mut Ongoing, request: UpdateAccountRequest) -> Result<UpdateAccountResponse, Refusal> {
+    let name = convert::in_field("name", Account::parse(&request.name))?;
+    let change = move |before: AccountSettings| AccountSettings {
+        region: request.region.unwrap_or(before.region),
+        quotas: request
+            .quotas
+            .map_or(before.quotas, |quotas| convert::quotas(Some(quotas))),
+    };
+    let changed = call
+        .store(move |work, _| Ok(work.engine.administration().update_account(&name, change)?))
+        .await?;
+    Ok(UpdateAccountResponse {
+        call: None,
+        account: Some(convert::account(changed)),
+    })
+}
+
+async fn create_key(
+    call: &mut Ongoing,
+    request: CreateApiKeyRequest,
+) -> Result<CreateApiKeyResponse, Refusal> {
+    let account = named(call, "account", &request.account)?;
+    let new = convert::new_api_key(request)?;
+    let (shown, info) = call
+        .store(move |work, _| Ok(work.engine.administration().create_api_key(&account, new)?))
+        .await?;
+    Ok(CreateApiKeyResponse {
+        call: None,
+        api_key: Some(convert::api_key(info)),
+        secret_text: shown.text().to_string(),
+    })
+}
+
+async fn list_keys(call: &mut Ongoing, request: ListApiKeysRequest) -> Result<ListApiKeysResponse, Refusal> {
+    let account = named(call, "account", &request.account)?;
+    let keys = call
+        .store(move |work, _| Ok(work.engine.administration().api_keys(&account)?))
+        .await?;
+    Ok(ListApiKeysResponse {
+        call: None,
+        api_keys: keys.into_iter().map(convert::api_key).collect(),
+    })
+}
+
+async fn revoke_key(
+    call: &mut Ongoing,
+    request: RevokeApiKeyRequest,
+) -> Result<RevokeApiKeyResponse, Refusal> {
+    let account = named(call, "account", &request.account)?;
+    let id = convert::key_id(&request.key_id)?;
+    call.store(move |work, call| {
+        let administration = work.engine.administration();
+        Ok(administration.revoke_api_key(&account, id, call.request())?)
+    })
+    .await?;
+    Ok(RevokeApiKeyResponse { call: None })
+}
