@@ -297,7 +297,7 @@ mod tests {
                 *found += usize::from(!detector.find(&small, limits.face_score_min).expect("runs").is_empty());
             }
         }
-        let percent = found.map(|found| 100.0 * f64::from(found) / f64::from(all));
+        let percent = found.map(|found| 100.0 * found as f64 / f64::from(all));
         println!("of {all} faces, at widths of {widths:?} px: {percent:.1?} % found");
         assert!(percent.is_sorted() && percent[3] > 95.0);
     }
