@@ -198,7 +198,7 @@ async fn a_message_that_never_arrives_whole_is_given_up_with_its_place() {
         calls: 1,
         ..LimitArgs::GENEROUS
     });
-    setup.config.call_seconds = 1;
+    setup.config.call_seconds = 4;
     let server = setup.start().await;
     let stream = tokio::net::TcpStream::connect(address(&server)).await.unwrap();
     let (client, connection) = h2::client::handshake(stream).await.unwrap();
@@ -228,7 +228,7 @@ async fn a_message_that_never_arrives_whole_is_given_up_with_its_place() {
     let begun = [&[0u8, 0, 0, 3, 232][..], &[0; 100]].concat();
     sending.send_data(begun.into(), false).unwrap();
     let other = server.client().await;
-    let until = Instant::now() + Duration::from_millis(500);
+    let until = Instant::now() + Duration::from_secs(3);
     let busy = loop {
         match other.detect(&tiny()).await {
             Err(status) => break refusal::read(&status),
@@ -248,7 +248,7 @@ async fn a_message_that_never_arrives_whole_is_given_up_with_its_place() {
     assert!(response.headers().contains_key("grpc-status"), "{response:?}");
     let took = began.elapsed();
     assert!(
-        took > Duration::from_millis(800) && took < Duration::from_secs(10),
+        took > Duration::from_secs(3) && took < Duration::from_secs(20),
         "{took:?}"
     );
     other.detect(&tiny()).await.expect("the place is free again");

@@ -97,10 +97,13 @@ pub struct Running {
     _open: OpenStream,
 }
 
+/// A search, or how it was given up; none once it is taken.
+type Held = Option<Result<Box<Running>, Status>>;
+
 /// A search that nobody has asked for its next answer: whoever never does holds it no longer than a call may take.
 /// What is left then is an empty stream among those of its connection.
 pub struct Idle {
-    running: Arc<Mutex<Option<Result<Box<Running>, Status>>>>,
+    running: Arc<Mutex<Held>>,
     patience: AbortHandle,
 }
 
