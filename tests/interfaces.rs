@@ -1,5 +1,7 @@
 //! Health and reflection: what a client that knows nothing can ask.
 
+use likeness_proto::Message as _;
+use prost_types::FileDescriptorProto;
 use tokio_stream::StreamExt;
 use tonic::Code;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -55,6 +57,18 @@ async fn reflect(client: &Client, ask: MessageRequest) -> MessageResponse {
     let reply = replies.expect("answered").into_inner().next().await;
     let reply = reply.expect("one reply").expect("answered");
     reply.message_response.expect("a message")
+}
+
+/// The contract, as the server describes it.
+pub async fn described(client: &Client) -> Vec<FileDescriptorProto> {
+    let ask = MessageRequest::FileContainingSymbol("likeness.v1.PersonService".to_owned());
+    let MessageResponse::FileDescriptorResponse(described) = reflect(client, ask).await else {
+        panic!("another reply");
+    };
+    let files = described.file_descriptor_proto.iter();
+    files
+        .map(|file| FileDescriptorProto::decode(&file[..]).expect("a description"))
+        .collect()
 }
 
 /// The services that reflection lists.

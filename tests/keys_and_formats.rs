@@ -126,13 +126,13 @@ async fn data_of_another_format_are_refused_and_left_as_they_are() {
     let home = lived_in().await;
     let path = home.data().join("FORMAT");
     let right = fs::read_to_string(&path).unwrap();
-    let newer = right.replace("format 2", "format 3");
+    let newer = right.replace("format 3", "format 4");
     assert_ne!(newer, right);
     fs::write(&path, &newer).unwrap();
-    assert_refused(&home, "format 2", "format 3");
+    assert_refused(&home, "format 3", "format 4");
     assert_eq!(fs::read_to_string(&path).unwrap(), newer);
     fs::write(&path, b"\xff\xfe something else").unwrap();
-    assert_refused(&home, "a format file of format 2", "another form");
+    assert_refused(&home, "a format file of format 3", "another form");
     fs::write(&path, &right).unwrap();
 
     let slots = home.data().join("slots");

@@ -53,7 +53,7 @@ const RULES: &[Rule] = &[
     rule("libc", "engine/src", &["engine/src/wipe.rs"], "use `rustix` or the standard library"),
     rule("unsafe", "engine/src", &["engine/src/gallery/simd.rs", "engine/src/wipe.rs"], "find a safe way; or add the file here with its reason"),
     rule("unsafe", "server/src", &[], "find a safe way"),
-    rule("thread", "engine/src", &["engine/src/gallery/writer.rs", "engine/src/gallery/purge.rs", "engine/src/gallery/expiry.rs", "engine/src/gallery/keeper.rs", "engine/src/gallery/load/ahead.rs", "engine/src/evaluate.rs", "engine/src/gallery/passes.rs"], "work runs on its caller's thread"),
+    rule("thread", "engine/src", &["engine/src/gallery/writer.rs", "engine/src/gallery/purge.rs", "engine/src/gallery/expiry.rs", "engine/src/gallery/keeper.rs", "engine/src/gallery/load/ahead.rs", "engine/src/evaluate.rs", "engine/src/gallery/passes.rs", "engine/src/gallery/running.rs"], "work runs on its caller's thread"),
     // The pipeline.
     rule("gallery", "engine/src/pipeline", &[], GALLERY),
     rule("PersonId", "engine/src/pipeline", &[], GALLERY),
@@ -81,7 +81,7 @@ const RULES: &[Rule] = &[
     rule("Template", "server/src", &[], FACES),
     rule("chacha20poly1305", "server/src", &[], FACES),
     rule("spawn_blocking", "server/src", &["server/src/gate.rs", "server/src/cli/serve.rs", "server/src/cli/demo.rs", "server/src/tls.rs"], "blocking work passes the gate"),
-    rule("RequestError", "server/src", &["server/src/convert.rs", "server/src/convert/accounts.rs", "server/src/status.rs"], "requests are checked in `convert`, refusals chosen in `status`"),
+    rule("RequestError", "server/src", &["server/src/convert.rs", "server/src/convert/accounts.rs", "server/src/convert/logs.rs", "server/src/status.rs"], "requests are checked in `convert`, refusals chosen in `status`"),
     rule("Code", "server/src/service", &[], "codes are chosen in `status`"),
     rule("println", "server/src", &["server/src/cli.rs", "server/src/cli/serve.rs", "server/src/cli/demo.rs"], "commands answer with an `Outcome`"),
     rule("tokio_rustls", "server/src", &["server/src/tls.rs", "server/src/incoming.rs"], "go through `tls`"),

@@ -26,6 +26,7 @@ mod interfaces;
 mod keys_and_formats;
 mod layering;
 mod lifecycle;
+mod logs;
 mod many;
 mod match_one_to_one;
 mod orientation;

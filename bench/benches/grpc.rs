@@ -320,9 +320,10 @@ impl Serving {
             root_key_command: None,
             accept_short_erasure_log: false,
             plaintext_off_loopback: false,
-            open_reflection: false,
             tls: TlsFiles::default(),
             region: "local".to_owned(),
+            retention: likeness_server::logs::retention::Retention::default(),
+            open_reflection: false,
             faces_warning: 0,
         };
         let (shutdown, shut_down) = oneshot::channel();

@@ -63,6 +63,7 @@ pub fn engine() -> (TempDir, Engine) {
         data: folder.path().join("data"),
         keys: KeyStore::new(folder.path().join("keys"), None),
         accept_short_log: false,
+        running_log_bytes_warning: u64::MAX,
         models: assets::asset("models"),
         runtime: assets::runtime(),
         limits: Limits::default(),

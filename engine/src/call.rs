@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Result, Stopped};
 use crate::gallery::readers::{Readers, Reading};
+use crate::gallery::running::entry::{Charge, Entry};
 use crate::names::RandomId;
 use crate::once::{Caller, Once};
 
@@ -76,6 +77,8 @@ pub struct Call {
     caller: Caller,
     cancel: Cancel,
     steps: Vec<(Step, Duration)>,
+    /// Dropped, and so left in the running log, before erasures stop waiting for this call.
+    pub(crate) entry: Option<Entry>,
     reading: Vec<Reading>,
 }
 
@@ -87,6 +90,7 @@ impl Call {
             caller: request.into(),
             cancel,
             steps: Vec::with_capacity(8),
+            entry: None,
             reading: Vec::new(),
         }
     }
@@ -145,6 +149,20 @@ impl Call {
 
     pub(crate) fn caller(&self) -> Caller {
         self.caller.clone()
+    }
+
+    /// Whoever was compared counts as the same person, or does not: for the running log.
+    pub fn conclude(&mut self, is_same: bool) {
+        if let Some(entry) = &mut self.entry {
+            entry.conclude(is_same);
+        }
+    }
+
+    /// How the call ended, for the running log: "OK", or the reason of its refusal.
+    pub fn end(&mut self, result: &'static str, charge: Charge) {
+        if let Some(entry) = &mut self.entry {
+            entry.end(result, charge);
+        }
     }
 
     /// The stages that ran, in order, with the time each took in all.

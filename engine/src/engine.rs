@@ -7,6 +7,7 @@ mod collections;
 mod duplicates;
 mod erasure;
 mod lifecycle;
+mod logs;
 mod matching;
 mod persons;
 mod photographs;
@@ -59,6 +60,8 @@ pub struct EngineConfig {
     pub limits: Limits,
     /// Photographs in work at once.
     pub workers: usize,
+    /// The server's log warns of a running log that is larger.
+    pub running_log_bytes_warning: u64,
     /// Start although the erasure log is shorter than its anchor; that is then written into the log.
     pub accept_short_log: bool,
 }
@@ -130,6 +133,8 @@ pub struct NewCollection {
     pub index: IndexKind,
     /// Default: [`crate::EF_DEFAULT`].
     pub ef: Option<u32>,
+    /// Whether nobody is enrolled without a consent.
+    pub consent_required: bool,
 }
 
 /// What is to change of a collection's settings; `None` leaves it.
@@ -145,6 +150,8 @@ pub struct CollectionChange {
     pub index: Option<IndexKind>,
     /// Candidates that a search of a graph keeps.
     pub ef: Option<u32>,
+    /// Whether nobody is enrolled without a consent from now on.
+    pub consent_required: Option<bool>,
 }
 
 /// Everything a deployment holds.
@@ -180,7 +187,11 @@ impl Engine {
             Arc::clone(&ring),
             config.accept_short_log,
         )?;
-        let (gallery, report) = Gallery::open(vault, &destroyed, Background::default())?;
+        let background = Background {
+            log_bytes_warning: config.running_log_bytes_warning,
+            ..Background::default()
+        };
+        let (gallery, report) = Gallery::open(vault, &destroyed, background)?;
         let engine = Self {
             pipeline,
             gallery,

@@ -199,6 +199,11 @@ pub enum RequestError {
         "the target's templates ({target}) cannot be made of the person's ({source_scheme}): expected the same models and projection key, and no more bits"
     )]
     NoPassage { source_scheme: String, target: String },
+    /// The collection takes nobody without a consent.
+    #[error(
+        "the collection takes nobody without a consent: a purpose, a time, and minimum age or parental consent"
+    )]
+    ConsentRequired,
     /// The person's record cannot be read; every other person is unaffected.
     #[error("the person's record is damaged; it can be deleted, and enrolled again")]
     Damaged,

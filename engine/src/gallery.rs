@@ -11,7 +11,9 @@
 //! |---|---|---|
 //! | | erasure log, anchor | is in the log, durably, before anything is touched ([`erasures`]); names nobody |
 //! | data key, wrapped | slot file | overwritten in place, synced ([`vault`]) |
-//! | PersonID, name, tags, consent, templates | one sealed record | unreadable with its key; deleted |
+//! | PersonID, name, tags, consent, templates, log key | one sealed record | unreadable with its key; deleted |
+//! | rows of the running log: who asked when, and the result | store, sealed under the log key in the record | unreadable with it; deleted in the record's own batch ([`running`]) |
+//! | rows on their way there, sealed | memory | not written any more (`gallery/vault/rows.rs`) |
 //! | the record's key: a keyed digest of the PersonID | store, index | goes with the record |
 //! | a keyed digest of the record's random mark, in a token's row | store | nothing: the mark goes with the record, the row within 24 hours ([`tokens`]) |
 //! | the templates' bits, in clear | index, memory only | overwritten ([`collection`]); a graph's numbers of rows name nobody |
@@ -20,7 +22,7 @@
 //! | bytes of deleted records | old data files | rewritten without them ([`mod@purge`]), seconds after the reply |
 //!
 //! There are no hooks to register, because there is nothing else: photographs end in the pipeline, log lines
-//! and receipts name nobody. Whoever is to keep more of a person puts it into the record
+//! and receipts name nobody, and the totals of usage are of accounts. Whoever is to keep more of a person puts it into the record
 //! ([`crate::person::Person`]), which every way of erasing reaches; `tests/residue.rs` and
 //! `gallery/tests/clear.rs` then look for it in every file. If something cannot lie there, it needs a line
 //! above, an overwriting in the writer's commit between store and anchor, and a place in those searches.
@@ -49,6 +51,7 @@ pub(crate) mod purge;
 pub(crate) mod readers;
 pub(crate) mod records;
 mod rotate;
+pub(crate) mod running;
 mod search;
 pub(crate) mod tokens;
 pub(crate) mod vault;
@@ -90,6 +93,7 @@ use crate::gallery::erasures::Backlog;
 use crate::gallery::expiry::{Eraser, Expirer};
 use crate::gallery::keeper::Keeper;
 use crate::gallery::purge::Purger;
+use crate::gallery::running::RunningLog;
 use crate::gallery::tokens::Tokens;
 use crate::gallery::vault::Vault;
 use crate::gallery::writer::Writer;
@@ -123,6 +127,7 @@ pub(crate) struct Gallery {
     // Dropped in this order: what the writer finishes, the next start purges.
     _keeper: Keeper,
     _expirer: Expirer,
+    pub(crate) running: RunningLog,
     eraser: Arc<Eraser>,
     purger: Arc<Purger>,
     writer: Arc<Writer>,
@@ -143,6 +148,8 @@ pub(crate) struct Background {
     pub look: Duration,
     /// From one look at graphs that lack faces to the next.
     pub keep: Duration,
+    /// A running log of more bytes is warned of.
+    pub log_bytes_warning: u64,
     pub clock: Clock,
 }
 
@@ -152,6 +159,7 @@ impl Default for Background {
             gather: purge::GATHER,
             look: expiry::LOOK,
             keep: keeper::KEEP,
+            log_bytes_warning: u64::MAX,
             clock: Clock::System,
         }
     }
@@ -173,6 +181,7 @@ impl Gallery {
             gather,
             look,
             keep,
+            log_bytes_warning,
             clock,
         } = background;
         vault.tokens = Tokens::new(clock.clone());
@@ -199,6 +208,7 @@ impl Gallery {
         let gallery = Self {
             _keeper: Keeper::start(Arc::clone(&eraser.collections), keep)?,
             _expirer: Expirer::start(Arc::clone(&eraser), look)?,
+            running: RunningLog::start(Arc::clone(&vault), log_bytes_warning)?,
             purger: Arc::clone(&eraser.purger),
             writer: Arc::clone(&eraser.writer),
             accounts,

@@ -59,6 +59,10 @@ pub use gallery::collection::{
     CollectionInfo, CollectionSettings, EF_DEFAULT, EF_RANGE, FACES_PER_PERSON_MAX, IndexKind,
 };
 pub use gallery::erasures::{Backlog, Issued};
+pub use gallery::running::RunningLogSize;
+pub use gallery::running::entry::{CallOrigin, Charge};
+pub use gallery::running::row::{LogRow, Part};
+pub use gallery::running::usage::{Usage, day_of};
 pub use gallery::{
     CollectionErasure, Comparison, DuplicateCursor, DuplicatePair, Duplicates, ErasureIn, ErasureReceipt,
     FILTER_IDS_MAX, Filter, Footprint, LoadReport, Match, Matches, Page, PersonErasure, ProfileChange, Query,

@@ -1,7 +1,9 @@
 //! A person as the gallery keeps them: sealed on disk, and never printed.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::crypto::Secret;
 use crate::error::{RequestError, Result};
 use crate::names::{FaceId, PersonId, RandomId};
 use crate::scheme::SchemeId;
@@ -83,6 +85,14 @@ impl Profile {
     }
 }
 
+/// Takes a profile with the consent that a collection asks for.
+pub(crate) fn checked_consent(profile: &Profile) -> Result<()> {
+    match &profile.consent {
+        Some(consent) if consent.of_age_or_parental => Ok(()),
+        _ => Err(RequestError::ConsentRequired.into()),
+    }
+}
+
 /// Takes an expiry that lies ahead, and not farther than [`EXPIRY_YEARS_MAX`].
 pub(crate) fn checked_expiry(expires: Option<Timestamp>, now: Timestamp) -> Result<()> {
     let years_ms = EXPIRY_YEARS_MAX * 365 * 24 * 3600 * 1000;
@@ -157,12 +167,35 @@ impl StoredFace {
     }
 }
 
+/// What opens a person's rows of the running log. It lies in the sealed record and nowhere else, so that it is
+/// destroyed with the record's own key, and the rows with it.
+#[derive(Clone)]
+pub(crate) struct LogKey {
+    /// What the keys of the rows begin with: random, so that rows name nobody and a PersonID enrolled again has
+    /// other rows.
+    pub id: RandomId,
+    /// Shared with the calls that have yet to write a row.
+    pub secret: Arc<Secret>,
+}
+
+impl LogKey {
+    /// For somebody new. A copy of a person is somebody new; a rename and a record sealed anew are not.
+    pub fn random() -> Self {
+        Self {
+            id: RandomId::random(),
+            secret: Arc::new(Secret::random()),
+        }
+    }
+}
+
 /// One person of a collection.
 pub struct Person {
     /// The client's name for the person.
     pub id: PersonId,
     /// Drawn at enrolment, and gone with the record: by it a token knows whom it was used for.
     pub(crate) mark: RandomId,
+    /// Opens the person's rows of the running log.
+    pub(crate) log: LogKey,
     /// What the client keeps with the person.
     pub profile: Profile,
     /// When the person was first enrolled.

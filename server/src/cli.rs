@@ -15,9 +15,11 @@ pub mod eval;
 pub mod exit;
 pub mod import;
 pub mod key;
+pub mod log;
 pub mod matching;
 pub mod models;
 pub mod person;
+pub mod policy;
 pub mod receipt;
 pub mod search;
 pub mod serve;
@@ -81,6 +83,8 @@ enum Command {
     Delete(delete::DeleteCommand),
     Receipt(receipt::ReceiptCommand),
     Audit(audit::AuditCommand),
+    Log(log::LogCommand),
+    Policy(policy::PolicyCommand),
     Key(key::KeyCommand),
     Account(account::AccountCommand),
     ApiKey(api_key::ApiKeyCommand),
@@ -210,6 +214,8 @@ impl Cli {
             Command::ApiKey(command) => asking(client::block_on(command.run(server))),
             Command::Audit(command) => asking(client::block_on(command.run(server))),
             Command::Tls(command) => command.run().map(Some),
+            Command::Log(command) => asking(client::block_on(command.run(server))),
+            Command::Policy(command) => asking(client::block_on(command.run(server))),
             Command::Models(command) => Ok(command.run(self.json).map(|()| None)?),
             Command::Eval(command) => asking(command.run()),
             Command::Calibrate(command) => asking(command.run()),

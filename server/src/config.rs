@@ -8,6 +8,7 @@ use clap::Args;
 use likeness_engine::{EngineConfig, FACES_WARNING, KeyStore, LABEL_BYTES_MAX, Limits};
 
 use crate::assets;
+use crate::logs::retention::Retention;
 use crate::tls::TlsFiles;
 
 /// Largest request message: room for six photographs of the largest kind.
@@ -69,6 +70,10 @@ pub struct ServeConfig {
         default_value_t = 30
     )]
     pub drain_seconds: u64,
+
+    /// How long what is kept
+    #[command(flatten)]
+    pub retention: Retention,
 
     /// Start although the erasure log is shorter than its anchor says: erasures may be undone. It is
     /// written into the log that this was accepted
@@ -163,6 +168,7 @@ impl ServeConfig {
             runtime,
             limits: Limits::default(),
             workers: self.workers(),
+            running_log_bytes_warning: self.retention.running_log_bytes_warning(),
             accept_short_log: self.accept_short_erasure_log,
         })
     }

@@ -1,6 +1,7 @@
 //! Wire messages to the engine's types, and back ([`replies`], [`accounts`]). Everything a client sends is checked here once.
 
 mod accounts;
+mod logs;
 mod replies;
 
 use std::time::SystemTime;
@@ -13,6 +14,7 @@ use likeness_engine::{
 use likeness_proto::v1;
 
 pub use self::accounts::*;
+pub use self::logs::*;
 pub use self::replies::*;
 use crate::status::Refusal;
 

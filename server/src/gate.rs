@@ -27,6 +27,11 @@ impl Gate {
         }
     }
 
+    /// Calls that wait now.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Acquire)
+    }
+
     /// Runs `work` on a blocking thread, never on the async ones. The time spent waiting is added to
     /// the call's steps.
     ///

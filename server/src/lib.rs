@@ -8,11 +8,13 @@ pub mod credential;
 mod deadline;
 mod gate;
 mod incoming;
+pub mod logs;
 pub mod plot;
 mod service;
 mod status;
 pub mod tls;
 
+pub use crate::convert::policy;
 /// Accounts and keys, from the wire and to it, for commands that need no server.
 pub mod wire {
     pub use crate::convert::{api_key, key_id, new_api_key, wire_scope};
@@ -27,6 +29,7 @@ use likeness_proto::v1::account_service_server::AccountServiceServer;
 use likeness_proto::v1::collection_service_server::CollectionServiceServer;
 use likeness_proto::v1::erasure_service_server::ErasureServiceServer;
 use likeness_proto::v1::key_service_server::KeyServiceServer;
+use likeness_proto::v1::log_service_server::LogServiceServer;
 use likeness_proto::v1::matching_service_server::MatchingServiceServer;
 use likeness_proto::v1::person_service_server::PersonServiceServer;
 use tokio::net::TcpListener;
@@ -38,6 +41,7 @@ use tonic_health::ServingStatus;
 
 use crate::config::{MESSAGE_BYTES_MAX, ServeConfig};
 use crate::incoming::Incoming;
+use crate::logs::Logs;
 use crate::service::Service;
 use crate::tls::Certificate;
 
@@ -67,6 +71,9 @@ pub enum ServeError {
     /// The port.
     #[error("serving: {0}")]
     Transport(#[from] tonic::transport::Error),
+    /// The logs beside the data.
+    #[error("opening the logs in the data directory: {0}")]
+    Logs(#[source] std::io::Error),
     /// The descriptors compiled into this program.
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -95,19 +102,16 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
+    let logs = Logs::open(&config.data, &config.retention).map_err(ServeError::Logs)?;
     let calling = Arc::clone(&engine);
-    let service = Service::new(
-        engine,
-        config.region.clone(),
-        config.workers(),
-        usize::from(config.queue),
-    );
+    let service = Service::new(config, engine, logs);
     let (mut reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<CollectionServiceServer<Service>>().await;
     reporter.set_serving::<PersonServiceServer<Service>>().await;
     reporter.set_serving::<MatchingServiceServer<Service>>().await;
     reporter.set_serving::<ErasureServiceServer<Service>>().await;
     reporter.set_serving::<KeyServiceServer<Service>>().await;
+    reporter.set_serving::<LogServiceServer<Service>>().await;
     reporter.set_serving::<AccountServiceServer<Service>>().await;
     // Under both names: the client library for Python asks by the older one only.
     let descriptors = || {
@@ -147,6 +151,7 @@ pub async fn serve(
         .add_service(keyed(ErasureServiceServer::new(service.clone())))
         .add_service(keyed(KeyServiceServer::new(service.clone())))
         .add_service(keyed(AccountServiceServer::new(service.clone())))
+        .add_service(keyed(LogServiceServer::new(service.clone())))
         .add_service(keyed(
             MatchingServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX),
         ))
@@ -161,6 +166,7 @@ pub async fn serve(
                 MatchingServiceServer::<Service>::NAME,
                 ErasureServiceServer::<Service>::NAME,
                 KeyServiceServer::<Service>::NAME,
+                LogServiceServer::<Service>::NAME,
                 AccountServiceServer::<Service>::NAME,
             ] {
                 // Load balancers look elsewhere while the calls in flight finish.

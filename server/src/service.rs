@@ -8,15 +8,18 @@ mod erasure;
 mod import;
 mod keys;
 mod lifecycle;
+mod logs;
 mod matching;
+mod outputs;
 mod persons;
+mod shapes;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use likeness_engine::{
-    Account, Act, AuditEntry, Call, Cancel, CollectionName, CollectionRef, Engine, Once, RandomId, Result,
-    Token,
+    Account, Act, AuditEntry, Call, CallOrigin, Cancel, Charge, CollectionName, CollectionRef, Engine, Once,
+    PersonId, RandomId, Result, Timestamp, Token,
 };
 use likeness_proto::{Message, v1};
 use tokio::sync::{Semaphore, watch};
@@ -24,11 +27,13 @@ use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status};
 
 use crate::auth::{self, Caller, ClientAddress, Needs};
-use crate::config::{CHANGES_MAX, IMPORTS_MAX};
+use crate::config::{CHANGES_MAX, IMPORTS_MAX, ServeConfig};
 use crate::convert;
 use crate::deadline::Deadline;
 use crate::gate::Gate;
-use crate::status::Refusal;
+use crate::logs::retention::Retention;
+use crate::logs::{Came, Downstream, Ended, Logs, Output, Shape, Shaped};
+use crate::status::{Refusal, code_name};
 
 /// Metadata key of the request id.
 const REQUEST_ID: &str = "x-request-id";
@@ -40,7 +45,9 @@ pub struct Service(Arc<Inner>);
 struct Inner {
     engine: Arc<Engine>,
     /// Where this deployment is.
-    region: String,
+    region: Arc<str>,
+    retention: Retention,
+    logs: Logs,
     /// Decoding, inference and search: as many at once as there are workers.
     computing: Gate,
     workers: usize,
@@ -55,10 +62,13 @@ struct Inner {
 
 impl Service {
     /// A service over an open engine.
-    pub fn new(engine: Arc<Engine>, region: String, workers: usize, queue: usize) -> Self {
+    pub fn new(config: &ServeConfig, engine: Arc<Engine>, logs: Logs) -> Self {
+        let (workers, queue) = (config.workers(), usize::from(config.queue));
         Self(Arc::new(Inner {
             engine,
-            region,
+            region: config.region.as_str().into(),
+            retention: config.retention.clone(),
+            logs,
             workers,
             importing: Arc::new(Semaphore::new(IMPORTS_MAX)),
             stopping: watch::Sender::new(false),
@@ -72,11 +82,23 @@ impl Service {
         self.0.stopping.send_replace(true);
     }
 
+    /// Whose call it is and where it came from, as its records in the logs say it.
+    fn origin(&self, interface: &'static str, caller: &Caller, client: Option<ClientAddress>) -> CallOrigin {
+        CallOrigin {
+            account: caller.account.clone(),
+            sub_account: caller.key.to_string(),
+            client: ClientAddress::text(client),
+            region: Arc::clone(&self.0.region),
+            interface,
+            received: Timestamp::now(),
+        }
+    }
+
     /// A call by a caller who may make it.
     ///
     /// # Errors
     /// Nobody known, or a key that is not good for this.
-    fn begin<T>(
+    fn begin<T: Shaped>(
         &self,
         interface: &'static str,
         needs: Needs,
@@ -88,18 +110,30 @@ impl Service {
             Ok(caller) => caller,
             Err(refusal) => return Err(auth::refuse(interface, request, refusal)),
         };
+        let client: Option<ClientAddress> = request.extensions().get().copied();
+        let origin = self.origin(interface, &caller, client);
+        let mut call = Call::new(id, cancel.clone());
+        self.0.engine.log_call(&mut call, origin.clone());
         let ongoing = Ongoing {
             service: Arc::clone(&self.0),
             interface,
             request_id: id.to_string(),
             deadline: request.extensions().get::<Deadline>().copied(),
             began: Instant::now(),
-            call: Call::new(id, cancel.clone()),
+            call,
             scheme: String::new(),
             code: Code::Cancelled,
+            result: "CANCELLED",
+            charge: Charge::Refused,
+            items_are_billed: false,
+            about: None,
+            came: Came::from(client.map(|ClientAddress(address)| address.ip())),
+            origin,
+            shape: request.get_ref().shape(),
+            output: Output::default(),
             cancel,
             is_item: false,
-            client: request.extensions().get().copied(),
+            client,
             caller,
         };
         let caller = &ongoing.caller;
@@ -157,6 +191,17 @@ struct Ongoing {
     scheme: String,
     /// How it ended; as long as it has not, as if nobody waited for it.
     code: Code,
+    /// The same in the words of the logs.
+    result: &'static str,
+    charge: Charge,
+    /// A stream whose items are calls of their own: it counts, and costs nothing itself.
+    items_are_billed: bool,
+    /// The person it names.
+    about: Option<(CollectionName, PersonId)>,
+    origin: CallOrigin,
+    came: Came,
+    shape: Shape,
+    output: Output,
     cancel: Cancel,
     /// One of many in a stream: it has no line of its own in the log, and waits for its turn however many
     /// wait, because its stream has few at a time.
@@ -167,6 +212,8 @@ struct Ongoing {
 /// then stops before its next stage. However a call ends, the log has one line of it.
 impl Drop for Ongoing {
     fn drop(&mut self) {
+        self.call.end(self.result, self.charge);
+        self.leave_record();
         if self.is_item {
             return;
         }
@@ -185,15 +232,32 @@ impl Drop for Ongoing {
 }
 
 /// A reply that says something about its call.
-trait Answer {
+trait Answer: Message {
     fn set_call(&mut self, info: v1::CallInfo);
+
+    /// What is in it, in counts.
+    fn output(&self) -> Output {
+        Output {
+            bytes: self.encoded_len() as u64,
+            ..Output::default()
+        }
+    }
 }
 
 macro_rules! answers {
-    ($($reply:ident),* $(,)?) => {
+    ($($reply:ident $(=> $count:path)?),* $(,)?) => {
         $(impl Answer for v1::$reply {
             fn set_call(&mut self, info: v1::CallInfo) {
                 self.call = Some(info);
+            }
+
+            fn output(&self) -> Output {
+                let output = Output {
+                    bytes: self.encoded_len() as u64,
+                    ..Output::default()
+                };
+                $(let output = $count(self, output);)?
+                output
             }
         })*
     };
@@ -214,17 +278,17 @@ answers!(
     ListCollectionsResponse,
     UpdateCollectionResponse,
     DeleteCollectionResponse,
-    EnrollPersonResponse,
-    AddFacesResponse,
+    EnrollPersonResponse => outputs::enrolled,
+    AddFacesResponse => outputs::added,
     GetPersonResponse,
-    ListPersonsResponse,
+    ListPersonsResponse => outputs::listed,
     UpdatePersonResponse,
     DeleteFacesResponse,
     DeletePersonResponse,
-    DetectFacesResponse,
-    CompareFacesResponse,
-    VerifyPersonResponse,
-    SearchPersonsResponse,
+    DetectFacesResponse => outputs::detected,
+    CompareFacesResponse => outputs::compared,
+    VerifyPersonResponse => outputs::verified,
+    SearchPersonsResponse => outputs::searched,
     EraseEverywhereResponse,
     GetErasureReceiptResponse,
     ListErasureReceiptsResponse,
@@ -237,6 +301,9 @@ answers!(
     ExportPersonResponse,
     ListConsentsResponse,
     WithdrawConsentResponse,
+    ListRunningLogResponse => outputs::logged,
+    GetUsageResponse,
+    GetPolicyResponse,
 );
 
 /// A request that may name its write by an idempotency token.
@@ -343,8 +410,18 @@ impl Ongoing {
             account: self.caller.account.clone(),
             caller: self.caller.clone(),
         };
-        let call = std::mem::take(&mut self.call);
-        let passing = gate.pass(call, self.is_item, move |call| work(&resources, call));
+        let (call, about) = (std::mem::take(&mut self.call), self.about.clone());
+        let passing = gate.pass(call, self.is_item, move |call| {
+            let answer = work(&resources, call);
+            if let (Err(_), Some((collection, id))) = (&answer, &about)
+                && resources.sees(collection).is_ok()
+            {
+                resources
+                    .engine
+                    .log_refused(&resources.account, collection, id, call);
+            }
+            answer
+        });
         let passed = match self.deadline {
             None => Ok(passing.await),
             Some(Deadline(at)) => tokio::time::timeout_at(at, passing).await,
@@ -366,17 +443,31 @@ impl Ongoing {
     }
 
     /// An item of this call's stream, with a time of its own.
-    fn item(&self, patience: Duration) -> Self {
+    fn item(&self, patience: Duration, message: &impl Shaped) -> Self {
         let id = self.call.request();
+        let mut call = Call::new(id, self.cancel.clone());
+        let origin = CallOrigin {
+            received: Timestamp::now(),
+            ..self.origin.clone()
+        };
+        self.service.engine.log_call(&mut call, origin.clone());
         Self {
             service: Arc::clone(&self.service),
             interface: self.interface,
             request_id: self.request_id.clone(),
             deadline: tokio::time::Instant::now().checked_add(patience).map(Deadline),
             began: Instant::now(),
-            call: Call::new(id, self.cancel.clone()),
+            call,
             scheme: String::new(),
             code: Code::Cancelled,
+            result: "CANCELLED",
+            charge: Charge::Refused,
+            items_are_billed: false,
+            about: None,
+            came: self.came,
+            origin,
+            shape: message.shape(),
+            output: Output::default(),
             cancel: self.cancel.clone(),
             is_item: true,
             client: self.client,
@@ -396,13 +487,14 @@ impl Ongoing {
     }
 
     /// The reply, or the status of the refusal.
-    fn finish<T: Answer>(self, answer: Result<T, Refusal>) -> Result<Response<T>, Status> {
+    fn finish<T: Answer>(mut self, answer: Result<T, Refusal>) -> Result<Response<T>, Status> {
         match answer {
             Ok(mut reply) => {
+                self.output = reply.output();
                 reply.set_call(self.info());
                 let mut response = Response::new(reply);
                 insert_id(response.metadata_mut(), &self.request_id);
-                self.end(Code::Ok);
+                self.carried_out();
                 Ok(response)
             }
             Err(refusal) => Err(self.refuse(refusal)),
@@ -410,17 +502,65 @@ impl Ongoing {
     }
 
     /// The status of the refusal.
-    fn refuse(self, refusal: Refusal) -> Status {
+    fn refuse(mut self, refusal: Refusal) -> Status {
         self.log_operator_detail(&refusal);
+        self.refused(&refusal);
         let mut status = refusal.into_status(&self.request_id);
         insert_id(status.metadata_mut(), &self.request_id);
-        self.end(status.code());
         status
     }
 
-    /// How it ended, for the log.
-    fn end(mut self, code: Code) {
-        self.code = code;
+    /// The transport says how it ended.
+    fn broke(mut self, status: &Status) {
+        (self.code, self.result) = (status.code(), "BROKEN_STREAM");
+    }
+
+    /// For the logs.
+    fn carried_out(&mut self) {
+        (self.code, self.result) = (Code::Ok, "OK");
+        self.charge = match self.items_are_billed {
+            true => Charge::Free,
+            false => Charge::Billed,
+        };
+    }
+
+    /// For the logs.
+    fn refused(&mut self, refusal: &Refusal) {
+        (self.code, self.result) = refusal.verdict();
+        self.charge = Charge::Refused;
+    }
+
+    /// The call names this person: if it is refused, the person's running log has it all the same.
+    fn about(&mut self, collection: &CollectionName, id: &PersonId) {
+        self.about = Some((collection.clone(), id.clone()));
+    }
+
+    /// What the logs without people in them say of the call.
+    fn leave_record(&self) {
+        let count = |waiting: usize| u32::try_from(waiting).unwrap_or(u32::MAX);
+        let steps = self.call.steps().iter();
+        self.service.logs.leave(Ended {
+            call: self.request_id.clone(),
+            origin: self.origin.clone(),
+            came: self.came,
+            ended: Timestamp::now(),
+            took: self.began.elapsed(),
+            is_item: self.is_item,
+            code: code_name(self.code),
+            result: self.result,
+            charge: self.charge,
+            request: self.shape,
+            output: self.output,
+            steps: steps
+                .map(|(step, took)| (step.name(), u64::try_from(took.as_micros()).unwrap_or(u64::MAX)))
+                .collect(),
+            downstream: Downstream {
+                waiting_to_compute: count(self.service.computing.waiting()),
+                waiting_to_store: count(self.service.storing.waiting()),
+                store_failed: self.result == "STORE_FAILED",
+                model_failed: self.result == "MODEL_FAILED",
+            },
+        });
     }
 
     fn info(&self) -> v1::CallInfo {

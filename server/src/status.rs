@@ -13,6 +13,29 @@ const DOMAIN: &str = "likeness";
 /// When a refused call is worth another try.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
+/// A code, as the gRPC specification spells it.
+pub const fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
 /// Why a call gets no answer.
 #[derive(Debug)]
 pub enum Refusal {
@@ -145,6 +168,12 @@ impl Refusal {
             details.set_retry_info(Some(RETRY_AFTER));
         }
         Status::with_error_details(saying.code, saying.message, details)
+    }
+
+    /// Code and reason, for the logs.
+    pub fn verdict(&self) -> (Code, &'static str) {
+        let saying = self.saying();
+        (saying.code, saying.reason)
     }
 
     /// What became of one item of a stream.
@@ -284,6 +313,7 @@ fn request_saying(error: &RequestError) -> Saying {
         RequestError::SchemeMismatch { .. } | RequestError::NoPassage { .. } => {
             (Code::FailedPrecondition, "SCHEME_MISMATCH")
         }
+        RequestError::ConsentRequired => (Code::FailedPrecondition, "CONSENT_REQUIRED"),
         RequestError::TokenReused => (Code::FailedPrecondition, "TOKEN_REUSED"),
         RequestError::TokenSpent => (Code::Aborted, "TOKEN_SPENT"),
         RequestError::TooManyTokens { .. } => (Code::ResourceExhausted, "TOO_MANY_TOKENS"),

@@ -46,9 +46,10 @@ impl Setup {
             root_key_command: None,
             accept_short_erasure_log: false,
             plaintext_off_loopback: false,
-            open_reflection: false,
             tls: TlsFiles::default(),
             region: "local".to_owned(),
+            retention: likeness_server::logs::retention::Retention::default(),
+            open_reflection: false,
             faces_warning: 0,
         };
         likeness_engine::KeyStore::new(&config.keys, None)

@@ -3,6 +3,7 @@
 use crate::call::{Call, Step};
 use crate::engine::{CollectionRef, Engine};
 use crate::error::Result;
+use crate::gallery::running::row::Part;
 use crate::gallery::{ErasureReceipt, PersonErasure};
 use crate::names::{Account, CollectionName, PersonId};
 use crate::once::Caller;
@@ -24,9 +25,11 @@ impl Engine {
             return Ok(None);
         }
         let caller = self.reading(account, collection, call);
-        call.step(Step::Store, || {
+        let person = call.step(Step::Store, || {
             self.gallery.person_before(&caller, account, collection, id)
-        })
+        })?;
+        self.note_again(account, collection, person.as_ref(), call);
+        Ok(person)
     }
 
     /// The person of whom this very call deleted faces before, if there still is one, and the same receipt.
@@ -44,9 +47,12 @@ impl Engine {
             return Ok(None);
         }
         let caller = self.reading(account, collection, call);
-        call.step(Step::Store, || {
+        let reduced = call.step(Step::Store, || {
             self.gallery.reduction_before(&caller, account, collection, id)
-        })
+        })?;
+        let person = reduced.as_ref().and_then(|(person, _)| person.as_ref());
+        self.note_again(account, collection, person, call);
+        Ok(reduced)
     }
 
     /// The erasure that this very call made before, with the same receipt and nonce.
@@ -82,6 +88,18 @@ impl Engine {
             self.gallery.collection_before(&caller, account, name)
         })?;
         Ok(before.map(CollectionRef))
+    }
+
+    fn note_again(
+        &self,
+        account: &Account,
+        collection: &CollectionName,
+        person: Option<&Person>,
+        call: &mut Call,
+    ) {
+        if let Some((person, own)) = person.zip(self.gallery.collection(account, collection).ok()) {
+            self.note(call, &own, person, Part::Subject);
+        }
     }
 
     /// ORDER: a reader before the first look, so that an erasure waits for the reply.

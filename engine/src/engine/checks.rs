@@ -4,6 +4,7 @@ use crate::calibration::Limit;
 use crate::call::{Call, Step};
 use crate::engine::{CollectionRef, Engine};
 use crate::error::{Rejection, Result};
+use crate::gallery::running::row::Part;
 use crate::gallery::{Admitted, Match};
 use crate::names::PersonId;
 use crate::person::{NewFace, Person, Profile};
@@ -126,8 +127,15 @@ impl Engine {
         let similarity_min = limit.similarity(self.calibration(), collection.scoring(), searched);
         call.reads(&collection.0.readers);
         Ok(match call.step(Step::Store, || change(similarity_min))? {
-            Admitted::Person(person) => Admission::Kept(person),
-            Admitted::Duplicates(people) => Admission::Duplicates { people, searched },
+            Admitted::Person(person) => {
+                self.note(call, &collection.0, &person, Part::Subject);
+                Admission::Kept(person)
+            }
+            Admitted::Duplicates(people) => {
+                let named = people.iter().enumerate();
+                self.note_found(call, 0, named.map(|(at, found)| (at, &*collection.0, found)));
+                Admission::Duplicates { people, searched }
+            }
         })
     }
 }

@@ -29,6 +29,7 @@ impl Engine {
             quality_level: new.quality_level,
             index: new.index,
             ef: new.ef.unwrap_or(crate::gallery::collection::EF_DEFAULT),
+            consent_required: new.consent_required,
         }
         .checked()?;
         let group = account.as_str();
@@ -92,6 +93,7 @@ impl Engine {
                 quality_level: change.quality_level.unwrap_or(settings.quality_level),
                 index: change.index.unwrap_or(settings.index),
                 ef: change.ef.unwrap_or(settings.ef),
+                consent_required: change.consent_required.unwrap_or(settings.consent_required),
                 ..settings
             }
             .checked()

@@ -4,6 +4,7 @@ use crate::call::{Call, Step};
 use crate::engine::{CollectionRef, Engine};
 use crate::error::{RequestError, Result};
 use crate::gallery::erasures::Backlog;
+use crate::gallery::running::row::Part;
 use crate::gallery::{CollectionErasure, Rotation};
 use crate::keys::Purpose;
 use crate::names::{Account, PersonId};
@@ -59,7 +60,11 @@ impl Engine {
         id: &PersonId,
         call: &mut Call,
     ) -> Result<Vec<u8>> {
-        call.step(Step::Store, || self.gallery.fingerprints(&collection.0, id))
+        let prints = call.step(Step::Store, || self.gallery.fingerprints(&collection.0, id))?;
+        if let Ok(person) = self.gallery.person(&collection.0, id) {
+            self.note(call, &collection.0, &person, Part::Subject);
+        }
+        Ok(prints)
     }
 
     /// What is erased and not yet purged.

@@ -3,6 +3,7 @@
 use crate::call::{Call, Step};
 use crate::engine::{CollectionRef, Engine};
 use crate::error::{Error, RequestError, Result};
+use crate::gallery::running::row::Part;
 use crate::gallery::{Footprint, Gallery};
 use crate::names::{Account, CollectionName, PersonId};
 use crate::person::Person;
@@ -35,10 +36,17 @@ impl Engine {
     ) -> Result<Person> {
         let caller = call.caller();
         call.reads(&target.0.0.readers);
-        call.step(Step::Store, || {
+        let copy = call.step(Step::Store, || {
             self.gallery
                 .copy((&source.0.0, source.1), (&target.0.0, target.1), caller)
-        })
+        })?;
+        self.note(call, &target.0.0, &copy, Part::Subject);
+        // Whoever was copied may have gone since; then there is nobody to note.
+        call.reads(&source.0.0.readers);
+        if let Ok(person) = self.gallery.person(&source.0.0, source.1) {
+            self.note(call, &source.0.0, &person, Part::Subject);
+        }
+        Ok(copy)
     }
 
     /// Gives a person another PersonID; the old one is no longer readable when it returns.
@@ -59,6 +67,7 @@ impl Engine {
         })?;
         call.reads(&collection.0.readers);
         self.gallery.still_there(&collection.0, new)?;
+        self.note(call, &collection.0, &person, Part::Subject);
         Ok(person)
     }
 
@@ -76,10 +85,19 @@ impl Engine {
         let own: Vec<_> = self.gallery.collections_of(account).map(CollectionRef).collect();
         own.iter()
             .for_each(|collection| call.reads(&collection.0.readers));
-        call.step(Step::Store, || {
+        let exports: Vec<_> = call.step(Step::Store, || {
             let exports = own.iter().map(|collection| export(&self.gallery, collection, id));
-            exports.filter_map(Result::transpose).collect()
-        })
+            exports.filter_map(Result::transpose).collect::<Result<_>>()
+        })?;
+        for export in &exports {
+            let place = own
+                .iter()
+                .find(|collection| *collection.name() == export.collection);
+            if let Some((place, person)) = place.zip(export.person.as_ref()) {
+                self.note(call, &place.0, person, Part::Subject);
+            }
+        }
+        Ok(exports)
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::call::{Call, Step};
 use crate::engine::{COLLECTIONS_MAX, CollectionRef, Engine, TOP_K_MAX};
 use crate::error::{RequestError, Result};
+use crate::gallery::running::row::Part;
 use crate::gallery::{Comparison, Filter, Match, Matches, Query, Search};
 use crate::names::PersonId;
 
@@ -51,7 +52,7 @@ impl Engine {
         places
             .iter()
             .for_each(|(collection, _)| call.reads(&collection.readers));
-        call.step(Step::Match, || {
+        let found = call.step(Step::Match, || {
             self.gallery.find(&Search {
                 places: &places,
                 queries,
@@ -60,10 +61,20 @@ impl Engine {
                 filter: &filter,
                 exact: searching.exact,
             })
-        })
+        })?;
+        for (face, matches) in found.matches.iter().enumerate() {
+            let named = matches.iter().enumerate().filter_map(|(at, found)| {
+                let mut own = places.iter().map(|(collection, _)| &**collection);
+                own.find(|collection| collection.name == found.collection)
+                    .map(|collection| (at, collection, found))
+            });
+            self.note_found(call, face, named);
+        }
+        Ok(found)
     }
 
-    /// One person's similarity to a query.
+    /// One person's similarity to a query. Whether that is the same person is for the caller to say
+    /// ([`Call::conclude`]).
     ///
     /// # Errors
     /// Nobody has that PersonID, or a query of another scheme.
@@ -76,9 +87,11 @@ impl Engine {
         call: &mut Call,
     ) -> Result<Match> {
         call.reads(&collection.0.readers);
-        call.step(Step::Match, || {
+        let found = call.step(Step::Match, || {
             self.gallery.verify(&collection.0, id, query, comparison)
-        })
+        })?;
+        self.note(call, &collection.0, &found.person, Part::Compared { same: false });
+        Ok(found)
     }
 }
 

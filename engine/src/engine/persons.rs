@@ -3,6 +3,7 @@
 use crate::call::{Call, Step};
 use crate::engine::{CollectionRef, Engine, PAGE_ITEMS_MAX};
 use crate::error::Result;
+use crate::gallery::running::row::Part;
 use crate::gallery::{ErasureIn, ErasureReceipt, Footprint, Page, PersonErasure, ProfileChange};
 use crate::names::{Account, FaceId, PersonId};
 use crate::person::{NewFace, Person, Profile};
@@ -23,9 +24,11 @@ impl Engine {
         let profile = profile.checked()?;
         let caller = call.caller();
         call.reads(&collection.0.readers);
-        call.step(Step::Store, || {
+        let person = call.step(Step::Store, || {
             self.gallery.enroll(&collection.0, id, profile, faces, caller)
-        })
+        })?;
+        self.note(call, &collection.0, &person, Part::Subject);
+        Ok(person)
     }
 
     /// Adds faces to a person; durable when it returns.
@@ -41,9 +44,11 @@ impl Engine {
     ) -> Result<Person> {
         let caller = call.caller();
         call.reads(&collection.0.readers);
-        call.step(Step::Store, || {
+        let person = call.step(Step::Store, || {
             self.gallery.add_faces(&collection.0, id, faces, caller)
-        })
+        })?;
+        self.note(call, &collection.0, &person, Part::Subject);
+        Ok(person)
     }
 
     /// One person.
@@ -52,7 +57,9 @@ impl Engine {
     /// Nobody has that PersonID, or the record is damaged.
     pub fn person(&self, collection: &CollectionRef, id: &PersonId, call: &mut Call) -> Result<Person> {
         call.reads(&collection.0.readers);
-        call.step(Step::Store, || self.gallery.person(&collection.0, id))
+        let person = call.step(Step::Store, || self.gallery.person(&collection.0, id))?;
+        self.note(call, &collection.0, &person, Part::Subject);
+        Ok(person)
     }
 
     /// How much is kept of one person.
@@ -99,6 +106,7 @@ impl Engine {
         })?;
         call.reads(&collection.0.readers);
         self.gallery.still_there(&collection.0, id)?;
+        self.note(call, &collection.0, &person, Part::Subject);
         Ok(person)
     }
 
@@ -121,7 +129,11 @@ impl Engine {
         })?;
         call.reads(&collection.0.readers);
         let still_there = self.gallery.still_there(&collection.0, id).is_ok();
-        Ok((person.filter(|_| still_there), receipt))
+        let person = person.filter(|_| still_there);
+        if let Some(person) = &person {
+            self.note(call, &collection.0, person, Part::Subject);
+        }
+        Ok((person, receipt))
     }
 
     /// Erases a person; answers how many faces went. When it returns, the key of the record is

@@ -583,6 +583,7 @@ fn put(
         key: row_key(digest, id),
         binding: binding(vault.ring.deployment, digest, id),
         scheme: SchemeId([0; 16]),
+        log: RandomId::default(),
         contents,
     };
     let mut plan = Plan::default();

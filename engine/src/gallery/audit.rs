@@ -11,7 +11,7 @@ use crate::access::{Act, AuditEntry, Audited};
 use crate::crypto::{self, NONCE_BYTES, Secret};
 use crate::error::{OperatorError, RequestError, Result};
 use crate::gallery::codec;
-use crate::gallery::records::{Family, Scan, Write};
+use crate::gallery::records::{Change, Family, Scan, Write};
 use crate::gallery::vault::{Plan, Vault};
 use crate::names::RandomId;
 use crate::person::Timestamp;
@@ -118,7 +118,7 @@ impl AuditLog {
         plan.write(Write {
             family: Family::Audit,
             key,
-            value: Some(row),
+            change: Change::Put(row),
         });
         vault.commit(plan)?;
         let sequence = head.size;

@@ -5,15 +5,18 @@
 //! collection key  digest of the account and the collection's name 16
 //! account key     digest of the account 16 | key id 16, zeros for the account itself
 //! audit key       number of the entry 8, big endian
-//! record          format u8 | slot u32 | data-key id 16 | generation u64 | scheme 16 | checksum 4
-//!                 | nonce 24 | sealed
+//! record          format u8 | slot u32 | data-key id 16 | generation u64 | scheme 16 | log id 16
+//!                 | checksum 4 | nonce 24 | sealed
 //! sealed          length u32 | contents | zeros up to a multiple of 512
 //! ```
 //!
 //! The seal binds everything a record could be mistaken in: format, kind, deployment, account,
-//! collection, digest, data key, generation and scheme. The wrapping key is named in the slot only,
+//! collection, digest, data key, generation, scheme and the id of the person's running log (zeros for a
+//! collection), which is in clear so that an erasure finds the rows of a record that it cannot open. The wrapping key is named in the slot only,
 //! so that rotating it never touches a record. The checksum is over what stands before it: without
 //! it a flipped bit could name another slot, and a damaged record would pass for an erased one.
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
@@ -21,14 +24,14 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::crypto::{self, NONCE_BYTES, Secret};
 use crate::error::OperatorError;
 use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId};
-use crate::person::{Consent, Person, Profile, StoredFace, Timestamp};
+use crate::person::{Consent, LogKey, Person, Profile, StoredFace, Timestamp};
 use crate::scheme::SchemeId;
 use crate::slots::DataKey;
 use crate::template::Template;
 
 /// Counts up when any byte below changes its meaning.
-pub(crate) const FORMAT: u8 = 2;
-const CHECKED_BYTES: usize = 1 + 4 + 16 + 8 + 16;
+pub(crate) const FORMAT: u8 = 3;
+const CHECKED_BYTES: usize = 1 + 4 + 16 + 8 + 16 + 16;
 const CHECKSUM_BYTES: usize = 4;
 const HEADER_BYTES: usize = CHECKED_BYTES + CHECKSUM_BYTES + NONCE_BYTES;
 const PAD_BYTES: usize = 512;
@@ -96,6 +99,8 @@ pub(crate) struct Header {
     pub data_key: RandomId,
     pub generation: u64,
     pub scheme: SchemeId,
+    /// What the keys of the person's rows in the running log begin with.
+    pub log: RandomId,
 }
 
 /// A record cannot be read; it says nothing about any other record.
@@ -120,6 +125,7 @@ impl Header {
             data_key: RandomId(checked[5..21].try_into().expect("16 bytes")),
             generation: u64::from_le_bytes(checked[21..29].try_into().expect("8 bytes")),
             scheme: SchemeId(checked[29..45].try_into().expect("16 bytes")),
+            log: RandomId(checked[45..61].try_into().expect("16 bytes")),
         };
         Ok((header, nonce.try_into().expect("24 bytes"), sealed))
     }
@@ -135,6 +141,7 @@ impl Header {
             &self.data_key.0,
             &self.generation.to_le_bytes(),
             &self.scheme.0,
+            &self.log.0,
         ])
     }
 }
@@ -157,6 +164,7 @@ pub(crate) fn seal(header: Header, key: &DataKey, binding: &Binding<'_>, content
     record.extend_from_slice(&header.data_key.0);
     record.extend_from_slice(&header.generation.to_le_bytes());
     record.extend_from_slice(&header.scheme.0);
+    record.extend_from_slice(&header.log.0);
     record.extend_from_slice(&checksum(&record));
     record.extend_from_slice(&nonce);
     record.extend_from_slice(&sealed);
@@ -196,6 +204,8 @@ pub(crate) fn open(
 struct PersonContents<'a> {
     id: &'a str,
     mark: [u8; 16],
+    log_id: [u8; 16],
+    log_secret: [u8; 32],
     name: &'a str,
     tags: Vec<&'a str>,
     consent: Option<ConsentContents<'a>>,
@@ -221,6 +231,12 @@ struct FaceContents {
     template: Vec<u8>,
 }
 
+impl Drop for PersonContents<'_> {
+    fn drop(&mut self) {
+        self.log_secret.zeroize();
+    }
+}
+
 impl Drop for FaceContents {
     fn drop(&mut self) {
         self.template.zeroize();
@@ -232,6 +248,8 @@ pub(crate) fn person_to_contents(person: &Person) -> Zeroizing<Vec<u8>> {
     let contents = PersonContents {
         id: person.id.as_str(),
         mark: person.mark.0,
+        log_id: person.log.id.0,
+        log_secret: *person.log.secret.expose(),
         name: &person.profile.name,
         tags: person.profile.tags.iter().map(String::as_str).collect(),
         consent: person.profile.consent.as_ref().map(|c| ConsentContents {
@@ -259,7 +277,7 @@ pub(crate) fn person_to_contents(person: &Person) -> Zeroizing<Vec<u8>> {
 
 /// The person that [`person_to_contents`] wrote.
 pub(crate) fn person_from_contents(contents: &[u8]) -> Result<Person, Unreadable> {
-    let contents: PersonContents<'_> = postcard::from_bytes(contents).map_err(|_| Unreadable)?;
+    let mut contents: PersonContents<'_> = postcard::from_bytes(contents).map_err(|_| Unreadable)?;
     let mut faces = Vec::with_capacity(contents.faces.len());
     for face in &contents.faces {
         faces.push(StoredFace {
@@ -273,10 +291,14 @@ pub(crate) fn person_from_contents(contents: &[u8]) -> Result<Person, Unreadable
     Ok(Person {
         id: PersonId::parse(contents.id).map_err(|_| Unreadable)?,
         mark: RandomId(contents.mark),
+        log: LogKey {
+            id: RandomId(contents.log_id),
+            secret: Arc::new(Secret::take(&mut contents.log_secret)),
+        },
         profile: Profile {
             name: contents.name.to_owned(),
             tags: contents.tags.iter().map(|t| (*t).to_owned()).collect(),
-            consent: contents.consent.map(|c| Consent {
+            consent: contents.consent.take().map(|c| Consent {
                 purpose: c.purpose.to_owned(),
                 given: Timestamp(c.given_ms),
                 of_age_or_parental: c.of_age_or_parental,

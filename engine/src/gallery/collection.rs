@@ -73,6 +73,8 @@ pub struct CollectionSettings {
     pub index: IndexKind,
     /// Candidates that a search of a graph keeps, within [`EF_RANGE`]: the more, the slower and the surer.
     pub ef: u32,
+    /// Nobody is enrolled without a consent that says who is of age or whose parents agreed.
+    pub consent_required: bool,
 }
 
 impl CollectionSettings {
@@ -327,6 +329,7 @@ struct Contents<'a> {
     projection: [u8; 16],
     index: u8,
     ef: u32,
+    consent_required: bool,
 }
 
 impl Collection {
@@ -346,6 +349,7 @@ impl Collection {
             projection: self.scheme.projection.0,
             index: settings.index.number(),
             ef: settings.ef,
+            consent_required: settings.consent_required,
         })
     }
 
@@ -360,6 +364,7 @@ impl Collection {
             quality_level: QualityLevel::numbered(contents.quality_level).ok_or(Unreadable)?,
             index: IndexKind::numbered(contents.index).ok_or(Unreadable)?,
             ef: contents.ef,
+            consent_required: contents.consent_required,
         };
         Ok(Self {
             account: Account::parse(contents.account).map_err(|_| Unreadable)?,

@@ -253,6 +253,7 @@ fn put_collection(
         key: [collection.digest.0, collection.id.0].concat(),
         binding: collection_binding(vault.ring.deployment, collection.digest, collection.id),
         scheme: collection.scheme.id(),
+        log: RandomId::default(),
         contents: &contents,
     };
     let mut plan = Plan::default();

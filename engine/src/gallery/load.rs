@@ -108,6 +108,7 @@ pub(super) fn load(vault: &Vault, destroyed: &HashSet<RandomId>) -> Result<Loade
     gathered.refuse_lost_keys()?;
     gathered.report.keys_overwritten = vault.settle_slots(&gathered.named, LEFT_BEHIND_MAX)?;
     gathered.finish_erasures()?;
+    gathered.remove_nobodys_rows()?;
     vault.sweep_all_tokens()?;
     gathered.report.collections = known.by_id.len();
     gathered.report.damaged_collections = known.damaged.len();
@@ -302,6 +303,16 @@ impl Gathered<'_> {
             self.vault.commit(plan)?;
         }
         Ok(())
+    }
+}
+
+impl Gathered<'_> {
+    /// The rows of the running log that belonged to records which could not be opened or found any more.
+    fn remove_nobodys_rows(&mut self) -> Result<()> {
+        if self.report.erasures_finished == 0 {
+            return Ok(());
+        }
+        self.vault.remove_nobodys_rows(std::mem::take(&mut self.named))
     }
 }
 

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use crate::error::{RequestError, Result};
 use crate::gallery::codec::Digest;
 use crate::gallery::collection::Collection;
-use crate::gallery::persons::present;
+use crate::gallery::persons::{consented, present};
 use crate::gallery::vault::Asked;
 use crate::gallery::writer::{Passage, Place};
 use crate::gallery::{Gallery, expiry};
 use crate::names::{FaceId, PersonId, RandomId};
 use crate::once::Caller;
-use crate::person::{Person, StoredFace, Timestamp};
+use crate::person::{LogKey, Person, StoredFace, Timestamp};
 use crate::scheme::Scheme;
 
 impl Gallery {
@@ -155,11 +155,13 @@ fn copied(person: Person, source: &Scheme, target: &Collection, id: PersonId) ->
         }
         .into());
     }
+    consented(target, &person.profile)?;
     let now = Timestamp::now();
     let faces = person.faces.into_iter();
     Ok(Person {
         id,
         mark: RandomId::random(),
+        log: LogKey::random(),
         profile: person.profile,
         enrolled: now,
         updated: now,

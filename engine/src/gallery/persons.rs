@@ -14,7 +14,9 @@ use crate::gallery::writer::{Changed, Current, Edit};
 use crate::gallery::{Gallery, Page, exists};
 use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId};
 use crate::once::Caller;
-use crate::person::{Consent, NewFace, Person, Profile, StoredFace, Timestamp, checked_expiry};
+use crate::person::{
+    Consent, LogKey, NewFace, Person, Profile, StoredFace, Timestamp, checked_consent, checked_expiry,
+};
 use crate::receipts;
 use crate::residue::{self, Needles};
 
@@ -120,6 +122,11 @@ impl Gallery {
         )
     }
 
+    /// The key of a person's record.
+    pub fn record_key(&self, collection: &Collection, id: &PersonId) -> Vec<u8> {
+        codec::person_key(collection.id, self.digest(collection, id))
+    }
+
     /// Enrols a person who is not yet in the collection.
     pub fn enroll(
         &self,
@@ -163,9 +170,15 @@ impl Gallery {
         if let Some(expires) = change.expires {
             checked_expiry(expires, now)?;
         }
+        let own = Arc::clone(collection);
         self.change(collection, id, &caller.into(), move |current| {
             let mut person = present(current, now)?;
+            let consent_changes = change.consent.is_some();
             person.profile = change.of(std::mem::take(&mut person.profile))?;
+            // Whoever was enrolled before consents were asked for may still get another name.
+            if consent_changes {
+                consented(&own, &person.profile)?;
+            }
             person.updated = Timestamp::now();
             // What was replaced is removed: it must not stay readable.
             Ok(Edit::Replace(person))
@@ -426,10 +439,12 @@ pub(super) fn enrolling(
             Current::Present(_) => return Err(RequestError::PersonExists.into()),
             Current::Damaged => return Err(RequestError::Damaged.into()),
         }
+        consented(&own, &profile)?;
         let now = Timestamp::now();
         let mut person = Person {
             id: person_id,
             mark: RandomId::random(),
+            log: LogKey::random(),
             profile,
             enrolled: now,
             updated: now,
@@ -451,6 +466,15 @@ pub(super) fn adding(
         add_faces(&mut person, faces, &own)?;
         Ok(Edit::Keep(person))
     }
+}
+
+/// Refuses whoever has no consent where one is asked for. In the writer's turn, so that nobody is enrolled beside
+/// the change of the setting.
+pub(super) fn consented(collection: &Collection, profile: &Profile) -> Result<()> {
+    if collection.settings.read().consent_required {
+        return checked_consent(profile);
+    }
+    Ok(())
 }
 
 pub(super) fn present(current: Current, now: Timestamp) -> Result<Person> {

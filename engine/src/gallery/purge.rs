@@ -15,8 +15,8 @@ use crate::gallery::vault::Vault;
 pub(crate) const GATHER: Duration = Duration::from_millis(250);
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(2);
-/// Above this many places it is cheaper to rewrite everything.
-const PLACES_MAX: usize = 100;
+/// Above this many places, two for each person, it is cheaper to rewrite everything.
+const PLACES_MAX: usize = 200;
 
 /// The thread that purges.
 pub(crate) struct Purger {

@@ -5,7 +5,9 @@
 use std::path::Path;
 
 use parking_lot::RwLock;
-use rocksdb::properties::BACKGROUND_ERRORS;
+use rocksdb::properties::{
+    BACKGROUND_ERRORS, CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_NUM_KEYS, LIVE_SST_FILES_SIZE,
+};
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamilyDescriptor, CompactOptions, DB,
     DBCompressionType, DBRecoveryMode, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, FlushOptions, LogLevel,
@@ -24,16 +26,22 @@ pub(crate) enum Family {
     Tokens,
     /// Accounts and their keys.
     Accounts,
+    /// Rows of the running log, a range for each person; sealed under keys that lie in the persons' records.
+    RunningLog,
+    /// How much was asked of each interface; about nobody.
+    Usage,
     /// What administrators did: no records, and no slots belong to them.
     Audit,
 }
 
 impl Family {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Collections,
         Self::Persons,
         Self::Tokens,
         Self::Accounts,
+        Self::RunningLog,
+        Self::Usage,
         Self::Audit,
     ];
     /// Those whose records name slots.
@@ -44,17 +52,34 @@ impl Family {
             Self::Collections => "collections",
             Self::Persons => "persons",
             Self::Tokens => "tokens",
+            Self::RunningLog => "running-log",
+            Self::Usage => "usage",
             Self::Accounts => "accounts",
             Self::Audit => "audit",
         }
     }
 }
 
-/// One change of a batch; `None` deletes.
+/// One change of a batch.
 pub(crate) struct Write {
     pub family: Family,
     pub key: Vec<u8>,
-    pub value: Option<Vec<u8>>,
+    pub change: Change,
+}
+
+/// What becomes of a key.
+pub(crate) enum Change {
+    Put(Vec<u8>),
+    Delete,
+    /// Every key that begins with this one is deleted.
+    DeleteAll,
+}
+
+/// How much there is of a family, roughly.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub rows: u64,
+    pub bytes: u64,
 }
 
 /// Whether a scan goes on.
@@ -73,8 +98,8 @@ pub(crate) trait Records: Send + Sync {
     /// Applies all or nothing, and returns only when it would survive a power cut.
     fn write(&self, batch: Vec<Write>) -> Result<()>;
 
-    /// Rewrites the data files around these keys (`None`: all of them) until no byte of a deleted record
-    /// is left in any file.
+    /// Rewrites the data files around all keys that begin with these (`None`: all there are) until no byte of
+    /// a deleted record is left in any file.
     fn purge(&self, places: Option<&[(Family, Vec<u8>)]>) -> Result<()>;
 
     /// Visits, in key order, the records whose keys begin with `prefix` and come after `after`; answers how
@@ -86,6 +111,9 @@ pub(crate) trait Records: Send + Sync {
         after: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Scan,
     ) -> Result<usize>;
+
+    /// Roughly how much there is of a family, on disk and on the way there.
+    fn extent(&self, family: Family) -> Result<Extent>;
 }
 
 /// Small files keep a purge small; nothing is compressed because sealed bytes do not compress.
@@ -196,10 +224,14 @@ impl Records for RocksRecords {
 
     fn write(&self, batch: Vec<Write>) -> Result<()> {
         let mut writes = WriteBatch::default();
-        for Write { family, key, value } in batch {
-            match value {
-                Some(value) => writes.put_cf(self.handle(family), key, value),
-                None => writes.delete_cf(self.handle(family), key),
+        for Write { family, key, change } in batch {
+            match change {
+                Change::Put(value) => writes.put_cf(self.handle(family), key, value),
+                Change::Delete => writes.delete_cf(self.handle(family), key),
+                Change::DeleteAll => {
+                    let end = end_of(&key);
+                    writes.delete_range_cf(self.handle(family), key, end);
+                }
             }
         }
         let mut synced = WriteOptions::default();
@@ -225,9 +257,12 @@ impl Records for RocksRecords {
             }
             Some(places) => {
                 for (family, key) in places {
-                    let end = [key.as_slice(), &[0]].concat();
-                    self.db
-                        .compact_range_cf_opt(self.handle(*family), Some(key), Some(&end), &forced);
+                    self.db.compact_range_cf_opt(
+                        self.handle(*family),
+                        Some(key),
+                        Some(&end_of(key)),
+                        &forced,
+                    );
                 }
             }
         }
@@ -287,6 +322,24 @@ impl Records for RocksRecords {
             }
         }
     }
+
+    fn extent(&self, family: Family) -> Result<Extent> {
+        let number = |property: &rocksdb::properties::PropName| {
+            let found = self.db.property_int_value_cf(self.handle(family), property);
+            found
+                .map(Option::unwrap_or_default)
+                .map_err(|e| failed("measuring records", e))
+        };
+        Ok(Extent {
+            rows: number(ESTIMATE_NUM_KEYS)?,
+            bytes: number(LIVE_SST_FILES_SIZE)? + number(CUR_SIZE_ALL_MEM_TABLES)?,
+        })
+    }
+}
+
+/// Behind every key with this prefix.
+fn end_of(prefix: &[u8]) -> Vec<u8> {
+    successor(prefix).unwrap_or_else(|| vec![u8::MAX; KEY_BYTES + 1])
 }
 
 fn within(prefix: &[u8]) -> ReadOptions {
@@ -342,7 +395,7 @@ mod tests {
         let put = |key: &[u8]| Write {
             family: Family::Persons,
             key: key.to_vec(),
-            value: Some(b"v".to_vec()),
+            change: Change::Put(b"v".to_vec()),
         };
         let keys: [&[u8]; 6] = [b"a1", b"b1", b"b2", b"b3", b"c1", b"\xff\xff1"];
         records.write(keys.map(put).into()).expect("written");

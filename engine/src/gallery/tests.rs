@@ -23,6 +23,7 @@ mod passes;
 mod races;
 mod replies;
 mod rotation;
+mod running;
 mod signing;
 mod start;
 mod support;

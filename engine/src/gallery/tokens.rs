@@ -21,7 +21,7 @@ use crate::crypto::{self, NONCE_BYTES, Secret};
 use crate::error::{Error, RequestError, Result};
 use crate::gallery::codec;
 use crate::gallery::persons::Nonce;
-use crate::gallery::records::{Family, Scan, Write};
+use crate::gallery::records::{Change, Family, Scan, Write};
 use crate::gallery::vault::{Plan, Vault};
 use crate::names::{CollectionName, RandomId};
 use crate::once::Once;
@@ -247,7 +247,7 @@ impl Vault {
         plan.write(Write {
             family: Family::Tokens,
             key: claim.key.to_vec(),
-            value: Some(claim.row(done, expires)),
+            change: Change::Put(claim.row(done, expires)),
         });
     }
 
@@ -262,7 +262,7 @@ impl Vault {
                 plan.write(Write {
                     family: Family::Tokens,
                     key: key.to_vec(),
-                    value: None,
+                    change: Change::Delete,
                 });
             }
             seen += 1;

@@ -1,9 +1,10 @@
 //! Sealed records and their keys, always together: what can be read, and in which order disks change.
 
 mod plan;
+mod rows;
 mod slots;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -11,6 +12,7 @@ use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use zeroize::Zeroizing;
 
+pub(crate) use self::rows::Row;
 use crate::clock::Clock;
 use crate::error::{Error, OperatorError, RequestError, Result};
 use crate::gallery::codec::{self, Binding, Header};
@@ -50,6 +52,8 @@ pub(crate) struct Vault {
     /// commit, for the anchor, and to learn what can be purged.
     live: Mutex<u64>,
     poisoned: AtomicBool,
+    /// Where people went who were renamed a moment ago, for rows that still name the old place.
+    moved: Mutex<VecDeque<(RandomId, Vec<u8>)>>,
 }
 
 /// Changes that become durable together.
@@ -74,6 +78,8 @@ pub(crate) struct Plan {
 #[derive(Default)]
 pub(crate) struct Named {
     slots: RoaringBitmap,
+    /// Of the running log, one for each person.
+    logs: Vec<RandomId>,
     /// Records that could not say which slot is theirs.
     silent: usize,
 }
@@ -86,7 +92,12 @@ impl Named {
 
     pub fn note(&mut self, header: Option<&Header>) {
         match header {
-            Some(header) => drop(self.slots.insert(header.slot)),
+            Some(header) => {
+                self.slots.insert(header.slot);
+                if header.log != RandomId::default() {
+                    self.logs.push(header.log);
+                }
+            }
             None => self.silent += 1,
         }
     }
@@ -110,6 +121,8 @@ pub(crate) struct NewRecord<'a> {
     pub key: Vec<u8>,
     pub binding: Binding<'a>,
     pub scheme: SchemeId,
+    /// Of the person's running log; zeros for a collection.
+    pub log: RandomId,
     pub contents: &'a [u8],
 }
 
@@ -123,6 +136,7 @@ impl Vault {
             tokens: Tokens::new(Clock::System),
             live: Mutex::new(0),
             poisoned: AtomicBool::new(false),
+            moved: Mutex::default(),
         }
     }
 

@@ -475,7 +475,7 @@ fn plan_change(
     let more_faces = (person.faces.len() as u64).saturating_sub(had.1);
     rooms.take(&collection.account, 1 - had.0, more_faces)?;
     let contents = codec::person_to_contents(&person);
-    let record = at.record(vault, &contents);
+    let record = at.record(vault, &person, &contents);
     let generation = collection.next_generation();
     let faces = resealed.flatten().map_or(0, |asked| asked.faces);
     let ticket = match (header, resealed) {
@@ -533,7 +533,7 @@ fn plan_passage(
         Passage::Copy(person) => {
             rooms.take(&to.collection.account, 1, person.faces.len() as u64)?;
             let contents = codec::person_to_contents(&person);
-            vault.plan_put(plan, &to.record(vault, &contents), None)?;
+            vault.plan_put(plan, &to.record(vault, &person, &contents), None)?;
             vault.plan_kept(plan, claim, &person);
             Ok(Planned::kept(to, person, None))
         }
@@ -542,7 +542,13 @@ fn plan_passage(
             let header = header.ok_or(RequestError::NoPerson)?;
             let contents = codec::person_to_contents(&person);
             let asked = Asked { generation, ..asked };
-            let ticket = vault.plan_move(plan, &to.record(vault, &contents), at.key(), &header, asked)?;
+            let ticket = vault.plan_move(
+                plan,
+                &to.record(vault, &person, &contents),
+                at.key(),
+                &header,
+                asked,
+            )?;
             vault.plan_kept(plan, claim, &person);
             Ok(Planned {
                 left: Some(at.digest),
@@ -557,12 +563,13 @@ impl Place {
         codec::person_key(self.collection.id, self.digest)
     }
 
-    fn record<'a>(&'a self, vault: &Vault, contents: &'a [u8]) -> NewRecord<'a> {
+    fn record<'a>(&'a self, vault: &Vault, person: &Person, contents: &'a [u8]) -> NewRecord<'a> {
         NewRecord {
             family: Family::Persons,
             key: self.key(),
             binding: self.collection.person_binding(vault.ring.deployment, self.digest),
             scheme: self.collection.scheme.id(),
+            log: person.log.id,
             contents,
         }
     }

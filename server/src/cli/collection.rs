@@ -70,6 +70,9 @@ enum Command {
         /// [default: 256]
         #[arg(long, value_name = "N")]
         ef: Option<u32>,
+        /// Enrol nobody without a consent
+        #[arg(long)]
+        require_consent: bool,
     },
     /// Show one collection
     #[command(after_help = "Example:\n  likeness collection get staff")]
@@ -80,8 +83,9 @@ enum Command {
     /// List all collections
     #[command(after_help = "Example:\n  likeness collection list --json")]
     List,
-    /// Change a collection's threshold, faces per person, quality level, or how it is searched
-    #[command(group(ArgGroup::new("change").args(["threshold", "faces_per_person", "quality", "index", "ef"]).required(true).multiple(true)))]
+    /// Change a collection's threshold, faces per person, quality level, whether a consent is asked for, or how
+    /// it is searched
+    #[command(group(ArgGroup::new("change").args(["threshold", "faces_per_person", "quality", "index", "ef", "require_consent"]).required(true).multiple(true)))]
     #[command(after_help = "Example:\n  likeness collection update staff --threshold 0.5")]
     Update {
         /// Its name
@@ -101,6 +105,9 @@ enum Command {
         /// Another number of candidates that a search of a graph keeps, 16 to 4096
         #[arg(long, value_name = "N")]
         ef: Option<u32>,
+        /// Whether nobody is enrolled without a consent from now on: true or false
+        #[arg(long, value_name = "BOOL")]
+        require_consent: Option<bool>,
     },
     /// Erase a collection and everyone in it
     #[command(after_help = "Example:\n  likeness collection delete visitors")]
@@ -123,6 +130,7 @@ impl CollectionCommand {
                 quality,
                 index,
                 ef,
+                require_consent,
             } => {
                 let request = v1::CreateCollectionRequest {
                     name,
@@ -132,6 +140,7 @@ impl CollectionCommand {
                     quality_level: QualityArgument::wire(quality),
                     index: IndexArgument::wire(index),
                     ef: ef.unwrap_or(0),
+                    consent_required: require_consent,
                     ..Default::default()
                 };
                 let reply = client.create_collection(request).await?.into_inner();
@@ -151,6 +160,7 @@ impl CollectionCommand {
                 quality,
                 index,
                 ef,
+                require_consent,
             } => {
                 let request = v1::UpdateCollectionRequest {
                     name,
@@ -159,6 +169,7 @@ impl CollectionCommand {
                     quality_level: QualityArgument::wire(quality),
                     index: IndexArgument::wire(index),
                     ef,
+                    consent_required: require_consent,
                     ..Default::default()
                 };
                 let reply = client.update_collection(request).await?.into_inner();
@@ -208,7 +219,7 @@ fn line(c: &v1::Collection) -> String {
         n => format!(", {n} damaged"),
     };
     format!(
-        "{}: {}, {}{damaged}; {} bits, threshold {:.3}, quality {}, up to {} a person{}; made {}\n",
+        "{}: {}, {}{damaged}; {} bits, threshold {:.3}, quality {}, up to {} a person{}{}; made {}\n",
         c.name,
         counted(c.persons, "person", "people"),
         counted(c.faces, "face", "faces"),
@@ -217,6 +228,11 @@ fn line(c: &v1::Collection) -> String {
         level_text(c.quality_level()),
         counted(c.faces_per_person_max, "face", "faces"),
         index_text(c),
+        if c.consent_required {
+            ", nobody without a consent"
+        } else {
+            ""
+        },
         time_text(c.created.as_ref()),
     )
 }
@@ -245,6 +261,7 @@ fn collection_json(c: &v1::Collection) -> Value {
         "quality_level": level_text(c.quality_level()),
         "index": index_name(c),
         "ef": c.ef,
+        "consent_required": c.consent_required,
         "created": time_text(c.created.as_ref()),
         "persons": c.persons,
         "faces": c.faces,

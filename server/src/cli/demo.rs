@@ -84,9 +84,10 @@ impl DemoCommand {
             drain_seconds: 10,
             accept_short_erasure_log: false,
             plaintext_off_loopback: false,
-            open_reflection: false,
             tls: TlsFiles::default(),
             region: "local".to_owned(),
+            retention: likeness_server::logs::retention::Retention::default(),
+            open_reflection: false,
             faces_warning: 0,
         };
         let began = Instant::now();

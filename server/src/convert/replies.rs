@@ -62,6 +62,7 @@ pub fn collection(info: CollectionInfo) -> v1::Collection {
         quality_level: wire_level(info.settings.quality_level).into(),
         index: super::wire_index_kind(info.settings.index).into(),
         ef: info.settings.ef,
+        consent_required: info.settings.consent_required,
     }
 }
 

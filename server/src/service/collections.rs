@@ -75,6 +75,7 @@ async fn create(
         quality_level: convert::quality_level(request.quality_level)?.unwrap_or_default(),
         index: convert::index_kind(request.index)?.unwrap_or_default(),
         ef: Some(request.ef).filter(|ef| *ef != 0),
+        consent_required: request.consent_required,
     };
     let entry = call.own_act(Act::CreateCollection, name.as_str());
     let collection = call
@@ -139,6 +140,7 @@ async fn update(
         quality_level: convert::quality_level(request.quality_level)?,
         index: convert::index_kind(request.index)?,
         ef: request.ef,
+        consent_required: request.consent_required,
     };
     let entry = call.own_act(Act::UpdateCollection, name.as_str());
     let collection = call

@@ -60,6 +60,7 @@ pub(super) async fn enroll(
 ) -> Result<EnrollPersonResponse, Refusal> {
     call.once(&mut request)?;
     let names = convert::names(&request.collection, &request.person_id)?;
+    call.about(&names.0, &names.1);
     let photographs = Photographs::parse(
         request.photographs,
         request.face_choice,
@@ -83,6 +84,7 @@ pub(super) async fn add_faces(
 ) -> Result<AddFacesResponse, Refusal> {
     call.once(&mut request)?;
     let names = convert::names(&request.collection, &request.person_id)?;
+    call.about(&names.0, &names.1);
     let photographs = Photographs::parse(
         request.photographs,
         request.face_choice,
@@ -146,6 +148,7 @@ pub(super) async fn enroll_features(
     features: Vec<Vec<f32>>,
 ) -> Result<EnrollPersonResponse, Refusal> {
     let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
+    call.about(&collection, &person_id);
     let profile = convert::profile(request.name, request.tags, request.consent, request.expires)?;
     let person = match made_before(call, &collection, &person_id).await? {
         Some(person) => person,

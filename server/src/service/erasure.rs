@@ -58,6 +58,7 @@ async fn prepare(
     request: PrepareResidueAuditRequest,
 ) -> Result<PrepareResidueAuditResponse, Refusal> {
     let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
+    call.about(&collection, &person_id);
     // The collection, and not who.
     let entry = call.own_act(Act::PrepareResidueAudit, collection.as_str());
     let fingerprints = call

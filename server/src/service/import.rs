@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Ongoing, Service, digest, enroll, insert_id};
+use super::{Ongoing, Service, digest, enroll, insert_id, outputs};
 use crate::auth::Needs;
 use crate::config::CHANGES_MAX;
 use crate::convert;
@@ -54,6 +54,7 @@ pub(super) async fn import_persons(
     request: Request<Streaming<ImportPersonsRequest>>,
 ) -> Result<Response<ReceiverStream<Result<ImportPersonsResponse, Status>>>, Status> {
     let mut call = service.begin("ImportPersons", Needs::Of(Scope::Enrol), &request)?;
+    call.items_are_billed = true;
     let place = Arc::clone(&call.service.importing).acquire_owned();
     let Ok(Ok(place)) = tokio::time::timeout(PLACE_WAIT_MAX, place).await else {
         return Err(call.refuse(Refusal::Busy));
@@ -68,7 +69,7 @@ pub(super) async fn import_persons(
             Ok(()) => call.finish(Ok(ImportPersonsResponse::default())).err(),
             Err(Ended::Refused(refusal)) => Some(call.refuse(refusal)),
             Err(Ended::Broken(status)) => {
-                call.end(status.code());
+                call.broke(&status);
                 Some(status)
             }
             Err(Ended::Gone) => None,
@@ -124,7 +125,7 @@ async fn run(
             break Err(Ended::Gone);
         };
         items.spawn(work_on(
-            call.item(patience),
+            call.item(patience, &item),
             Arc::clone(&header),
             item,
             permit,
@@ -194,8 +195,13 @@ async fn work_on(
 ) {
     let sequence = item.sequence;
     let outcome = match import(&mut call, &header, item).await {
-        Ok(imported) => Outcome::Imported(imported),
+        Ok(imported) => {
+            call.output = outputs::imported(&imported);
+            call.carried_out();
+            Outcome::Imported(imported)
+        }
         Err(refusal) => {
+            call.refused(&refusal);
             call.log_operator_detail(&refusal);
             Outcome::Refused(refusal.item())
         }

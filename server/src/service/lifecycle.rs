@@ -37,6 +37,7 @@ pub(super) async fn delete_persons(
     request: Request<Streaming<DeletePersonsRequest>>,
 ) -> Result<Response<ReceiverStream<Result<DeletePersonsResponse, Status>>>, Status> {
     let mut call = service.begin("DeletePersons", Needs::Of(Scope::Erase), &request)?;
+    call.items_are_billed = true;
     let (answers, stream) = mpsc::channel(1);
     let mut reply = Response::new(ReceiverStream::new(stream));
     insert_id(reply.metadata_mut(), &call.request_id);
@@ -46,7 +47,7 @@ pub(super) async fn delete_persons(
             Ended::Whole => call.finish(Ok(DeletePersonsResponse::default())).err(),
             Ended::Gone => None,
             Ended::Broken(status) => {
-                call.end(status.code());
+                call.broke(&status);
                 Some(status)
             }
             Ended::Refused(refusal) => Some(call.refuse(refusal)),
@@ -97,7 +98,7 @@ async fn delete_each(
                     break Ended::Refused(refusal);
                 }
                 items.spawn(delete_item(
-                    call.item(patience),
+                    call.item(patience, &item),
                     item,
                     place.ok(),
                     answers.clone(),
@@ -121,8 +122,12 @@ async fn delete_item(
     answers: Answers,
 ) {
     let outcome = match erase(&mut call, &item.collection, &item.person_id).await {
-        Ok(erased) => Outcome::Erased(erased),
+        Ok(erased) => {
+            call.carried_out();
+            Outcome::Erased(erased)
+        }
         Err(refusal) => {
+            call.refused(&refusal);
             call.log_operator_detail(&refusal);
             Outcome::Refused(refusal.item())
         }
@@ -155,6 +160,7 @@ pub(super) async fn copy(
 ) -> Result<CopyPersonResponse, Refusal> {
     call.once(&mut request)?;
     let (collection, id) = convert::names(&request.collection, &request.person_id)?;
+    call.about(&collection, &id);
     let (target, new_id) = convert::target_names(&request.target_collection, &request.target_person_id, &id)?;
     let (target, person) = call
         .store(move |work, call| {

@@ -115,6 +115,7 @@ async fn compare(call: &mut Ongoing, request: CompareFacesRequest) -> Result<Com
 
 async fn verify(call: &mut Ongoing, request: VerifyPersonRequest) -> Result<VerifyPersonResponse, Refusal> {
     let (collection, person_id) = convert::names(&request.collection, &request.person_id)?;
+    call.about(&collection, &person_id);
     let photo = convert::photograph("photograph", request.photograph)?;
     let choose = convert::face_choice(request.face_choice)?;
     let level = convert::quality_level(request.quality_level)?;
@@ -133,6 +134,7 @@ async fn verify(call: &mut Ongoing, request: VerifyPersonRequest) -> Result<Veri
             let found = work
                 .engine
                 .verify(&collection, &person_id, &query, comparison, call)?;
+            call.conclude(found.similarity >= threshold);
             let reply = VerifyPersonResponse {
                 call: None,
                 similarity: found.similarity,

@@ -291,6 +291,7 @@ pub(super) async fn on_person<T: Send + 'static>(
     act: impl FnOnce(&Work, &CollectionRef, &PersonId, &mut Call) -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, Refusal> {
     let (collection, person_id) = convert::names(collection, person_id)?;
+    call.about(&collection, &person_id);
     let (collection, answer) = call
         .store(move |work, call| {
             work.sees(&collection)?;

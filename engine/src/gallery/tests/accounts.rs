@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::access::{AccountInfo, AccountSettings, Act, ApiKey, AuditEntry, NewApiKey, Quotas, Scope, Scopes};
+use crate::access::{
+    AccountInfo, AccountSettings, Act, ApiKey, AuditEntry, NewApiKey, Quotas, Scope, Scopes,
+};
 use crate::error::Result;
 use crate::gallery::Gallery;
 use crate::gallery::records::Family;
@@ -54,7 +56,9 @@ fn prepared() -> (FakeDisk, Arc<KeyRing>, [ApiKey; 2]) {
 
 /// Changes of accounts; the number of what is seen before, between and after each.
 const STORIES: [(&str, fn(&Gallery, &ApiKey) -> Result<()>); 4] = [
-    ("revoke", |gallery, key| gallery.revoke_api_key(&branch(), key.id, REQUEST)),
+    ("revoke", |gallery, key| {
+        gallery.revoke_api_key(&branch(), key.id, REQUEST)
+    }),
     ("update", |gallery, _| {
         let change = |settings: AccountSettings| AccountSettings {
             quotas: Quotas {
@@ -68,7 +72,9 @@ const STORIES: [(&str, fn(&Gallery, &ApiKey) -> Result<()>); 4] = [
     ("begin to close", |gallery, _| gallery.begin_closing(&branch())),
     ("create", |gallery, _| {
         let another = Account::parse("another").expect("a name");
-        gallery.create_account(&another, AccountSettings::default()).map(drop)
+        gallery
+            .create_account(&another, AccountSettings::default())
+            .map(drop)
     }),
 ];
 
@@ -91,7 +97,10 @@ fn a_power_cut_at_any_operation_leaves_a_change_of_accounts_complete_or_absent()
                     let disk = disk.restarted(|write| arrived >> (write % 64) & 1 == 1);
                     let (reopened, report) = open(&disk, &ring).expect("opens after a crash");
                     assert_eq!(report.damaged_accounts, 0, "{what}");
-                    assert!(lets_in(&reopened, &ring, &keys[1]) || name == "begin to close", "{what}");
+                    assert!(
+                        lets_in(&reopened, &ring, &keys[1]) || name == "begin to close",
+                        "{what}"
+                    );
                     let now = seen(&reopened);
                     match after {
                         Some(after) => assert_eq!(now[..after.len()].len(), after.len(), "{what}"),
@@ -122,7 +131,10 @@ fn a_revoked_key_is_refused_from_the_moment_on_whatever_becomes_of_the_disk() {
     for n in 0..6 {
         let (disk, ring, keys) = prepared();
         let gallery = opened(&disk, &ring);
-        let grant = gallery.accounts.grant(&ring.digest().secret, &keys[0]).expect("good");
+        let grant = gallery
+            .accounts
+            .grant(&ring.digest().secret, &keys[0])
+            .expect("good");
         disk.arm(n, Fault::Fails);
         let _ = gallery.revoke_api_key(&branch(), keys[0].id, REQUEST);
         assert!(!grant.is_live(), "a call that is on its way is refused");
@@ -162,7 +174,10 @@ fn a_record_that_cannot_be_read_lets_nobody_in() {
         // The account's own record speaks for both keys, a key's for itself.
         assert!(in_all < keys.len());
         let made = gallery.create_account(&branch(), AccountSettings::default());
-        assert!(made.is_err(), "a record that cannot be read is an account all the same");
+        assert!(
+            made.is_err(),
+            "a record that cannot be read is an account all the same"
+        );
     }
 }
 
@@ -186,7 +201,10 @@ fn an_entry_that_was_changed_removed_or_moved_stops_the_start() {
         objects.push(audited.entry.object);
         true
     });
-    assert_eq!((size.expect("read"), objects), (3, vec!["two".to_owned(), "three".to_owned()]));
+    assert_eq!(
+        (size.expect("read"), objects),
+        (3, vec!["two".to_owned(), "three".to_owned()])
+    );
     drop(gallery);
     let entries = disk.keys(Family::Audit);
     assert_eq!(entries.len(), 3);

@@ -125,6 +125,9 @@ fn prepared() -> (FakeDisk, Arc<KeyRing>) {
     enroll(&gallery, &one, "bob", &[4]).expect("enrolled");
     enroll(&gallery, &one, "eve", &[5]).expect("enrolled");
     enroll(&gallery, &two, "ada", &[6]).expect("enrolled");
+    for (collection, who) in [(&one, "ada"), (&one, "bob"), (&one, "eve"), (&two, "ada")] {
+        logged(&gallery, collection, who);
+    }
     drop(gallery);
     (disk, ring)
 }
@@ -164,10 +167,27 @@ fn assert_settled(disk: &FakeDisk, what: &str) {
     assert_eq!(disk.used_slots().len(), records, "{what}: slots and records");
 }
 
+/// There is no row of nobody in the running log, and whoever stays has the rows that were there.
+fn assert_rows(disk: &FakeDisk, gallery: &Gallery, what: &str) {
+    assert_eq!(disk.rows_of_nobody(), 0, "{what}: rows of nobody");
+    for (place, people) in everything(gallery) {
+        let collection = collection(gallery, &place);
+        for who in people
+            .people
+            .keys()
+            .filter(|who| ["bob", "eve"].contains(&who.as_str()))
+        {
+            assert_eq!(rows(gallery, &collection, who), ["GetPerson"], "{what}: {who}");
+        }
+    }
+}
+
 /// Records in the data files whose keys are gone.
 fn dead_and_not_purged(disk: &FakeDisk) -> usize {
     let stale = disk.0.lock().stale.clone();
-    let records = stale.iter().filter(|((family, _), _)| Family::SEALED.contains(family));
+    let records = stale
+        .iter()
+        .filter(|((family, _), _)| Family::SEALED.contains(family));
     let dead = records.filter(|(_, record)| {
         let header = Header::parse(record).expect("whole");
         disk.slot(header.slot as usize)[20..36] != header.data_key.0
@@ -269,12 +289,14 @@ fn a_power_cut_at_any_operation_leaves_a_change_complete_or_absent() {
                     assert!(allowed.contains(&seen), "{what}: {:?}", seen.keys());
                     assert!(disk.is_durable(), "{what}");
                     assert_settled(&disk, &what);
+                    assert_rows(&disk, &reopened, &what);
                     assert_log(&disk, &reopened, &what);
                     // Nothing that was erased outlives the purge, whoever began it. What an update replaced
                     // is unreadable, and left to the next compaction.
                     reopened.purge_now().expect("purged");
                     if story.name != "update" {
                         assert_eq!(dead_and_not_purged(&disk), 0, "{what}");
+                        assert_eq!(disk.stale_rows(), 0, "{what}");
                     }
                     assert_eq!(reopened.backlog().erasures, 0, "{what}");
                     assert_log(&disk, &reopened, &what);
@@ -317,6 +339,7 @@ fn a_power_cut_during_the_repair_of_a_start_is_repaired_by_the_next() {
                 let reopened = opened(&disk, &ring);
                 assert!(allowed.contains(&view(&reopened)), "{} {n} {m}", story.name);
                 assert_settled(&disk, story.name);
+                assert_rows(&disk, &reopened, story.name);
                 if complete {
                     break;
                 }

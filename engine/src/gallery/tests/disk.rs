@@ -9,8 +9,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::error::{OperatorError, Result};
+use crate::gallery::codec::Header;
 use crate::gallery::erasures::LogFile;
-use crate::gallery::records::{Family, Records, Scan, Write};
+use crate::gallery::records::{Change, Extent, Family, Records, Scan, Write};
 use crate::slots::{SLOT_BYTES, SlotBytes};
 
 /// What goes wrong at one operation.
@@ -198,7 +199,37 @@ impl FakeDisk {
     pub fn sealed_records(&self) -> usize {
         let state = self.0.lock();
         let places = state.records.keys();
-        places.filter(|(family, _)| Family::SEALED.contains(family)).count()
+        places
+            .filter(|(family, _)| Family::SEALED.contains(family))
+            .count()
+    }
+
+    /// Rows of the running log whose log no record names: there must be none.
+    pub fn rows_of_nobody(&self) -> usize {
+        let state = self.0.lock();
+        let records = state
+            .records
+            .iter()
+            .filter(|((family, _), _)| *family == Family::Persons);
+        let logs: Vec<_> = records
+            .filter_map(|(_, record)| Header::parse(record).ok())
+            .map(|header| header.log)
+            .collect();
+        let rows = state
+            .records
+            .keys()
+            .filter(|(family, _)| *family == Family::RunningLog);
+        rows.filter(|(_, key)| !logs.iter().any(|log| key.starts_with(&log.0)))
+            .count()
+    }
+
+    /// Rows of the running log that were deleted and are still in the data files.
+    pub fn stale_rows(&self) -> usize {
+        let state = self.0.lock();
+        let stale = state.stale.iter();
+        stale
+            .filter(|((family, _), _)| *family == Family::RunningLog)
+            .count()
     }
 
     pub fn slot(&self, slot: usize) -> Vec<u8> {
@@ -272,6 +303,11 @@ impl FakeDisk {
         }
         Ok(effect(&mut state))
     }
+}
+
+/// Whether a place is one of those that begin so.
+fn begins(place: &Place, with: &Place) -> bool {
+    place.0 == with.0 && place.1.starts_with(&with.1)
 }
 
 fn put(bytes: &mut Vec<u8>, offset: u64, new: &[u8]) {
@@ -374,11 +410,16 @@ impl Records for FakeDisk {
         std::thread::sleep(takes);
         self.operate(|state| {
             state.syncs += 1;
-            for Write { family, key, value } in batch {
+            for Write { family, key, change } in batch {
                 let place = (family, key);
-                let old = match value {
-                    Some(value) => state.records.insert(place.clone(), value),
-                    None => state.records.remove(&place),
+                let old = match change {
+                    Change::Put(value) => state.records.insert(place.clone(), value),
+                    Change::Delete => state.records.remove(&place),
+                    Change::DeleteAll => {
+                        let all = state.records.extract_if(.., |other, _| begins(other, &place));
+                        state.stale.extend(all);
+                        continue;
+                    }
                 };
                 state.stale.extend(old.map(|old| (place, old)));
             }
@@ -389,7 +430,9 @@ impl Records for FakeDisk {
     fn purge(&self, places: Option<&[(Family, Vec<u8>)]>) -> Result<()> {
         self.operate(|state| {
             state.purges += 1;
-            let outside = |place: &(Family, Vec<u8>)| places.is_some_and(|places| !places.contains(place));
+            let outside = |place: &Place| {
+                places.is_some_and(|places| !places.iter().any(|purged| begins(place, purged)))
+            };
             state.stale.retain(|(place, _)| outside(place));
         })
         .map_err(failed)
@@ -418,5 +461,16 @@ impl Records for FakeDisk {
             }
         }
         Ok(0)
+    }
+
+    fn extent(&self, family: Family) -> Result<Extent> {
+        self.read(|state| {
+            let of = state.records.iter().filter(|((f, _), _)| *f == family);
+            of.fold(Extent::default(), |extent, ((_, key), value)| Extent {
+                rows: extent.rows + 1,
+                bytes: extent.bytes + (key.len() + value.len()) as u64,
+            })
+        })
+        .map_err(failed)
     }
 }

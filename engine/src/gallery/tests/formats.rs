@@ -64,20 +64,20 @@ fn the_format_file_of_another_version_deployment_or_form_is_refused() {
     let home = home();
     let file = home.data.join("FORMAT");
     let good = fs::read_to_string(&file).expect("there");
-    fs::write(&file, good.replace("format 2", "format 3")).expect("written");
-    assert_refused(&home, "format 2", "format 3");
+    fs::write(&file, good.replace("format 3", "format 4")).expect("written");
+    assert_refused(&home, "format 3", "format 4");
     fs::write(
         &file,
         good.replace(&home.ring.deployment.to_string(), &"ab".repeat(16)),
     )
     .expect("written");
     assert_refused(&home, &home.ring.deployment.to_string(), &"ab".repeat(16));
-    for other in ["", "something else", "likeness data, format 2\n"] {
+    for other in ["", "something else", "likeness data, format 3\n"] {
         fs::write(&file, other).expect("written");
-        assert_refused(&home, "a format file of format 2", "another form");
+        assert_refused(&home, "a format file of format 3", "another form");
     }
     fs::write(&file, b"\xff\xfe").expect("written");
-    assert_refused(&home, "a format file of format 2", "another form");
+    assert_refused(&home, "a format file of format 3", "another form");
     fs::remove_file(&file).expect("removed");
     assert_refused(&home, "a data directory, or an empty one", "no FORMAT file");
     fs::write(&file, good).expect("written");
@@ -224,7 +224,7 @@ fn a_damaged_log_is_refused_and_a_torn_end_is_not() {
 }
 
 fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-2")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-3")
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -287,7 +287,7 @@ fn write_the_fixture() {
 }
 
 #[test]
-fn format_2_opens_in_every_later_version() {
+fn format_3_opens_in_every_later_version() {
     let home = tempfile::tempdir().expect("a directory");
     copy(&fixture(), home.path());
     let root = home.path().join("keys/root.key");

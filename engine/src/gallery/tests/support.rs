@@ -10,6 +10,8 @@ use crate::clock::Clock;
 use crate::error::Result;
 use crate::gallery::collection::{Collection, CollectionSettings};
 use crate::gallery::erasures::{ErasureFiles, ErasureLog};
+use crate::gallery::running::entry::{CallOrigin, Charge, Entry};
+use crate::gallery::running::row::Part;
 use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};
 use crate::gallery::vault::Vault;
 use crate::gallery::{Background, Comparison, Filter, Gallery, LoadReport, Match, Query, Search, directory};
@@ -57,6 +59,7 @@ pub fn background(clock: Clock) -> Background {
         gather: NEVER,
         look: NEVER,
         keep: NEVER,
+        log_bytes_warning: u64::MAX,
         clock,
     }
 }
@@ -113,6 +116,43 @@ pub fn vault_of(
     let (log, destroyed) = ErasureLog::open(files, ring, short)?;
     let vault = Vault::new(Box::new(disk.clone()), slots, log, Arc::clone(ring));
     Ok((vault, destroyed))
+}
+
+/// A call that is about to be logged.
+pub fn entry(gallery: &Gallery, interface: &'static str) -> Entry {
+    let origin = CallOrigin {
+        account: account(),
+        sub_account: "a-key".to_owned(),
+        client: "192.0.2.7".to_owned(),
+        region: "test".into(),
+        interface,
+        received: Timestamp::now(),
+    };
+    Entry::begin(Arc::clone(gallery.running.sink()), REQUEST, origin)
+}
+
+/// Notes somebody in a call.
+pub fn note(gallery: &Gallery, entry: &mut Entry, collection: &Arc<Collection>, who: &str, part: Part) {
+    let person = gallery.person(collection, &id(who)).expect("enrolled");
+    let place = gallery.record_key(collection, &person.id);
+    entry.note(place, &person.log, &collection.name, &person.id, part);
+}
+
+/// A call about somebody, carried out and written.
+pub fn logged(gallery: &Gallery, collection: &Arc<Collection>, who: &str) {
+    let mut entry = entry(gallery, "GetPerson");
+    note(gallery, &mut entry, collection, who, Part::Subject);
+    entry.end("OK", Charge::Billed);
+    drop(entry);
+    gallery.running.flush();
+}
+
+/// Somebody's rows, by interface.
+pub fn rows(gallery: &Gallery, collection: &Arc<Collection>, who: &str) -> Vec<String> {
+    let person = gallery.person(collection, &id(who)).expect("enrolled");
+    let page = gallery.rows_of(&person, None, 1000).expect("read");
+    assert_eq!((page.damaged, page.next), (0, None));
+    page.items.into_iter().map(|row| row.interface).collect()
 }
 
 /// Opens a disk on which nothing is wrong.
@@ -198,6 +238,7 @@ pub fn settings() -> CollectionSettings {
         quality_level: crate::QualityLevel::Medium,
         index: crate::IndexKind::Flat,
         ef: crate::EF_DEFAULT,
+        consent_required: false,
     }
 }
 

@@ -6,7 +6,8 @@ use super::{Asked, NewRecord, Plan, Ticket, Vault};
 use crate::error::{OperatorError, Result};
 use crate::gallery::codec::{self, Header};
 use crate::gallery::erasures::Erasure;
-use crate::gallery::records::{Family, Write};
+use crate::gallery::records::{Change, Family, Write};
+use crate::names::RandomId;
 use crate::receipts::{DestroyedKey, KEYS_PER_RECEIPT_MAX, ReceiptKind};
 use crate::slots::DataKey;
 
@@ -49,7 +50,7 @@ impl Plan {
         self.writes.push(Write {
             family: record.family,
             key: record.key.clone(),
-            value: Some(codec::seal(header, key, &record.binding, record.contents)),
+            change: Change::Put(codec::seal(header, key, &record.binding, record.contents)),
         });
     }
 }
@@ -71,6 +72,7 @@ impl Vault {
             let header = Header {
                 generation: previous.generation + 1,
                 scheme: record.scheme,
+                log: record.log,
                 ..*previous
             };
             plan.put(header, &key, record);
@@ -117,6 +119,7 @@ impl Vault {
         asked: Asked,
     ) -> Result<Ticket> {
         self.plan_put_under_new_key(plan, record, previous.generation + 1)?;
+        self.note_move(record.log, &record.key);
         plan.superseded_slots.push(previous.slot);
         let mut reduction = asked.erasure(ReceiptKind::Reduced);
         reduction.touched.push((record.family, other.clone()));
@@ -140,6 +143,7 @@ impl Vault {
             data_key: key.id,
             generation,
             scheme: record.scheme,
+            log: record.log,
         };
         plan.new_slots
             .push((header.slot, self.slots.wrap(header.slot, &key)));
@@ -162,6 +166,16 @@ impl Vault {
         erasure.touched.push((family, key.clone()));
         match header {
             Some(header) => {
+                if header.log != RandomId::default() {
+                    let rows = header.log.0.to_vec();
+                    erasure.touched.push((Family::RunningLog, rows.clone()));
+                    // In the same batch as the record: at no moment is there a row of nobody.
+                    plan.writes.push(Write {
+                        family: Family::RunningLog,
+                        key: rows,
+                        change: Change::DeleteAll,
+                    });
+                }
                 let held = self.slots.holds(header.slot, header.data_key)?;
                 // A key that is in no slot any more may be in an older copy: it is named all the same.
                 if !held || plan.erased_slots.insert(header.slot) {
@@ -183,7 +197,7 @@ impl Vault {
         plan.writes.push(Write {
             family,
             key,
-            value: None,
+            change: Change::Delete,
         });
     }
 }

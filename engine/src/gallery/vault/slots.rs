@@ -78,6 +78,7 @@ impl Vault {
         if named.silent > 0 {
             return Ok(());
         }
+        self.plan_nobodys_rows(plan, named.logs, Some(erasure))?;
         let mut unnamed = Vec::new();
         self.slots.each_used(|slot, id| {
             if !named.slots.contains(slot) {

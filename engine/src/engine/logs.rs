@@ -1,0 +1,129 @@
+//! The running log, as the service asks for it: who is noted in it, and how it is read.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use crate::call::{Call, Step};
+use crate::engine::{CollectionRef, Engine, PAGE_ITEMS_MAX};
+use crate::error::Result;
+use crate::gallery::collection::Collection;
+use crate::gallery::running::RunningLogSize;
+use crate::gallery::running::entry::{CallOrigin, Entry};
+use crate::gallery::running::row::{LogRow, Part};
+use crate::gallery::running::usage::Usage;
+use crate::gallery::{Match, Page};
+use crate::names::{Account, CollectionName, PersonId};
+use crate::person::Person;
+
+impl Engine {
+    /// From here on the call has its place in the running log: a row for everybody it is about, and one more
+    /// in the totals. It is written when the call is dropped.
+    pub fn log_call(&self, call: &mut Call, origin: CallOrigin) {
+        let sink = Arc::clone(self.gallery.running.sink());
+        call.entry = Some(Entry::begin(sink, call.request(), origin));
+    }
+
+    /// The call was refused, and named somebody: who is there has a row of it, and who is not has none.
+    pub fn log_refused(&self, account: &Account, name: &CollectionName, id: &PersonId, call: &mut Call) {
+        if call.entry.as_ref().is_none_or(Entry::has_subject) {
+            return;
+        }
+        // Whatever is wrong there now, the call was answered before.
+        let Ok(collection) = self.gallery.collection(account, name) else {
+            return;
+        };
+        call.reads(&collection.readers);
+        if let Ok(person) = self.gallery.person(&collection, id) {
+            self.note(call, &collection, &person, Part::Subject);
+        }
+    }
+
+    /// The call is about this person.
+    pub(super) fn note(&self, call: &mut Call, collection: &Collection, person: &Person, part: Part) {
+        if let Some(entry) = &mut call.entry {
+            let place = self.gallery.record_key(collection, &person.id);
+            entry.note(place, &person.log, &collection.name, &person.id, part);
+        }
+    }
+
+    /// The call's answer names these people of one collection, best first, for one of the faces it looks for.
+    pub(super) fn note_found<'a>(
+        &self,
+        call: &mut Call,
+        face: usize,
+        found: impl Iterator<Item = (usize, &'a Collection, &'a Match)>,
+    ) {
+        for (at, collection, found) in found {
+            let part = Part::Found {
+                face: u32::try_from(face).unwrap_or(u32::MAX),
+                rank: u32::try_from(at + 1).unwrap_or(u32::MAX),
+                similarity: (found.similarity * 100.0).round() / 100.0,
+            };
+            self.note(call, collection, &found.person, part);
+        }
+    }
+
+    /// A person's rows of the running log in the order of time, a page at a time.
+    ///
+    /// # Errors
+    /// Nobody has that PersonID, the record is damaged, or a cursor that no page gave out.
+    pub fn running_log(
+        &self,
+        collection: &CollectionRef,
+        id: &PersonId,
+        cursor: Option<&str>,
+        items_max: usize,
+        call: &mut Call,
+    ) -> Result<Page<LogRow>> {
+        call.reads(&collection.0.readers);
+        call.step(Step::Store, || {
+            let person = self.gallery.person(&collection.0, id)?;
+            self.gallery.running.flush();
+            self.gallery
+                .rows_of(&person, cursor, items_max.clamp(1, PAGE_ITEMS_MAX))
+        })
+    }
+
+    /// The same of a person in hand, as a listing gave.
+    ///
+    /// # Errors
+    /// A cursor that no page gave out.
+    pub fn running_log_of(
+        &self,
+        person: &Person,
+        cursor: Option<&str>,
+        items_max: usize,
+    ) -> Result<Page<LogRow>> {
+        self.gallery
+            .rows_of(person, cursor, items_max.clamp(1, PAGE_ITEMS_MAX))
+    }
+
+    /// Waits until everything that calls left before is in the running log and the totals.
+    pub fn flush_running_log(&self) {
+        self.gallery.running.flush();
+    }
+
+    /// How large the running log is, and what it lost.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn running_log_size(&self) -> Result<RunningLogSize> {
+        self.gallery.running.size()
+    }
+
+    /// What an account asked on these days (counted from 1970, UTC), by day.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn usage(
+        &self,
+        account: &Account,
+        days: &RangeInclusive<u32>,
+        call: &mut Call,
+    ) -> Result<Vec<Usage>> {
+        call.step(Step::Store, || {
+            self.gallery.running.flush();
+            self.gallery.usage(account, days)
+        })
+    }
+}

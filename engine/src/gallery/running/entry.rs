@@ -1,0 +1,162 @@
+//! What one call gathers for the running log on its way, and leaves when it is over, however it ends.
+
+use std::sync::Arc;
+
+use crate::gallery::running::row::{self, Contents, Part};
+use crate::gallery::running::usage::{Asked, day_of};
+use crate::gallery::running::{Left, Sink};
+use crate::gallery::vault::Row;
+use crate::names::{Account, CollectionName, PersonId, RandomId};
+use crate::person::{LogKey, Timestamp};
+
+/// Most people one call has rows of: a search of ten faces names at most a thousand.
+const NOTED_MAX: usize = 1024;
+
+/// Whose call it is, and where it came from.
+#[derive(Debug, Clone)]
+pub struct CallOrigin {
+    /// Whose.
+    pub account: Account,
+    /// Under which of the account's keys; may be empty.
+    pub sub_account: String,
+    /// The client's address; may be empty.
+    pub client: String,
+    /// Of the deployment.
+    pub region: Arc<str>,
+    /// Which call.
+    pub interface: &'static str,
+    /// When it arrived.
+    pub received: Timestamp,
+}
+
+/// What a call comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Charge {
+    /// It was carried out, and counts on a bill.
+    Billed,
+    /// It was carried out, and its items count by themselves.
+    Free,
+    /// It was refused or failed.
+    Refused,
+}
+
+/// Somebody a call was about.
+struct Noted {
+    /// The key of the record.
+    person: Vec<u8>,
+    log: LogKey,
+    collection: CollectionName,
+    id: PersonId,
+    part: Part,
+}
+
+/// A call's place in the log. Whoever drops it leaves it there.
+pub(crate) struct Entry {
+    sink: Arc<Sink>,
+    request: RandomId,
+    origin: CallOrigin,
+    noted: Vec<Noted>,
+    result: &'static str,
+    charge: Charge,
+}
+
+impl Entry {
+    /// Until it is said how the call ended, nobody waited for it.
+    pub fn begin(sink: Arc<Sink>, request: RandomId, origin: CallOrigin) -> Self {
+        Self {
+            sink,
+            request,
+            origin,
+            noted: Vec::new(),
+            result: "CANCELLED",
+            charge: Charge::Refused,
+        }
+    }
+
+    /// The call is about this person; the same person as its subject twice is one row.
+    pub fn note(
+        &mut self,
+        person: Vec<u8>,
+        log: &LogKey,
+        collection: &CollectionName,
+        id: &PersonId,
+        part: Part,
+    ) {
+        let noted = Noted {
+            person,
+            log: log.clone(),
+            collection: collection.clone(),
+            id: id.clone(),
+            part,
+        };
+        let found = matches!(part, Part::Found { .. });
+        let has_room = self.noted.len() < NOTED_MAX;
+        let before = self
+            .noted
+            .iter_mut()
+            .find(|other| !found && other.log.id == log.id && !matches!(other.part, Part::Found { .. }));
+        match before {
+            Some(before) => *before = noted,
+            None if has_room => self.noted.push(noted),
+            None => {}
+        }
+    }
+
+    /// Whether somebody whom the call names is noted.
+    pub fn has_subject(&self) -> bool {
+        let found = |noted: &Noted| matches!(noted.part, Part::Found { .. });
+        self.noted.iter().any(|noted| !found(noted))
+    }
+
+    /// Whether whoever was compared counts as the same person.
+    pub fn conclude(&mut self, is_same: bool) {
+        for noted in &mut self.noted {
+            if let Part::Compared { same } = &mut noted.part {
+                *same = is_same;
+            }
+        }
+    }
+
+    pub fn end(&mut self, result: &'static str, charge: Charge) {
+        (self.result, self.charge) = (result, charge);
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let now = Timestamp::now();
+        let rows = std::mem::take(&mut self.noted).into_iter().map(|noted| {
+            let key = row::key(noted.log.id, now);
+            let contents = Contents {
+                request: self.request.0,
+                requested_ms: self.origin.received.0,
+                account: self.origin.account.as_str(),
+                sub_account: &self.origin.sub_account,
+                client: &self.origin.client,
+                region: &self.origin.region,
+                interface: self.origin.interface,
+                billed: self.charge == Charge::Billed,
+                result: self.result,
+                collection: noted.collection.as_str(),
+                person_id: noted.id.as_str(),
+                part: noted.part,
+            };
+            Row {
+                sealed: row::seal(&noted.log, self.sink.deployment(), &key, &contents),
+                person: noted.person,
+                log: noted.log.id,
+                key,
+            }
+        });
+        let rows = rows.collect();
+        self.sink.leave(Left {
+            asked: Asked {
+                account: self.origin.account.clone(),
+                interface: self.origin.interface,
+                day: day_of(self.origin.received),
+                charge: self.charge,
+            },
+            rows,
+        });
+    }
+}

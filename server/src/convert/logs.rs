@@ -1,0 +1,113 @@
+//! Logs and the policy, on the wire.
+
+use std::ops::RangeInclusive;
+
+use likeness_engine::{LogRow, Part, RequestError, Result, RunningLogSize, Usage};
+use likeness_proto::v1;
+
+use super::replies::time;
+use crate::logs::retention::{Kept, Language, Retention};
+use crate::logs::{date, day_of_date, today};
+
+/// The language of a text.
+pub fn language(language: &str) -> Result<Language> {
+    match language {
+        "" | "en" => Ok(Language::En),
+        "zh" => Ok(Language::Zh),
+        other => {
+            let received = format!("{} bytes", other.len());
+            Err(RequestError::invalid("language", "en or zh", received).into())
+        }
+    }
+}
+
+/// The first and the last day of a question; empty is today.
+pub fn days(first: &str, last: &str) -> Result<RangeInclusive<u32>> {
+    let day = |field, text: &str| match text {
+        "" => Ok(today()),
+        text => day_of_date(text).ok_or_else(|| {
+            let received = format!("{} bytes of another form", text.len());
+            RequestError::invalid(field, "a day as in 2026-11-28", received)
+        }),
+    };
+    Ok(day("first_day", first)?..=day("last_day", last)?)
+}
+
+/// A row of the running log.
+pub fn log_row(row: LogRow) -> v1::RunningLogRow {
+    let (part, face, rank, similarity) = match row.part {
+        Part::Subject => (v1::PersonPart::Subject, 0, 0, None),
+        Part::Compared { same: true } => (v1::PersonPart::Same, 0, 0, None),
+        Part::Compared { same: false } => (v1::PersonPart::NotSame, 0, 0, None),
+        Part::Found {
+            face,
+            rank,
+            similarity,
+        } => (v1::PersonPart::Found, face, rank, Some(similarity)),
+    };
+    v1::RunningLogRow {
+        request_id: row.request.to_string(),
+        requested: time(row.requested),
+        accessed: time(row.accessed),
+        account: row.account,
+        sub_account: row.sub_account,
+        client: row.client,
+        region: row.region,
+        interface: row.interface,
+        billed: row.billed,
+        result: row.result,
+        collection: row.collection,
+        person_id: row.person_id,
+        part: part.into(),
+        face,
+        rank,
+        similarity,
+    }
+}
+
+/// A total.
+pub fn usage(usage: Usage) -> v1::Usage {
+    v1::Usage {
+        account: usage.account,
+        interface: usage.interface,
+        day: date(usage.day),
+        calls: usage.calls,
+        billed: usage.billed,
+        errors: usage.errors,
+    }
+}
+
+/// How large the running log is.
+pub fn running_log_size(size: RunningLogSize) -> v1::RunningLogSize {
+    v1::RunningLogSize {
+        rows: size.rows,
+        bytes: size.bytes,
+        bytes_warning: size.bytes_warning,
+        lost_calls: size.lost_calls,
+        lost_rows: size.lost_rows,
+    }
+}
+
+/// The table of retention.
+pub fn policy(region: &str, retention: &Retention, language: Language) -> v1::GetPolicyResponse {
+    let classes = retention.table().into_iter().map(|class| v1::RetentionClass {
+        name: class.name.to_owned(),
+        title: class.title(language).to_owned(),
+        kept: class.kept_text(language),
+        changed_by: class.changed_by_text(language).to_owned(),
+        seconds: match class.kept {
+            Kept::Seconds(seconds) => seconds,
+            _ => 0,
+        },
+        bytes: match class.kept {
+            Kept::Bytes(bytes) => bytes,
+            _ => 0,
+        },
+        later: class.later,
+    });
+    v1::GetPolicyResponse {
+        call: None,
+        region: region.to_owned(),
+        classes: classes.collect(),
+    }
+}

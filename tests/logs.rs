@@ -1,0 +1,877 @@
+//! What is written down of calls: everything that is promised, nothing that is not, and nothing for longer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use likeness_proto::v1::log_service_client::LogServiceClient;
+use likeness_proto::v1::{self, PersonPart};
+use likeness_proto::{Message, v1::import_persons_request::Part};
+use serde_json::Value;
+use tonic::Code;
+
+use crate::support::child::{Child, Home, Program, likeness};
+use crate::support::client::{photograph, photographs, similarity};
+use crate::support::pictures::sample;
+use crate::support::raw::{self, Contract};
+use crate::support::{Client, Server, asset};
+
+const WHO: &str = "person-marker-Quetzalcoatl";
+const COPY: &str = "copy-marker-Quetzalcoatl";
+const RENAMED: &str = "renamed-marker-Quetzalcoatl";
+const IMPORTED: &str = "imported-marker-Quetzalcoatl";
+const TEXT: &str = "text-marker-Xylophone";
+const TOKEN: &str = "token-marker-31415926535";
+/// In the place of photographs in calls that fail.
+const BYTES: &[u8] = b"photograph-marker-and-no-photograph-at-all";
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => all.extend(files(&path)),
+            false => all.push(path),
+        }
+    }
+    all
+}
+
+fn holds(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}
+
+/// Pieces of bytes from all over them.
+fn pieces(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let step = bytes.len() / 9;
+    (1..8).map(move |i| bytes[i * step..][..24].to_vec())
+}
+
+/// Features that no face has, and their bytes.
+fn features() -> Vec<f32> {
+    (0..512_u16)
+        .map(|n| (f32::from(n) * 0.37).sin() + 0.001)
+        .collect()
+}
+
+fn needles(home: &Home) -> Vec<Vec<u8>> {
+    let mut needles: Vec<Vec<u8>> = [WHO, COPY, RENAMED, IMPORTED, TEXT, TOKEN]
+        .map(|text| text.as_bytes().to_vec())
+        .into();
+    needles.push(BYTES.to_vec());
+    needles.extend(pieces(&sample("obama.jpg")));
+    let features: Vec<u8> = features().into_iter().flat_map(f32::to_le_bytes).collect();
+    needles.extend(pieces(&features));
+    let root = fs::read_to_string(home.keys().join("root.key")).unwrap();
+    let hex = root
+        .split_whitespace()
+        .max_by_key(|word| word.len())
+        .unwrap()
+        .to_owned();
+    assert!(hex.len() >= 32, "a key");
+    needles.push(hex.into_bytes());
+    needles.extend(pieces(&fs::read(home.keys().join("keyring")).unwrap()));
+    needles
+}
+
+/// A request for every call of the contract that is carried out, in an order in which all of them are.
+fn carried_out() -> Vec<(&'static str, Vec<Vec<u8>>)> {
+    let staff = || "staff".to_owned();
+    let photo = sample("obama.jpg");
+    let one = |message: &dyn Fn() -> Vec<u8>| vec![message()];
+    macro_rules! request {
+        ($name:literal, $message:expr) => {
+            ($name, one(&|| $message.encode_to_vec()))
+        };
+    }
+    let enroll = |who: &str, token: &str| v1::EnrollPersonRequest {
+        collection: staff(),
+        person_id: who.to_owned(),
+        photographs: photographs(&[&photo]),
+        name: TEXT.to_owned(),
+        tags: vec![TEXT.to_owned()],
+        consent: Some(v1::Consent {
+            purpose: TEXT.to_owned(),
+            of_age_or_parental: true,
+            ..Default::default()
+        }),
+        idempotency_token: token.to_owned(),
+        ..Default::default()
+    };
+    let import = |part| v1::ImportPersonsRequest { part: Some(part) }.encode_to_vec();
+    let header = v1::ImportHeader {
+        collection: staff(),
+        import_token: TOKEN.to_owned(),
+        embedding_model: blake3::hash(&fs::read(asset("models/fr_feature.onnx")).unwrap()).to_string(),
+        embedding_dim: 512,
+        ..Default::default()
+    };
+    let item = v1::ImportItem {
+        sequence: 1,
+        person_id: IMPORTED.to_owned(),
+        embeddings: vec![v1::FaceEmbedding { values: features() }],
+        ..Default::default()
+    };
+    let named = || (staff(), WHO.to_owned());
+    vec![
+        request!(
+            "CreateCollection",
+            v1::CreateCollectionRequest {
+                name: staff(),
+                ..Default::default()
+            }
+        ),
+        request!("GetCollection", v1::GetCollectionRequest { name: staff() }),
+        request!("ListCollections", v1::ListCollectionsRequest::default()),
+        request!(
+            "UpdateCollection",
+            v1::UpdateCollectionRequest {
+                name: staff(),
+                consent_required: Some(false),
+                ..Default::default()
+            }
+        ),
+        request!("EnrollPerson", enroll(WHO, TOKEN)),
+        (
+            "ImportPersons",
+            vec![import(Part::Header(header)), import(Part::Item(item))],
+        ),
+        request!(
+            "AddFaces",
+            v1::AddFacesRequest {
+                collection: named().0,
+                person_id: named().1,
+                photographs: photographs(&[&sample("obama3.jpg")]),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "GetPerson",
+            v1::GetPersonRequest {
+                collection: named().0,
+                person_id: named().1
+            }
+        ),
+        request!(
+            "ListPersons",
+            v1::ListPersonsRequest {
+                collection: staff(),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "UpdatePerson",
+            v1::UpdatePersonRequest {
+                collection: named().0,
+                person_id: named().1,
+                name: Some(TEXT.to_owned()),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "ListConsents",
+            v1::ListConsentsRequest {
+                collection: staff(),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "CopyPerson",
+            v1::CopyPersonRequest {
+                collection: named().0,
+                person_id: named().1,
+                target_collection: staff(),
+                target_person_id: COPY.to_owned(),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "RenamePerson",
+            v1::RenamePersonRequest {
+                collection: staff(),
+                person_id: COPY.to_owned(),
+                new_person_id: RENAMED.to_owned(),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "ExportPerson",
+            v1::ExportPersonRequest {
+                person_id: WHO.to_owned()
+            }
+        ),
+        request!(
+            "DetectFaces",
+            v1::DetectFacesRequest {
+                photograph: Some(photograph(&photo)),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "CompareFaces",
+            v1::CompareFacesRequest {
+                first: Some(photograph(&photo)),
+                second: Some(photograph(&photo)),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "VerifyPerson",
+            v1::VerifyPersonRequest {
+                collection: named().0,
+                person_id: named().1,
+                photograph: Some(photograph(&photo)),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "SearchPersons",
+            v1::SearchPersonsRequest {
+                collections: vec![staff()],
+                photograph: Some(photograph(&photo)),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "FindDuplicates",
+            v1::FindDuplicatesRequest {
+                collection: staff(),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "PrepareResidueAudit",
+            v1::PrepareResidueAuditRequest {
+                collection: named().0,
+                person_id: named().1
+            }
+        ),
+        request!(
+            "ListRunningLog",
+            v1::ListRunningLogRequest {
+                collection: named().0,
+                person_id: named().1,
+                ..Default::default()
+            }
+        ),
+        request!(
+            "ExportRunningLog",
+            v1::ExportRunningLogRequest { collection: staff() }
+        ),
+        request!("GetUsage", v1::GetUsageRequest::default()),
+        request!("GetPolicy", v1::GetPolicyRequest::default()),
+        request!(
+            "WithdrawConsent",
+            v1::WithdrawConsentRequest {
+                collection: staff(),
+                person_id: RENAMED.to_owned(),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "DeletePersons",
+            v1::DeletePersonsRequest {
+                collection: staff(),
+                person_id: IMPORTED.to_owned(),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "DeletePerson",
+            v1::DeletePersonRequest {
+                collection: named().0,
+                person_id: named().1,
+                ..Default::default()
+            }
+        ),
+        request!(
+            "EraseEverywhere",
+            v1::EraseEverywhereRequest {
+                person_id: WHO.to_owned(),
+                ..Default::default()
+            }
+        ),
+        request!("GetErasureReceipt", v1::GetErasureReceiptRequest { sequence: 1 }),
+        request!("ListErasureReceipts", v1::ListErasureReceiptsRequest::default()),
+        request!("GetErasureStatus", v1::GetErasureStatusRequest {}),
+        request!("RotateWrappingKey", v1::RotateWrappingKeyRequest {}),
+        request!("RotateSigningKey", v1::RotateSigningKeyRequest {}),
+        request!(
+            "DeleteCollection",
+            v1::DeleteCollectionRequest {
+                name: staff(),
+                ..Default::default()
+            }
+        ),
+        request!(
+            "DestroyKeyGroup",
+            v1::DestroyKeyGroupRequest {
+                key_group: "default".to_owned()
+            }
+        ),
+    ]
+}
+
+async fn contract(server: &Child) -> Contract {
+    let client = server.client().await;
+    Contract::of(&crate::interfaces::described(&client).await)
+}
+
+/// Calls that can not fail whatever is said in them.
+const NEVER_FAIL: [&str; 3] = ["GetErasureStatus", "RotateWrappingKey", "RotateSigningKey"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_log_file_or_metric_holds_what_any_call_was_given() {
+    let home = Home::new();
+    let needles = needles(&home);
+    let server = Child::start(home.command().env("LIKENESS_LOG", "trace"));
+    let contract = contract(&server).await;
+    let methods: BTreeMap<_, _> = contract.methods.iter().map(|m| (m.name.as_str(), m)).collect();
+    let channel = server.client().await.channel;
+    let carried_out = carried_out();
+    let covered: BTreeSet<_> = carried_out.iter().map(|(name, _)| *name).collect();
+    let all: BTreeSet<_> = methods
+        .keys()
+        .copied()
+        .filter(|name| *name != "DeleteFaces")
+        .collect();
+    assert_eq!(covered, all, "every call that reflection finds is made");
+
+    let mut told = Vec::new();
+    for (name, messages) in carried_out {
+        if name == "GetPerson" {
+            delete_a_face(&server).await;
+        }
+        // Once to fail: every text and all bytes of the request are markers.
+        let path = &methods[name].path;
+        for text in [WHO, TEXT] {
+            let failed =
+                raw::exchange(&channel, path, vec![contract.marked(methods[name], text, BYTES)]).await;
+            let failed = match &failed {
+                Err(status) => {
+                    let said = format!("{status:?}");
+                    assert!(!said.contains(WHO) && !said.contains(TEXT), "{name}: {said}");
+                    true
+                }
+                Ok(_) => false,
+            };
+            // A stream answers its items, and whoever is nowhere is no error.
+            let answers = NEVER_FAIL.contains(&name)
+                || ["EraseEverywhere", "ExportPerson", "DeletePersons"].contains(&name);
+            assert!(failed || answers, "{name} was carried out with {text}");
+        }
+        // And once to succeed.
+        let answers = raw::exchange(&channel, path, messages).await;
+        let answers = answers.unwrap_or_else(|status| panic!("{name}: {status:?}"));
+        if ["GetUsage", "GetPolicy", "GetErasureStatus"].contains(&name) {
+            told.extend(answers);
+        }
+    }
+    // Everything that was left is in the files: the server writes the rest before it ends.
+    assert_clean(&home.data(), &needles);
+    let log = server.stop();
+    assert_clean(&home.data(), &needles);
+    fs::write(home.path().join("log"), &log).unwrap();
+    fs::write(home.path().join("told"), told.concat()).unwrap();
+    fs::remove_dir_all(home.keys()).unwrap();
+    assert_clean(home.path(), &needles);
+    // What is searched is there.
+    for class in ["error", "operation", "monitoring"] {
+        let lines = lines(&home.data(), class);
+        let of = |line: &Value| line["interface"].as_str().map(str::to_owned);
+        let interfaces: BTreeSet<_> = lines.iter().filter_map(of).collect();
+        assert!(interfaces.len() > 25, "{class}: {interfaces:?}");
+    }
+    assert!(log.contains("EnrollPerson") && log.contains("TRACE") && !told.is_empty());
+    fs::write(home.path().join("log"), format!("{log}{COPY}")).unwrap();
+    assert!(holds(
+        &fs::read(home.path().join("log")).unwrap(),
+        COPY.as_bytes()
+    ));
+}
+
+/// Needs the id of a face, which only a reply has.
+async fn delete_a_face(server: &Child) {
+    let client = server.client().await;
+    let person = client.person("staff", WHO).await.expect("enrolled");
+    let wrong = client.delete_faces("staff", WHO, &[TEXT]).await;
+    wrong.err().expect("no such face");
+    client
+        .delete_faces("staff", WHO, &[&person.faces[0].face_id])
+        .await
+        .expect("deleted");
+}
+
+fn assert_clean(directory: &Path, needles: &[Vec<u8>]) {
+    for file in files(directory) {
+        let bytes = fs::read(&file).unwrap_or_default();
+        for needle in needles {
+            let text = String::from_utf8_lossy(needle);
+            assert!(!holds(&bytes, needle), "{} holds {text}", file.display());
+        }
+    }
+}
+
+/// The lines of one log, all of them whole.
+fn lines(data: &Path, class: &str) -> Vec<Value> {
+    let mut files = files(&data.join("logs").join(class));
+    files.sort();
+    let text: String = files
+        .iter()
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect()
+}
+
+async fn rows(client: &Client, who: &str) -> Vec<v1::RunningLogRow> {
+    let request = v1::ListRunningLogRequest {
+        collection: "staff".to_owned(),
+        person_id: who.to_owned(),
+        page_size: 1000,
+        cursor: String::new(),
+    };
+    let mut logs = LogServiceClient::new(client.channel.clone());
+    let reply = logs.list_running_log(request).await.expect("listed").into_inner();
+    assert_eq!((reply.damaged_rows, reply.next_cursor.as_str()), (0, ""));
+    reply.rows
+}
+
+fn brief(rows: &[v1::RunningLogRow]) -> Vec<(&str, &str, PersonPart)> {
+    let brief = rows.iter();
+    brief
+        .map(|row| (row.interface.as_str(), row.result.as_str(), row.part()))
+        .collect()
+}
+
+async fn totals(client: &Client) -> BTreeMap<String, (u64, u64, u64)> {
+    let mut logs = LogServiceClient::new(client.channel.clone());
+    let reply = logs.get_usage(v1::GetUsageRequest::default()).await;
+    let usage = reply.expect("told").into_inner().usage;
+    usage
+        .into_iter()
+        .filter(|usage| {
+            ["EnrollPerson", "VerifyPerson", "SearchPersons", "GetPerson"].contains(&usage.interface.as_str())
+        })
+        .map(|usage| (usage.interface, (usage.calls, usage.billed, usage.errors)))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_s_log_has_every_call_and_goes_with_the_person_while_the_bill_stays() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    client.create("staff").await;
+    let obama = sample("obama.jpg");
+    client
+        .enroll("staff", "barack", &[&obama])
+        .await
+        .expect("enrolled");
+    client
+        .enroll("staff", "eileen", &[&sample("astronaut.png")])
+        .await
+        .expect("enrolled");
+    client
+        .search("staff", &sample("obama2.jpg"))
+        .await
+        .expect("searched");
+    let verified = client.verify("staff", "barack", &sample("astronaut.png")).await;
+    assert!(!verified.expect("verified").same_person);
+    client
+        .verify("staff", "barack", &obama[..1000])
+        .await
+        .err()
+        .expect("no photograph");
+    client
+        .verify("staff", "nobody", &obama)
+        .await
+        .err()
+        .expect("nobody of that name");
+    client.person("staff", "barack").await.expect("there");
+
+    use PersonPart::{Found, NotSame, Subject};
+    let barack = rows(&client, "barack").await;
+    let refused = barack[3].result.clone();
+    assert_eq!(
+        brief(&barack),
+        [
+            ("EnrollPerson", "OK", Subject),
+            ("SearchPersons", "OK", Found),
+            ("VerifyPerson", "OK", NotSame),
+            ("VerifyPerson", refused.as_str(), Subject),
+            ("GetPerson", "OK", Subject),
+        ]
+    );
+    assert!(refused != "OK" && !barack[3].billed && barack[2].billed);
+    let found = &barack[1];
+    assert_eq!((found.face, found.rank, found.similarity.is_some()), (0, 1, true));
+    assert_eq!(
+        barack[2].similarity, None,
+        "a refused comparison tells no similarity"
+    );
+    assert!(barack.iter().all(|row| {
+        let named = (row.account.as_str(), row.region.as_str(), row.client.as_str());
+        named == ("default", "local", "127.0.0.1")
+            && (row.collection.as_str(), row.person_id.as_str()) == ("staff", "barack")
+            && row.requested.is_some()
+            && row.accessed.is_some()
+            && row.request_id.len() == 32
+    }));
+    assert_eq!(
+        brief(&rows(&client, "eileen").await),
+        [("EnrollPerson", "OK", Subject)]
+    );
+
+    let before = totals(&client).await;
+    assert_eq!(before["VerifyPerson"], (3, 1, 2));
+    client.delete("staff", "barack").await.expect("erased");
+    assert_eq!(totals(&client).await, before, "the bill is as it was");
+    client
+        .enroll("staff", "barack", &[&obama])
+        .await
+        .expect("enrolled again");
+    assert_eq!(
+        brief(&rows(&client, "barack").await),
+        [("EnrollPerson", "OK", Subject)]
+    );
+
+    // Everybody's at once.
+    let mut logs = LogServiceClient::new(client.channel.clone());
+    let request = v1::ExportRunningLogRequest {
+        collection: "staff".to_owned(),
+    };
+    let mut answers = logs
+        .export_running_log(request)
+        .await
+        .expect("begun")
+        .into_inner();
+    let mut all = Vec::new();
+    while let Some(answer) = answers.message().await.expect("it goes on") {
+        all.extend(answer.rows.into_iter().map(|row| row.person_id));
+    }
+    all.sort();
+    assert_eq!(all, ["barack", "eileen"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_duplicate_a_copy_and_a_rename_are_in_the_logs_of_those_they_are_about() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    client.create("staff").await;
+    let obama = sample("obama.jpg");
+    client
+        .enroll("staff", "barack", &[&obama])
+        .await
+        .expect("enrolled");
+    let again = v1::EnrollPersonRequest {
+        collection: "staff".to_owned(),
+        person_id: "another".to_owned(),
+        photographs: photographs(&[&obama]),
+        checks: Some(v1::EnrollmentChecks {
+            duplicate_strictness: 4,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let reply = client.enroll_as(again).await.expect("answered");
+    assert_eq!(reply.duplicates.len(), 1);
+    let mut persons = client.persons.clone();
+    let copy = v1::CopyPersonRequest {
+        collection: "staff".to_owned(),
+        person_id: "barack".to_owned(),
+        target_collection: "staff".to_owned(),
+        target_person_id: "copied".to_owned(),
+        ..Default::default()
+    };
+    persons.copy_person(copy).await.expect("copied");
+    let rename = v1::RenamePersonRequest {
+        collection: "staff".to_owned(),
+        person_id: "barack".to_owned(),
+        new_person_id: "renamed".to_owned(),
+        ..Default::default()
+    };
+    persons.rename_person(rename).await.expect("renamed");
+    use PersonPart::{Found, Subject};
+    assert_eq!(
+        brief(&rows(&client, "renamed").await),
+        [
+            ("EnrollPerson", "OK", Subject),
+            ("EnrollPerson", "OK", Found),
+            ("CopyPerson", "OK", Subject),
+            ("RenamePerson", "OK", Subject),
+        ]
+    );
+    assert_eq!(
+        brief(&rows(&client, "copied").await),
+        [("CopyPerson", "OK", Subject)]
+    );
+}
+
+/// The fields that the policy names, by log.
+const FIELDS: [(&str, &[&str]); 3] = [
+    (
+        "error",
+        &[
+            "time",
+            "success",
+            "code",
+            "parameters",
+            "output",
+            "upstream",
+            "downstream",
+            "account",
+            "sub_account",
+            "region",
+        ],
+    ),
+    (
+        "operation",
+        &[
+            "account",
+            "call",
+            "time",
+            "steps",
+            "request",
+            "response",
+            "region",
+            "sub_account",
+        ],
+    ),
+    (
+        "monitoring",
+        &[
+            "account",
+            "interface",
+            "result",
+            "call",
+            "start",
+            "end",
+            "region",
+            "fee_units",
+            "volume",
+            "sub_account",
+        ],
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_logs_have_every_field_of_the_policy_and_survive_a_kill() {
+    let home = Home::new().with(&["--region", "eu-test"]);
+    let mut server = home.serve();
+    let client = server.client().await;
+    client.create("staff").await;
+    let obama = sample("obama.jpg");
+    client
+        .enroll("staff", "barack", &[&obama])
+        .await
+        .expect("enrolled");
+    client
+        .search("staff", &obama[..1000])
+        .await
+        .err()
+        .expect("no photograph");
+    let all = client.search_as(v1::SearchPersonsRequest {
+        collections: vec!["staff".to_owned()],
+        photograph: Some(photograph(&obama)),
+        threshold: Some(similarity(0.5)),
+        ..Default::default()
+    });
+    assert_eq!(all.await.expect("searched").results[0].matches.len(), 1);
+    // Listing the log waits until it is written; the others write at once, one after the other.
+    assert_eq!(rows(&client, "barack").await.len(), 2);
+    let written = || lines(&home.data(), "monitoring").len() >= 5;
+    let until = std::time::Instant::now() + crate::support::PATIENCE;
+    while !written() {
+        assert!(std::time::Instant::now() < until, "five calls are logged");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    drop(client);
+    server.kill();
+
+    let server = home.serve();
+    let client = server.client().await;
+    assert_eq!(
+        rows(&client, "barack").await.len(),
+        2,
+        "what was written outlives the kill"
+    );
+    drop(client);
+    let log = server.stop();
+    assert!(!log.contains("ERROR"), "{log}");
+    for (class, fields) in FIELDS {
+        let lines = lines(&home.data(), class);
+        assert!(!lines.is_empty(), "{class}");
+        for line in &lines {
+            for field in fields {
+                assert!(!line[field].is_null(), "{class} has no {field}: {line}");
+            }
+            assert_eq!(line["region"], "eu-test");
+        }
+    }
+    let errors = lines(&home.data(), "error");
+    assert_eq!(errors.len(), 1, "what was carried out whole is none");
+    assert_eq!(
+        (&errors[0]["success"], &errors[0]["interface"]),
+        (&Value::Bool(false), &"SearchPersons".into())
+    );
+    assert_eq!(errors[0]["parameters"]["photograph_bytes"], 1000);
+    let operations = lines(&home.data(), "operation");
+    let search = operations
+        .iter()
+        .find(|line| line["interface"] == "SearchPersons" && line["code"] == "OK")
+        .expect("a line");
+    assert_eq!(
+        (&search["response"]["faces"], &search["response"]["named"]),
+        (&1.into(), &1.into())
+    );
+    assert!(search["steps"].as_array().expect("a list").len() > 3);
+    let monitoring = lines(&home.data(), "monitoring");
+    let units: u64 = monitoring
+        .iter()
+        .map(|line| line["fee_units"].as_u64().unwrap())
+        .sum();
+    assert_eq!(units, monitoring.len() as u64 - 1, "all but the refused one");
+}
+
+fn consent(of_age: bool) -> Option<v1::Consent> {
+    Some(v1::Consent {
+        purpose: "door access".to_owned(),
+        given: None,
+        of_age_or_parental: of_age,
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_consent_is_required_nobody_gets_in_without_one() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    client.create("open").await;
+    let request = v1::CreateCollectionRequest {
+        name: "strict".to_owned(),
+        consent_required: true,
+        ..Default::default()
+    };
+    let made = client.collections.clone().create_collection(request).await;
+    assert!(
+        made.expect("made")
+            .into_inner()
+            .collection
+            .expect("it")
+            .consent_required
+    );
+    let photo = sample("obama.jpg");
+    let enroll = |collection: &str, consent| v1::EnrollPersonRequest {
+        collection: collection.to_owned(),
+        person_id: "barack".to_owned(),
+        photographs: photographs(&[&photo]),
+        consent,
+        ..Default::default()
+    };
+    for lacking in [None, consent(false)] {
+        let refused = client
+            .enroll_as(enroll("strict", lacking))
+            .await
+            .expect_err("refused");
+        assert_eq!(refused.code(), Code::FailedPrecondition);
+        assert!(format!("{refused:?}").contains("consent"));
+    }
+    client.enroll_as(enroll("open", None)).await.expect("enrolled");
+    let copy = v1::CopyPersonRequest {
+        collection: "open".to_owned(),
+        person_id: "barack".to_owned(),
+        target_collection: "strict".to_owned(),
+        ..Default::default()
+    };
+    let refused = client
+        .persons
+        .clone()
+        .copy_person(copy)
+        .await
+        .expect_err("refused");
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    let import = |part| v1::ImportPersonsRequest { part: Some(part) };
+    let header = v1::ImportHeader {
+        collection: "strict".to_owned(),
+        import_token: "an-import-of-one-person".to_owned(),
+        ..Default::default()
+    };
+    let item = v1::ImportItem {
+        person_id: "imported".to_owned(),
+        photographs: photographs(&[&photo]),
+        ..Default::default()
+    };
+    let parts = tokio_stream::iter([import(Part::Header(header)), import(Part::Item(item))]);
+    let mut answers = client
+        .persons
+        .clone()
+        .import_persons(parts)
+        .await
+        .expect("begun")
+        .into_inner();
+    let answer = answers.message().await.expect("answered").expect("one");
+    match answer.outcome {
+        Some(v1::import_persons_response::Outcome::Refused(refused)) => {
+            assert_eq!(refused.reason, "CONSENT_REQUIRED");
+        }
+        _ => panic!("imported without a consent"),
+    }
+    assert!(client.people("strict").await.is_empty());
+    client
+        .enroll_as(enroll("strict", consent(true)))
+        .await
+        .expect("enrolled");
+    // And the setting may change: whoever is in stays.
+    let update = v1::UpdateCollectionRequest {
+        name: "open".to_owned(),
+        consent_required: Some(true),
+        ..Default::default()
+    };
+    client
+        .collections
+        .clone()
+        .update_collection(update)
+        .await
+        .expect("changed");
+    assert_eq!(client.people("open").await, ["barack"]);
+    let another = v1::EnrollPersonRequest {
+        person_id: "another".to_owned(),
+        ..enroll("open", None)
+    };
+    client.enroll_as(another).await.expect_err("from now on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_policy_is_what_the_server_was_started_with_in_both_languages() {
+    let settings = [
+        "--operation-log-days",
+        "90",
+        "--error-log-mb",
+        "5",
+        "--region",
+        "eu-test",
+    ];
+    let home = Home::new().with(&settings);
+    let server = home.serve();
+    for (language, days, megabytes) in [("en", "90 days", "at most 5 MB"), ("zh", "90 天", "不超过 5 MB")]
+    {
+        let asked = server.ask(&["policy", "--lang", language]).expect(0).stdout;
+        assert!(
+            asked.contains(days) && asked.contains(megabytes) && asked.contains("eu-test"),
+            "{asked}"
+        );
+        let mut offline = likeness();
+        offline
+            .args(["policy", "--offline", "--lang", language])
+            .args(settings);
+        assert_eq!(
+            Program::finish(&mut offline, &[]).expect(0).stdout,
+            asked,
+            "from the same table"
+        );
+    }
+    let usage = server.ask(&["log", "usage", "--json"]).expect(0);
+    let usage: Value = serde_json::from_str(&usage.stdout).expect("JSON");
+    assert_eq!(usage["usage"][0]["interface"], "GetPolicy");
+    server.stop();
+}
