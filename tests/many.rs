@@ -433,31 +433,31 @@ async fn all_faces_together_know_a_person_better_than_the_best_one() {
             .await
             .expect("verified")
             .into_inner()
-            .similarity
+            .similarity()
     };
     for photo in [sample("obama2.jpg"), partial] {
-        let best = searched(&photo, v1::Comparison::BestFace).await[0].similarity;
+        let best = searched(&photo, v1::Comparison::BestFace).await[0].similarity();
         let fused = searched(&photo, v1::Comparison::Fused).await;
         assert_eq!(fused[0].person_id, "barack");
-        assert!(fused[0].similarity > best, "{} {best}", fused[0].similarity);
-        assert_eq!(verified("barack", &photo).await, fused[0].similarity);
+        assert!(fused[0].similarity() > best, "{} {best}", fused[0].similarity());
+        assert_eq!(verified("barack", &photo).await, fused[0].similarity());
     }
     // One face has its own similarity, also when it is the one that is left.
     let biden = sample("biden.jpg");
-    let one = searched(&biden, v1::Comparison::Fused).await[0].similarity;
+    let one = searched(&biden, v1::Comparison::Fused).await[0].similarity();
     assert_eq!(
         one,
-        searched(&biden, v1::Comparison::BestFace).await[0].similarity
+        searched(&biden, v1::Comparison::BestFace).await[0].similarity()
     );
     client
         .delete_faces("staff", "barack", &[&enrolled.faces[0].face_id])
         .await
         .expect("deleted");
     let probe = sample("obama2.jpg");
-    let left = searched(&probe, v1::Comparison::Fused).await[0].similarity;
+    let left = searched(&probe, v1::Comparison::Fused).await[0].similarity();
     assert_eq!(
         left,
-        searched(&probe, v1::Comparison::BestFace).await[0].similarity
+        searched(&probe, v1::Comparison::BestFace).await[0].similarity()
     );
     assert_eq!(left, verified("barack", &probe).await);
 }

@@ -38,14 +38,14 @@ async fn verification_tells_the_person_from_others_and_the_best_face_counts() {
         .verify("staff", "two-faces", enrolled[1])
         .await
         .expect("verified");
-    assert!(best.similarity > 0.9, "{}", best.similarity);
+    assert!(best.similarity() > 0.9, "{}", best.similarity());
 
     let other = client
         .verify("staff", "one-face", &sample("biden.jpg"))
         .await
         .expect("verified");
     assert!(!other.same_person);
-    assert!(other.similarity < 0.3, "{}", other.similarity);
+    assert!(other.similarity() < 0.3, "{}", other.similarity());
 
     let strict = v1::VerifyPersonRequest {
         collection: "staff".to_owned(),

@@ -66,7 +66,7 @@ async fn matches_come_best_first_above_the_threshold_and_as_many_as_asked_for() 
     let usual = client.search("staff", &probe).await.expect("searched");
     assert_eq!(usual.results[0].threshold, 0.411);
     assert_eq!(usual.results[0].matches.len(), 1);
-    let best = usual.results[0].matches[0].similarity;
+    let best = usual.results[0].matches[0].similarity();
     assert!(best > 0.6 && best < 0.9, "{best}");
 
     let asked = v1::SearchPersonsRequest {
@@ -149,7 +149,7 @@ async fn an_enrolled_photograph_finds_itself_with_every_template_size() {
         assert_eq!(client.found(&name, &probe).await, ["barack"], "{bits} bits");
         assert_eq!(client.found(&name, &biden).await, [""; 0], "{bits} bits");
         let reply = client.search(&name, &obama).await.expect("searched");
-        assert!(reply.results[0].matches[0].similarity > 0.9, "{bits} bits");
+        assert!(reply.results[0].matches[0].similarity() > 0.9, "{bits} bits");
         schemes.push(reply.call.expect("a call").scheme);
     }
     schemes.sort();

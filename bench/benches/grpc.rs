@@ -1,5 +1,5 @@
 //! The calls of the main path over gRPC on loopback, to the server as it is deployed, and the same calls
-//! in process: what the network's side costs.
+//! in process: what the network's side costs. With `LIKENESS_PEOPLE` only a search, among so many more people.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use criterion::{BatchSize, Criterion};
 use likeness_bench::figures::Figures;
+use likeness_bench::population::Population;
 use likeness_bench::turns::Turns;
-use likeness_bench::{COLLECTION, assets, criterion, measures_all};
+use likeness_bench::{COLLECTION, assets, criterion, measures_all, people};
 use likeness_engine::{
     Call, Checks, Choose, CollectionRef, Comparison, Engine, PersonId, Profile, QualityLevel, Query,
     Searching, Wanted,
@@ -19,7 +20,7 @@ use likeness_proto::v1::person_service_client::PersonServiceClient;
 use likeness_proto::v1::{
     DeletePersonRequest, EnrollPersonRequest, Photograph, SearchPersonsRequest, VerifyPersonRequest,
 };
-use likeness_server::config::{ModelFiles, ServeConfig};
+use likeness_server::config::{LimitArgs, ModelFiles, ServeConfig};
 use likeness_server::credential::{self, Credential, KeyedChannel};
 use likeness_server::tls::TlsFiles;
 use likeness_server::{ServeError, serve};
@@ -58,11 +59,16 @@ fn main() {
         photo,
     };
     (0..PEOPLE).for_each(|number| direct.enrol(&format!("person-{number}")));
-    measure(&mut criterion, "grpc", &remote);
-    measure(&mut criterion, "in process", &direct);
-    criterion.final_summary();
-    if measures_all() {
-        figures(&remote, &direct);
+    if let Some(people) = people() {
+        people::enrol(&direct.engine, &direct.collection, &Population::new(1), 0..people);
+        among(people, &remote, &direct);
+    } else {
+        measure(&mut criterion, "grpc", &remote);
+        measure(&mut criterion, "in process", &direct);
+        criterion.final_summary();
+        if measures_all() {
+            figures(&remote, &direct);
+        }
     }
     drop(remote);
     server.stop();
@@ -132,7 +138,37 @@ fn figures(remote: &dyn Calls, direct: &dyn Calls) {
         figures
             .add(format!("{call}: gRPC adds at p50"), remote - direct, "ms")
             .goal_max = Some(ADDED_MS_MAX);
+        if call != "delete" {
+            // A deletion is the disk's more than anybody's.
+            let ratio = turns.median(|round| round[2 * n] / round[2 * n + 1]);
+            figures.add(format!("{call}: over gRPC / in process"), ratio, "");
+        }
     }
+    figures.finish();
+}
+
+/// Synthetic people to search among, where that is asked for.
+fn people() -> Option<u64> {
+    let people = std::env::var("LIKENESS_PEOPLE").ok()?;
+    Some(people.parse().expect("LIKENESS_PEOPLE is a number"))
+}
+
+/// A search over gRPC and in process, in turn, among so many.
+fn among(people: u64, remote: &dyn Calls, direct: &dyn Calls) {
+    let turns = Turns::take(ROUNDS, [&mut || remote.search(), &mut || direct.search()]);
+    let title = format!("A search by photograph among {people} people, over gRPC on loopback and in process");
+    let mut figures = Figures::new("grpc-among", &title);
+    let (remote, direct) = (turns.p50(0) * 1e3, turns.p50(1) * 1e3);
+    figures.add("search over gRPC, p50", remote, "ms");
+    figures.add("search in process, p50", direct, "ms");
+    figures
+        .add("search: gRPC adds at p50", remote - direct, "ms")
+        .goal_max = Some(ADDED_MS_MAX);
+    figures.add(
+        "search among them: over gRPC / in process",
+        turns.median(|[remote, direct]| remote / direct),
+        "",
+    );
     figures.finish();
 }
 
@@ -194,7 +230,7 @@ impl Calls for Direct {
             &self.collection,
             &person(KNOWN),
             &query,
-            Comparison::BestFace,
+            (Comparison::BestFace, self.collection.threshold()),
             call,
         );
         assert!(found.expect(FINE).similarity >= self.collection.threshold());
@@ -306,6 +342,7 @@ impl Serving {
         let listener = listener.expect("loopback has a free port");
         let address = listener.local_addr().expect("it is bound");
         let config = ServeConfig {
+            limits: LimitArgs::GENEROUS,
             listen: address,
             data: folder.join("data"),
             keys: folder.join("keys"),
@@ -315,6 +352,7 @@ impl Serving {
             },
             workers: None,
             queue: 128,
+            gather_micros: 1000,
             call_seconds: 60,
             drain_seconds: 30,
             root_key_command: None,

@@ -60,6 +60,27 @@ impl Population {
         values
     }
 
+    /// What all faces have in common.
+    pub fn mean(&self) -> &[f32] {
+        &self.mean
+    }
+
+    /// The covariance of photographs, of whomever, times a vector.
+    pub fn covariance_times(&self, vector: &[f32]) -> Vec<f32> {
+        let mut product = vec![0.0; DIM];
+        // The mean of the square of a photograph's spread: exp(-0.2 + 2 * 0.4^2).
+        for (rows, scale) in [(&self.between, 1.0), (&self.within, (-0.2f32 + 0.32).exp())] {
+            for row in rows {
+                let part = scale * row.iter().zip(vector).map(|(a, b)| a * b).sum::<f32>();
+                product
+                    .iter_mut()
+                    .zip(row)
+                    .for_each(|(sum, value)| *sum += part * value);
+            }
+        }
+        product
+    }
+
     fn values(&self, person: Person, photograph: u64) -> Vec<f32> {
         let mut values = self.mean.clone();
         let mut draw = Normals::new(&[self.seed, person]);

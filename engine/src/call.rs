@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::cores;
 use crate::error::{Result, Stopped};
+use crate::gallery::passes::Coming;
 use crate::gallery::readers::{Readers, Reading};
 use crate::gallery::running::entry::{Charge, Entry};
 use crate::names::RandomId;
@@ -45,6 +47,14 @@ impl Step {
             Self::Store => "store",
         }
     }
+
+    /// Whether it keeps a core busy from begin to end.
+    const fn computes(self) -> bool {
+        match self {
+            Self::Decode | Self::Detect | Self::Align | Self::Embed | Self::Protect => true,
+            Self::Queue | Self::Match | Self::Store => false,
+        }
+    }
 }
 
 /// Raised when nobody waits for a call any more (its deadline passed, or its caller went away); seen
@@ -75,11 +85,15 @@ impl Cancel {
 #[derive(Default)]
 pub struct Call {
     caller: Caller,
+    asker: RandomId,
+    deadline: Option<Instant>,
     cancel: Cancel,
     steps: Vec<(Step, Duration)>,
     /// Dropped, and so left in the running log, before erasures stop waiting for this call.
     pub(crate) entry: Option<Entry>,
     reading: Vec<Reading>,
+    /// The passes that it will join.
+    coming: Vec<Coming>,
 }
 
 impl Call {
@@ -88,11 +102,28 @@ impl Call {
     pub fn new(request: RandomId, cancel: Cancel) -> Self {
         Self {
             caller: request.into(),
+            asker: RandomId::default(),
+            deadline: None,
             cancel,
             steps: Vec::with_capacity(8),
             entry: None,
             reading: Vec::new(),
+            coming: Vec::new(),
         }
+    }
+
+    /// The same, asked by whoever has this id: what one caller is told of a person is counted by it.
+    #[must_use]
+    pub fn asked_by(mut self, asker: RandomId) -> Self {
+        self.asker = asker;
+        self
+    }
+
+    /// The same, which begins no stage after this moment.
+    #[must_use]
+    pub fn until(mut self, deadline: Option<Instant>) -> Self {
+        self.deadline = deadline;
+        self
     }
 
     /// Runs one stage and adds its duration, unless the call's time is up.
@@ -102,6 +133,8 @@ impl Call {
     pub fn step<T>(&mut self, step: Step, work: impl FnOnce() -> Result<T>) -> Result<T> {
         self.check(step)?;
         let start = Instant::now();
+        // A pass notes by itself what it takes: whoever waits for one takes nothing.
+        let _busy = step.computes().then(cores::busy);
         let result = work();
         self.add(step, start.elapsed());
         result
@@ -119,6 +152,16 @@ impl Call {
     /// when the reply is built.
     pub(crate) fn reads(&mut self, readers: &Readers) {
         self.reading.push(readers.begin());
+    }
+
+    /// Whoever gathers for a pass may wait for this call, until it has come or is dropped.
+    pub(crate) fn comes(&mut self, coming: Coming) {
+        self.coming.push(coming);
+    }
+
+    /// The passes that it was to join, in order.
+    pub(crate) fn has_come(&mut self) -> Vec<Coming> {
+        std::mem::take(&mut self.coming)
     }
 
     /// What was read before is not named any more, or its reply is built. Who waits for readers must not be
@@ -147,6 +190,10 @@ impl Call {
         self.caller.once.as_ref().is_some_and(|once| once.is_replayed())
     }
 
+    pub(crate) fn asker(&self) -> RandomId {
+        self.asker
+    }
+
     pub(crate) fn caller(&self) -> Caller {
         self.caller.clone()
     }
@@ -171,7 +218,8 @@ impl Call {
     }
 
     fn check(&self, step: Step) -> Result<()> {
-        if self.cancel.is_cancelled() {
+        let late = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
+        if late || self.cancel.is_cancelled() {
             return Err(Stopped { before: step.name() }.into());
         }
         Ok(())
@@ -200,6 +248,23 @@ mod tests {
             Err(Error::Stopped(Stopped { before: "detect" }))
         ));
         assert_eq!(call.steps().len(), 1);
+    }
+
+    #[test]
+    fn a_late_call_begins_no_stage() {
+        let mut call = Call::default().until(Some(Instant::now()));
+        let outcome = call.step(Step::Embed, || Ok(()));
+        assert!(matches!(
+            outcome,
+            Err(Error::Stopped(Stopped { before: "embed" }))
+        ));
+        let ahead = Instant::now() + Duration::from_secs(3600);
+        assert!(
+            Call::default()
+                .until(Some(ahead))
+                .step(Step::Embed, || Ok(()))
+                .is_ok()
+        );
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! The engine's limits: everything that comes in has one.
+//! The engine's limits: everything that comes in has one, and what goes out of faces too.
+
+use std::time::Duration;
 
 /// Limits on photographs and faces. The defaults are the published limits of comparable services.
 #[derive(Debug, Clone)]
@@ -29,6 +31,65 @@ impl Default for Limits {
             face_side_px_min: 34,
             detected_faces_max: 120,
             face_score_min: 0.65,
+        }
+    }
+}
+
+/// How much callers may learn of enrolled faces by comparing with them. Every similarity that is told is a step
+/// towards the face, and so is every yes or no; `docs/limits.md` has what was measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScoreLimits {
+    /// No similarity below the one of this false accept rate is told, and none is taken for a threshold. 1 tells
+    /// every similarity, and takes every threshold.
+    pub floor_far: f64,
+    /// The same for searches, beside `floor_far`: of searches for somebody who is not enrolled, at most this part
+    /// reach the floor, however many faces are searched. 1 leaves searches at `floor_far`.
+    pub floor_fpir: f64,
+    /// What told similarities are rounded to; 0 rounds nothing. For looks only.
+    pub step: f32,
+    /// Refused comparisons with one person in a day, over all callers, before they are slowed down.
+    pub refused_a_day: u32,
+    /// The same since the person was last recognised.
+    pub refused_in_a_row: u32,
+    /// From one comparison to the next of a person who is slowed down.
+    pub pause: Duration,
+    /// What the pause grows to.
+    pub pause_max: Duration,
+    /// Similarities that one caller is told of one person in a day; afterwards it is yes or no.
+    pub told_a_day: u32,
+}
+
+impl Default for ScoreLimits {
+    fn default() -> Self {
+        Self {
+            floor_far: 1e-4,
+            floor_fpir: 0.1,
+            step: 0.02,
+            refused_a_day: 20,
+            refused_in_a_row: 100,
+            pause: Duration::from_secs(60),
+            pause_max: Duration::from_secs(15 * 60),
+            told_a_day: 10,
+        }
+    }
+}
+
+impl ScoreLimits {
+    /// Whether no number of comparisons slows anybody down: then none is counted.
+    pub(crate) fn compared_at_will(&self) -> bool {
+        self.refused_a_day == u32::MAX && self.refused_in_a_row == u32::MAX
+    }
+
+    /// No limits: for evaluations and tests of something else.
+    pub fn none() -> Self {
+        Self {
+            floor_far: 1.0,
+            floor_fpir: 1.0,
+            step: 0.0,
+            refused_a_day: u32::MAX,
+            refused_in_a_row: u32::MAX,
+            told_a_day: u32::MAX,
+            ..Self::default()
         }
     }
 }

@@ -22,7 +22,7 @@ pub use self::accounts::{Administration, Offline};
 pub use self::checks::{Admission, Checks};
 use self::protectors::Protectors;
 use crate::calibration::{Calibration, Scoring};
-use crate::config::Limits;
+use crate::config::{Limits, ScoreLimits};
 use crate::error::Result;
 use crate::gallery::collection::{Collection, CollectionInfo, IndexKind};
 use crate::gallery::{Background, Gallery, LoadReport, directory};
@@ -58,6 +58,8 @@ pub struct EngineConfig {
     pub runtime: PathBuf,
     /// Limits on photographs and faces.
     pub limits: Limits,
+    /// What callers may learn of enrolled faces.
+    pub scores: ScoreLimits,
     /// Photographs in work at once.
     pub workers: usize,
     /// The server's log warns of a running log that is larger.
@@ -158,6 +160,7 @@ pub struct CollectionChange {
 pub struct Engine {
     pipeline: Pipeline,
     gallery: Gallery,
+    scores: ScoreLimits,
     ring: Arc<KeyRing>,
     store: KeyStore,
     rotating: Mutex<()>,
@@ -189,12 +192,14 @@ impl Engine {
         )?;
         let background = Background {
             log_bytes_warning: config.running_log_bytes_warning,
+            scores: config.scores.clone(),
             ..Background::default()
         };
         let (gallery, report) = Gallery::open(vault, &destroyed, background)?;
         let engine = Self {
             pipeline,
             gallery,
+            scores: config.scores.clone(),
             ring,
             store: config.keys.clone(),
             rotating: Mutex::new(()),

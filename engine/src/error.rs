@@ -5,6 +5,7 @@
 //! No message ever holds a PersonID, a pixel, a feature, a template bit or a key.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The engine's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -118,10 +119,9 @@ pub enum Rejection {
     #[error("an eye is closed: it is open by {open:.3} of 1; at least {open_min:.2} is required")]
     EyesClosed { open: f32, open_min: f32 },
     /// The face is not like the person's other faces.
-    #[error(
-        "the face has a similarity of {similarity:.3} to the person's other faces; at least {similarity_min:.3} is required"
-    )]
-    NotThePerson { similarity: f32, similarity_min: f32 },
+    // How unlike it is, is not told: it would be a step towards the person's face.
+    #[error("the face does not reach a similarity of {similarity_min:.3} to the person's other faces")]
+    NotThePerson { similarity_min: f32 },
 }
 
 /// Why a request was refused as it stands.
@@ -194,6 +194,9 @@ pub enum RequestError {
     /// Too many tokens of the last 24 hours are kept.
     #[error("{tokens_max} idempotency tokens of the last 24 hours are kept, and no more; ask without one")]
     TooManyTokens { tokens_max: u64 },
+    /// The person was compared too often without being recognised.
+    #[error("this person was compared too often without being recognised; the next comparison is due in {} s", wait.as_secs_f64().ceil())]
+    ComparisonsLimited { wait: Duration },
     /// A copy would need templates that cannot be made of the stored ones.
     #[error(
         "the target's templates ({target}) cannot be made of the person's ({source_scheme}): expected the same models and projection key, and no more bits"

@@ -15,6 +15,7 @@
 //! | rows of the running log: who asked when, and the result | store, sealed under the log key in the record | unreadable with it; deleted in the record's own batch ([`running`]) |
 //! | rows on their way there, sealed | memory | not written any more (`gallery/vault/rows.rs`) |
 //! | the record's key: a keyed digest of the PersonID | store, index | goes with the record |
+//! | counters of comparisons under the record's key | a row of their own, memory | deleted and dropped with the record ([`meter`]) |
 //! | a keyed digest of the record's random mark, in a token's row | store | nothing: the mark goes with the record, the row within 24 hours ([`tokens`]) |
 //! | the templates' bits, in clear | index, memory only | overwritten ([`collection`]); a graph's numbers of rows name nobody |
 //! | a number under keyed digests of the tags; how far several faces agree | index, memory only | taken out |
@@ -43,6 +44,8 @@ mod gaps;
 pub(crate) mod index;
 mod keeper;
 mod load;
+pub(crate) mod measure;
+pub(crate) mod meter;
 mod pairs;
 mod passage;
 pub(crate) mod passes;
@@ -62,7 +65,6 @@ mod bound;
 mod cascade;
 mod filter;
 mod flat;
-mod full;
 mod graph;
 mod lookup;
 mod nearness;
@@ -72,6 +74,7 @@ mod several;
 mod simd;
 mod tags;
 mod top;
+mod weights;
 
 #[cfg(test)]
 mod tests;
@@ -84,6 +87,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::access::{AuditEntry, Audited};
 use crate::clock::Clock;
+use crate::config::ScoreLimits;
 use crate::error::{RequestError, Result};
 use crate::gallery::accounts::Accounts;
 use crate::gallery::audit::AuditLog;
@@ -92,6 +96,7 @@ use crate::gallery::collection::{Collection, CollectionInfo};
 use crate::gallery::erasures::Backlog;
 use crate::gallery::expiry::{Eraser, Expirer};
 use crate::gallery::keeper::Keeper;
+use crate::gallery::meter::Meter;
 use crate::gallery::purge::Purger;
 use crate::gallery::running::RunningLog;
 use crate::gallery::tokens::Tokens;
@@ -108,7 +113,7 @@ pub use crate::gallery::load::LoadReport;
 pub use crate::gallery::pairs::{DuplicateCursor, DuplicatePair, Duplicates};
 pub use crate::gallery::persons::{ErasureReceipt, Footprint, PersonErasure, ProfileChange};
 pub use crate::gallery::rotate::Rotation;
-pub(crate) use crate::gallery::search::Search;
+pub(crate) use crate::gallery::search::{Asking, Search};
 pub use crate::gallery::search::{Comparison, Match, Matches, Query};
 
 /// A page of a listing by cursor.
@@ -150,6 +155,8 @@ pub(crate) struct Background {
     pub keep: Duration,
     /// A running log of more bytes is warned of.
     pub log_bytes_warning: u64,
+    /// What may be learnt of people by comparing with them.
+    pub scores: ScoreLimits,
     pub clock: Clock,
 }
 
@@ -160,6 +167,7 @@ impl Default for Background {
             look: expiry::LOOK,
             keep: keeper::KEEP,
             log_bytes_warning: u64::MAX,
+            scores: ScoreLimits::default(),
             clock: Clock::System,
         }
     }
@@ -182,9 +190,11 @@ impl Gallery {
             look,
             keep,
             log_bytes_warning,
+            scores,
             clock,
         } = background;
         vault.tokens = Tokens::new(clock.clone());
+        vault.meter = Meter::new(scores, clock.clone());
         let vault = Arc::new(vault);
         let load::Loaded {
             collections,

@@ -7,6 +7,7 @@ mod calibration;
 mod call;
 mod clock;
 mod config;
+mod cores;
 mod crypto;
 mod embedding;
 mod engine;
@@ -42,7 +43,7 @@ pub use calibration::{
     CALIBRATION_FILE, Calibration, DEFAULT_CALIBRATION, Estimate, Limit, Population, Scoring,
 };
 pub use call::{Call, Cancel, Step};
-pub use config::Limits;
+pub use config::{Limits, ScoreLimits};
 pub use embedding::{EMBEDDING_DIM_MAX, Embedding};
 pub use engine::{
     Administration, Admission, COLLECTIONS_MAX, Checks, CollectionChange, CollectionRef, Engine,
@@ -59,6 +60,9 @@ pub use gallery::collection::{
     CollectionInfo, CollectionSettings, EF_DEFAULT, EF_RANGE, FACES_PER_PERSON_MAX, IndexKind,
 };
 pub use gallery::erasures::{Backlog, Issued};
+pub use gallery::measure::{
+    EF_TRIED, Measured, MeasuredSlice, Measurement, Measuring, RECALL_MIN, recommended,
+};
 pub use gallery::running::RunningLogSize;
 pub use gallery::running::entry::{CallOrigin, Charge};
 pub use gallery::running::row::{LogRow, Part};

@@ -44,10 +44,16 @@ pub enum ResidueKind {
     Slot,
     /// The digest that stands for the PersonID.
     Digest,
+    /// What the keys of the person's rows in the running log begin with: the rows outlive every change of the
+    /// record, and go with the person only.
+    RunningLog,
 }
 
 impl ResidueKind {
-    const ALL: [Self; 3] = [Self::Record, Self::Slot, Self::Digest];
+    /// Found by windows of [`LONG`] bytes.
+    const LONG: [Self; 3] = [Self::Record, Self::Slot, Self::RunningLog];
+    /// Found by windows of [`SHORT`] bytes.
+    const SHORT: [Self; 1] = [Self::Digest];
 
     /// The word for people and scripts.
     pub const fn name(self) -> &'static str {
@@ -55,6 +61,7 @@ impl ResidueKind {
             Self::Record => "record",
             Self::Slot => "slot",
             Self::Digest => "digest",
+            Self::RunningLog => "running log",
         }
     }
 }
@@ -86,6 +93,8 @@ pub(crate) struct Needles<'a> {
     pub record: &'a [u8],
     pub slot: &'a [u8],
     pub digest: &'a [u8; 16],
+    /// None where the record does not say it.
+    pub log: Option<&'a [u8; 16]>,
 }
 
 /// Salt, and the two numbers of the quick hash that it gives.
@@ -143,8 +152,9 @@ pub(crate) fn prepare(needles: &Needles<'_>) -> Vec<u8> {
         let own = bytes.windows(length).enumerate().filter(|(at, _)| !skip(*at));
         own.for_each(|(_, window)| add(window));
     };
-    // As the codec lays it out: the key's id from 5 to 21, generation and scheme from there to 45.
-    let shared = |at: usize| (1..=9).contains(&at) || (14..=36).contains(&at);
+    // As the codec lays it out: the key's id from 5 to 21, generation, scheme and the log's id from
+    // there to 61, of which the last stays through every change of the record.
+    let shared = |at: usize| (1..=9).contains(&at) || (14..=52).contains(&at);
     windows(needles.record, LONG, &shared, &mut |w| {
         add(ResidueKind::Record, w)
     });
@@ -155,6 +165,10 @@ pub(crate) fn prepare(needles: &Needles<'_>) -> Vec<u8> {
     windows(needles.digest, SHORT, &|_| false, &mut |w| {
         add(ResidueKind::Digest, w)
     });
+
+    if let Some(log) = needles.log {
+        add(ResidueKind::RunningLog, log);
+    }
 
     let mut file = Vec::with_capacity(HEAD_BYTES + FILTER_BYTES + entries.len() * ENTRY_BYTES);
     file.extend_from_slice(MAGIC);
@@ -208,12 +222,12 @@ impl<'a> Fingerprints<'a> {
         let first = word(short);
         if let Some(long) = bytes.get(..LONG)
             && self.passes(self.salt.quick(first, word(&long[8..])))
-            && let Some(kind) = self.kind(long, &ResidueKind::ALL[..2])
+            && let Some(kind) = self.kind(long, &ResidueKind::LONG)
         {
             return Some(kind);
         }
         self.passes(self.salt.quick(first, 0))
-            .then(|| self.kind(short, &ResidueKind::ALL[2..]))
+            .then(|| self.kind(short, &ResidueKind::SHORT))
             .flatten()
     }
 }
@@ -321,6 +335,7 @@ mod tests {
             record: &noise(1, 600),
             slot: &noise(2, 128),
             digest: digest.first_chunk().expect("16 bytes"),
+            log: noise(4, 16).first_chunk(),
         })
     }
 
@@ -333,6 +348,7 @@ mod tests {
         let cases = [
             (ResidueKind::Record, noise(1, 600)[300..316].to_vec(), 77),
             (ResidueKind::Slot, noise(2, 128)[50..66].to_vec(), PART_BYTES - 3),
+            (ResidueKind::RunningLog, noise(4, 16), PART_BYTES + 300),
             (ResidueKind::Digest, noise(3, 16)[5..13].to_vec(), PART_BYTES + 9),
             (
                 ResidueKind::Digest,

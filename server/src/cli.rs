@@ -14,6 +14,7 @@ pub mod enroll;
 pub mod eval;
 pub mod exit;
 pub mod import;
+pub mod index;
 pub mod key;
 pub mod log;
 pub mod matching;
@@ -71,6 +72,7 @@ pub struct Cli {
 enum Command {
     Serve(serve::ServeCommand),
     Collection(collection::CollectionCommand),
+    Index(index::IndexCommand),
     Enroll(enroll::EnrollCommand),
     Import(import::ImportCommand),
     Search(search::SearchCommand),
@@ -198,6 +200,7 @@ impl Cli {
         match self.command {
             Command::Serve(command) => command.run().map(|()| None),
             Command::Collection(command) => asking(client::block_on(command.run(server))),
+            Command::Index(command) => asking(client::block_on(command.run(server))),
             Command::Import(command) => asking(client::block_on(command.run(server))),
             Command::Enroll(command) => asking(client::block_on(command.run(server))),
             Command::Search(command) => asking(client::block_on(command.run(server))),
@@ -213,9 +216,9 @@ impl Cli {
             Command::Account(command) => asking(client::block_on(command.run(server))),
             Command::ApiKey(command) => asking(client::block_on(command.run(server))),
             Command::Audit(command) => asking(client::block_on(command.run(server))),
-            Command::Tls(command) => command.run().map(Some),
             Command::Log(command) => asking(client::block_on(command.run(server))),
             Command::Policy(command) => asking(client::block_on(command.run(server))),
+            Command::Tls(command) => command.run().map(Some),
             Command::Models(command) => Ok(command.run(self.json).map(|()| None)?),
             Command::Eval(command) => asking(command.run()),
             Command::Calibrate(command) => asking(command.run()),

@@ -1,5 +1,7 @@
 //! What a server is started with.
 
+mod limits;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,16 +9,19 @@ use std::time::Duration;
 use clap::Args;
 use likeness_engine::{EngineConfig, FACES_WARNING, KeyStore, LABEL_BYTES_MAX, Limits};
 
+pub use self::limits::{
+    CHANGES_MAX, HEADER_BYTES_MAX, IMPORTS_MAX, IMPORTS_PER_ACCOUNT_MAX, LimitArgs, STREAMS_MAX,
+    STREAMS_PER_ACCOUNT_MAX,
+};
 use crate::assets;
 use crate::logs::retention::Retention;
 use crate::tls::TlsFiles;
 
 /// Largest request message: room for six photographs of the largest kind.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
-/// Streams of imports at once: each may hold a few of the largest messages.
-pub const IMPORTS_MAX: usize = 4;
-/// Changes that may wait for the disk at once; they cost a thread each, not a core.
-pub const CHANGES_MAX: usize = 64;
+/// Searches that may wait for a pass over an index at once, or make one; they cost a thread each, and the passes
+/// share the cores.
+pub const MATCHES_MAX: usize = 64;
 
 /// Where a server listens, and where its files are.
 #[derive(Debug, Clone, Args)]
@@ -57,6 +62,14 @@ pub struct ServeConfig {
     /// Calls that may wait for a worker; more are refused with RESOURCE_EXHAUSTED
     #[arg(long, env = "LIKENESS_QUEUE", value_name = "N", default_value_t = 128)]
     pub queue: u16,
+
+    /// What callers may ask, and how fast
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    /// Longest time that a search waits for others whose photographs are being looked at, to read the index
+    /// together, in microseconds; 0: only those share who come while it is being read
+    #[arg(long, env = "LIKENESS_GATHER_MICROS", value_name = "MICROS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub gather_micros: u32,
 
     /// Longest time a call may take, in seconds
     #[arg(long, env = "LIKENESS_CALL_SECONDS", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -167,10 +180,16 @@ impl ServeConfig {
             models,
             runtime,
             limits: Limits::default(),
+            scores: self.limits.scores(),
             workers: self.workers(),
             running_log_bytes_warning: self.retention.running_log_bytes_warning(),
             accept_short_log: self.accept_short_erasure_log,
         })
+    }
+
+    /// Longest time that a search waits for others.
+    pub fn gather_time_max(&self) -> Duration {
+        Duration::from_micros(u64::from(self.gather_micros))
     }
 
     /// Longest time a call may take.

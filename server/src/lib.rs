@@ -2,7 +2,9 @@
 
 pub mod assets;
 mod auth;
+mod calls;
 pub mod config;
+mod connections;
 mod convert;
 pub mod credential;
 mod deadline;
@@ -10,6 +12,7 @@ mod gate;
 mod incoming;
 pub mod logs;
 pub mod plot;
+mod rates;
 mod service;
 mod status;
 pub mod tls;
@@ -39,14 +42,14 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
 
-use crate::config::{MESSAGE_BYTES_MAX, ServeConfig};
+use crate::calls::Calls;
+use crate::config::{HEADER_BYTES_MAX, MESSAGE_BYTES_MAX, STREAMS_MAX, ServeConfig};
+use crate::connections::Connections;
 use crate::incoming::Incoming;
 use crate::logs::Logs;
 use crate::service::Service;
 use crate::tls::Certificate;
 
-/// Streams that one connection may have open at once.
-const STREAMS_MAX: u32 = 256;
 /// What a client may send ahead: with HTTP/2's default of 64 KiB a photograph takes several round trips.
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 /// Half of it is what the HTTP/2 library lets small frames waste before it closes the connection: each that
@@ -127,14 +130,19 @@ pub async fn serve(
     let (reflection, reflection_alpha) = (descriptors().build_v1()?, descriptors().build_v1alpha()?);
 
     let incoming = Incoming::new(listener, Certificate::load(&config.tls)?);
+    let limits = &config.limits;
+    let incoming = Connections::new(incoming, limits.connections, limits.stall_time_max());
     let (begun, draining) = tokio::sync::oneshot::channel();
     let streams = service.clone();
     let serving = Server::builder()
         .timeout(config.call_time_max())
+        // ORDER: before anything is looked up for a call: who is refused here costs next to nothing.
+        .layer(Calls::new(limits.calls))
         .layer(InterceptorLayer::new(deadline::note(config.call_time_max())))
         // ORDER: before every service: whoever is not looked up is nobody.
         .layer(InterceptorLayer::new(auth::note(calling)))
         .max_concurrent_streams(STREAMS_MAX)
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE))

@@ -10,9 +10,11 @@ mod keys;
 mod lifecycle;
 mod logs;
 mod matching;
+mod measure;
 mod outputs;
 mod persons;
 mod shapes;
+mod streams;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,12 +29,14 @@ use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status};
 
 use crate::auth::{self, Caller, ClientAddress, Needs};
-use crate::config::{CHANGES_MAX, IMPORTS_MAX, ServeConfig};
+use crate::config::{CHANGES_MAX, IMPORTS_MAX, LimitArgs, MATCHES_MAX, ServeConfig};
 use crate::convert;
 use crate::deadline::Deadline;
-use crate::gate::Gate;
+use crate::gate::{Arrival, Gate, Room};
 use crate::logs::retention::Retention;
 use crate::logs::{Came, Downstream, Ended, Logs, Output, Shape, Shaped};
+use crate::rates::Rates;
+use crate::service::streams::Streams;
 use crate::status::{Refusal, code_name};
 
 /// Metadata key of the request id.
@@ -48,8 +52,13 @@ struct Inner {
     region: Arc<str>,
     retention: Retention,
     logs: Logs,
-    /// Decoding, inference and search: as many at once as there are workers.
+    /// Decoding, inference and all comparing but searches: as many at once as there are workers.
     computing: Gate,
+    /// Searches whose photograph has been looked at: most of them wait for a pass that another leads, and a worker
+    /// meanwhile looks at the next photograph.
+    matching: Gate,
+    /// How long a search may wait for others that are on the way.
+    gather: Duration,
     workers: usize,
     /// Imports at once.
     importing: Arc<Semaphore>,
@@ -58,12 +67,23 @@ struct Inner {
     /// Waiting for the disk: a thread each, hardly any computing, and the more the better for the
     /// group commit.
     storing: Gate,
+    rates: Rates,
+    /// Streams that each account has open.
+    streams: Streams,
+    limits: LimitArgs,
 }
 
 impl Service {
     /// A service over an open engine.
     pub fn new(config: &ServeConfig, engine: Arc<Engine>, logs: Logs) -> Self {
-        let (workers, queue) = (config.workers(), usize::from(config.queue));
+        let (workers, limits) = (config.workers(), config.limits.clone());
+        let gate = |working_max| {
+            Gate::new(Room {
+                working_max,
+                waiting_max: usize::from(config.queue),
+                wait_max: limits.queue_time_max(),
+            })
+        };
         Self(Arc::new(Inner {
             engine,
             region: config.region.as_str().into(),
@@ -72,8 +92,13 @@ impl Service {
             workers,
             importing: Arc::new(Semaphore::new(IMPORTS_MAX)),
             stopping: watch::Sender::new(false),
-            computing: Gate::new(workers, queue),
-            storing: Gate::new(CHANGES_MAX, queue),
+            computing: gate(workers),
+            matching: gate(MATCHES_MAX),
+            gather: config.gather_time_max(),
+            storing: gate(CHANGES_MAX),
+            rates: Rates::new(&limits),
+            streams: Streams::default(),
+            limits,
         }))
     }
 
@@ -120,7 +145,7 @@ impl Service {
             request_id: id.to_string(),
             deadline: request.extensions().get::<Deadline>().copied(),
             began: Instant::now(),
-            call,
+            call: call.asked_by(caller.key),
             scheme: String::new(),
             code: Code::Cancelled,
             result: "CANCELLED",
@@ -137,13 +162,23 @@ impl Service {
             caller,
         };
         let caller = &ongoing.caller;
+        // ORDER: the key before the rate: whoever may not call at all uses nobody's rate up.
         match caller
             .may(needs)
             .and_then(|()| caller.at_home(&self.0.region, needs))
+            .and_then(|()| self.0.count(caller))
         {
             Ok(()) => Ok(ongoing),
             Err(refusal) => Err(ongoing.refuse(refusal)),
         }
+    }
+}
+
+impl Inner {
+    /// Counts a call by its key and account.
+    fn count(&self, caller: &Caller) -> Result<(), Refusal> {
+        let quota = self.engine.calls_per_second(&caller.account);
+        self.rates.call(&caller.account, quota, caller.key)
     }
 }
 
@@ -352,6 +387,18 @@ impl Answer for v1::RotateWrappingKeyResponse {
 }
 
 impl Ongoing {
+    /// Whose call it is.
+    fn account(&self) -> &Account {
+        &self.caller.account
+    }
+
+    /// How long a stream waits for its client, and for each item: what time a call has.
+    fn patience(&self) -> Duration {
+        self.deadline.map_or(Duration::MAX, |Deadline(at)| {
+            at.saturating_duration_since(tokio::time::Instant::now())
+        })
+    }
+
     /// Makes the call's write one that is made once, if the request has a token.
     fn once(&mut self, request: &mut impl Tokened) -> Result<(), Refusal> {
         let token = request.take_token();
@@ -389,6 +436,15 @@ impl Ongoing {
         self.pass(gate, work).await
     }
 
+    /// Blocking work that looks through an index, together with others'.
+    async fn look_through<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&Work, &mut Call) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let gate = self.service.matching.clone();
+        self.pass(gate, work).await
+    }
+
     /// Blocking work that mostly waits for the disk.
     async fn store<T: Send + 'static>(
         &mut self,
@@ -410,8 +466,15 @@ impl Ongoing {
             account: self.caller.account.clone(),
             caller: self.caller.clone(),
         };
-        let (call, about) = (std::mem::take(&mut self.call), self.about.clone());
-        let passing = gate.pass(call, self.is_item, move |call| {
+        let deadline = self.deadline.map(|Deadline(at)| at.into_std());
+        let call = std::mem::take(&mut self.call).until(deadline);
+        let about = self.about.clone();
+        let arrival = Arrival {
+            account: resources.account.clone(),
+            deadline,
+            is_patient: self.is_item,
+        };
+        let passing = gate.pass(call, arrival, move |call| {
             let answer = work(&resources, call);
             if let (Err(_), Some((collection, id))) = (&answer, &about)
                 && resources.sees(collection).is_ok()
@@ -457,7 +520,7 @@ impl Ongoing {
             request_id: self.request_id.clone(),
             deadline: tokio::time::Instant::now().checked_add(patience).map(Deadline),
             began: Instant::now(),
-            call,
+            call: call.asked_by(self.caller.key),
             scheme: String::new(),
             code: Code::Cancelled,
             result: "CANCELLED",
@@ -566,7 +629,7 @@ impl Ongoing {
     fn info(&self) -> v1::CallInfo {
         let steps = self.call.steps().iter().map(|(step, took)| v1::StepTiming {
             step: step.name().to_owned(),
-            micros: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            micros: rounded(*took, self.service.limits.timing_micros),
         });
         let scheme = if self.scheme.is_empty() {
             self.service.engine.models_name().to_owned()
@@ -580,6 +643,13 @@ impl Ongoing {
             replayed: self.call.is_replayed(),
         }
     }
+}
+
+/// What a step took, rounded down: the exact time of a comparison or of a look into the store says more of what
+/// is there than its caller needs.
+fn rounded(took: Duration, to_micros: u64) -> u64 {
+    let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    micros - micros % to_micros.max(1)
 }
 
 /// Of everything that a message says: the same for the same fields, in whatever order they came.

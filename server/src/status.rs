@@ -10,8 +10,10 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 /// The domain of every ErrorInfo.
 const DOMAIN: &str = "likeness";
-/// When a refused call is worth another try.
+/// When a refused call is worth another try, where nothing better is known.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// Idempotency tokens are kept for a day, and the expired ones removed every hour.
+const RETRY_AFTER_TOKENS: Duration = Duration::from_secs(3600);
 
 /// A code, as the gRPC specification spells it.
 pub const fn code_name(code: Code) -> &'static str {
@@ -47,6 +49,10 @@ pub enum Refusal {
     Photograph(&'static str, Rejection),
     /// One item of a list in the request, by its field.
     Item(String, Error),
+    /// The call would wait too long; when it is worth another try.
+    Busy(Duration),
+    /// The key or the account calls too often; when it may again.
+    TooManyCalls(Duration),
     /// The call shows no key.
     KeyRequired,
     /// The call shows a key that is unknown, wrong, revoked or expired.
@@ -59,8 +65,6 @@ pub enum Refusal {
     OperatorOnly,
     /// The account is bound to another region than the server's.
     WrongRegion,
-    /// Too many calls wait already.
-    Busy,
     /// The call's time is up.
     Late,
     /// The server is about to end.
@@ -118,7 +122,7 @@ struct Saying {
     reason: &'static str,
     message: String,
     violations: Vec<(String, String)>,
-    retry: bool,
+    retry: Option<Duration>,
 }
 
 impl Saying {
@@ -128,7 +132,7 @@ impl Saying {
             reason,
             message: message.to_string(),
             violations: Vec::new(),
-            retry: false,
+            retry: None,
         }
     }
 
@@ -148,8 +152,12 @@ impl Saying {
         self
     }
 
-    fn retry(mut self) -> Self {
-        self.retry = true;
+    fn retry(self) -> Self {
+        self.retry_after(RETRY_AFTER)
+    }
+
+    fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry = Some(wait);
         self
     }
 }
@@ -164,8 +172,8 @@ impl Refusal {
         for (field, description) in saying.violations {
             details.add_bad_request_violation(field, description);
         }
-        if saying.retry {
-            details.set_retry_info(Some(RETRY_AFTER));
+        if let Some(wait) = saying.retry {
+            details.set_retry_info(Some(wait));
         }
         Status::with_error_details(saying.code, saying.message, details)
     }
@@ -186,7 +194,7 @@ impl Refusal {
         v1::ItemRefused {
             reason: saying.reason.to_owned(),
             message: saying.message,
-            retry: saying.retry || passes,
+            retry: saying.retry.is_some() || passes,
         }
     }
 
@@ -211,6 +219,15 @@ impl Refusal {
                     .about(*field, format!("{reason}: {rejected}"))
             }
             Self::Item(field, error) => engine_saying(error).about_item(field),
+            Self::Busy(wait) => {
+                Saying::new(Code::ResourceExhausted, "BUSY", "too many calls are waiting").retry_after(*wait)
+            }
+            Self::TooManyCalls(wait) => Saying::new(
+                Code::ResourceExhausted,
+                "TOO_MANY_CALLS",
+                "the API key or its account calls too often",
+            )
+            .retry_after(*wait),
             Self::KeyRequired => Saying::new(
                 Code::Unauthenticated,
                 "KEY_REQUIRED",
@@ -239,7 +256,6 @@ impl Refusal {
                 "WRONG_REGION",
                 "the account is bound to another region than this server's",
             ),
-            Self::Busy => Saying::new(Code::ResourceExhausted, "BUSY", "too many calls are waiting").retry(),
             Self::Late => Saying::new(
                 Code::DeadlineExceeded,
                 "DEADLINE_EXCEEDED",
@@ -316,7 +332,13 @@ fn request_saying(error: &RequestError) -> Saying {
         RequestError::ConsentRequired => (Code::FailedPrecondition, "CONSENT_REQUIRED"),
         RequestError::TokenReused => (Code::FailedPrecondition, "TOKEN_REUSED"),
         RequestError::TokenSpent => (Code::Aborted, "TOKEN_SPENT"),
-        RequestError::TooManyTokens { .. } => (Code::ResourceExhausted, "TOO_MANY_TOKENS"),
+        RequestError::TooManyTokens { .. } => {
+            return Saying::new(Code::ResourceExhausted, "TOO_MANY_TOKENS", error)
+                .retry_after(RETRY_AFTER_TOKENS);
+        }
+        RequestError::ComparisonsLimited { wait } => {
+            return Saying::new(Code::ResourceExhausted, "COMPARISONS_LIMITED", error).retry_after(*wait);
+        }
         RequestError::Damaged => (Code::DataLoss, "RECORD_DAMAGED"),
     };
     Saying::new(code, reason, error)

@@ -176,6 +176,8 @@ impl Home {
         let mut command = likeness();
         command.args(["serve", "--listen", "127.0.0.1:0", "--keys"]);
         command.arg(self.keys()).arg("--data").arg(self.data());
+        // Whoever waits is not refused, however slow the machine of the tests is.
+        command.args(["--queue-millis", "60000"]);
         command.args(&self.arguments);
         // The server ignores it: for whoever asks it.
         command.env(KEY, &self.key);

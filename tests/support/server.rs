@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use likeness_engine::{Account, ApiKey, Engine, NewApiKey, Scope};
 use likeness_server::ServeError;
-use likeness_server::config::{ModelFiles, ServeConfig};
+use likeness_server::config::{LimitArgs, ModelFiles, ServeConfig};
 use likeness_server::credential::{self, Credential};
 use likeness_server::tls::TlsFiles;
 use tempfile::TempDir;
@@ -41,6 +41,9 @@ impl Setup {
             },
             workers: Some(2),
             queue: 128,
+            // Most tests are about something else, and compare one person again and again.
+            limits: LimitArgs::GENEROUS,
+            gather_micros: 1000,
             call_seconds: 60,
             drain_seconds: 30,
             root_key_command: None,

@@ -134,6 +134,11 @@ impl Engine {
     pub fn grant(&self, shown: &ApiKey) -> Option<Grant> {
         self.gallery.accounts.grant(&self.ring.digest().secret, shown)
     }
+
+    /// How many calls a second an account may make; 0 where it has no limit of its own.
+    pub fn calls_per_second(&self, account: &Account) -> u32 {
+        self.gallery.accounts.quotas(account).calls_per_second
+    }
 }
 
 impl Administration<'_> {

@@ -4,6 +4,7 @@ use crate::calibration::Limit;
 use crate::call::{Call, Step};
 use crate::engine::{CollectionRef, Engine};
 use crate::error::{Rejection, Result};
+use crate::gallery::meter::Asker;
 use crate::gallery::running::row::Part;
 use crate::gallery::{Admitted, Match};
 use crate::names::PersonId;
@@ -45,32 +46,39 @@ impl Checks {
 
 impl Engine {
     /// How similar a new face is to the most similar of the person's others: those kept, and those `before`
-    /// it in the call. None where there is none to compare with.
+    /// it in the call. None where there is none to compare with, or it may not be told.
+    ///
+    /// A comparison with those kept is one as [`Engine::verify`] makes: it counts, and no floor is lower.
     ///
     /// # Errors
-    /// [`Rejection::NotThePerson`] where it is not similar enough.
+    /// [`Rejection::NotThePerson`] where it is not similar enough; too many comparisons with the person.
     pub fn check_own(
         &self,
         collection: &CollectionRef,
         new: &NewFace,
         kept: Option<&Person>,
         before: &[NewFace],
+        call: &Call,
     ) -> Result<Option<f32>> {
+        let scoring = collection.scoring();
         let of_kept = kept.and_then(|person| new.similarity(&person.faces));
         let of_call = before
             .iter()
             .filter_map(|face| new.similarity_to(face.scheme, &face.template));
         let best = of_call.chain(of_kept).max_by(f32::total_cmp);
-        let similarity_min = self
-            .calibration()
-            .similarity(collection.scoring(), OWN_PERSON_FAR);
-        match best {
-            Some(similarity) if similarity < similarity_min => Err(Rejection::NotThePerson {
-                similarity,
-                similarity_min,
-            }
-            .into()),
-            best => Ok(best),
+        let mut similarity_min = self.calibration().similarity(scoring, OWN_PERSON_FAR);
+        if of_kept.is_some() {
+            similarity_min = similarity_min.max(self.floor(scoring));
+        }
+        let is_own = best.is_none_or(|best| best >= similarity_min);
+        let mut is_told = true;
+        if let (Some(person), Some(_)) = (kept, of_kept) {
+            self.gallery.compared(&collection.0, &person.id, is_own)?;
+            is_told = is_own && self.gallery.may_tell(&collection.0, &person.id, call.asker())?;
+        }
+        match is_own {
+            true => Ok(best.filter(|_| is_told)),
+            false => Err(Rejection::NotThePerson { similarity_min }.into()),
         }
     }
 
@@ -90,10 +98,10 @@ impl Engine {
     ) -> Result<Admission> {
         let profile = profile.checked()?;
         let caller = call.caller();
-        self.admit(collection, limit, call, |similarity_min| {
+        self.admit(collection, limit, call, |limit| {
             let own = &collection.0;
             self.gallery
-                .enroll_unless_duplicate(own, id, profile, faces, similarity_min, &caller)
+                .enroll_unless_duplicate(own, id, profile, faces, limit, &caller)
         })
     }
 
@@ -110,9 +118,9 @@ impl Engine {
         call: &mut Call,
     ) -> Result<Admission> {
         let caller = call.caller();
-        self.admit(collection, limit, call, |similarity_min| {
+        self.admit(collection, limit, call, |limit| {
             self.gallery
-                .add_faces_unless_duplicate(&collection.0, id, faces, similarity_min, &caller)
+                .add_faces_unless_duplicate(&collection.0, id, faces, limit, &caller)
         })
     }
 
@@ -121,12 +129,14 @@ impl Engine {
         collection: &CollectionRef,
         limit: Limit,
         call: &mut Call,
-        change: impl FnOnce(f32) -> Result<Admitted>,
+        change: impl FnOnce((f32, Asker)) -> Result<Admitted>,
     ) -> Result<Admission> {
-        let searched = collection.faces() as u64;
-        let similarity_min = limit.similarity(self.calibration(), collection.scoring(), searched);
+        let (searched, scoring) = (collection.faces() as u64, collection.scoring());
+        let asked = limit.similarity(self.calibration(), scoring, searched);
+        let similarity_min = asked.max(self.search_floor(scoring, searched));
+        let limit = (similarity_min, self.gallery.asker(call.asker()));
         call.reads(&collection.0.readers);
-        Ok(match call.step(Step::Store, || change(similarity_min))? {
+        Ok(match call.step(Step::Store, || change(limit))? {
             Admitted::Person(person) => {
                 self.note(call, &collection.0, &person, Part::Subject);
                 Admission::Kept(person)

@@ -4,6 +4,7 @@ use crate::call::{Call, Step};
 use crate::engine::{CollectionChange, CollectionRef, Engine, NewCollection, PAGE_ITEMS_MAX};
 use crate::error::{OperatorError, Result};
 use crate::gallery::collection::{CollectionInfo, CollectionSettings};
+use crate::gallery::measure::{MeasuredSlice, Measurement, Measuring};
 use crate::gallery::{CollectionErasure, Page};
 use crate::names::{Account, CollectionName};
 use crate::scheme::Scheme;
@@ -51,6 +52,22 @@ impl Engine {
                 .create_collection(account, name, scheme, settings, caller)
                 .map(CollectionRef)
         })
+    }
+
+    /// Begins to measure how good a graph would be for a collection, or is; [`Engine::measure`] goes on.
+    ///
+    /// # Errors
+    /// It is being measured already.
+    pub fn begin_measuring(&self, collection: &CollectionRef, plan: Measurement) -> Result<Measuring> {
+        Measuring::begin(&collection.0, plan)
+    }
+
+    /// Goes on for some 50 milliseconds.
+    ///
+    /// # Errors
+    /// The collection went, or is searched in another way since it was begun.
+    pub fn measure(&self, measuring: &mut Measuring, call: &mut Call) -> Result<MeasuredSlice> {
+        call.step(Step::Match, || measuring.go_on())
     }
 
     /// The collection of that name.

@@ -20,7 +20,7 @@ impl DuplicateCursor {
 
 impl Engine {
     /// The next pairs of people who may be one, by their stored faces: of all unrelated pairs of faces
-    /// `max_far` may pass. Takes some 50 milliseconds.
+    /// `max_far` may pass, and no more than the floor of similarities allows. Takes some 50 milliseconds.
     ///
     /// # Errors
     /// The collection is gone, or a record cannot be read from the disk.
@@ -31,6 +31,8 @@ impl Engine {
         cursor: DuplicateCursor,
         call: &mut Call,
     ) -> Result<Duplicates> {
+        // Whoever may enrol could otherwise enrol probes, and be told here how similar they are to everybody.
+        let max_far = max_far.min(self.scores.floor_far);
         let similarity_min = self
             .calibration()
             .similarity(collection.stored_scoring(), max_far);

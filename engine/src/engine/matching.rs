@@ -1,12 +1,14 @@
 //! Verifying and searching, as the service asks for it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::calibration::Scoring;
 use crate::call::{Call, Step};
 use crate::engine::{COLLECTIONS_MAX, CollectionRef, Engine, TOP_K_MAX};
 use crate::error::{RequestError, Result};
 use crate::gallery::running::row::Part;
-use crate::gallery::{Comparison, Filter, Match, Matches, Query, Search};
+use crate::gallery::{Asking, Comparison, Filter, Match, Matches, Query, Search};
 use crate::names::PersonId;
 
 /// Where to search, each collection with the similarity from which on its people match.
@@ -23,9 +25,19 @@ pub struct Searching {
     pub filter: Filter,
     /// Whether nobody may be missed; otherwise one in a million may who reaches the similarity exactly.
     pub exact: bool,
+    /// How long the search may wait for others that are [on their way](Engine::announce), to share a pass with them.
+    pub gather: Duration,
 }
 
 impl Engine {
+    /// Tells that this call will search these collections, in this order, once its photograph is looked at: whoever
+    /// begins to search before may wait for it.
+    pub fn announce(&self, collections: &[CollectionRef], call: &mut Call) {
+        for collection in collections {
+            call.comes(collection.0.passes.announce());
+        }
+    }
+
     /// For each of the faces the nearest people of all these collections, at and above each one's
     /// similarity, best first. Who is in two collections is found twice.
     ///
@@ -52,15 +64,19 @@ impl Engine {
         places
             .iter()
             .for_each(|(collection, _)| call.reads(&collection.readers));
+        let asker = self.gallery.asker(call.asker());
+        let (gather, coming) = (searching.gather, call.has_come());
         let found = call.step(Step::Match, || {
-            self.gallery.find(&Search {
+            let search = Search {
                 places: &places,
                 queries,
                 k: searching.top_k.clamp(1, TOP_K_MAX),
                 comparison: searching.comparison,
                 filter: &filter,
                 exact: searching.exact,
-            })
+                asker,
+            };
+            self.gallery.find_in_company(&search, gather, coming)
         })?;
         for (face, matches) in found.matches.iter().enumerate() {
             let named = matches.iter().enumerate().filter_map(|(at, found)| {
@@ -73,25 +89,70 @@ impl Engine {
         Ok(found)
     }
 
-    /// One person's similarity to a query. Whether that is the same person is for the caller to say
-    /// ([`Call::conclude`]).
+    /// Whether somebody may verify or search for this person by PersonID now: worth asking before a photograph is
+    /// looked at. Whoever does not exist may be asked for.
     ///
     /// # Errors
-    /// Nobody has that PersonID, or a query of another scheme.
+    /// [`RequestError::ComparisonsLimited`].
+    pub fn may_compare(&self, collection: &CollectionRef, id: &PersonId) -> Result<()> {
+        self.gallery.may_compare(&collection.0, id)
+    }
+
+    /// One person's similarity to a query; from `similarity_min` on it is the person.
+    ///
+    /// # Errors
+    /// Nobody has that PersonID, a query of another scheme, or too many comparisons with the person.
     pub fn verify(
         &self,
         collection: &CollectionRef,
         id: &PersonId,
         query: &Query,
-        comparison: Comparison,
+        (comparison, similarity_min): (Comparison, f32),
         call: &mut Call,
     ) -> Result<Match> {
         call.reads(&collection.0.readers);
+        let told_from = match self.scores.floor_far < 1.0 {
+            true => similarity_min,
+            false => -1.0,
+        };
+        let asking = Asking {
+            similarity_min,
+            told_from,
+            asker: self.gallery.asker(call.asker()),
+        };
         let found = call.step(Step::Match, || {
-            self.gallery.verify(&collection.0, id, query, comparison)
+            self.gallery.verify(&collection.0, id, query, comparison, asking)
         })?;
-        self.note(call, &collection.0, &found.person, Part::Compared { same: false });
+        let same = found.similarity >= similarity_min;
+        self.note(call, &collection.0, &found.person, Part::Compared { same });
         Ok(found)
+    }
+
+    /// The least similarity that one comparison may be decided by: below it, every answer would be a step towards
+    /// the face of somebody who is enrolled. -1 where there is no floor.
+    pub fn floor(&self, scoring: Scoring) -> f32 {
+        self.similarity_at(scoring, self.scores.floor_far)
+    }
+
+    /// The same of a search among so many faces.
+    pub fn search_floor(&self, scoring: Scoring, searched: u64) -> f32 {
+        let far = self.scores.floor_fpir / searched.max(1) as f64;
+        self.similarity_at(scoring, self.scores.floor_far.min(far))
+    }
+
+    fn similarity_at(&self, scoring: Scoring, far: f64) -> f32 {
+        match far < 1.0 {
+            true => self.calibration().similarity(scoring, far),
+            false => -1.0,
+        }
+    }
+
+    /// A similarity as it is told.
+    pub fn rounded(&self, similarity: f32) -> f32 {
+        match self.scores.step {
+            step if step > 0.0 => (similarity / step).round() * step,
+            _ => similarity,
+        }
     }
 }
 

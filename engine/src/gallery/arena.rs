@@ -1,10 +1,12 @@
 //! Where the bits of an index lie: the beginnings of all templates by columns, the rest by rows.
 //!
-//! A search reads the first 256 bits of every row, the next 256 of some and the others of few. Sixteen rows
-//! make a group, and in each of two [`Slab`]s lie 256 bits of a group, byte by byte: a byte shuffle looks up
-//! what a nibble of sixteen rows is worth (as in FAISS' "FastScan" of product quantisation, with the groups
-//! as small as the shuffle allows: in a second stage that is asked for one row in a hundred, a group of
-//! sixteen is touched 15 % of the time, one of 64 half of it). The other bits lie row by row, in cache lines.
+//! A search reads the first 256 bits of every row and the others of few. Sixty-four rows make a block, and in each of
+//! its [`Columns`] lies one byte of all of them: a byte shuffle looks up what some bits of sixty-four rows are worth
+//! (as in FAISS' "FastScan" of product quantisation, whose codes are nibbles: where the processor shuffles whole
+//! registers six bits are looked up at once, and two thirds of the work is left).
+//!
+//! The other bits lie row by row, and two rows together, because the three quarters of 1024 bits that remain are
+//! one and a half cache lines: a search that wants one row reads two lines, one that wants all reads each once.
 //!
 //! Rows live in chunks that never move and never grow: growing one long vector would leave copies of its
 //! templates in freed memory, and removing a face could not reach them. Every row is somebody's, or free,
@@ -20,14 +22,8 @@ use crate::gallery::index::{PERSONS_MAX, Person, Row};
 use crate::swap;
 use crate::template::{Bits, Template};
 
-/// Rows of a group: the bytes of a shuffle's lane.
-pub(super) const GROUP: usize = 16;
-
-/// Rows of a block: the bits of a mask.
+/// Rows of a block: the bits of a mask, and the bytes of a register.
 pub(super) const BLOCK: usize = 64;
-
-/// Groups of a block.
-pub(super) const GROUPS: usize = BLOCK / GROUP;
 
 /// Rows of the first two chunks, and of the last ones.
 const CHUNK_MIN: usize = 512;
@@ -36,28 +32,28 @@ const CHUNK_MAX: usize = 1 << 17;
 /// Chunks until their rows together are [`CHUNK_MAX`], from where on all are of that size.
 const DOUBLING: usize = (CHUNK_MAX / CHUNK_MIN).ilog2() as usize + 1;
 
-/// Words of a row in a slab, and in a line.
-pub(super) const SLAB_WORDS: usize = 4;
-pub(super) const LINE_WORDS: usize = 8;
+/// Words, and bits, of a row that lie in columns.
+pub(super) const FRONT_WORDS: usize = 4;
+pub(super) const FRONT_BITS: usize = FRONT_WORDS * 64;
 
-/// Most slabs of a template; those of 256 bits have one.
-pub(super) const SLABS: usize = 2;
+/// Columns of a block.
+pub(super) const COLUMNS: usize = FRONT_WORDS * 8;
 
 /// Bytes of a cache line, the unit of loading and of shuffling.
 pub(super) const LINE: usize = 64;
 
-/// Lines of a slab.
-pub(super) const LINES: usize = SLAB_WORDS * 8 * GROUP / LINE;
+/// Words of a line.
+pub(super) const LINE_WORDS: usize = 8;
 
 /// Owner of a row that is free.
 pub(super) const NOBODY: Person = PERSONS_MAX;
 
-/// 256 bits of each row of a group: byte r + 16 j, counted through all lines, is byte j of row r.
+/// The first 256 bits of each row of a block: byte r of column j is byte j of row r.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-pub(super) struct Slab(pub(super) [[u8; LINE]; LINES]);
+pub(super) struct Columns(pub(super) [[u8; LINE]; COLUMNS]);
 
-/// 512 bits of one row.
+/// 512 bits.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 pub(super) struct Line(pub(super) [u64; LINE_WORDS]);
@@ -74,9 +70,9 @@ pub(super) struct Arena {
 
 /// Rows that lie together.
 pub(super) struct Chunk {
-    /// `[rows / 16]` each, the second one empty where templates have 256 bits.
-    pub(super) slabs: [Box<[Slab]>; SLABS],
-    /// `[rows][bits / 512 - 1]`.
+    /// `[rows / 64]`.
+    pub(super) fronts: Box<[Columns]>,
+    /// `[rows / 2][bits / 256 - 1]`: behind each other the other words of two rows.
     pub(super) rest: Box<[Line]>,
     /// `[rows]`.
     pub(super) owners: Box<[Person]>,
@@ -84,7 +80,7 @@ pub(super) struct Chunk {
     pub(super) first: usize,
     /// Clear bits belong in no swap file.
     #[allow(dead_code, reason = "held for their locks")]
-    locks: [Option<region::LockGuard>; 3],
+    locks: [Option<region::LockGuard>; 2],
 }
 
 impl Arena {
@@ -119,9 +115,9 @@ impl Arena {
         wanted.map(|(number, person)| (row(number), person))
     }
 
-    /// Lines of a row behind its slabs.
+    /// Lines that hold what two rows have behind their columns: none, one, three or seven.
     pub(super) fn stride(&self) -> usize {
-        self.bits.words().saturating_sub(SLABS * SLAB_WORDS) / LINE_WORDS
+        stride(self.bits)
     }
 
     pub(super) fn insert(&mut self, person: Person, template: &Template) -> Row {
@@ -148,8 +144,10 @@ impl Arena {
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         let bytes = |chunk: &Chunk| {
-            let slabs: usize = chunk.slabs.iter().map(|slabs| size_of_val(&**slabs)).sum();
-            slabs + size_of_val(&*chunk.rest) + size_of_val(&*chunk.owners) + size_of::<Chunk>()
+            size_of_val(&*chunk.fronts)
+                + size_of_val(&*chunk.rest)
+                + size_of_val(&*chunk.owners)
+                + size_of::<Chunk>()
         };
         self.chunks.iter().map(bytes).sum()
     }
@@ -158,15 +156,11 @@ impl Arena {
     pub(super) fn template(&self, row: Row) -> Template {
         let (n, i) = place(row);
         let chunk = &self.chunks[n];
-        let lines = &chunk.rest[i * self.stride()..][..self.stride()];
-        let slabs = chunk.slabs.iter().filter(|slab| !slab.is_empty());
         let mut words = Zeroizing::new([0; Bits::MAX / 64]);
-        let (front, back) = words.split_at_mut(SLABS * SLAB_WORDS);
-        for (words, slab) in front.chunks_mut(SLAB_WORDS).zip(slabs) {
-            words.copy_from_slice(&row_of(slab, i));
-        }
-        for (words, line) in back.chunks_mut(LINE_WORDS).zip(lines) {
-            words.copy_from_slice(&line.0);
+        words[..FRONT_WORDS].copy_from_slice(&chunk.front(i));
+        let halves = words[FRONT_WORDS..].as_chunks_mut().0.iter_mut();
+        for (words, stored) in halves.zip(chunk.rest(i, self.stride())) {
+            *words = *stored;
         }
         Template::from_words(words[..self.bits.words()].iter().copied())
     }
@@ -189,68 +183,62 @@ impl Arena {
         let stride = self.stride();
         let chunk = &mut self.chunks[n];
         chunk.owners[i] = owner;
-        let (front, back) = words.split_at(words.len().min(SLABS * SLAB_WORDS));
-        for (words, slab) in front.chunks(SLAB_WORDS).zip(&mut chunk.slabs) {
-            let bytes = slab[i / GROUP].0.as_flattened_mut();
-            for (j, byte) in words.iter().flat_map(|word| word.to_le_bytes()).enumerate() {
-                bytes[i % GROUP + GROUP * j] = byte;
-            }
-        }
-        let lines = &mut chunk.rest[i * stride..][..stride];
-        for (line, words) in lines.iter_mut().zip(back.chunks(LINE_WORDS)) {
-            line.0.copy_from_slice(words);
+        let (front, back) = words.split_at(FRONT_WORDS);
+        let columns = &mut chunk.fronts[i / BLOCK].0;
+        let bytes = front.iter().flat_map(|word| word.to_le_bytes());
+        columns
+            .iter_mut()
+            .zip(bytes)
+            .for_each(|(column, byte)| column[i % BLOCK] = byte);
+        for (at, word) in back.iter().enumerate() {
+            let at = (i % 2) * back.len() + at;
+            chunk.rest[i / 2 * stride + at / LINE_WORDS].0[at % LINE_WORDS] = *word;
         }
     }
 }
 
 impl Chunk {
     fn new(first: usize, rows: usize, bits: Bits) -> Self {
-        let slab = |n: usize| {
-            let rows = if bits.words() > n * SLAB_WORDS { rows } else { 0 };
-            vec![Slab([[0; LINE]; LINES]); rows / GROUP].into_boxed_slice()
-        };
-        let slabs = [0, 1].map(slab);
-        let lines = rows * (bits.words() / LINE_WORDS).saturating_sub(1);
-        let rest = vec![Line([0; LINE_WORDS]); lines].into_boxed_slice();
+        let fronts = vec![Columns([[0; LINE]; COLUMNS]); rows / BLOCK].into_boxed_slice();
+        let rest = vec![Line([0; LINE_WORDS]); rows / 2 * stride(bits)].into_boxed_slice();
         Self {
-            locks: [
-                swap::keep_out(&slabs[0]),
-                swap::keep_out(&slabs[1]),
-                swap::keep_out(&rest),
-            ],
-            slabs,
+            locks: [swap::keep_out(&fronts), swap::keep_out(&rest)],
+            fronts,
             rest,
             owners: vec![NOBODY; rows].into_boxed_slice(),
             first,
         }
     }
+
+    /// The first words of row `i` of the chunk.
+    #[inline(always)]
+    pub(super) fn front(&self, i: usize) -> [u64; FRONT_WORDS] {
+        let columns = &self.fronts[i / BLOCK].0;
+        std::array::from_fn(|at| u64::from_le_bytes(std::array::from_fn(|j| columns[8 * at + j][i % BLOCK])))
+    }
+
+    /// The other words of row `i`, where `stride` lines hold those of two rows, and so many half lines its own.
+    #[inline(always)]
+    pub(super) fn rest(&self, i: usize, stride: usize) -> impl Iterator<Item = &[u64; FRONT_WORDS]> {
+        let halves = self.pair(i, stride).iter().flat_map(|line| line.0.as_chunks().0);
+        halves.skip(i % 2 * stride).take(stride)
+    }
+
+    /// The lines in which they lie.
+    #[inline(always)]
+    pub(super) fn pair(&self, i: usize, stride: usize) -> &[Line] {
+        &self.rest[i / 2 * stride..][..stride]
+    }
 }
 
-/// The groups of a block.
-#[inline(always)]
-pub(super) fn groups(slabs: &[Slab], block: usize) -> &[Slab; GROUPS] {
-    slabs[block * GROUPS..][..GROUPS]
-        .try_into()
-        .expect("a block's groups")
-}
-
-/// The words that a slab's column `i` holds.
-#[inline(always)]
-pub(super) fn row_of(slabs: &[Slab], i: usize) -> [u64; SLAB_WORDS] {
-    let bytes: &[u8; LINE * LINES] = slabs[i / GROUP]
-        .0
-        .as_flattened()
-        .try_into()
-        .expect("a slab's bytes");
-    std::array::from_fn(|at| {
-        u64::from_le_bytes(std::array::from_fn(|j| bytes[i % GROUP + GROUP * (8 * at + j)]))
-    })
+fn stride(bits: Bits) -> usize {
+    (bits.words() - FRONT_WORDS) * 2 / LINE_WORDS
 }
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        for slab in self.slabs.iter_mut().flatten() {
-            slab.0.as_flattened_mut().zeroize();
+        for columns in &mut self.fronts {
+            columns.0.as_flattened_mut().zeroize();
         }
         self.rest.iter_mut().for_each(|line| line.0.zeroize());
     }

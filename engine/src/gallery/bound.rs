@@ -12,7 +12,7 @@
 //! - Scores are counted as penalties: D, the sum of |q_i| over the bits that differ. S = sum |q| - 2 D, so
 //!   that "S reaches the bar" is "D is at most its limit", and a is chosen so that E\[D\] is that limit.
 //! - A stage knows X, the sum of its weights h_i over those of its bits that differ: h_i is |q_i| rounded
-//!   to the steps of a byte. What is asked for is X's distribution *given* D, by regression: X - b D with
+//!   down, to steps of a byte or to three bits. What is asked for is X's distribution *given* D, by regression: X - b D with
 //!   b = cov(X, D) / var D has no correlation with D, and is a sum of parts w_i = h_i - b |q_i| (without
 //!   h_i for the bits that the stage does not see). Rounding costs no slack: the bound is that of the
 //!   rounded weights.
@@ -30,12 +30,11 @@
 //! It is one over projection keys and photographs, for a face that reaches the bar exactly; the tests of
 //! `cascade.rs` check it through the real projection.
 
-use crate::gallery::arena::SLABS;
-use crate::gallery::lookup::SLAB_BITS;
+use crate::gallery::weights::Weights;
 use crate::template::{BLOCK_MIN, Bits};
 
-/// Where stages end, in bits: those of the slabs. Behind them the whole score decides.
-const ENDS: [usize; SLABS] = [SLAB_BITS, 2 * SLAB_BITS];
+/// Stages before the whole score: the bits that lie in columns, and all of them.
+const STAGES: usize = 2;
 
 /// Where parts of a template end that lie in one stage and one block of the projection.
 const PARTS: [usize; 5] = [256, 512, 1024, 1536, 2048];
@@ -54,10 +53,17 @@ const BAR_MAX: f64 = 0.9;
 /// projected face is worth a third of its 256; a probe of few large values has no normal distribution.
 const EVENNESS_MIN: f64 = 40.0;
 
-/// Steps that a row's bits may have as penalty at the end of each stage.
-pub(super) type Limits = [u8; SLABS];
+/// The penalties that a row may have at the end of each stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// In steps of the front.
+    pub(super) front: u8,
+    /// Of all bits, as [`Weights`] count them.
+    pub(super) all: i32,
+}
 
 /// The magnitudes of a probe and what follows from them.
+#[derive(Clone)]
 pub(super) struct Bound {
     /// For each part how many values of each magnitude it has.
     counts: [[f64; MAGNITUDES]; PARTS.len()],
@@ -68,8 +74,8 @@ pub(super) struct Bound {
     sum: f64,
     /// Standard deviations of a stage's share of the miss probability.
     z: f64,
-    /// What one step of the tables is worth.
-    step: f64,
+    /// What one step of the front is worth.
+    step: u32,
     /// The present a: it only grows, for bars only rise.
     a: f64,
 }
@@ -85,14 +91,13 @@ impl Bound {
             let part = PARTS.iter().position(|end| i < *end).expect("2048 bits at most");
             counts[part][usize::from(value.unsigned_abs())] += 1.0;
         }
-        let stages = ENDS.iter().filter(|end| **end <= values.len()).count();
         let mut bound = Self {
             sum: counts.iter().map(|counts| moment(counts, 1)).sum(),
             counts,
             bits: values.len(),
             block,
-            z: quantile(miss / stages as f64),
-            step: 1.0,
+            z: quantile(miss / STAGES as f64),
+            step: 1,
             a: 0.0,
         };
         let even = moment(&counts[0], 2).powi(2) / moment(&counts[0], 4).max(1.0) >= EVENNESS_MIN;
@@ -100,22 +105,26 @@ impl Bound {
             return None;
         }
         bound.approach(bar);
-        let limits = bound.limits_in_steps(|m| m);
-        bound.step = limits.into_iter().fold(0.0, f64::max) / STEPS;
+        let [front, _] = bound.penalties(|m| m);
+        bound.step = ((front / STEPS).ceil() as u32).max(1);
         Some(bound)
     }
 
-    /// Steps of the tables' penalty for a bit of this magnitude.
-    pub(super) fn steps(&self, magnitude: u8) -> u32 {
-        (f64::from(magnitude) / self.step).round() as u32
+    /// What one step of the front is worth.
+    pub(super) fn step(&self) -> u32 {
+        self.step
     }
 
     /// The limits at a bar no lower than the one before.
     pub(super) fn limits(&mut self, bar: i32) -> Limits {
         self.approach(bar);
-        // The cast rounds down and saturates: a limit of 255 lets everything pass.
-        self.limits_in_steps(|m| (m / self.step).round())
-            .map(|limit| limit as u8)
+        let step = self.step;
+        let [front, all] = self.penalties(|m| f64::from(m as u32 / step * step));
+        // The casts round down and saturate: a limit of 255 lets everything pass.
+        Limits {
+            front: (front / f64::from(step)) as u8,
+            all: all as i32,
+        }
     }
 
     /// Solves E\[D\] = (sum - bar) / 2 for a by Newton's method: E\[D\] falls with a and is convex, so that the
@@ -143,29 +152,33 @@ impl Bound {
         }
     }
 
-    /// The penalties that stages may have, in the units of their weights `h`.
-    fn limits_in_steps(&self, h: impl Fn(f64) -> f64) -> [f64; SLABS] {
-        let bits: [Bit; MAGNITUDES] = std::array::from_fn(|m| {
-            let m = m as f64;
-            let f = density(self.a * m);
-            Bit {
-                q: m,
-                h: h(m),
-                e: tail(self.a * m, f),
-                f,
-                af: self.a * m * f,
-            }
-        });
+    /// The penalty that each stage may have, where `front` says what a magnitude counts as in columns.
+    fn penalties(&self, front: impl Fn(f64) -> f64) -> [f64; STAGES] {
+        let bits = |h: &dyn Fn(f64) -> f64| -> [Bit; MAGNITUDES] {
+            std::array::from_fn(|m| {
+                let m = m as f64;
+                let f = density(self.a * m);
+                Bit {
+                    q: m,
+                    h: h(m),
+                    e: tail(self.a * m, f),
+                    f,
+                    af: self.a * m * f,
+                }
+            })
+        };
+        let bits = [bits(&front), bits(&|m| f64::from(Weights::worth(m as u8)))];
         std::array::from_fn(|stage| self.limit(stage, &bits))
     }
 
     /// The penalty that a stage may have.
-    fn limit(&self, stage: usize, bits: &[Bit; MAGNITUDES]) -> f64 {
+    fn limit(&self, stage: usize, bits: &[[Bit; MAGNITUDES]; 2]) -> f64 {
         // Means and covariances; those with L are for each block of the projection.
         let (mut mean, mut cov, mut var) = (0.0, 0.0, 0.0);
         let mut linear = [Linear::default(); Bits::MAX / BLOCK_MIN];
         for (part, counts) in self.counts.iter().enumerate() {
-            let (seen, block) = (part <= stage, self.block_of(part));
+            let (seen, block) = (part == 0 || stage > 0, self.block_of(part));
+            let bits = &bits[usize::from(part > 0)];
             for (m, count) in present(counts) {
                 let Bit { q, h, e, f, .. } = bits[m];
                 let h = if seen { h } else { 0.0 };
@@ -187,7 +200,8 @@ impl Bound {
         // What remains of X when D and every L are known: the variance and the third cumulant.
         let (mut var, mut third) = (0.0, 0.0);
         for (part, counts) in self.counts.iter().enumerate() {
-            let (seen, block) = (part <= stage, self.block_of(part));
+            let (seen, block) = (part == 0 || stage > 0, self.block_of(part));
+            let bits = &bits[usize::from(part > 0)];
             let g = block.map_or(0.0, |block| linear[block].slope(b));
             for (m, count) in present(counts) {
                 let Bit { q, h, e, f, af } = bits[m];
@@ -310,10 +324,10 @@ mod tests {
         let sum: i32 = values.iter().map(|q| i32::from(*q).abs()).sum();
         let mut bound = Bound::new(&values, 512, sum / 10, 1e-6).expect("even enough");
         let mut before = bound.limits(sum / 10);
-        assert!(before[0] < before[1] && before[1] < 250);
+        assert!(before.front < 250 && before.all > i32::from(before.front));
         for tenth in 2..9 {
             let limits = bound.limits(sum / 10 * tenth);
-            assert!(limits.iter().zip(before).all(|(now, before)| *now < before));
+            assert!(limits.front < before.front && limits.all < before.all);
             before = limits;
         }
     }
@@ -324,10 +338,10 @@ mod tests {
         let limits = |block| {
             Bound::new(&values, block, 9000, 1e-6)
                 .expect("even enough")
-                .limits_in_steps(|m| m)
+                .penalties(|m| m)
         };
         let (whole, none) = (limits(512), limits(2048));
-        assert!(whole[0] < none[0] && whole[1] < none[1]);
+        assert!(whole[0] < none[0] && whole[1] < none[1], "{whole:?} {none:?}");
     }
 
     #[test]

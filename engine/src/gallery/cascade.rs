@@ -1,37 +1,44 @@
 //! The search of the flat index: a cascade of stages, each reading more of fewer rows.
 //!
 //! 1. The first 256 bits of every row, by shuffles ([`lookup`](crate::gallery::lookup)).
-//! 2. The first 512 bits of the groups of 16 rows in which a row is left, likewise.
+//! 2. All bits of the rows that are left, roughly: the probe's values rounded to three bits
+//!    ([`weights`](crate::gallery::weights)).
 //! 3. The whole integer score of the rows that are left, which alone decides what is found.
 //!
 //! What a stage may drop follows from the bar by [`Bound`]: a mated face at the bar or above is dropped by
 //! any of them with probability [`MISS`]. The bar rises as better candidates are found, and the limits
-//! with it. Where they let too much pass, or where nothing may be missed, the scan is a full one:
-//! an upper bound of every row's score, that no row can exceed, and the score of each row that reaches
-//! the bar with it.
+//! with it. Where they let too much pass, or where nothing may be missed, the scan is a full one: the second stage
+//! of every row, whose rounding is always in the row's favour, with the limit that no row at the bar can exceed.
 //!
-//! All probes of a pass meet a block while it is in the cache, and share its nibbles.
+//! All probes of a pass meet a block while it is in the cache, and share what is made of it for the shuffles.
+//!
+//! Where cores are idle a pass borrows them ([`cores`]): whoever is done with a piece of the rows takes the next
+//! one. Each has a sink of its own, and the highest of their bars is everybody's: as many faces as are wanted reach
+//! it in one sink already, so that none below it is among the best of all.
 
 mod stages;
 
-use zeroize::Zeroizing;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
-use crate::gallery::arena::{Arena, GROUP, SLABS};
+use crate::cores::{self, CORES};
+
+use crate::gallery::arena::{Arena, BLOCK, Chunk};
 use crate::gallery::bound::{Bound, Limits};
 use crate::gallery::cascade::stages::{Pass, Place};
-use crate::gallery::full::Full;
 use crate::gallery::index::{Person, Row};
-use crate::gallery::lookup::{SLAB_BITS, Table};
 use crate::gallery::simd::Kernel;
+use crate::gallery::weights::Weights;
 use crate::template::Probe;
 
 /// The probability that a mated face which reaches the threshold is not found: one in a million.
 pub(super) const MISS: f64 = 1e-6;
 
-/// Blocks that a probe goes through before the next one's turn: 64 KiB of a slab, within the second cache.
+/// Blocks that a probe goes through before the next one's turn: 64 KiB of columns, within the second cache.
 const RUN: usize = 32;
 
-/// Groups, and rows, that wait for their other bits to arrive from memory.
+/// Rows that wait for their other bits to arrive from memory.
 const RING: usize = 32;
 
 /// Probes whose first stage is computed together.
@@ -43,6 +50,13 @@ const LEFT_MAX: f64 = 0.05;
 /// Rows from which on it is worth while to compute limits.
 const ROWS_MIN: usize = 4096;
 
+/// Blocks that are looked at between two looks at what else there is to do: 16 thousand rows, half a megabyte of
+/// columns.
+const PIECE: usize = 256;
+
+/// Pieces for each core that is borrowed, at least: waking a thread takes as long as half a piece.
+const PIECES_EACH: usize = 2;
+
 /// The bar rises by this part of the largest score before the limits are computed again.
 const RUNG: f64 = 0.01;
 
@@ -52,20 +66,24 @@ pub(super) trait Sink {
     fn bar(&self) -> i32;
     /// A face that reaches it.
     fn offer(&mut self, score: i32, person: Person, row: Row);
+    /// A sink that wants the same, for another part of the rows.
+    fn fork(&self) -> Self;
+    /// Takes over what that one was offered.
+    fn merge(&mut self, other: Self);
 }
 
 /// One probe's search.
 pub(super) struct Seek<'a, K: Sink> {
     probe: &'a Probe,
     sink: K,
-    full: Full,
+    /// The highest bar of all who look for this probe.
+    bar: Arc<AtomicI32>,
+    weights: Arc<Weights>,
     staged: Option<Staged>,
     /// Whether the limits are of use at the present bar.
     narrow: bool,
-    /// Groups that wait for the second stage.
-    groups: Ring<Waiting>,
-    /// Rows that wait for the last.
-    rows: Ring<usize>,
+    /// Rows that wait for the second stage.
+    rows: Ring,
     tally: Tally,
 }
 
@@ -74,7 +92,7 @@ pub(super) struct Seek<'a, K: Sink> {
 pub(super) struct Tally {
     /// Rows that went through the first stage.
     pub(super) first: u64,
-    /// Groups that went through the second.
+    /// Rows that went through the second.
     pub(super) second: u64,
     /// Rows that went through the full scan.
     pub(super) full: u64,
@@ -82,40 +100,48 @@ pub(super) struct Tally {
     pub(super) whole: u64,
 }
 
-/// The stages' tables and limits.
+impl Tally {
+    fn add(&mut self, other: Self) {
+        self.first += other.first;
+        self.second += other.second;
+        self.full += other.full;
+        self.whole += other.whole;
+    }
+}
+
+/// What the stages drop by.
+#[derive(Clone)]
 struct Staged {
     bound: Bound,
-    tables: Vec<Table>,
     limits: Limits,
     /// The bar that the limits were made for.
     bar: i32,
 }
 
-/// A group, and of its rows those that are left and all penalties so far.
+/// A row of a chunk, and its penalty so far.
 #[derive(Clone, Copy, Default)]
 struct Waiting {
-    group: usize,
-    left: u16,
-    penalties: [u8; GROUP],
+    row: u32,
+    front: u8,
 }
 
 /// What waits.
-struct Ring<T> {
-    waiting: [T; RING],
+struct Ring {
+    waiting: [Waiting; RING],
     len: usize,
 }
 
-impl<T: Copy + Default> Ring<T> {
+impl Ring {
     fn new() -> Self {
         Self {
-            waiting: [T::default(); RING],
+            waiting: [Waiting::default(); RING],
             len: 0,
         }
     }
 
     /// Whether it is full with this one.
     #[inline(always)]
-    fn push(&mut self, one: T) -> bool {
+    fn push(&mut self, one: Waiting) -> bool {
         self.waiting[self.len] = one;
         self.len += 1;
         self.len == RING
@@ -123,7 +149,7 @@ impl<T: Copy + Default> Ring<T> {
 
     /// All that waited.
     #[inline(always)]
-    fn take(&mut self) -> ([T; RING], usize) {
+    fn take(&mut self) -> ([Waiting; RING], usize) {
         (self.waiting, std::mem::take(&mut self.len))
     }
 }
@@ -142,17 +168,51 @@ impl<'a, K: Sink> Seek<'a, K> {
         let bound = worth
             .then(|| Bound::new(&values, probe.block(), bar, miss))
             .flatten();
-        let staged = bound.map(|bound| Staged::new(bound, &values, bar));
+        let step = bound
+            .as_ref()
+            .map_or_else(|| Weights::step_at(&values, bar), Bound::step);
+        let staged = bound.map(|bound| Staged::new(bound, bar));
         Self {
             narrow: staged.is_some(),
-            full: Full::new(&values),
+            bar: Arc::new(AtomicI32::new(bar)),
+            weights: Arc::new(Weights::new(&values, step)),
             probe,
             sink,
             staged,
-            groups: Ring::new(),
             rows: Ring::new(),
             tally: Tally::default(),
         }
+    }
+
+    /// The same search, of another part of the rows.
+    fn fork(&self) -> Self {
+        Self {
+            probe: self.probe,
+            sink: self.sink.fork(),
+            bar: Arc::clone(&self.bar),
+            weights: Arc::clone(&self.weights),
+            staged: self.staged.clone(),
+            narrow: self.narrow,
+            rows: Ring::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.sink.merge(other.sink);
+        self.tally.add(other.tally);
+    }
+
+    /// The least score that anybody who looks for this probe wants.
+    #[inline(always)]
+    fn bar(&self) -> i32 {
+        self.bar.load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    fn offer(&mut self, score: i32, person: Person, row: Row) {
+        self.sink.offer(score, person, row);
+        self.bar.fetch_max(self.sink.bar(), Ordering::Relaxed);
     }
 
     /// What was found, and what was looked at for it.
@@ -162,53 +222,82 @@ impl<'a, K: Sink> Seek<'a, K> {
 }
 
 impl Staged {
-    fn new(mut bound: Bound, values: &Zeroizing<Vec<i8>>, bar: i32) -> Self {
-        let limits = bound.limits(bar);
-        let cost = |differing: &[u8]| differing.iter().map(|m| bound.steps(*m)).sum();
-        let slabs = values.chunks(SLAB_BITS).take(SLABS);
-        let tables = slabs.map(|values| Table::new(values, cost)).collect();
+    fn new(mut bound: Bound, bar: i32) -> Self {
         Self {
+            limits: bound.limits(bar),
             bound,
-            tables,
-            limits,
             bar,
         }
     }
 }
 
-/// Offers every row that reaches the bar to each of `seeks`.
+/// Offers every row that reaches the bar to each of `seeks`, with whatever cores are idle.
 ///
 /// `allowed` answers, for the block whose first row is given, which of its rows count.
-pub(super) fn scan<K: Sink>(arena: &Arena, seeks: &mut [Seek<'_, K>], allowed: impl Fn(Row) -> u64 + Copy) {
-    scan_with(Kernel::best(), arena, seeks, allowed);
-}
-
-/// As [`scan`], with these instructions.
-pub(super) fn scan_with<K: Sink>(
-    kernel: Kernel,
+pub(super) fn scan<K: Sink + Send>(
     arena: &Arena,
     seeks: &mut [Seek<'_, K>],
-    allowed: impl Fn(Row) -> u64 + Copy,
+    allowed: impl Fn(Row) -> u64 + Copy + Sync,
 ) {
-    for (chunk, blocks) in arena.used() {
-        let place = Place {
-            chunk,
-            stride: arena.stride(),
-            allowed,
-        };
-        kernel.run(Pass { place, blocks, seeks });
+    let _own = cores::busy();
+    let pieces = arena.len() / (PIECE * BLOCK);
+    let borrowed = cores::idle((pieces / PIECES_EACH).min(*CORES));
+    scan_with(Kernel::best(), borrowed.cores(), arena, seeks, allowed);
+}
+
+/// As [`scan`], with these instructions and so many others to help.
+pub(super) fn scan_with<K: Sink + Send>(
+    kernel: Kernel,
+    helpers: usize,
+    arena: &Arena,
+    seeks: &mut [Seek<'_, K>],
+    allowed: impl Fn(Row) -> u64 + Copy + Sync,
+) {
+    let pieces: Vec<_> = pieces(arena).collect();
+    let next = AtomicUsize::new(0);
+    let look = |seeks: &mut [Seek<'_, K>], is_guest: bool| {
+        while let Some((chunk, blocks)) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let place = Place {
+                chunk,
+                stride: arena.stride(),
+                allowed,
+            };
+            let blocks = blocks.clone();
+            kernel.run(Pass { place, blocks, seeks });
+            if is_guest && cores::crowded() {
+                return;
+            }
+        }
+    };
+    let mut forks: Vec<Vec<_>> = (0..helpers)
+        .map(|_| seeks.iter().map(Seek::fork).collect())
+        .collect();
+    cores::together(&mut forks, || look(&mut *seeks, false), |fork| look(fork, true));
+    for fork in forks {
+        seeks
+            .iter_mut()
+            .zip(fork)
+            .for_each(|(seek, fork)| seek.merge(fork));
     }
+}
+
+/// All rows that were ever used, by blocks of a chunk.
+fn pieces(arena: &Arena) -> impl Iterator<Item = (&Chunk, Range<usize>)> {
+    arena.used().flat_map(|(chunk, blocks)| {
+        let starts = (0..blocks).step_by(PIECE);
+        starts.map(move |start| (chunk, start..(start + PIECE).min(blocks)))
+    })
 }
 
 impl<K: Sink> Seek<'_, K> {
     /// Follows the bar, and goes on as the last run went: so many of its `rows` were `left` to the last stage.
     #[inline(always)]
     fn follow(&mut self, left: usize, rows: usize) {
+        let bar = self.bar();
         let Some(staged) = &mut self.staged else {
             return;
         };
         self.narrow &= left as f64 <= LEFT_MAX * rows as f64;
-        let bar = self.sink.bar();
         if f64::from(bar) >= f64::from(staged.bar) + RUNG * f64::from(self.probe.score_max()) {
             staged.limits = staged.bound.limits(bar);
             staged.bar = bar;

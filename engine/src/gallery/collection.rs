@@ -1,6 +1,7 @@
 //! One collection in memory: its settings, and the people who can be found in it.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
@@ -12,6 +13,7 @@ use crate::fused::Agreement;
 use crate::gallery::codec::{self, Binding, Digest, Unreadable};
 use crate::gallery::expiry::Expiries;
 use crate::gallery::index::{Index, Row};
+use crate::gallery::measure::Shadow;
 use crate::gallery::numbers::Numbers;
 use crate::gallery::passes::Passes;
 use crate::gallery::readers::Readers;
@@ -132,7 +134,7 @@ pub(crate) struct Collection {
     /// Replies that are being built from it.
     pub readers: Readers,
     /// Searches that look through it.
-    pub passes: Passes,
+    pub passes: Arc<Passes>,
 }
 
 impl Collection {
@@ -166,7 +168,7 @@ impl Collection {
             deleted: AtomicBool::new(false),
             generation: AtomicU64::new(0),
             readers: Readers::default(),
-            passes: Passes::default(),
+            passes: Arc::default(),
         }
     }
 
@@ -215,7 +217,7 @@ impl Collection {
 
 /// The people of a collection who can be found, and where the index has their faces.
 pub(crate) struct People {
-    numbers: Numbers,
+    pub numbers: Numbers,
     damaged: HashSet<Digest>,
     /// How often anybody came, changed or went since the start.
     pub changes: u64,
@@ -223,6 +225,8 @@ pub(crate) struct People {
     /// Renames under way: whoever was seen under the first is to be found under the second.
     pub renames: HashMap<Digest, Digest>,
     pub index: Index,
+    /// Made for a measurement, and there as long as it lasts.
+    pub shadow: Option<Shadow>,
     /// How far the faces agree of those who have several.
     pub several: Several,
     pub tags: Tags,
@@ -237,6 +241,7 @@ impl People {
             expiries: Expiries::default(),
             renames: HashMap::new(),
             index: Index::new(settings.bits, settings.index, settings.ef),
+            shadow: None,
             several: Several::default(),
             tags: Tags::new(),
         }
@@ -281,6 +286,9 @@ impl People {
         };
         for row in rows {
             self.index.remove(row);
+        }
+        if let Some(shadow) = &mut self.shadow {
+            shadow.remove(number);
         }
         self.several.remove(number);
         self.tags.remove(number);
@@ -383,7 +391,7 @@ impl Collection {
             deleted: AtomicBool::new(false),
             generation: AtomicU64::new(0),
             readers: Readers::default(),
-            passes: Passes::default(),
+            passes: Arc::default(),
         })
     }
 }

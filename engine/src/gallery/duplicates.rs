@@ -11,6 +11,7 @@ use crate::error::{OperatorError, RequestError, Result};
 use crate::gallery::codec::Digest;
 use crate::gallery::collection::Collection;
 use crate::gallery::index::{Ask, By};
+use crate::gallery::meter::Asker;
 use crate::gallery::search::{Match, same_scheme};
 use crate::gallery::writer::{Current, Edit};
 use crate::gallery::{Gallery, exists, persons};
@@ -40,8 +41,8 @@ enum For {
 /// What is asked about new faces.
 struct New {
     faces: Vec<NewFace>,
-    /// From where on they are another person's.
-    similarity_min: f32,
+    /// From where on they are another person's, and who asks.
+    limit: (f32, Asker),
     who: For,
 }
 
@@ -53,7 +54,7 @@ impl Gallery {
         id: &PersonId,
         profile: Profile,
         faces: Vec<NewFace>,
-        similarity_min: f32,
+        limit: (f32, Asker),
         caller: &Caller,
     ) -> Result<Admitted> {
         checked_expiry(profile.expires, self.eraser.clock.now())?;
@@ -61,7 +62,7 @@ impl Gallery {
         let edit = persons::enrolling(collection, id, profile);
         let new = New {
             faces,
-            similarity_min,
+            limit,
             who: For::New,
         };
         self.unless_duplicate(collection, id, new, caller, edit)
@@ -73,13 +74,13 @@ impl Gallery {
         collection: &Arc<Collection>,
         id: &PersonId,
         faces: Vec<NewFace>,
-        similarity_min: f32,
+        limit: (f32, Asker),
         caller: &Caller,
     ) -> Result<Admitted> {
         let edit = persons::adding(collection, self.eraser.clock.now());
         let new = New {
             faces,
-            similarity_min,
+            limit,
             who: For::Enrolled,
         };
         self.unless_duplicate(collection, id, new, caller, edit)
@@ -95,7 +96,7 @@ impl Gallery {
     ) -> Result<Admitted> {
         let New {
             faces,
-            similarity_min,
+            limit: (similarity_min, asker),
             who,
         } = new;
         exists(collection)?;
@@ -106,7 +107,7 @@ impl Gallery {
         let (seen, found) = resembling(collection, &faces, own, similarity_min)?;
         // Whether the PersonID is taken is told before whom the faces resemble.
         if self.still_there(collection, id).is_ok() == (who == For::Enrolled) && !found.is_empty() {
-            let named = self.named(collection, &found, &faces, similarity_min)?;
+            let named = self.named(collection, &found, &faces, (similarity_min, asker))?;
             if !named.is_empty() {
                 return Ok(Admitted::Duplicates(named));
             }
@@ -137,7 +138,7 @@ impl Gallery {
             return self.kept(collection, id, claim, changed).map(Admitted::Person);
         }
         let named = match left.recv() {
-            Ok((found, faces)) => self.named(collection, &found, &faces, similarity_min)?,
+            Ok((found, faces)) => self.named(collection, &found, &faces, (similarity_min, asker))?,
             Err(_) => Vec::new(),
         };
         if named.is_empty() {
@@ -156,7 +157,7 @@ impl Gallery {
         collection: &Arc<Collection>,
         found: &[Digest],
         faces: &[NewFace],
-        similarity_min: f32,
+        (similarity_min, asker): (f32, Asker),
     ) -> Result<Vec<Match>> {
         let mut named = Vec::new();
         for digest in found {
@@ -164,6 +165,7 @@ impl Gallery {
                 Ok(None) => {}
                 Ok(Some(person)) => named.push(Match {
                     similarity: similarity(&person, faces),
+                    is_told: false,
                     collection: collection.name.clone(),
                     person,
                 }),
@@ -176,6 +178,9 @@ impl Gallery {
         });
         named.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
         named.truncate(NAMED_MAX);
+        for found in &mut named {
+            self.note_named(collection, found, asker)?;
+        }
         Ok(named)
     }
 }

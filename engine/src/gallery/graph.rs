@@ -23,12 +23,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hnsw_rs::anndists::dist::distances::Distance;
 use hnsw_rs::hnsw::Hnsw;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use self::arena::Arena;
 use crate::gallery::cascade::Sink;
 use crate::gallery::index::{Ask, By, Found, Near, PERSONS_MAX, Person, Row};
 use crate::gallery::rows::{self, Rows};
+use crate::gallery::simd::{Kernel, Simd, Task};
 use crate::gallery::top::Tally;
 use crate::template::{Bits, PLANE_WEIGHTS, PLANES, Probe, Template};
 
@@ -157,19 +158,33 @@ impl Graph {
         self.living
     }
 
+    pub fn ef(&self) -> usize {
+        self.ef
+    }
+
     pub fn set_ef(&mut self, ef: usize) {
         self.ef = ef;
     }
 
-    /// The persons that resemble each probe most, of those whom a walk meets or of all who are asked for.
-    pub fn top(&self, ask: &Ask<'_>) -> Found {
+    /// Faces that are not linked yet; where there are few, none ever are.
+    pub fn unlinked(&self) -> usize {
+        if self.living < GRAPH_FACES_MIN {
+            0
+        } else {
+            self.outside.len()
+        }
+    }
+
+    /// The persons that resemble each probe most, of those whom a walk that keeps `ef` candidates meets or of all who
+    /// are asked for.
+    pub fn top(&self, ask: &Ask<'_>, ef: usize) -> Found {
         let by_best_face = matches!(ask.by, By::BestFace);
         let walks = by_best_face && !ask.exact && ask.among.is_none() && self.living >= GRAPH_FACES_MIN;
         let hits = ask.probes.iter().map(|probe| {
             let mut tally = Tally::new(probe, ask);
             match ask.k {
                 0 => {}
-                k if walks => self.walk(&mut tally, k),
+                k if walks => self.walk(&mut tally, k, ef),
                 _ => self.scan(&mut tally, ask.among),
             }
             tally.finish()
@@ -180,9 +195,9 @@ impl Graph {
         }
     }
 
-    fn walk(&self, tally: &mut Tally<'_>, k: usize) {
+    fn walk(&self, tally: &mut Tally<'_>, k: usize, ef: usize) {
         // Several of the nearest faces may be one person's.
-        let ef = self.ef.max(2 * k.min(self.living));
+        let ef = ef.max(2 * k.min(self.living));
         // The walk's own distances are floats: what it meets is scored again, in integers.
         let met = self.links.search(&asked(tally.probe()), ef, ef);
         let met = met.iter().filter_map(|met| u32::try_from(met.d_id).ok());
@@ -401,10 +416,7 @@ impl Distance<u64> for Nearness {
     fn eval(&self, a: &[u64], b: &[u64]) -> f32 {
         let probe = match (a.len(), b.len()) {
             (1, 1) => {
-                let unlike = self.row(a).iter().zip(self.row(b)).map(|(a, b)| {
-                    (a.load(Ordering::Relaxed) ^ b.load(Ordering::Relaxed)).count_ones() as usize
-                });
-                return self.stored[unlike.sum::<usize>()];
+                return self.stored[distance(self.row(a), self.row(b))];
             }
             (_, 1) => (a, b),
             _ => (b, a),
@@ -428,19 +440,77 @@ fn asked(probe: &Probe) -> Zeroizing<Vec<u64>> {
 
 /// S, as `template.rs` defines it.
 fn score(planes: &[[u64; PLANES]], sum: i32, row: &[AtomicU64]) -> i32 {
-    let mut counts = [0u32; PLANES];
-    for (word, planes) in row.iter().zip(planes) {
-        let word = word.load(Ordering::Relaxed);
-        for (count, plane) in counts.iter_mut().zip(planes) {
-            *count += (word & plane).count_ones();
+    let (mut ones, mut words) = (0, [0; Bits::MAX / 64]);
+    let row = read(row, &mut words);
+    Kernel::best().run(Ones {
+        planes,
+        row,
+        ones: &mut ones,
+    });
+    row.zeroize();
+    2 * ones - sum
+}
+
+/// Bits that differ.
+fn distance(a: &[AtomicU64], b: &[AtomicU64]) -> usize {
+    let (mut differing, mut words) = (0, [[0; Bits::MAX / 64]; 2]);
+    let [first, second] = &mut words;
+    let (a, b) = (read(a, first), read(b, second));
+    Kernel::best().run(Differing {
+        a,
+        b,
+        differing: &mut differing,
+    });
+    a.zeroize();
+    b.zeroize();
+    differing as usize
+}
+
+/// Read once, for no processor counts in several atomics at a time; whoever reads wipes them.
+fn read<'a>(row: &[AtomicU64], words: &'a mut [u64; Bits::MAX / 64]) -> &'a mut [u64] {
+    for (word, stored) in words.iter_mut().zip(row) {
+        *word = stored.load(Ordering::Relaxed);
+    }
+    &mut words[..row.len()]
+}
+
+/// The sum of a probe's values where a row has ones.
+struct Ones<'a> {
+    planes: &'a [[u64; PLANES]],
+    row: &'a [u64],
+    ones: &'a mut i32,
+}
+
+impl Task for Ones<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        // Wrapping, or the checks would keep it out of the vector registers: a count is at most 2048.
+        let mut counts = [0u64; PLANES];
+        for (word, planes) in self.row.iter().zip(self.planes) {
+            for p in 0..PLANES {
+                counts[p] = counts[p].wrapping_add(u64::from((word & planes[p]).count_ones()));
+            }
+        }
+        for (count, weight) in counts.iter().zip(PLANE_WEIGHTS) {
+            *self.ones = self.ones.wrapping_add((*count as i32).wrapping_mul(weight));
         }
     }
-    let ones: i32 = counts
-        .iter()
-        .zip(PLANE_WEIGHTS)
-        .map(|(count, weight)| count.cast_signed() * weight)
-        .sum();
-    2 * ones - sum
+}
+
+/// The bits in which two rows differ.
+struct Differing<'a> {
+    a: &'a [u64],
+    b: &'a [u64],
+    differing: &'a mut u64,
+}
+
+impl Task for Differing<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        for (a, b) in self.a.iter().zip(self.b) {
+            *self.differing = self.differing.wrapping_add(u64::from((a ^ b).count_ones()));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -96,6 +96,22 @@ impl Index {
         matches!(self, Self::Graph(_))
     }
 
+    /// What [`Self::top`] answers with another `ef`, where there is a graph.
+    pub(crate) fn walk(&self, ask: &Ask<'_>, ef: u32) -> Found {
+        match self {
+            Self::Flat(flat) => flat.top(ask),
+            Self::Graph(graph) => graph.top(ask, ef as usize),
+        }
+    }
+
+    /// Faces that a graph has not linked yet.
+    pub(crate) fn unlinked(&self) -> usize {
+        match self {
+            Self::Flat(_) => 0,
+            Self::Graph(graph) => graph.unlinked(),
+        }
+    }
+
     /// Takes another `ef`.
     pub(crate) fn set_ef(&mut self, ef: u32) {
         match self {
@@ -149,7 +165,7 @@ impl Index {
     pub(crate) fn top(&self, ask: &Ask<'_>) -> Found {
         match self {
             Self::Flat(flat) => flat.top(ask),
-            Self::Graph(graph) => graph.top(ask),
+            Self::Graph(graph) => graph.top(ask, graph.ef()),
         }
     }
 
@@ -157,7 +173,7 @@ impl Index {
     pub(crate) fn top_together(&self, asks: &[Ask<'_>]) -> Vec<Found> {
         match self {
             Self::Flat(flat) => flat.top_together(asks),
-            Self::Graph(graph) => asks.iter().map(|ask| graph.top(ask)).collect(),
+            Self::Graph(graph) => asks.iter().map(|ask| graph.top(ask, graph.ef())).collect(),
         }
     }
 

@@ -64,10 +64,20 @@ struct Gathered<'a> {
     destroyed: &'a HashSet<RandomId>,
     report: LoadReport,
     named: Named,
-    /// Records to be erased, and the key that each still has.
-    erasures: Vec<(Family, Vec<u8>, Option<Header>)>,
+    /// Records to be erased.
+    erasures: Vec<Going>,
     /// Records whose keys are gone although the log does not say so.
     lost: usize,
+}
+
+/// A record to be erased.
+struct Going {
+    family: Family,
+    key: Vec<u8>,
+    /// None where it cannot be read.
+    header: Option<Header>,
+    /// Whether its key is still there.
+    is_live: bool,
 }
 
 /// The collections that there are: all of them are known before the first person is read.
@@ -107,8 +117,9 @@ pub(super) fn load(vault: &Vault, destroyed: &HashSet<RandomId>) -> Result<Loade
     // together are refused as they were found.
     gathered.refuse_lost_keys()?;
     gathered.report.keys_overwritten = vault.settle_slots(&gathered.named, LEFT_BEHIND_MAX)?;
-    gathered.finish_erasures()?;
+    // ORDER: rows of nobody before the records that would have said so: a crash between looks again.
     gathered.remove_nobodys_rows()?;
+    gathered.finish_erasures()?;
     vault.sweep_all_tokens()?;
     gathered.report.collections = known.by_id.len();
     gathered.report.damaged_collections = known.damaged.len();
@@ -141,7 +152,7 @@ impl Gathered<'_> {
 
     fn account(&mut self, table: &mut Table, key: Vec<u8>, record: &[u8]) -> Result<()> {
         let Some((digest, id)) = split(&key) else {
-            self.erase(Family::Accounts, key, None);
+            self.erase(Family::Accounts, key, None, false);
             return Ok(());
         };
         let binding = accounts::binding(self.vault.ring.deployment, digest, id);
@@ -177,7 +188,7 @@ impl Gathered<'_> {
 
     fn collection(&mut self, known: &mut Known, key: Vec<u8>, record: &[u8]) -> Result<()> {
         let Some((digest, id)) = split(&key) else {
-            self.erase(Family::Collections, key, None);
+            self.erase(Family::Collections, key, None, false);
             return Ok(());
         };
         let binding = collection_binding(self.vault.ring.deployment, digest, id);
@@ -227,7 +238,7 @@ impl Gathered<'_> {
     fn person(&mut self, known: &Known, read: Read<'_>) {
         let Read { key, header, whose } = read;
         match whose {
-            Whose::Nobodys => self.erase(Family::Persons, key, None),
+            Whose::Nobodys => self.erase(Family::Persons, key, header, false),
             Whose::Erased => self.forget(Family::Persons, key, header),
             // Behind a gap may be this person's collection: then it is damaged, and nobody is erased.
             Whose::Of(id) if known.damaged.contains(&id) || self.report.gaps > 0 => {
@@ -235,9 +246,9 @@ impl Gathered<'_> {
             }
             Whose::Of(_) => {
                 // Named, so that its key goes with the record and does not count as left behind.
-                header.iter().for_each(|header| self.named.note(Some(header)));
-                let live = header.filter(|header| !self.destroyed.contains(&header.data_key));
-                self.erase(Family::Persons, key, live);
+                header.iter().for_each(|header| self.named.note_going(header));
+                let is_live = header.is_some_and(|header| !self.destroyed.contains(&header.data_key));
+                self.erase(Family::Persons, key, header, is_live);
             }
             Whose::Somebodys(collection, digest, person) => {
                 self.named.note(header.as_ref());
@@ -260,11 +271,16 @@ impl Gathered<'_> {
     fn forget(&mut self, family: Family, key: Vec<u8>, header: Option<Header>) {
         let logged = header.is_some_and(|header| self.destroyed.contains(&header.data_key));
         self.lost += usize::from(!logged);
-        self.erase(family, key, None);
+        self.erase(family, key, header, false);
     }
 
-    fn erase(&mut self, family: Family, key: Vec<u8>, header: Option<Header>) {
-        self.erasures.push((family, key, header));
+    fn erase(&mut self, family: Family, key: Vec<u8>, header: Option<Header>, is_live: bool) {
+        self.erasures.push(Going {
+            family,
+            key,
+            header,
+            is_live,
+        });
     }
 
     fn refuse_lost_keys(&self) -> Result<()> {
@@ -284,20 +300,21 @@ impl Gathered<'_> {
 
     fn finish_erasures(&mut self) -> Result<()> {
         self.report.erasures_finished = self.erasures.len();
-        if self.erasures.iter().any(|(_, _, header)| header.is_none()) {
+        if self.erasures.iter().any(|going| !going.is_live) {
             self.vault.log_leftovers()?;
         }
         for group in self.erasures.chunks(ERASE_GROUP) {
             let mut plan = Plan::default();
-            if group.iter().any(|(_, _, header)| header.is_some()) {
+            if group.iter().any(|going| going.is_live) {
                 plan.begin_erasure(Asked::default());
             }
-            for (family, key, header) in group {
-                match header {
-                    Some(header) => self
-                        .vault
-                        .plan_erase(&mut plan, *family, key.clone(), Some(header))?,
-                    None => self.vault.plan_forget(&mut plan, *family, key.clone()),
+            for going in group {
+                let (family, key, header) = (going.family, going.key.clone(), going.header.as_ref());
+                if going.is_live {
+                    self.vault.plan_erase(&mut plan, family, key, header)?;
+                } else {
+                    header.iter().for_each(|header| plan.forget_rows(header));
+                    self.vault.plan_forget(&mut plan, family, key)?;
                 }
             }
             self.vault.commit(plan)?;
@@ -307,9 +324,10 @@ impl Gathered<'_> {
 }
 
 impl Gathered<'_> {
-    /// The rows of the running log that belonged to records which could not be opened or found any more.
+    /// The rows of the running log that belonged to records which go and cannot say which were theirs.
     fn remove_nobodys_rows(&mut self) -> Result<()> {
-        if self.report.erasures_finished == 0 {
+        let cannot_say = |going: &Going| going.family == Family::Persons && going.header.is_none();
+        if !self.erasures.iter().any(cannot_say) {
             return Ok(());
         }
         self.vault.remove_nobodys_rows(std::mem::take(&mut self.named))

@@ -1,103 +1,90 @@
-//! What the bits of a slab are worth, by byte shuffles: tables, and sums over slabs.
+//! What the bits of a block's columns are worth, by byte shuffles.
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::gallery::arena::{BLOCK, GROUP, GROUPS, LINE, LINES, SLAB_WORDS, Slab};
+use crate::gallery::arena::{COLUMNS, Columns, FRONT_BITS, LINE};
 use crate::gallery::simd::Simd;
 
-/// Bits of a slab's rows.
-pub(super) const SLAB_BITS: usize = SLAB_WORDS * 64;
+/// Lookups of six bits: the lower ones of each column, and the upper two of three columns together.
+const SIXES: usize = COLUMNS + COLUMNS.div_ceil(3);
 
-/// What each nibble of a slab costs: the sum over a row's nibbles is the row's penalty.
+/// What some bits cost: the sum over all of a row's is the row's penalty, and at 255 it ends.
 ///
-/// For each line of a slab the entries of its lower nibbles and of its upper ones, a lane for each byte.
+/// It is the same however the bits are divided, since every bit costs its own: processors that shuffle lanes
+/// of 16 bytes look up four at a time, others six.
 #[derive(Zeroize, ZeroizeOnDrop)]
-pub(super) struct Table(Box<[[Entries; 2]; LINES]>);
+pub(super) struct Table {
+    /// Of each column the lower nibble and the upper one, in each lane.
+    nibbles: Box<[[Entries; 2]; COLUMNS]>,
+    /// Of each three columns the lower six bits of each, and the upper two of all.
+    sixes: Box<[Entries; SIXES]>,
+}
 
 #[derive(Clone, Copy, Zeroize)]
 #[repr(align(64))]
-struct Entries([u8; LINE]);
+pub(super) struct Entries(pub(super) [u8; LINE]);
+
+/// A bit: whether it is expected to be set, and what it costs if it is otherwise.
+pub(super) type Cost = (bool, u32);
 
 impl Table {
-    /// For the values of a probe that meet the slab. `cost` is that of some bits that all differ, whose
-    /// magnitudes it is given.
-    pub(super) fn new(values: &[i8], cost: impl Fn(&[u8]) -> u32) -> Self {
-        let mut table = Box::new([[Entries([0; LINE]); 2]; LINES]);
-        for (at, values) in values.as_chunks::<4>().0.iter().enumerate() {
-            let (byte, half) = (at / 2, at % 2);
-            let lane = byte * GROUP % LINE;
-            let entries = &mut table[byte * GROUP / LINE][half].0[lane..lane + 16];
-            for (nibble, entry) in entries.iter_mut().enumerate() {
-                let (mut differing, mut n) = ([0; 4], 0);
-                for (i, value) in values.iter().enumerate() {
-                    if (nibble >> i & 1 == 1) != (*value >= 0) {
-                        differing[n] = value.unsigned_abs();
-                        n += 1;
-                    }
-                }
-                // Sums saturate there too.
-                *entry = cost(&differing[..n]).min(255) as u8;
+    /// For what each bit costs, `[256]`.
+    pub(super) fn new(costs: &[Cost]) -> Self {
+        assert_eq!(
+            costs.len(),
+            FRONT_BITS,
+            "a cost for each bit that lies in columns"
+        );
+        let mut nibbles = Box::new([[Entries([0; LINE]); 2]; COLUMNS]);
+        let mut sixes = Box::new([Entries([0; LINE]); SIXES]);
+        for (three, (columns, sixes)) in costs.chunks(24).zip(sixes.chunks_mut(4)).enumerate() {
+            let mut tops = Vec::with_capacity(6);
+            for (column, byte) in columns.chunks(8).enumerate() {
+                sixes[column] = entries(&byte[..6]);
+                nibbles[three * 3 + column] = [entries(&byte[..4]), entries(&byte[4..])];
+                tops.extend_from_slice(&byte[6..]);
             }
+            sixes[columns.len() / 8] = entries(&tops);
         }
-        Self(table)
+        Self { nibbles, sixes }
+    }
+
+    pub(super) fn sixes(&self) -> &[Entries; SIXES] {
+        &self.sixes
     }
 }
 
-/// For each of `P` tables the penalties of `B` groups, in four lanes that are still to be added: nibbles and
-/// entries are loaded once for all, and there are enough sums not to wait for each other.
+/// What each value of these bits, at most six, costs; the same again where they are fewer.
+fn entries(costs: &[Cost]) -> Entries {
+    let mut all = [0u32; LINE];
+    for (value, entry) in all.iter_mut().enumerate() {
+        let bits = costs.iter().enumerate();
+        *entry = bits.fold(0, |sum, (i, (expected, cost))| {
+            sum + if (value >> i & 1 == 1) == *expected {
+                0
+            } else {
+                *cost
+            }
+        });
+    }
+    Entries(all.map(|entry| entry.min(255) as u8))
+}
+
+/// The penalties of a block's rows for each of `P` tables, nibble by nibble: those are found once for all.
 #[inline(always)]
 #[allow(
     clippy::needless_range_loop,
     reason = "a closure's instructions are compiled for no processor in particular"
 )]
-pub(super) fn sums<S: Simd, const P: usize, const B: usize>(
-    slabs: &[Slab; B],
-    tables: [&Table; P],
-) -> [[S::Bytes; B]; P] {
-    let mut sums = [[S::zero(); B]; P];
-    for line in 0..LINES {
-        let mut nibbles = [[S::zero(); 2]; B];
-        for b in 0..B {
-            nibbles[b] = S::nibbles(S::load(&slabs[b].0[line]));
-        }
+pub(super) fn by_nibbles<S: Simd, const P: usize>(columns: &Columns, tables: [&Table; P]) -> [S::Bytes; P] {
+    let mut sums = [S::zero(); P];
+    for column in 0..COLUMNS {
+        let [low, high] = S::nibbles(S::load(&columns.0[column]));
         for p in 0..P {
-            for half in 0..2 {
-                let entries = S::load(&tables[p].0[line][half].0);
-                for b in 0..B {
-                    sums[p][b] = S::add(sums[p][b], S::lookup(entries, nibbles[b][half]));
-                }
-            }
+            let [lows, highs] = &tables[p].nibbles[column];
+            sums[p] = S::add(sums[p], S::lookup(S::load(&lows.0), low));
+            sums[p] = S::add(sums[p], S::lookup(S::load(&highs.0), high));
         }
     }
     sums
-}
-
-/// The penalties of a block's rows, a byte each, for each of `P` tables.
-#[inline(always)]
-#[allow(clippy::needless_range_loop, reason = "as above")]
-pub(super) fn penalties<S: Simd, const P: usize>(
-    slabs: &[Slab; GROUPS],
-    tables: [&Table; P],
-) -> [S::Bytes; P] {
-    let sums = sums::<S, P, GROUPS>(slabs, tables);
-    let mut folded = [S::zero(); P];
-    for p in 0..P {
-        folded[p] = S::fold(sums[p]);
-    }
-    folded
-}
-
-/// Adds the penalties of a block's rows, `step` times each, where those of a lane fit a byte and all do not.
-#[inline(always)]
-pub(super) fn add_wide<S: Simd>(totals: &mut [i32; BLOCK], slabs: &[Slab; GROUPS], table: &Table, step: i32) {
-    let [sums] = sums::<S, 1, GROUPS>(slabs, [table]);
-    for (totals, sums) in totals.as_chunks_mut::<GROUP>().0.iter_mut().zip(sums) {
-        let lanes = S::store(sums);
-        for (r, total) in totals.iter_mut().enumerate() {
-            let lanes = (0..4).map(|lane| u16::from(lanes[lane * GROUP + r]));
-            let sum = lanes.fold(0, u16::wrapping_add);
-            // A score at most, and far from the ends of an i32.
-            *total = total.wrapping_add(i32::from(sum).wrapping_mul(step));
-        }
-    }
 }

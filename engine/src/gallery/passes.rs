@@ -1,8 +1,12 @@
 //! Searches of one collection that come together share a pass over its index.
 //!
-//! As many passes go on at once as there are cores: more would take turns on them, and each read all from
-//! memory for itself. Whoever comes while so many go on waits, and when one ends the first who waits leads
-//! the next one, for all who wait by then. So nobody waits for company, and whoever finds a core idle begins.
+//! A pass uses every core that is idle, so few of them go on at once: more would take turns on the same cores, and
+//! each read all from memory for itself. Whoever comes while as many go on as may waits, and when one ends the first
+//! who waits leads the next one, for all who wait by then.
+//!
+//! Whoever finds room begins at once where nobody else is on the way. Where calls are, their photographs being
+//! looked at right now, the leader gathers: it waits for them, for a time that the operator sets, and costs no core
+//! meanwhile. So a search alone never waits for company, and many of them read the index once.
 //!
 //! Everybody is answered by a pass that began after their call: what was acknowledged before the call is seen.
 //! What is shared is the look into the index alone. Each caller has its own token among the readers, its own
@@ -10,11 +14,12 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::sync::{Arc, LazyLock};
-use std::thread;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use crate::cores::CORES;
 use crate::gallery::codec::Digest;
 use crate::template::Probe;
 
@@ -22,8 +27,8 @@ use crate::template::Probe;
 /// for some 20 ms.
 pub(super) const PROBES_MAX: usize = 32;
 
-/// Passes of one collection at once.
-static CORES: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
+/// Cores for each pass that may go on at once: the others are its own, where they are idle.
+const CORES_PER_PASS: usize = 4;
 
 /// What one caller looks for: among all faces, by the best one of each person.
 pub(crate) struct Wanted {
@@ -41,15 +46,33 @@ pub(crate) struct Seen {
     pub compared: usize,
 }
 
+/// For whom a leader may wait.
+#[derive(Default)]
+pub(crate) struct Company {
+    /// How long at most.
+    pub gather: Duration,
+    /// That the caller was on the way; it has come when it joins.
+    pub coming: Option<Coming>,
+}
+
+/// A call that is on its way to a pass; dropped, it comes no more.
+pub(crate) struct Coming(Option<Arc<Passes>>);
+
 /// The passes over one collection.
 pub(crate) struct Passes {
     at_once: usize,
     state: Mutex<State>,
+    /// Somebody came to where a leader gathers, or will not come any more.
+    changed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     under_way: usize,
+    /// Calls on the way.
+    coming: usize,
+    /// Whether a leader gathers: one at a time.
+    gathering: bool,
     waiting: VecDeque<Waiting>,
 }
 
@@ -86,7 +109,7 @@ struct Pass<'a> {
 
 impl Default for Passes {
     fn default() -> Self {
-        Self::new(*CORES)
+        Self::new(CORES.div_ceil(CORES_PER_PASS))
     }
 }
 
@@ -95,29 +118,54 @@ impl Passes {
         Self {
             at_once,
             state: Mutex::default(),
+            changed: Condvar::new(),
         }
+    }
+
+    /// Notes that a call is on its way.
+    pub fn announce(self: &Arc<Self>) -> Coming {
+        self.state.lock().coming += 1;
+        Coming(Some(Arc::clone(self)))
     }
 
     /// What `look` sees for `own`, called here or by somebody else. It begins after this call, and answers
     /// each of what it is given.
-    pub fn join(&self, own: Wanted, look: impl Fn(&[Wanted]) -> Vec<Seen>) -> Seen {
-        let seat = Arc::new(Seat::default());
+    pub fn join(&self, own: Wanted, company: Company, look: impl Fn(&[Wanted]) -> Vec<Seen>) -> Seen {
         let mut state = self.state.lock();
-        if state.under_way < self.at_once {
-            state.under_way += 1;
-            drop(state);
-            return self.pass(vec![own], Vec::new()).lead(look);
+        if let Some(coming) = company.coming {
+            coming.come(&mut state);
         }
+        if state.under_way < self.at_once && !state.gathering {
+            state.under_way += 1;
+            self.gather(&mut state, own.probes.len(), company.gather);
+            let (wanted, seats) = state.board(own);
+            drop(state);
+            return self.pass(wanted, seats).lead(look);
+        }
+        let seat = Arc::new(Seat::default());
         state.waiting.push_back(Waiting {
             wanted: own,
             seat: Arc::clone(&seat),
         });
         drop(state);
+        self.changed.notify_one();
         match seat.wait() {
             Told::Answer(seen) => seen,
             Told::Lead(wanted, seats) => self.pass(wanted, seats).lead(look),
             Told::Alone(own) => one(look(&[own])),
         }
+    }
+
+    /// Waits for those who are on the way.
+    fn gather(&self, state: &mut MutexGuard<'_, State>, own: usize, at_most: Duration) {
+        let Some(until) = Instant::now().checked_add(at_most) else {
+            return;
+        };
+        state.gathering = !at_most.is_zero();
+        while state.gathering && state.coming > 0 && own + state.probes() < PROBES_MAX {
+            state.gathering = !self.changed.wait_until(state, until).timed_out();
+        }
+        state.gathering = false;
     }
 
     fn pass(&self, wanted: Vec<Wanted>, seats: Vec<Arc<Seat>>) -> Pass<'_> {
@@ -135,19 +183,15 @@ impl Passes {
             state.under_way -= 1;
             return;
         };
-        let mut probes = first.wanted.probes.len();
-        let (mut wanted, mut seats) = (vec![first.wanted], Vec::new());
-        while let Some(next) = state.waiting.pop_front() {
-            probes += next.wanted.probes.len();
-            if probes > PROBES_MAX {
-                state.waiting.push_front(next);
-                break;
-            }
-            wanted.push(next.wanted);
-            seats.push(next.seat);
-        }
+        let (wanted, seats) = state.board(first.wanted);
         drop(state);
         first.seat.tell(Told::Lead(wanted, seats));
+    }
+
+    /// Passes that may go on at once.
+    #[cfg(test)]
+    pub fn at_once(&self) -> usize {
+        self.at_once
     }
 
     /// Callers who wait.
@@ -160,6 +204,47 @@ impl Passes {
     #[cfg(test)]
     pub fn under_way(&self) -> usize {
         self.state.lock().under_way
+    }
+}
+
+impl State {
+    /// Probes that wait.
+    fn probes(&self) -> usize {
+        self.waiting.iter().map(|one| one.wanted.probes.len()).sum()
+    }
+
+    /// The leader's, and of those who wait as many as share a pass with it.
+    fn board(&mut self, leader: Wanted) -> (Vec<Wanted>, Vec<Arc<Seat>>) {
+        let mut probes = leader.probes.len();
+        let (mut wanted, mut seats) = (vec![leader], Vec::new());
+        while let Some(next) = self.waiting.pop_front() {
+            probes += next.wanted.probes.len();
+            if probes > PROBES_MAX {
+                self.waiting.push_front(next);
+                break;
+            }
+            wanted.push(next.wanted);
+            seats.push(next.seat);
+        }
+        (wanted, seats)
+    }
+}
+
+impl Coming {
+    /// It has come, to where the lock is held already.
+    fn come(mut self, state: &mut State) {
+        if self.0.take().is_some() {
+            state.coming -= 1;
+        }
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        if let Some(passes) = self.0.take() {
+            passes.state.lock().coming -= 1;
+            passes.changed.notify_one();
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::crypto;
 use crate::error::{OperatorError, RequestError, Result};
-use crate::gallery::codec::{self, Digest};
+use crate::gallery::codec::{self, Digest, Header};
 use crate::gallery::collection::Collection;
 use crate::gallery::erasures::Issued;
 use crate::gallery::records::{Family, Scan};
@@ -344,10 +344,12 @@ impl Gallery {
         let key = codec::person_key(collection.id, digest);
         let sealed = self.vault.sealed(Family::Persons, &key)?;
         let (record, slot) = sealed.ok_or(RequestError::NoPerson)?;
+        let log = Header::parse(&record).ok().map(|header| header.log);
         Ok(residue::prepare(&Needles {
             record: &record,
             slot: &slot,
             digest: &digest.0,
+            log: log.as_ref().map(|log| &log.0),
         }))
     }
 

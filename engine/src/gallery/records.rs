@@ -32,10 +32,12 @@ pub(crate) enum Family {
     Usage,
     /// What administrators did: no records, and no slots belong to them.
     Audit,
+    /// How often each person was compared of late: counters under the person's own key.
+    Meter,
 }
 
 impl Family {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Collections,
         Self::Persons,
         Self::Tokens,
@@ -43,6 +45,7 @@ impl Family {
         Self::RunningLog,
         Self::Usage,
         Self::Audit,
+        Self::Meter,
     ];
     /// Those whose records name slots.
     pub const SEALED: [Self; 3] = [Self::Collections, Self::Persons, Self::Accounts];
@@ -54,6 +57,7 @@ impl Family {
             Self::Tokens => "tokens",
             Self::RunningLog => "running-log",
             Self::Usage => "usage",
+            Self::Meter => "meter",
             Self::Accounts => "accounts",
             Self::Audit => "audit",
         }

@@ -1,16 +1,18 @@
 //! People found and verified by their faces.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::{RequestError, Result};
 use crate::fused::Agreement;
 use crate::gallery::codec::Digest;
-use crate::gallery::collection::{Collection, People};
+use crate::gallery::collection::{Collection, IndexKind, People};
 use crate::gallery::filter::Filter;
 use crate::gallery::index::{Ask, By, Found};
-use crate::gallery::passes::{Seen, Wanted};
-use crate::gallery::{Gallery, exists};
-use crate::names::{CollectionName, PersonId};
+use crate::gallery::meter::Asker;
+use crate::gallery::passes::{Coming, Company, Seen, Wanted};
+use crate::gallery::{Gallery, exists, meter};
+use crate::names::{CollectionName, PersonId, RandomId};
 use crate::person::Person;
 use crate::scheme::SchemeId;
 use crate::template::Probe;
@@ -39,6 +41,16 @@ pub struct Match {
     /// The similarity of the person's best face, or of all of them together, -1 to 1 (an estimate of the
     /// cosine).
     pub similarity: f32,
+    /// Whether the caller may be told how similar; otherwise only that the person is the one.
+    pub is_told: bool,
+}
+
+/// From where on a comparison says yes, from where on it says how similar, and who asks.
+#[derive(Clone, Copy)]
+pub(crate) struct Asking {
+    pub similarity_min: f32,
+    pub told_from: f32,
+    pub asker: Asker,
 }
 
 /// A search over collections as if they were one.
@@ -53,6 +65,7 @@ pub(crate) struct Search<'a> {
     pub filter: &'a Filter,
     /// Whether nobody may be missed, see [`Ask::exact`].
     pub exact: bool,
+    pub asker: Asker,
 }
 
 /// Who was found.
@@ -71,14 +84,31 @@ struct Sighting {
 }
 
 impl Gallery {
-    /// The nearest people of all places together.
+    /// As [`Self::find_in_company`], without waiting for anybody.
+    #[cfg(test)]
     pub fn find(&self, search: &Search<'_>) -> Result<Matches> {
+        self.find_in_company(search, Duration::ZERO, Vec::new())
+    }
+
+    /// The nearest people of all places together. Each place's pass may wait so long for calls on the way, as this
+    /// one was: `coming` to each of the places, in their order, or to none.
+    pub fn find_in_company(
+        &self,
+        search: &Search<'_>,
+        gather: Duration,
+        coming: Vec<Coming>,
+    ) -> Result<Matches> {
+        let mut coming = coming.into_iter();
         let mut sightings: Vec<Vec<Sighting>> = search.queries.iter().map(|_| Vec::new()).collect();
         let (mut generations, mut compared) = (Vec::with_capacity(search.places.len()), 0);
-        for (place, (collection, similarity_min)) in search.places.iter().enumerate() {
+        for (place, (collection, _)) in search.places.iter().enumerate() {
             exists(collection)?;
             generations.push(collection.generation());
-            compared += self.look_in(search, place, collection, *similarity_min, &mut sightings)?;
+            let company = Company {
+                gather,
+                coming: coming.next(),
+            };
+            compared += self.look_in(search, place, company, &mut sightings)?;
         }
         let mut matches = Vec::with_capacity(sightings.len());
         for (mut seen, query) in sightings.into_iter().zip(search.queries) {
@@ -103,10 +133,69 @@ impl Gallery {
             found.sort_by(|(_, a), (_, b)| b.similarity.total_cmp(&a.similarity));
             found.into_iter().map(|(_, found)| found).collect()
         };
-        Ok(Matches {
-            matches: matches.into_iter().map(named).collect(),
-            compared,
-        })
+        let mut matches: Vec<Vec<Match>> = matches.into_iter().map(named).collect();
+        self.meter(search, &mut matches)?;
+        Ok(Matches { matches, compared })
+    }
+
+    /// Whoever is asked for by PersonID is compared as by [`Self::verify`]; everybody else counts only when named:
+    /// of a million people nobody was refused because a stranger was looked for.
+    fn meter(&self, search: &Search<'_>, matches: &mut [Vec<Match>]) -> Result<()> {
+        for (collection, _) in search.places {
+            for id in &search.filter.person_ids {
+                let digest = self.digest(collection, id);
+                if collection.people.read().number(digest).is_none() {
+                    continue;
+                }
+                let of = |found: &Match| found.person.id == *id && found.collection == collection.name;
+                let recognised = matches.iter().flatten().any(of);
+                self.vault
+                    .compared(&meter::key(collection.id, digest), recognised)?;
+            }
+        }
+        for found in matches.iter_mut().flatten() {
+            let place = search
+                .places
+                .iter()
+                .find(|(place, _)| place.name == found.collection);
+            if let Some((collection, _)) = place {
+                self.note_named(collection, found, search.asker)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts that somebody was named, and whether the caller may be told how similar.
+    pub(super) fn note_named(&self, collection: &Collection, found: &mut Match, asker: Asker) -> Result<()> {
+        let key = self.meter_key(collection, &found.person.id);
+        self.vault.named(&key)?;
+        found.is_told = self.vault.may_tell(&key, asker)?;
+        Ok(())
+    }
+
+    pub(super) fn meter_key(&self, collection: &Collection, id: &PersonId) -> meter::Key {
+        meter::key(collection.id, self.digest(collection, id))
+    }
+
+    /// Who asks, as the meter counts.
+    pub fn asker(&self, asker: RandomId) -> Asker {
+        Asker::new(&self.vault.ring.digest().secret, asker)
+    }
+
+    /// Whether this person may be compared with now.
+    pub fn may_compare(&self, collection: &Collection, id: &PersonId) -> Result<()> {
+        self.vault.may_compare(&self.meter_key(collection, id))
+    }
+
+    /// Whether one more similarity to this person may be told to this caller.
+    pub fn may_tell(&self, collection: &Collection, id: &PersonId, asker: RandomId) -> Result<bool> {
+        self.vault
+            .may_tell(&self.meter_key(collection, id), self.asker(asker))
+    }
+
+    /// Counts a comparison with this person, before it is answered.
+    pub fn compared(&self, collection: &Collection, id: &PersonId, recognised: bool) -> Result<()> {
+        self.vault.compared(&self.meter_key(collection, id), recognised)
     }
 
     /// Adds who resembles each face in one collection, by its index alone; answers how many faces were
@@ -115,13 +204,16 @@ impl Gallery {
         &self,
         search: &Search<'_>,
         place: usize,
-        collection: &Collection,
-        similarity_min: f32,
+        company: Company,
         sightings: &mut [Vec<Sighting>],
     ) -> Result<usize> {
+        let (collection, similarity_min) = (&*search.places[place].0, search.places[place].1);
         let probes = search.queries.iter().map(|query| query.probe(collection));
         let probes: Vec<_> = probes.collect::<Result<_>>()?;
-        let seen = if search.filter.is_empty() && search.comparison == Comparison::BestFace {
+        let everybody = search.filter.is_empty() && search.comparison == Comparison::BestFace;
+        // Walks read little and share nothing.
+        let walks = collection.settings.read().index == IndexKind::Graph && !search.exact;
+        let seen = if everybody && !walks {
             let wanted = Wanted {
                 probes: probes.into_iter().cloned().collect(),
                 k: search.k,
@@ -130,8 +222,9 @@ impl Gallery {
             };
             collection
                 .passes
-                .join(wanted, |all| look_together(collection, all))
+                .join(wanted, company, |all| look_together(collection, all))
         } else {
+            drop(company);
             self.look_alone(search, collection, similarity_min, &probes)
         };
         for (sightings, hits) in sightings.iter_mut().zip(seen.hits) {
@@ -218,16 +311,21 @@ impl Gallery {
         id: &PersonId,
         query: &Query,
         comparison: Comparison,
+        asking: Asking,
     ) -> Result<Match> {
         query.probe(collection)?;
         let person = self.person(collection, id)?;
-        compare(person, query, collection, comparison)?.ok_or_else(|| {
-            RequestError::SchemeMismatch {
-                stored: "only faces of earlier schemes".to_owned(),
-                current: collection.scheme.to_string(),
-            }
-            .into()
-        })
+        let found = compare(person, query, collection, comparison)?;
+        let mut found = found.ok_or_else(|| RequestError::SchemeMismatch {
+            stored: "only faces of earlier schemes".to_owned(),
+            current: collection.scheme.to_string(),
+        })?;
+        let key = self.meter_key(collection, id);
+        // ORDER: counted before anybody learns the answer.
+        self.vault
+            .compared(&key, found.similarity >= asking.similarity_min)?;
+        found.is_told = found.similarity >= asking.told_from && self.vault.may_tell(&key, asking.asker)?;
+        Ok(found)
     }
 }
 
@@ -296,6 +394,7 @@ fn compare(
     };
     Ok(similarity.map(|similarity| Match {
         similarity,
+        is_told: false,
         collection: collection.name.clone(),
         person,
     }))

@@ -51,6 +51,14 @@ impl Top {
         }
     }
 
+    /// Considers everything that another one kept.
+    pub(super) fn merge(&mut self, other: Self) {
+        other
+            .candidates
+            .into_iter()
+            .for_each(|candidate| self.offer(candidate));
+    }
+
     /// The best face of each of the best k persons, best first.
     pub(super) fn finish(mut self) -> Vec<Candidate> {
         self.thin();
@@ -169,6 +177,18 @@ impl Sink for Tally<'_> {
         match self.place(person) {
             Some(place) => self.sums[place] = Some(0),
             None => self.top.offer(Candidate { score, person }),
+        }
+    }
+
+    fn fork(&self) -> Self {
+        Self::new(self.probe, self.ask)
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.top.merge(other.top);
+        // Nothing is added up before all have looked.
+        for (sum, other) in self.sums.iter_mut().zip(other.sums) {
+            *sum = sum.or(other);
         }
     }
 }

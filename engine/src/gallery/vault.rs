@@ -14,9 +14,11 @@ use zeroize::Zeroizing;
 
 pub(crate) use self::rows::Row;
 use crate::clock::Clock;
+use crate::config::ScoreLimits;
 use crate::error::{Error, OperatorError, RequestError, Result};
 use crate::gallery::codec::{self, Binding, Header};
 use crate::gallery::erasures::{Erasure, ErasureLog, Issued, Unpurged};
+use crate::gallery::meter::Meter;
 use crate::gallery::records::{Family, Records, Scan, Write};
 use crate::gallery::tokens::Tokens;
 use crate::keys::KeyRing;
@@ -48,6 +50,7 @@ pub(crate) struct Vault {
     pub log: ErasureLog,
     pub ring: Arc<KeyRing>,
     pub tokens: Tokens,
+    pub meter: Meter,
     /// Slots that are not empty. Held by whoever needs disk and log to be of one moment: through every
     /// commit, for the anchor, and to learn what can be purged.
     live: Mutex<u64>,
@@ -72,6 +75,8 @@ pub(crate) struct Plan {
     superseded_slots: Vec<u32>,
     /// The erasure whose record could not say which key was its own.
     unnamed_key: Option<usize>,
+    /// Records whose counters in memory are another person's, or nobody's, from then on.
+    unmetered: Vec<Vec<u8>>,
 }
 
 /// Which slots the records name.
@@ -88,6 +93,11 @@ impl Named {
     /// Places where nobody knows which records there were.
     pub fn note_gaps(&mut self, gaps: usize) {
         self.silent += gaps;
+    }
+
+    /// Of a record that goes: its slot is accounted for, and its rows are nobody's.
+    pub fn note_going(&mut self, header: &Header) {
+        self.slots.insert(header.slot);
     }
 
     pub fn note(&mut self, header: Option<&Header>) {
@@ -134,10 +144,16 @@ impl Vault {
             log,
             ring,
             tokens: Tokens::new(Clock::System),
+            meter: Meter::new(ScoreLimits::default(), Clock::System),
             live: Mutex::new(0),
             poisoned: AtomicBool::new(false),
             moved: Mutex::default(),
         }
+    }
+
+    /// A person's counters, as they lie on disk.
+    pub fn meter_row(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.records.get(Family::Meter, key)
     }
 
     /// The row of an idempotency token.
@@ -276,6 +292,7 @@ impl Vault {
             self.slots.write(&first)?;
         }
         self.records.write(plan.writes)?;
+        self.meter.forget(&plan.unmetered);
         // ORDER: superseded keys after the records sealed anew: a crash between leaves old keys that
         // no record names, which the next start empties; the other order could lose the person.
         // ORDER: logged between the two, for the log destroys what it names at every start: before the new

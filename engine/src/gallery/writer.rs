@@ -12,6 +12,7 @@ use crate::gallery::census::{Census, Rooms};
 use crate::gallery::codec::{self, Digest, Header};
 use crate::gallery::collection::Collection;
 use crate::gallery::erasures::Issued;
+use crate::gallery::meter::WRITE_EVERY;
 use crate::gallery::records::Family;
 use crate::gallery::tokens::{Claim, Done, Where};
 use crate::gallery::vault::{Asked, Found, NewRecord, Plan, Ticket, Vault};
@@ -258,13 +259,18 @@ impl Drop for Writer {
 fn run(vault: &Vault, census: &Census, jobs: &Receiver<Job>) {
     let mut waiting = VecDeque::new();
     let mut sweep = Sweep::after_a_start();
+    let mut metered = Instant::now();
     loop {
         sweep.go_on_if_due(vault);
+        if metered.elapsed() >= WRITE_EVERY {
+            write_meter(vault);
+            metered = Instant::now();
+        }
         if waiting.is_empty() {
-            match jobs.recv_timeout(sweep.wait()) {
+            match jobs.recv_timeout(sweep.wait().min(WRITE_EVERY)) {
                 Ok(job) => waiting.push_back(job),
                 Err(RecvTimeoutError::Timeout) => continue,
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => return write_meter(vault),
             }
         }
         waiting.extend(jobs.try_iter().take(GROUP_MAX.saturating_sub(waiting.len())));
@@ -274,6 +280,12 @@ fn run(vault: &Vault, census: &Census, jobs: &Receiver<Job>) {
         {
             work(vault);
         }
+    }
+}
+
+fn write_meter(vault: &Vault) {
+    if let Err(error) = vault.write_meter() {
+        tracing::error!(%error, "counters of comparisons could not be written");
     }
 }
 
@@ -534,6 +546,7 @@ fn plan_passage(
             rooms.take(&to.collection.account, 1, person.faces.len() as u64)?;
             let contents = codec::person_to_contents(&person);
             vault.plan_put(plan, &to.record(vault, &person, &contents), None)?;
+            vault.plan_metered_alike(plan, &at.key(), &to.key())?;
             vault.plan_kept(plan, claim, &person);
             Ok(Planned::kept(to, person, None))
         }
@@ -542,6 +555,7 @@ fn plan_passage(
             let header = header.ok_or(RequestError::NoPerson)?;
             let contents = codec::person_to_contents(&person);
             let asked = Asked { generation, ..asked };
+            vault.plan_metered_alike(plan, &at.key(), &to.key())?;
             let ticket = vault.plan_move(
                 plan,
                 &to.record(vault, &person, &contents),

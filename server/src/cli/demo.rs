@@ -14,7 +14,7 @@ use likeness_proto::v1::erasure_service_client::ErasureServiceClient;
 use likeness_proto::v1::matching_service_client::MatchingServiceClient;
 use likeness_proto::v1::person_service_client::PersonServiceClient;
 use likeness_server::assets;
-use likeness_server::config::{ModelFiles, ServeConfig};
+use likeness_server::config::{LimitArgs, ModelFiles, ServeConfig};
 use likeness_server::credential::{self, Credential, KeyedChannel};
 use likeness_server::tls::TlsFiles;
 use tokio::net::TcpListener;
@@ -23,7 +23,7 @@ use tonic::transport::Endpoint;
 
 use super::client::photograph;
 use super::exit::Failure;
-use super::matching::score_text;
+use super::matching::{score_text, similarity_text};
 
 const COLLECTION: &str = "demo";
 /// PersonID, name and the photographs that are enrolled.
@@ -73,6 +73,7 @@ impl DemoCommand {
         say("made fresh keys and a fresh data directory", None);
 
         let config = ServeConfig {
+            limits: LimitArgs::DEFAULT,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             data: data.clone(),
             keys,
@@ -80,6 +81,7 @@ impl DemoCommand {
             models: self.models,
             workers: None,
             queue: 128,
+            gather_micros: 1000,
             call_seconds: 60,
             drain_seconds: 10,
             accept_short_erasure_log: false,
@@ -296,10 +298,7 @@ impl Tour {
         let began = Instant::now();
         let reply = self.matching.search_persons(request).await?.into_inner();
         let text = match reply.results.first().and_then(|r| r.matches.first()) {
-            Some(best) => {
-                let score = score_text(best.estimate.as_ref());
-                format!("{} (similarity {:.3}, {score})", best.name, best.similarity)
-            }
+            Some(best) => format!("{} (similarity {})", best.name, similarity_text(best)),
             None => format!("nobody of the {} faces", reply.faces_searched),
         };
         Ok((
@@ -324,9 +323,12 @@ impl Tour {
         let began = Instant::now();
         let reply = self.matching.verify_person(request).await?.into_inner();
         let is = if reply.same_person { "is" } else { "is not" };
-        let (similarity, score) = (reply.similarity, score_text(reply.estimate.as_ref()));
+        let similarity = reply.similarity.map_or_else(
+            || "not told".to_owned(),
+            |similarity| format!("{similarity:.3}, {}", score_text(reply.estimate.as_ref())),
+        );
         say(
-            &format!("{PROBE} {is} {person_id} (similarity {similarity:.3}, {score})"),
+            &format!("{PROBE} {is} {person_id} (similarity {similarity})"),
             Some(began),
         );
         Ok(reply.same_person)

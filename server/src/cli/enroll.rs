@@ -15,7 +15,7 @@ use super::client::{
     Connection, FaceArgument, QualityArgument, call_json, face_json, photograph, rejection_json,
 };
 use super::exit::Failure;
-use super::matching::{estimate_json, match_json, score_text};
+use super::matching::{estimate_json, match_json, score_text, similarity_text};
 use super::person::{person_json, person_line};
 use super::terms::{ConsentArguments, date_or_time_from_now};
 
@@ -159,11 +159,8 @@ pub(super) fn enrolled(
         }
     }
     for found in duplicates {
-        let score = score_text(found.estimate.as_ref());
-        let line = format!(
-            "{:.3}  {score}  {}  {}",
-            found.similarity, found.person_id, found.name
-        );
+        let similarity = similarity_text(found);
+        let line = format!("{similarity}  {}  {}", found.person_id, found.name);
         let _ = writeln!(text, "enrolled already: {}", line.trim_end());
     }
     match &person {

@@ -172,7 +172,7 @@ impl CompareCommand {
             json,
             text: verdict(
                 reply.same_person,
-                reply.similarity,
+                Some(reply.similarity),
                 reply.threshold,
                 reply.estimate.as_ref(),
             ),
@@ -186,6 +186,14 @@ pub(super) fn score_text(estimate: Option<&v1::Estimate>) -> String {
     let estimate = estimate.copied().unwrap_or_default();
     let mark = if estimate.extrapolated { "~" } else { "" };
     format!("score {mark}{:.0}", estimate.score)
+}
+
+/// How similar a match is, as in `0.780  score 87`.
+pub(super) fn similarity_text(found: &v1::Match) -> String {
+    found.similarity.map_or_else(
+        || "not told".to_owned(),
+        |similarity| format!("{similarity:.3}  {}", score_text(found.estimate.as_ref())),
+    )
 }
 
 pub(super) fn match_json(found: &v1::Match) -> Value {
@@ -210,14 +218,24 @@ pub(super) fn estimate_json(estimate: Option<&v1::Estimate>) -> Value {
     })
 }
 
-fn verdict(same_person: bool, similarity: f32, threshold: f32, estimate: Option<&v1::Estimate>) -> String {
+fn verdict(
+    same_person: bool,
+    similarity: Option<f32>,
+    threshold: f32,
+    estimate: Option<&v1::Estimate>,
+) -> String {
     let verdict = if same_person {
         "the same person"
     } else {
         "not the same person"
     };
-    let score = score_text(estimate);
-    format!("{verdict}: similarity {similarity:.3}, {score}, threshold {threshold:.3}\n")
+    match similarity {
+        Some(similarity) => {
+            let score = score_text(estimate);
+            format!("{verdict}: similarity {similarity:.3}, {score}, threshold {threshold:.3}\n")
+        }
+        None => format!("{verdict}: similarity not told, threshold {threshold:.3}\n"),
+    }
 }
 
 /// Find the faces of a photograph; nothing is kept

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::Outcome;
 use super::client::{Connection, QualityArgument, call_json, counted, face_json, photograph};
 use super::exit::Failure;
-use super::matching::{LimitArguments, Per, match_json, score_text, threshold};
+use super::matching::{LimitArguments, Per, match_json, similarity_text, threshold};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -182,11 +182,8 @@ impl Found<'_> {
             } else {
                 ""
             };
-            let score = score_text(found.estimate.as_ref());
-            let line = format!(
-                "{:.3}  {score}  {}  {}",
-                found.similarity, found.person_id, found.name
-            );
+            let similarity = similarity_text(found);
+            let line = format!("{similarity}  {}  {}", found.person_id, found.name);
             let line = if place.is_empty() {
                 line
             } else {

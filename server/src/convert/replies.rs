@@ -3,9 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use likeness_engine::{
-    Bounds, Calibration, CollectionErasure, CollectionInfo, Consent, DuplicatePair, Duplicates, ErasureIn,
-    ErasureReceipt, Estimate, Match, Person, PersonErasure, PersonExport, Quality, QualityLevel, Scoring,
-    StoredFace, Timestamp,
+    Bounds, CollectionErasure, CollectionInfo, Consent, DuplicatePair, Duplicates, Engine, ErasureIn,
+    ErasureReceipt, Estimate, Match, Measured, MeasuredSlice, Person, PersonErasure, PersonExport, Quality,
+    QualityLevel, Scoring, StoredFace, Timestamp, recommended,
 };
 use likeness_proto::v1;
 
@@ -22,22 +22,46 @@ pub fn estimate(estimate: Estimate) -> v1::Estimate {
 }
 
 /// A slice of a search for duplicates, on the wire.
-pub fn duplicates(
-    found: Duplicates,
-    calibration: &Calibration,
-    scoring: Scoring,
-) -> v1::FindDuplicatesResponse {
-    let pair = |pair: DuplicatePair| v1::DuplicatePair {
-        first_person_id: pair.first.as_str().to_owned(),
-        second_person_id: pair.second.as_str().to_owned(),
-        similarity: pair.similarity,
-        estimate: Some(estimate(calibration.estimate(scoring, pair.similarity, None))),
+pub fn duplicates(found: Duplicates, engine: &Engine, scoring: Scoring) -> v1::FindDuplicatesResponse {
+    let pair = |pair: DuplicatePair| {
+        let similarity = engine.rounded(pair.similarity);
+        v1::DuplicatePair {
+            first_person_id: pair.first.as_str().to_owned(),
+            second_person_id: pair.second.as_str().to_owned(),
+            similarity,
+            estimate: Some(estimate(engine.calibration().estimate(scoring, similarity, None))),
+        }
     };
     v1::FindDuplicatesResponse {
         done: found.done as u64,
         total: found.total as u64,
         pairs: found.pairs.into_iter().map(pair).collect(),
         cursor: found.next.map(|next| next.to_string()).unwrap_or_default(),
+    }
+}
+
+/// A slice of a measurement, on the wire.
+pub fn measured(slice: MeasuredSlice) -> v1::MeasureIndexResponse {
+    let micros = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    let row = |row: &Measured| v1::MeasuredIndex {
+        index: super::wire_index_kind(row.kind).into(),
+        ef: row.ef.unwrap_or_default(),
+        exact: row.exact,
+        recall_at_1: row.recall,
+        p50_micros: micros(row.p50),
+        p99_micros: micros(row.p99),
+        faces: row.faces as u64,
+    };
+    let (kind, ef) = slice.rows.as_deref().map_or_else(Default::default, |rows| {
+        let (kind, ef) = recommended(rows);
+        (super::wire_index_kind(kind), ef.unwrap_or_default())
+    });
+    v1::MeasureIndexResponse {
+        done: slice.done as u64,
+        total: slice.total as u64,
+        rows: slice.rows.iter().flatten().map(row).collect(),
+        recommended: kind.into(),
+        recommended_ef: ef,
     }
 }
 
@@ -160,14 +184,14 @@ pub fn collection_receipts(erased: CollectionErasure) -> Vec<v1::ErasureReceipt>
 }
 
 /// A person found, on the wire.
-pub fn matched(found: Match, means: Estimate) -> v1::Match {
+pub fn matched(found: Match, told: Option<(f32, Estimate)>) -> v1::Match {
     v1::Match {
         person_id: found.person.id.as_str().to_owned(),
         name: found.person.profile.name,
-        similarity: found.similarity,
+        similarity: told.map(|(similarity, _)| similarity),
         tags: found.person.profile.tags,
         collection: found.collection.as_str().to_owned(),
-        estimate: Some(estimate(means)),
+        estimate: told.map(|(_, means)| estimate(means)),
     }
 }
 

@@ -71,9 +71,10 @@ pub struct Output {
 }
 
 impl Output {
-    /// The same with a similarity of the reply, rounded.
-    pub fn with_similarity(mut self, similarity: f32) -> Self {
-        self.similarity = Some((similarity * 50.0).round() / 50.0);
+    /// The same with the similarity of the reply, if it tells one, rounded.
+    pub fn with_similarity(mut self, similarity: impl Into<Option<f32>>) -> Self {
+        let rounded = |similarity: f32| (similarity * 50.0).round() / 50.0;
+        self.similarity = similarity.into().map(rounded);
         self
     }
 }

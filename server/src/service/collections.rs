@@ -5,10 +5,11 @@ use likeness_proto::v1::collection_service_server::CollectionService;
 use likeness_proto::v1::{
     CreateCollectionRequest, CreateCollectionResponse, DeleteCollectionRequest, DeleteCollectionResponse,
     GetCollectionRequest, GetCollectionResponse, ListCollectionsRequest, ListCollectionsResponse,
-    UpdateCollectionRequest, UpdateCollectionResponse,
+    MeasureIndexRequest, UpdateCollectionRequest, UpdateCollectionResponse,
 };
 use tonic::{Request, Response, Status};
 
+use super::measure::{self, Measurements};
 use super::{Ongoing, Service};
 use crate::auth::Needs;
 use crate::convert;
@@ -50,6 +51,15 @@ impl CollectionService for Service {
         let mut call = self.begin("UpdateCollection", Needs::Of(Scope::Admin), &request)?;
         let answer = update(&mut call, request.into_inner()).await;
         call.finish(answer)
+    }
+
+    type MeasureIndexStream = Measurements;
+
+    async fn measure_index(
+        &self,
+        request: Request<MeasureIndexRequest>,
+    ) -> Result<Response<Self::MeasureIndexStream>, Status> {
+        measure::measure_index(self, request).await
     }
 
     async fn delete_collection(

@@ -4,14 +4,17 @@
 //! waits here, nothing goes on for a client that went away, and an erasure waits for one slice at most.
 
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use likeness_engine::{CollectionName, CollectionRef, DuplicateCursor, Duplicates, Scope};
 use likeness_proto::v1::{CallInfo, FindDuplicatesRequest, FindDuplicatesResponse};
+use tokio::task::AbortHandle;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
+use super::streams::{Kind, OpenStream};
 use super::{Answer, Ongoing, Service, insert_id};
 use crate::auth::Needs;
 use crate::convert;
@@ -30,12 +33,23 @@ pub(super) async fn find_duplicates(
     request: Request<FindDuplicatesRequest>,
 ) -> Result<Response<Answers>, Status> {
     let mut call = service.begin("FindDuplicates", Needs::Of(Scope::Search), &request)?;
+    let open = match service.0.streams.open(call.account(), Kind::Other) {
+        Ok(open) => open,
+        Err(refusal) => return Err(call.refuse(refusal)),
+    };
     // The stream lasts as long as the client reads it; only its slices are short.
+    let patience = call.patience();
     call.deadline = None;
     match Job::begin(&mut call, request.into_inner()).await {
         Ok(job) => {
             let request_id = call.request_id.clone();
-            let mut response = Response::new(Answers::Idle(Box::new(Running { call, job })));
+            let running = Running {
+                call,
+                job,
+                patience,
+                _open: open,
+            };
+            let mut response = Response::new(Answers::Idle(Idle::new(Box::new(running))));
             insert_id(response.metadata_mut(), &request_id);
             Ok(response)
         }
@@ -78,6 +92,49 @@ impl Job {
 pub struct Running {
     call: Ongoing,
     job: Job,
+    /// How long the client may take for an answer.
+    patience: Duration,
+    _open: OpenStream,
+}
+
+/// A search that nobody has asked for its next answer: whoever never does holds it no longer than a call may take.
+/// What is left then is an empty stream among those of its connection.
+pub struct Idle {
+    running: Arc<Mutex<Option<Result<Box<Running>, Status>>>>,
+    patience: AbortHandle,
+}
+
+impl Idle {
+    fn new(running: Box<Running>) -> Self {
+        let patience = running.patience;
+        let running = Arc::new(Mutex::new(Some(Ok(running))));
+        let held = Arc::clone(&running);
+        let waiting = tokio::spawn(async move {
+            tokio::time::sleep(patience).await;
+            let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+            *held = match held.take() {
+                Some(Ok(running)) => Some(Err(running.call.refuse(Refusal::Late))),
+                other => other,
+            };
+        });
+        Self {
+            running,
+            patience: waiting.abort_handle(),
+        }
+    }
+
+    /// None where it is taken already.
+    fn take(self) -> Option<Result<Box<Running>, Status>> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.take()
+    }
+}
+
+impl Drop for Idle {
+    fn drop(&mut self) {
+        // What the task held goes with it: a client that went away is not waited for.
+        self.patience.abort();
+    }
 }
 
 /// An answer, and what may follow; no answer when the server stops.
@@ -93,15 +150,14 @@ impl Running {
                 return (None, None);
             }
             match self.job.slice(&mut self.call).await {
-                Err(Refusal::Busy) => tokio::time::sleep(STEP_BACK).await,
+                Err(Refusal::Busy(_)) => tokio::time::sleep(STEP_BACK).await,
                 slice => break slice,
             }
         };
         let (next, answer) = match slice {
             Ok(found) => {
-                let calibration = self.call.service.engine.calibration();
-                let scoring = self.job.collection.stored_scoring();
-                (found.next, convert::duplicates(found, calibration, scoring))
+                let (engine, scoring) = (&self.call.service.engine, self.job.collection.stored_scoring());
+                (found.next, convert::duplicates(found, engine, scoring))
             }
             Err(refusal) => return (Some(Err(self.call.refuse(refusal))), None),
         };
@@ -123,7 +179,7 @@ impl Running {
 /// The answers of one search; each is worked on when it is asked for.
 pub enum Answers {
     /// Nobody has asked for the next one.
-    Idle(Box<Running>),
+    Idle(Idle),
     /// It is being worked on.
     Working(Pin<Box<dyn Future<Output = Answered> + Send>>),
     /// There are no more.
@@ -135,14 +191,18 @@ impl Stream for Answers {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         *self = match std::mem::replace(&mut *self, Self::Over) {
-            Self::Idle(running) => Self::Working(Box::pin(running.next())),
+            Self::Idle(idle) => match idle.take() {
+                Some(Ok(running)) => Self::Working(Box::pin(running.next())),
+                Some(Err(late)) => return Poll::Ready(Some(Err(late))),
+                None => Self::Over,
+            },
             other => other,
         };
         let Self::Working(working) = &mut *self else {
             return Poll::Ready(None);
         };
         let (answer, rest) = ready!(working.as_mut().poll(context));
-        *self = rest.map_or(Self::Over, Self::Idle);
+        *self = rest.map_or(Self::Over, |running| Self::Idle(Idle::new(running)));
         Poll::Ready(answer)
     }
 }

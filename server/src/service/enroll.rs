@@ -8,6 +8,7 @@ use likeness_proto::v1::{
     self, AddFacesRequest, AddFacesResponse, EnrollPersonRequest, EnrollPersonResponse, PhotographOutcome,
 };
 
+use super::matching::told;
 use super::{Ongoing, Work};
 use crate::convert;
 use crate::status::{Refusal, rejection};
@@ -116,6 +117,9 @@ async fn admit(
         });
     }
     let duplicates = photographs.checks.duplicates;
+    if duplicates.is_some() {
+        call.service.rates.search(call.account())?;
+    }
     let own = matches!(whose, For::Enrolled).then(|| person_id.clone());
     let Extracted {
         collection,
@@ -213,10 +217,9 @@ impl Admitted {
             Admission::Kept(person) => (Some(convert::person(person)), Vec::new()),
             Admission::Duplicates { people, searched } => {
                 outcomes.iter_mut().for_each(not_kept);
-                let (calibration, scoring) = (work.engine.calibration(), collection.scoring());
                 let duplicate = |found: Match| {
-                    let means = calibration.estimate(scoring, found.similarity, Some(searched));
-                    convert::matched(found, means)
+                    let told = told(work, &found, collection.scoring(), Some(searched));
+                    convert::matched(found, told)
                 };
                 (None, people.into_iter().map(duplicate).collect())
             }
@@ -247,7 +250,11 @@ async fn extract(
         .compute(move |work, call| {
             let collection = work.collection(&collection)?;
             let kept = match person_id.filter(|_| photographs.checks.own_person) {
-                Some(id) => Some(work.engine.person(&collection, &id, call)?),
+                Some(id) => {
+                    // ORDER: before the photographs are looked at: whoever is refused here costs nothing.
+                    work.engine.may_compare(&collection, &id)?;
+                    Some(work.engine.person(&collection, &id, call)?)
+                }
                 None => None,
             };
             faces_of(work, call, collection, kept.as_ref(), photographs)
@@ -280,19 +287,21 @@ fn faces_of(
         let taken = work.engine.new_face(&collection, &photo, wanted, checks, call);
         let checked = taken.and_then(|(new, face)| {
             let own = match checks.own_person {
-                true => work.engine.check_own(&collection, &new, kept, &faces)?,
+                true => work.engine.check_own(&collection, &new, kept, &faces, call)?,
                 false => None,
             };
             Ok((new, face, own))
         });
         let outcome = match checked {
             Ok((new, face, own)) => {
-                let means = |own| {
-                    work.engine
-                        .calibration()
-                        .estimate(collection.scoring(), own, None)
-                };
-                let outcome = enrolled(&new, face, own.map(|own| (own, means(own))));
+                let told = own.map(|own| {
+                    let (engine, own) = (&work.engine, work.engine.rounded(own));
+                    (
+                        own,
+                        engine.calibration().estimate(collection.scoring(), own, None),
+                    )
+                });
+                let outcome = enrolled(&new, face, told);
                 faces.push(new);
                 outcome
             }

@@ -11,17 +11,15 @@ use likeness_proto::v1::{
     EnrollPersonRequest, ImportHeader, ImportItem, ImportPersonsRequest, ImportPersonsResponse,
     PersonImported,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::streams::{Answers, Kind};
 use super::{Ongoing, Service, digest, enroll, insert_id, outputs};
 use crate::auth::Needs;
 use crate::config::CHANGES_MAX;
 use crate::convert;
-use crate::deadline::Deadline;
 use crate::status::Refusal;
 
 /// Results that may wait for a slow client; then its items wait, and then its stream is not read.
@@ -52,19 +50,26 @@ impl<E: Into<Refusal>> From<E> for Ended {
 pub(super) async fn import_persons(
     service: &Service,
     request: Request<Streaming<ImportPersonsRequest>>,
-) -> Result<Response<ReceiverStream<Result<ImportPersonsResponse, Status>>>, Status> {
+) -> Result<Response<Answers<ImportPersonsResponse>>, Status> {
     let mut call = service.begin("ImportPersons", Needs::Of(Scope::Enrol), &request)?;
     call.items_are_billed = true;
+    let streams = &service.0.streams;
+    let open = streams.open_within(call.account(), Kind::Import, PLACE_WAIT_MAX);
+    let open = match open.await {
+        Ok(open) => open,
+        Err(refusal) => return Err(call.refuse(refusal)),
+    };
     let place = Arc::clone(&call.service.importing).acquire_owned();
     let Ok(Ok(place)) = tokio::time::timeout(PLACE_WAIT_MAX, place).await else {
-        return Err(call.refuse(Refusal::Busy));
+        return Err(call.refuse(Refusal::Busy(PLACE_WAIT_MAX)));
     };
     let (results, stream) = mpsc::channel(RESULTS_WAITING_MAX);
-    let mut reply = Response::new(ReceiverStream::new(stream));
+    let (answers, last_word) = Answers::new(stream);
+    let mut reply = Response::new(answers);
     insert_id(reply.metadata_mut(), &call.request_id);
     let mut incoming = request.into_inner();
     tokio::spawn(async move {
-        let _place = place;
+        let (_place, _open) = (place, open);
         let last = match run(&mut call, &mut incoming, &results).await {
             Ok(()) => call.finish(Ok(ImportPersonsResponse::default())).err(),
             Err(Ended::Refused(refusal)) => Some(call.refuse(refusal)),
@@ -75,9 +80,9 @@ pub(super) async fn import_persons(
             Err(Ended::Gone) => None,
         };
         if let Some(status) = last {
-            // The client may have gone.
-            let _ = results.send(Err(status)).await;
+            last_word.say(status);
         }
+        drop(results);
     });
     Ok(reply)
 }
@@ -90,6 +95,8 @@ struct Header {
     digest: [u8; 32],
     /// How long the client may be silent, one item may take, and a result may wait for the client.
     patience: Duration,
+    /// The client takes no results.
+    stuck: Notify,
 }
 
 async fn run(
@@ -97,9 +104,8 @@ async fn run(
     incoming: &mut Streaming<ImportPersonsRequest>,
     results: &Results,
 ) -> Result<(), Ended> {
-    let patience = call.deadline.take().map_or(Duration::MAX, |Deadline(at)| {
-        at.saturating_duration_since(Instant::now())
-    });
+    let patience = call.patience();
+    call.deadline = None;
     let header = match next(call, incoming, results, patience).await? {
         Some(Part::Header(header)) => parse(call, header, patience).await?,
         other => return Err(convert::header_first(other.is_some()).into()),
@@ -109,7 +115,11 @@ async fn run(
     let weight = CHANGES_MAX / (ITEMS_PER_WORKER * call.service.workers).clamp(1, CHANGES_MAX);
     let mut items = JoinSet::new();
     let ended = loop {
-        let item = match next(call, incoming, results, patience).await {
+        let next = tokio::select! {
+            next = next(call, incoming, results, patience) => next,
+            () = header.stuck.notified() => Err(Ended::Refused(Refusal::Late)),
+        };
+        let item = match next {
             Ok(Some(Part::Item(item))) => match call.caller.still() {
                 Ok(()) => item,
                 Err(refusal) => break Err(refusal.into()),
@@ -121,7 +131,11 @@ async fn run(
         let weight = if item.embeddings.is_empty() { weight } else { 1 };
         let weight = u32::try_from(weight).expect("at most the number of changes");
         // Until there is room, the stream is not read: the transport then holds its client back.
-        let Ok(permit) = Arc::clone(&room).acquire_many_owned(weight).await else {
+        let permit = tokio::select! {
+            permit = Arc::clone(&room).acquire_many_owned(weight) => permit,
+            () = header.stuck.notified() => break Err(Ended::Refused(Refusal::Late)),
+        };
+        let Ok(permit) = permit else {
             break Err(Ended::Gone);
         };
         items.spawn(work_on(
@@ -183,6 +197,7 @@ async fn parse(call: &mut Ongoing, mut wire: ImportHeader, patience: Duration) -
         wire,
         token,
         patience,
+        stuck: Notify::new(),
     })
 }
 
@@ -212,7 +227,12 @@ async fn work_on(
         outcome: Some(outcome),
     };
     // A client that takes no results is as good as gone; what is durable it can ask for again.
-    let _ = tokio::time::timeout(header.patience, results.send(Ok(result))).await;
+    if tokio::time::timeout(header.patience, results.send(Ok(result)))
+        .await
+        .is_err()
+    {
+        header.stuck.notify_one();
+    }
     drop(permit);
 }
 

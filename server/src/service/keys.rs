@@ -32,6 +32,7 @@ impl KeyService for Service {
         let mut reply = Response::new(ReceiverStream::new(stream));
         insert_id(reply.metadata_mut(), &call.request_id);
         // The rotation goes on when the client goes away: half a rotation helps nobody.
+        let patience = call.patience();
         tokio::spawn(async move {
             let telling = progress.clone();
             let outcome = call
@@ -47,8 +48,8 @@ impl KeyService for Service {
                 })
                 .await;
             let last = call.finish(outcome.map(last_message)).map(Response::into_inner);
-            // The client may have gone.
-            let _ = progress.send(last).await;
+            // The client may have gone, or take nothing.
+            let _ = tokio::time::timeout(patience, progress.send(last)).await;
         });
         Ok(reply)
     }

@@ -10,39 +10,43 @@ use likeness_proto::v1::{
     ExportPersonResponse, ListConsentsRequest, ListConsentsResponse, PersonErased, RenamePersonRequest,
     RenamePersonResponse, WithdrawConsentRequest, WithdrawConsentResponse,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::persons::{on_person, page};
+use super::streams::{Answers, Kind};
 use super::{Ongoing, Service, Work, insert_id};
 use crate::auth::Needs;
 use crate::config::CHANGES_MAX;
 use crate::convert;
-use crate::deadline::Deadline;
 use crate::status::Refusal;
 
 /// Items of one stream in work at once: many enough for the group commit, and half of what the gate lets
 /// through, so that everybody else's changes find a place beside a stream.
 const ITEMS_MAX: usize = CHANGES_MAX / 2;
 
-type Answers = mpsc::Sender<Result<DeletePersonsResponse, Status>>;
+type Sender = mpsc::Sender<Result<DeletePersonsResponse, Status>>;
 
 /// An item takes a place when it is read and gives it back when its answer has been taken: a client that
 /// takes no answers is read no further.
 pub(super) async fn delete_persons(
     service: &Service,
     request: Request<Streaming<DeletePersonsRequest>>,
-) -> Result<Response<ReceiverStream<Result<DeletePersonsResponse, Status>>>, Status> {
+) -> Result<Response<Answers<DeletePersonsResponse>>, Status> {
     let mut call = service.begin("DeletePersons", Needs::Of(Scope::Erase), &request)?;
     call.items_are_billed = true;
+    let open = match service.0.streams.open(call.account(), Kind::Other) {
+        Ok(open) => open,
+        Err(refusal) => return Err(call.refuse(refusal)),
+    };
     let (answers, stream) = mpsc::channel(1);
-    let mut reply = Response::new(ReceiverStream::new(stream));
+    let (taken, last_word) = Answers::new(stream);
+    let mut reply = Response::new(taken);
     insert_id(reply.metadata_mut(), &call.request_id);
     let mut incoming = request.into_inner();
     tokio::spawn(async move {
+        let _open = open;
         let last = match delete_each(&mut call, &mut incoming, &answers).await {
             Ended::Whole => call.finish(Ok(DeletePersonsResponse::default())).err(),
             Ended::Gone => None,
@@ -53,9 +57,9 @@ pub(super) async fn delete_persons(
             Ended::Refused(refusal) => Some(call.refuse(refusal)),
         };
         if let Some(status) = last {
-            // The client may have gone.
-            let _ = answers.send(Err(status)).await;
+            last_word.say(status);
         }
+        drop(answers);
     });
     Ok(reply)
 }
@@ -74,11 +78,11 @@ enum Ended {
 async fn delete_each(
     call: &mut Ongoing,
     incoming: &mut Streaming<DeletePersonsRequest>,
-    answers: &Answers,
+    answers: &Sender,
 ) -> Ended {
-    let patience = call.deadline.take().map_or(Duration::MAX, |Deadline(at)| {
-        at.saturating_duration_since(Instant::now())
-    });
+    let patience = call.patience();
+    call.deadline = None;
+    let stuck = Arc::new(Notify::new());
     let mut stopping = call.service.stopping.subscribe();
     let (places, mut items) = (Arc::new(Semaphore::new(ITEMS_MAX)), JoinSet::new());
     let ended = loop {
@@ -90,6 +94,7 @@ async fn delete_each(
         let (place, message) = tokio::select! {
             next = next => next,
             () = answers.closed() => break Ended::Gone,
+            () = stuck.notified() => break Ended::Refused(Refusal::Late),
             _ = stopping.wait_for(|stopping| *stopping) => break Ended::Refused(Refusal::Stopping),
         };
         match message {
@@ -101,7 +106,11 @@ async fn delete_each(
                     call.item(patience, &item),
                     item,
                     place.ok(),
-                    answers.clone(),
+                    Answering {
+                        answers: answers.clone(),
+                        patience,
+                        stuck: Arc::clone(&stuck),
+                    },
                 ));
             }
             Ok(Ok(None)) => break Ended::Whole,
@@ -119,7 +128,7 @@ async fn delete_item(
     mut call: Ongoing,
     item: DeletePersonsRequest,
     _place: Option<OwnedSemaphorePermit>,
-    answers: Answers,
+    answering: Answering,
 ) {
     let outcome = match erase(&mut call, &item.collection, &item.person_id).await {
         Ok(erased) => {
@@ -136,8 +145,18 @@ async fn delete_item(
         sequence: item.sequence,
         outcome: Some(outcome),
     };
-    // The client may have gone; what was erased stays erased.
-    let _ = answers.send(Ok(answer)).await;
+    // The client may have gone; what was erased stays erased. One that takes no answers is as good as gone.
+    let sent = tokio::time::timeout(answering.patience, answering.answers.send(Ok(answer)));
+    if sent.await.is_err() {
+        answering.stuck.notify_one();
+    }
+}
+
+/// Where an item's answer goes, and how long the client may take for it.
+struct Answering {
+    answers: Sender,
+    patience: Duration,
+    stuck: Arc<Notify>,
 }
 
 async fn erase(call: &mut Ongoing, collection: &str, person_id: &str) -> Result<PersonErased, Refusal> {

@@ -1,7 +1,8 @@
 //! Detecting, comparing, verifying and searching: nothing here is kept.
 
 use likeness_engine::{
-    CollectionName, CollectionRef, Comparison, Error, EveryFace, Match, Scope, Scoring, Searching, Step,
+    Call, CollectionName, CollectionRef, Comparison, Error, Estimate, EveryFace, Face, Limit, Match, Query,
+    Scope, Scoring, Searching, Step,
 };
 use likeness_proto::v1::matching_service_server::MatchingService;
 use likeness_proto::v1::{
@@ -125,27 +126,26 @@ async fn verify(call: &mut Ongoing, request: VerifyPersonRequest) -> Result<Veri
         .compute(move |work, call| {
             let collection = work.collection(&collection)?;
             let (calibration, scoring) = (work.engine.calibration(), scoring(&collection, comparison));
-            let threshold = limit.map_or(collection.threshold(), |limit| {
+            let asked = limit.map_or(collection.threshold(), |limit| {
                 limit.similarity(calibration, scoring, 1)
             });
+            // A yes or no at a laxer threshold would be as good an oracle as the similarity itself.
+            let threshold = asked.max(work.engine.floor(scoring));
             let wanted = choose.at(level.unwrap_or(collection.quality_level()));
             let own = std::slice::from_ref(&collection);
+            // ORDER: before the photograph is looked at: whoever is refused here costs nothing.
+            work.engine.may_compare(&collection, &person_id)?;
             let (query, face) = work.engine.query(own, &photo, wanted, call)?;
-            let found = work
-                .engine
-                .verify(&collection, &person_id, &query, comparison, call)?;
-            call.conclude(found.similarity >= threshold);
+            let by = (comparison, threshold);
+            let found = work.engine.verify(&collection, &person_id, &query, by, call)?;
+            let told = told(work, &found, scoring, None);
             let reply = VerifyPersonResponse {
                 call: None,
-                similarity: found.similarity,
+                similarity: told.map(|(similarity, _)| similarity),
                 threshold,
                 same_person: found.similarity >= threshold,
                 face: Some(convert::face(face)),
-                estimate: Some(convert::estimate(calibration.estimate(
-                    scoring,
-                    found.similarity,
-                    None,
-                ))),
+                estimate: told.map(|(_, means)| convert::estimate(means)),
             };
             Ok((collection, reply))
         })
@@ -155,6 +155,7 @@ async fn verify(call: &mut Ongoing, request: VerifyPersonRequest) -> Result<Veri
 }
 
 async fn search(call: &mut Ongoing, request: SearchPersonsRequest) -> Result<SearchPersonsResponse, Refusal> {
+    call.service.rates.search(call.account())?;
     let names = convert::collections(&request.collections)?;
     let photo = convert::photograph("photograph", request.photograph)?;
     let sought = convert::sought(request.face_choice)?;
@@ -166,22 +167,17 @@ async fn search(call: &mut Ongoing, request: SearchPersonsRequest) -> Result<Sea
         comparison,
         filter: convert::filter(request.filter)?,
         exact: request.exact,
+        gather: call.service.gather,
     };
-    let (only, reply) = call
+    let seen = call
         .compute(move |work, call| {
             let collections = collections(work, &names)?;
-            let calibration = work.engine.calibration();
-            // Of all of them, whoever the filter lets pass: then the rate of the search is lower still.
-            let searched: usize = collections.iter().map(CollectionRef::faces).sum();
-            let threshold = |place: &CollectionRef| {
-                limit.map_or(place.threshold(), |limit| {
-                    limit.similarity(calibration, scoring(place, comparison), searched as u64)
-                })
-            };
-            let places: Vec<_> = collections
-                .iter()
-                .map(|place| (place.clone(), threshold(place)))
-                .collect();
+            work.engine.announce(&collections, call);
+            for id in &searching.filter.person_ids {
+                collections
+                    .iter()
+                    .try_for_each(|place| work.engine.may_compare(place, id))?;
+            }
             let asked_for = collections.iter().map(CollectionRef::quality_level).max();
             let level = level.or(asked_for).unwrap_or_default();
             let EveryFace { accepted, rejected } = match sought {
@@ -191,38 +187,99 @@ async fn search(call: &mut Ongoing, request: SearchPersonsRequest) -> Result<Sea
                 },
                 Sought::All => work.engine.queries(&collections, &photo, level, call)?,
             };
-            let (queries, faces): (Vec<_>, Vec<_>) = accepted.into_iter().unzip();
-            let found = work.engine.search(&places, &queries, searching, call)?;
-            let threshold = places.iter().map(|(_, from)| *from).fold(f32::INFINITY, f32::min);
-            let compared = found.compared as u64;
-            let matched = |found: Match| {
-                let place = collections.iter().find(|place| *place.name() == found.collection);
-                let scoring = place.map_or(Scoring::Photographs, |place| scoring(place, comparison));
-                let means = calibration.estimate(scoring, found.similarity, Some(compared));
-                convert::matched(found, means)
-            };
-            let results = faces
-                .into_iter()
-                .zip(found.matches)
-                .map(|(face, matches)| FaceMatches {
-                    face: Some(convert::face(face)),
-                    matches: matches.into_iter().map(matched).collect(),
-                    threshold,
-                });
-            let reply = SearchPersonsResponse {
-                call: None,
-                results: results.collect(),
-                rejected: rejected.into_iter().map(convert::face).collect(),
-                faces_searched: compared,
-            };
-            let only = <[_; 1]>::try_from(collections).ok();
-            Ok((only, reply))
+            Ok(Looked {
+                collections,
+                accepted,
+                rejected,
+                searching,
+            })
         })
+        .await?;
+    // ORDER: the worker is free before the search may wait for others, one of which it may be about to serve.
+    let (only, reply) = call
+        .look_through(move |work, call| seen.search(work, limit, call))
         .await?;
     if let Some([only]) = only {
         call.scheme(&only);
     }
     Ok(reply)
+}
+
+/// A photograph that was looked at: who is to be found where.
+struct Looked {
+    collections: Vec<CollectionRef>,
+    accepted: Vec<(Query, Face)>,
+    rejected: Vec<Face>,
+    searching: Searching,
+}
+
+impl Looked {
+    /// The reply, and the collection if there is but one.
+    fn search(
+        self,
+        work: &Work,
+        limit: Option<Limit>,
+        call: &mut Call,
+    ) -> Result<(Option<[CollectionRef; 1]>, SearchPersonsResponse), Refusal> {
+        let Self {
+            collections,
+            accepted,
+            rejected,
+            searching,
+        } = self;
+        let (calibration, comparison) = (work.engine.calibration(), searching.comparison);
+        // Of all of them, whoever the filter lets pass: then the rate of the search is lower still.
+        let searched: usize = collections.iter().map(CollectionRef::faces).sum();
+        let threshold = |place: &CollectionRef| {
+            let (scoring, searched) = (scoring(place, comparison), searched as u64);
+            let asked = limit.map_or(place.threshold(), |limit| {
+                limit.similarity(calibration, scoring, searched)
+            });
+            asked.max(work.engine.search_floor(scoring, searched))
+        };
+        let places: Vec<_> = collections
+            .iter()
+            .map(|place| (place.clone(), threshold(place)))
+            .collect();
+        let (queries, faces): (Vec<_>, Vec<_>) = accepted.into_iter().unzip();
+        let found = work.engine.search(&places, &queries, searching, call)?;
+        let threshold = places.iter().map(|(_, from)| *from).fold(f32::INFINITY, f32::min);
+        let compared = found.compared as u64;
+        let matched = |found: Match| {
+            let place = collections.iter().find(|place| *place.name() == found.collection);
+            let scoring = place.map_or(Scoring::Photographs, |place| scoring(place, comparison));
+            let told = told(work, &found, scoring, Some(compared));
+            convert::matched(found, told)
+        };
+        let results = faces
+            .into_iter()
+            .zip(found.matches)
+            .map(|(face, matches)| FaceMatches {
+                face: Some(convert::face(face)),
+                matches: matches.into_iter().map(matched).collect(),
+                threshold,
+            });
+        let reply = SearchPersonsResponse {
+            call: None,
+            results: results.collect(),
+            rejected: rejected.into_iter().map(convert::face).collect(),
+            faces_searched: compared,
+        };
+        Ok((<[_; 1]>::try_from(collections).ok(), reply))
+    }
+}
+
+/// A similarity and what it means, as the caller is told them; none if not.
+pub(super) fn told(
+    work: &Work,
+    found: &Match,
+    scoring: Scoring,
+    searched: Option<u64>,
+) -> Option<(f32, Estimate)> {
+    let similarity = found.is_told.then(|| work.engine.rounded(found.similarity))?;
+    // Of the rounded one: its exact rate would say what the rounding hides.
+    let means = work.engine.calibration().estimate(scoring, similarity, searched);
+    Some((similarity, means))
 }
 
 /// How similarities of this collection come about.

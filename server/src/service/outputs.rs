@@ -65,7 +65,7 @@ pub(super) fn searched(reply: &v1::SearchPersonsResponse, output: Output) -> Out
     let matches = reply.results.iter().flat_map(|face| &face.matches);
     let best = matches
         .clone()
-        .map(|found| found.similarity)
+        .filter_map(|found| found.similarity)
         .max_by(f32::total_cmp);
     let output = Output {
         faces: count(reply.results.len()),
@@ -73,5 +73,5 @@ pub(super) fn searched(reply: &v1::SearchPersonsResponse, output: Output) -> Out
         named: count(matches.count()),
         ..output
     };
-    best.map_or(output, |best| output.with_similarity(best))
+    output.with_similarity(best)
 }

@@ -11,9 +11,9 @@ use likeness_proto::v1::{
     ListPersonsRequest, ListPersonsResponse, RenamePersonRequest, RenamePersonResponse, UpdatePersonRequest,
     UpdatePersonResponse, WithdrawConsentRequest, WithdrawConsentResponse,
 };
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::streams::Answers;
 use super::{Ongoing, Service, Work, enroll, import, lifecycle};
 use crate::auth::Needs;
 use crate::convert;
@@ -93,7 +93,7 @@ impl PersonService for Service {
         call.finish(answer)
     }
 
-    type DeletePersonsStream = ReceiverStream<Result<DeletePersonsResponse, Status>>;
+    type DeletePersonsStream = Answers<DeletePersonsResponse>;
 
     async fn delete_persons(
         &self,
@@ -102,7 +102,7 @@ impl PersonService for Service {
         lifecycle::delete_persons(self, request).await
     }
 
-    type ImportPersonsStream = ReceiverStream<Result<ImportPersonsResponse, Status>>;
+    type ImportPersonsStream = Answers<ImportPersonsResponse>;
 
     async fn import_persons(
         &self,

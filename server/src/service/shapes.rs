@@ -65,6 +65,7 @@ shapes!(
     ListErasureReceiptsRequest => 0,
     GetErasureStatusRequest => 0,
     FindDuplicatesRequest => 1,
+    MeasureIndexRequest => 1,
     ListRunningLogRequest => 2,
     ExportRunningLogRequest => 1,
     GetUsageRequest => 0,

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Entry, Key, OWN, rows};
-use crate::access::{ACCOUNTS_MAX, API_KEYS_MAX, AccountInfo, AccountSettings, ApiKey, ApiKeyInfo, NewApiKey};
+use crate::access::{
+    ACCOUNTS_MAX, API_KEYS_MAX, AccountInfo, AccountSettings, ApiKey, ApiKeyInfo, NewApiKey,
+};
 use crate::error::{RequestError, Result};
 use crate::gallery::Gallery;
 use crate::gallery::codec::{Digest, Header};

@@ -2,23 +2,20 @@
 
 use std::ops::Range;
 
-use super::{RUN, Seek, Sink, Staged, TOGETHER, Waiting};
-use crate::gallery::arena::{
-    BLOCK, Chunk, GROUP, GROUPS, LINE, LINE_WORDS, NOBODY, SLAB_WORDS, SLABS, groups, row, row_of,
-};
+use super::{RUN, Seek, Sink, TOGETHER, Waiting};
+use crate::gallery::arena::{BLOCK, Chunk, FRONT_WORDS, NOBODY, row};
 use crate::gallery::index::Row;
-use crate::gallery::lookup;
 use crate::gallery::simd::{Simd, Task};
 use crate::template::{PLANE_WEIGHTS, PLANES};
 
 /// All probes over one chunk.
 pub(super) struct Pass<'p, 'a, K: Sink, F> {
     pub(super) place: Place<'p, F>,
-    pub(super) blocks: usize,
+    pub(super) blocks: Range<usize>,
     pub(super) seeks: &'p mut [Seek<'a, K>],
 }
 
-/// A chunk, the lines of its rows, and which of them count.
+/// A chunk, the lines of each two of its rows, and which of them count.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'p, F> {
     pub(super) chunk: &'p Chunk,
@@ -30,8 +27,8 @@ impl<K: Sink, F: Fn(Row) -> u64 + Copy> Task for Pass<'_, '_, K, F> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         let Self { place, blocks, seeks } = self;
-        for start in (0..blocks).step_by(RUN) {
-            let end = (start + RUN).min(blocks);
+        for start in blocks.clone().step_by(RUN) {
+            let end = (start + RUN).min(blocks.end);
             let mut at = 0;
             while at < seeks.len() {
                 // Those that go through the stages and come together are looked at together.
@@ -59,7 +56,6 @@ impl<K: Sink, F: Fn(Row) -> u64 + Copy> Task for Pass<'_, '_, K, F> {
         }
         for seek in seeks {
             place.second::<S, K>(seek);
-            place.last(seek);
         }
     }
 }
@@ -79,19 +75,18 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
     ) {
         let mut left = [0; P];
         for block in blocks.clone() {
-            if self.allowed(block) == 0 {
+            let allowed = self.allowed(block);
+            if allowed == 0 {
                 continue;
             }
-            let staged = seeks
-                .each_ref()
-                .map(|seek| seek.staged.as_ref().expect("it has stages"));
-            let penalties =
-                lookup::penalties::<S, P>(groups(&self.chunk.slabs[0], block), staged.map(|s| &s.tables[0]));
+            let weights = seeks.each_ref().map(|seek| seek.weights.front());
+            let penalties = S::columns::<P>(&self.chunk.fronts[block], weights);
             for p in 0..P {
                 let staged = seeks[p].staged.as_ref().expect("it has stages");
-                let mask = S::at_most(penalties[p], staged.limits[0]);
+                let mask = S::at_most(penalties[p], staged.limits.front) & allowed;
                 if mask != 0 {
-                    left[p] += self.left::<S, K>(seeks[p], block, mask, S::store(penalties[p]));
+                    left[p] += mask.count_ones() as usize;
+                    self.left::<S, K>(seeks[p], block, mask, S::store(penalties[p]));
                 }
             }
         }
@@ -101,85 +96,53 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
         }
     }
 
-    /// Lets the groups of a block wait in which a row is left; how many rows were left by the second stage.
+    /// Lets the rows of a block wait that are left.
     #[inline(always)]
     fn left<S: Simd, K: Sink>(
         &self,
         seek: &mut Seek<'_, K>,
         block: usize,
-        mask: u64,
-        penalties: [u8; LINE],
-    ) -> usize {
-        let mask = mask & self.allowed(block);
-        let mut left = 0;
-        for (g, penalties) in penalties.as_chunks::<GROUP>().0.iter().enumerate() {
-            let rows = (mask >> (g * GROUP)) as u16;
-            if rows == 0 {
-                continue;
+        mut mask: u64,
+        penalties: [u8; BLOCK],
+    ) {
+        while mask != 0 {
+            let r = mask.trailing_zeros() as usize;
+            mask &= mask - 1;
+            let i = block * BLOCK + r;
+            for line in self.chunk.pair(i, self.stride) {
+                S::prefetch(line);
             }
-            let group = block * GROUPS + g;
-            if let Some(slab) = self.chunk.slabs[1].get(group) {
-                for line in &slab.0 {
-                    S::prefetch(line);
-                }
-            }
-            if seek.groups.push(Waiting {
-                group,
-                left: rows,
-                penalties: *penalties,
-            }) {
-                left += self.second::<S, K>(seek);
+            let waiting = Waiting {
+                row: i as u32,
+                front: penalties[r],
+            };
+            if seek.rows.push(waiting) {
+                self.second::<S, K>(seek);
             }
         }
-        left
     }
 
-    /// The second stage of the groups that waited; how many rows were left.
+    /// The second stage of the rows that waited, and the last of those that are left.
     #[inline(always)]
-    fn second<S: Simd, K: Sink>(&self, seek: &mut Seek<'_, K>) -> usize {
-        let (waiting, len) = seek.groups.take();
-        seek.tally.second += len as u64;
-        let mut count = 0;
-        for waiting in waiting[..len].chunks(GROUPS) {
-            let (mut left, mut before) = (0, [0; LINE]);
-            for (n, waiting) in waiting.iter().enumerate() {
-                left |= u64::from(waiting.left) << (n * GROUP);
-                before[n * GROUP..][..GROUP].copy_from_slice(&waiting.penalties);
-            }
-            if let Some(Staged { tables, limits, .. }) = &seek.staged
-                && let [_, table] = &tables[..]
-            {
-                let mut sums = [S::zero(); GROUPS];
-                for (sums, waiting) in sums.iter_mut().zip(waiting) {
-                    let slab = std::array::from_ref(&self.chunk.slabs[1][waiting.group]);
-                    [[*sums]] = lookup::sums::<S, 1, 1>(slab, [table]);
-                }
-                left &= S::at_most(S::add(S::fold(sums), S::load(&before)), limits[1]);
-            }
-            while left != 0 {
-                let at = left.trailing_zeros() as usize;
-                left &= left - 1;
-                count += 1;
-                let i = waiting[at / GROUP].group * GROUP + at % GROUP;
-                if let Some(line) = self.chunk.rest.get(i * self.stride) {
-                    S::prefetch(line);
-                }
-                if seek.rows.push(i) {
-                    self.last(seek);
-                }
-            }
-        }
-        count
-    }
-
-    /// The whole score of the rows that waited.
-    #[inline(always)]
-    fn last<K: Sink>(&self, seek: &mut Seek<'_, K>) {
+    fn second<S: Simd, K: Sink>(&self, seek: &mut Seek<'_, K>) {
         let (waiting, len) = seek.rows.take();
-        waiting[..len].iter().for_each(|i| self.whole(seek, *i));
+        seek.tally.second += len as u64;
+        for waiting in &waiting[..len] {
+            let i = waiting.row as usize;
+            let penalty = seek
+                .weights
+                .of_row::<S>(self.chunk, self.stride, i, waiting.front);
+            if seek
+                .staged
+                .as_ref()
+                .is_some_and(|staged| penalty <= staged.limits.all)
+            {
+                self.whole(seek, i);
+            }
+        }
     }
 
-    /// All rows of some blocks, by an upper bound of the score.
+    /// All rows of some blocks, by penalties that none at the bar exceeds.
     #[inline(always)]
     fn full<S: Simd, K: Sink>(&self, blocks: Range<usize>, seek: &mut Seek<'_, K>) {
         for block in blocks.clone() {
@@ -187,8 +150,9 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
             if allowed == 0 {
                 continue;
             }
-            let bar = seek.sink.bar();
-            let mut left = seek.full.reaching::<S>(self.chunk, self.stride, block, bar) & allowed;
+            let limit = seek.weights.penalty_max(seek.bar());
+            let within = seek.weights.within::<S>(self.chunk, self.stride, block, limit);
+            let mut left = within & allowed;
             while left != 0 {
                 let i = block * BLOCK + left.trailing_zeros() as usize;
                 left &= left - 1;
@@ -203,27 +167,17 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
     #[inline(always)]
     fn whole<K: Sink>(&self, seek: &mut Seek<'_, K>, i: usize) {
         let mut counts = [0; PLANES];
-        let (mut slabs, rest) = seek
-            .probe
-            .planes()
-            .split_at(seek.probe.planes().len().min(SLABS * SLAB_WORDS));
-        for slab in &self.chunk.slabs {
-            let planes;
-            (planes, slabs) = slabs.split_at(slabs.len().min(SLAB_WORDS));
-            if let Some(planes) = planes.first_chunk::<SLAB_WORDS>() {
-                count(&mut counts, &row_of(slab, i), planes);
-            }
-        }
-        let lines = &self.chunk.rest[i * self.stride..][..self.stride];
-        for (line, planes) in lines.iter().zip(rest.as_chunks::<LINE_WORDS>().0) {
-            count(&mut counts, &line.0, planes);
+        let (planes, rest) = seek.probe.planes().as_chunks::<FRONT_WORDS>().0.split_at(1);
+        count(&mut counts, &self.chunk.front(i), &planes[0]);
+        for (words, planes) in self.chunk.rest(i, self.stride).zip(rest) {
+            count(&mut counts, words, planes);
         }
         seek.tally.whole += 1;
         let score = score(&counts, seek.probe.sum());
         let person = self.chunk.owners[i];
         // A free row has a score too.
-        if score >= seek.sink.bar() && person != NOBODY {
-            seek.sink.offer(score, person, row(self.chunk.first + i));
+        if score >= seek.bar() && person != NOBODY {
+            seek.offer(score, person, row(self.chunk.first + i));
         }
     }
 }

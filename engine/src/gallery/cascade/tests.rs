@@ -8,23 +8,24 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::embedding::Embedding;
-use crate::gallery::arena::{LINE, LINE_WORDS, Line, row};
-use crate::gallery::simd::{Simd, Task};
+use crate::gallery::arena::{BLOCK, COLUMNS, Columns, LINE, LINE_WORDS, Line, row};
+use crate::gallery::lookup::Table;
+use crate::gallery::simd::{ROWS, Simd, Task};
 use crate::gallery::top::{Candidate, Top};
 use crate::pipeline::protect::Protector;
 use crate::template::tests::{score_by_definition, template};
 use crate::template::{Bits, Template};
 
 /// The best faces of a search, and whose.
-struct Best(Vec<(Person, Row, i32)>, Top);
+struct Best(Vec<(Person, Row, i32)>, Top, usize);
 
 impl Best {
     fn new(k: usize, bar: i32) -> Self {
-        Self(Vec::new(), Top::new(k, bar))
+        Self(Vec::new(), Top::new(k, bar), k)
     }
 
     fn finish(self) -> Vec<(Person, Row, i32)> {
-        let Self(mut offered, top) = self;
+        let Self(mut offered, top, _) = self;
         offered.sort_by_key(|(person, row, score)| (Reverse(*score), *person, *row));
         let hits = top.finish().into_iter();
         let best = hits.map(|hit| {
@@ -45,6 +46,15 @@ impl Sink for Best {
     fn offer(&mut self, score: i32, person: Person, row: Row) {
         self.0.push((person, row, score));
         self.1.offer(Candidate { score, person });
+    }
+
+    fn fork(&self) -> Self {
+        Self::new(self.2, self.1.bar())
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.0.extend(other.0);
+        self.1.merge(other.1);
     }
 }
 
@@ -96,7 +106,7 @@ fn found(
             )
         };
         let mut seeks: Vec<_> = probes.iter().map(seek).collect();
-        scan_with(*kernel, arena, &mut seeks, |_| u64::MAX);
+        scan_with(*kernel, 0, arena, &mut seeks, |_| u64::MAX);
         let (tops, tallies): (Vec<_>, Vec<_>) = seeks.into_iter().map(Seek::finish).unzip();
         let hits = tops.into_iter().map(Best::finish);
         (hits.collect::<Vec<_>>(), tallies)
@@ -160,33 +170,73 @@ proptest! {
 
     #[test]
     fn every_kernel_computes_what_the_portable_one_does(
-        line in prop::collection::vec(any::<u8>(), LINE * 4),
-        rows in prop::collection::vec(any::<u64>(), LINE_WORDS * 15),
-        limit in any::<u8>(),
+        columns in prop::collection::vec(any::<u8>(), LINE * COLUMNS),
+        words in prop::collection::vec(any::<u64>(), LINE_WORDS * 7 * ROWS / 2),
+        values in prop::sample::select(Bits::ALL.to_vec()).prop_flat_map(values),
+        numbers in prop::collection::vec(-300..300i32, BLOCK),
+        (step, limit) in (1..40u32, any::<u8>()),
     ) {
-        struct Operations<'a>(&'a [u8], &'a [u64], u8, &'a mut Vec<u64>);
+        struct Operations<'a>(&'a Columns, &'a [Line], &'a Weights, &'a [i32; BLOCK], u8, &'a mut Vec<i64>);
         impl Task for Operations<'_> {
             #[inline(always)]
             fn run<S: Simd>(self) {
-                let Self(bytes, words, limit, out) = self;
-                let [a, b, c, d] = std::array::from_fn(|i| S::load(bytes[i * LINE..][..LINE].try_into().expect("a line")));
-                let [low, high] = S::nibbles(a);
-                for result in [low, high, S::lookup(b, low), S::add(c, d), S::fold([a, b, c, d]), S::zero()] {
-                    out.extend(S::store(result).as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)));
+                let Self(columns, lines, weights, numbers, limit, out) = self;
+                let [a, b] = S::columns(columns, [weights.front(); 2]);
+                let [c] = S::columns(columns, [weights.front()]);
+                for bytes in [a, b, c, S::add(a, b), S::load(&columns.0[0]), S::zero()] {
+                    out.extend(S::store(bytes).map(i64::from));
+                    out.push(S::at_most(bytes, limit).cast_signed());
                 }
-                out.push(S::at_most(a, limit));
-                let lines: Vec<_> = words.as_chunks().0.iter().map(|words| Line(*words)).collect();
-                let (row, planes) = lines.split_at(3);
-                out.push(S::ones(row, planes.as_chunks().0) as u64);
+                let (stride, rest) = (weights.rest().0.len(), weights.rest());
+                if stride > 0 {
+                    let sixteen = out.len();
+                    out.extend(S::rests(&lines[..stride * ROWS / 2], rest).map(i64::from));
+                    let pairs = lines.chunks(stride).take(ROWS / 2);
+                    for (n, pair) in pairs.enumerate() {
+                        out.extend([0, 1].map(|second| i64::from(S::rest(pair, second, rest))));
+                        // Sixteen at once are the same as each by itself.
+                        assert_eq!(out[out.len() - 2..], out[sixteen + 2 * n..][..2]);
+                    }
+                }
+                out.push(S::all_at_most(numbers, i32::from(limit)).cast_signed());
             }
         }
+        let lanes = columns.as_chunks().0;
+        let columns = Columns(std::array::from_fn(|j| lanes[j]));
+        let lines: Vec<_> = words.as_chunks().0.iter().map(|words| Line(*words)).collect();
+        let weights = Weights::new(&values, step);
+        let numbers = std::array::from_fn(|i| numbers[i]);
         let results = Kernel::all().iter().map(|kernel| {
             let mut out = Vec::new();
-            kernel.run(Operations(&line, &rows, limit, &mut out));
+            kernel.run(Operations(&columns, &lines, &weights, &numbers, limit, &mut out));
             out
         });
         let results: Vec<_> = results.collect();
         prop_assert!(results.iter().all(|result| result == &results[0]));
+    }
+
+    #[test]
+    fn a_penalty_is_the_sum_of_what_each_differing_bit_costs(
+        bytes in prop::collection::vec(any::<u8>(), COLUMNS),
+        costs in prop::collection::vec((any::<bool>(), 0..9u32), COLUMNS * 8),
+    ) {
+        struct One<'a>(&'a Columns, &'a Table, &'a mut Vec<u8>);
+        impl Task for One<'_> {
+            #[inline(always)]
+            fn run<S: Simd>(self) {
+                let [penalties] = S::columns(self.0, [self.1]);
+                self.2.extend(S::store(penalties));
+            }
+        }
+        let bit = |i: usize| bytes[i / 8] >> (i % 8) & 1 == 1;
+        let differing = costs.iter().enumerate().filter(|(i, (expected, _))| bit(*i) != *expected);
+        let sum: u32 = differing.map(|(_, (_, cost))| cost).sum();
+        let columns = Columns(std::array::from_fn(|j| [bytes[j]; LINE]));
+        for kernel in Kernel::all() {
+            let mut out = Vec::new();
+            kernel.run(One(&columns, &Table::new(&costs), &mut out));
+            prop_assert!(out.iter().all(|penalty| u32::from(*penalty) == sum.min(255)));
+        }
     }
 }
 
@@ -226,16 +276,14 @@ fn missed(bits: Bits, miss: f64, keys: u8, [dim, rank]: [usize; 2]) -> (f64, f64
             let probe = protector.probe(asking, bits);
             let stored = protector.protect(stored, bits);
             let bar = probe.score(&stored);
-            let Some(mut staged) = Bound::new(&probe.values(), probe.block(), bar, miss)
-                .map(|bound| Staged::new(bound, &probe.values(), bar))
-            else {
-                panic!("a projected face is even enough");
-            };
-            staged.limits = staged.bound.limits(bar);
+            let bound = Bound::new(&probe.values(), probe.block(), bar, miss);
+            let bound = bound.expect("a projected face is even enough");
+            let weights = Weights::new(&probe.values(), bound.step());
+            let staged = Staged::new(bound, bar);
             let mut arena = Arena::new(bits);
             arena.insert(1, &stored);
             let mut seek = Seek::new(&arena, &probe, Best::new(1, bar), 0.0);
-            (seek.staged, seek.narrow) = (Some(staged), true);
+            (seek.staged, seek.narrow, seek.weights) = (Some(staged), true, Arc::new(weights));
             let mut seeks = [seek];
             scan(&arena, &mut seeks, |_| 1);
             let [seek] = seeks;
@@ -308,9 +356,57 @@ fn a_staged_search_finds_what_a_full_one_does_and_looks_at_less() {
         let (_, tally) = seek.finish();
         assert_eq!(tally.full, 0);
         assert!(
-            tally.second * 16 < tally.first && tally.whole < tally.first / 20,
+            tally.second < tally.first / 20 && tally.whole < tally.first / 100,
             "{bits}: {tally:?}"
         );
+    }
+}
+
+/// Three pieces and a part of one, in chunks of many sizes.
+#[test]
+fn however_many_look_together_they_find_what_one_does() {
+    let bits = Bits::B256;
+    let protector = Protector::new(&[11; 32], 512);
+    let (mut draw, mut arena) = (Draw(12), Arena::new(bits));
+    let mut probes = Vec::new();
+    for n in 0..52_000 {
+        if n % 2_500 == 0 {
+            let [asking, stored] = pair(&mut draw, 0.5 + 0.01 * (n / 2_500) as f32, 512, 512);
+            probes.push(protector.probe(asking, bits));
+            arena.insert(n, &protector.protect(stored, bits));
+        } else {
+            arena.insert(n, &draw.template(bits));
+        }
+    }
+    assert!(pieces(&arena).count() > 4);
+    for (k, similarity, miss) in [(1, 0.3, MISS), (7, 0.1, MISS), (7, -1.0, 0.0), (200, 0.15, 0.0)] {
+        let found = |helpers| {
+            let best = |probe: &Probe| Best::new(k, probe.score_at(similarity));
+            let seeks = probes
+                .iter()
+                .map(|probe| Seek::new(&arena, probe, best(probe), miss));
+            let mut seeks: Vec<_> = seeks.collect();
+            scan_with(Kernel::best(), helpers, &arena, &mut seeks, |_| u64::MAX);
+            let (found, tallies): (Vec<_>, Vec<_>) = seeks
+                .into_iter()
+                .map(Seek::finish)
+                .map(|(best, tally)| (best.finish(), tally.first + tally.full))
+                .unzip();
+            assert!(
+                tallies.iter().all(|rows| *rows >= 52_000),
+                "every row is looked at"
+            );
+            found
+        };
+        let alone = found(0);
+        assert!(alone.iter().any(|hits| !hits.is_empty()));
+        for helpers in [1, 2, 5] {
+            assert_eq!(
+                found(helpers),
+                alone,
+                "{helpers} helpers, best {k} from {similarity}"
+            );
+        }
     }
 }
 

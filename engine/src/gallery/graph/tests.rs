@@ -70,7 +70,7 @@ fn found(graph: &Graph, probe: &Probe, k: usize, similarity_min: f32, exact: boo
         by: By::BestFace,
         exact,
     };
-    let found = graph.top(&ask);
+    let found = graph.top(&ask, graph.ef());
     assert_eq!(found.compared, graph.len());
     found.hits.into_iter().next().expect("one answer for each probe")
 }
@@ -265,7 +265,7 @@ fn what_compares_with_everyone_answers_as_the_flat_index_does() {
                 by,
                 exact: true,
             };
-            let (found, expected) = (graph.top(&ask), flat.top(&ask));
+            let (found, expected) = (graph.top(&ask, graph.ef()), flat.top(&ask));
             assert_eq!(found.hits, expected.hits);
             assert_eq!(found.compared, expected.compared);
             assert!(expected.hits.iter().any(|hits| hits.len() > 1));

@@ -197,7 +197,7 @@ fn who_enrols_again_under_a_personid_is_another_person() {
         assert_eq!(found(gallery, &one, 1), [""; 0]);
         assert_eq!(found(gallery, &one, 2), ["ada"]);
         let verified = gallery
-            .verify(&one, &id("ada"), &query(1), Comparison::BestFace)
+            .verify(&one, &id("ada"), &query(1), Comparison::BestFace, asking())
             .expect("enrolled");
         assert!(verified.similarity < 0.5, "the first face is gone");
     }

@@ -51,7 +51,7 @@ fn assert_bob_alone_suffers(gallery: &Gallery, what: &str) {
     let one = collection(gallery, "one");
     assert!(is_damaged(gallery.person(&one, &id("bob"))), "{what}");
     assert!(
-        is_damaged(gallery.verify(&one, &id("bob"), &query(2), Comparison::BestFace)),
+        is_damaged(gallery.verify(&one, &id("bob"), &query(2), Comparison::BestFace, asking())),
         "{what}"
     );
     assert!(
@@ -68,7 +68,7 @@ fn assert_bob_alone_suffers(gallery: &Gallery, what: &str) {
         assert_eq!(found(gallery, &one, n), [who], "{what}");
         assert!(
             gallery
-                .verify(&one, &id(who), &query(n), Comparison::BestFace)
+                .verify(&one, &id(who), &query(n), Comparison::BestFace, asking())
                 .is_ok(),
             "{what}"
         );
@@ -141,7 +141,7 @@ fn a_flipped_bit_in_a_record_damages_that_person_alone() {
     let bytes = prepared.disk.0.lock().records[&prepared.key].len();
     assert_eq!(
         bytes,
-        1 + 4 + 16 + 8 + 16 + 4 + 24 + 512 + 16,
+        1 + 4 + 16 + 8 + 16 + 16 + 4 + 24 + 512 + 16,
         "one step of padding"
     );
     for bit in 0..bytes * 8 {

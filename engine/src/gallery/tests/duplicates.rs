@@ -28,7 +28,7 @@ fn enroll_new(gallery: &Gallery, collection: &Arc<Collection>, who: &str, faces:
         &id(who),
         profile(who, &[]),
         faces,
-        0.9,
+        (0.9, asking().asker),
         &Caller::default(),
     )
 }
@@ -125,7 +125,7 @@ fn faces_that_cannot_be_looked_for_are_refused_and_not_let_in() {
         &id("x"),
         profile("x", &[]),
         vec![face(1)],
-        0.9,
+        (0.9, asking().asker),
         &Caller::default(),
     );
     assert!(matches!(

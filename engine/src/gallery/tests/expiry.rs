@@ -94,7 +94,7 @@ fn whoever_is_past_the_expiry_is_gone_for_every_reader_before_the_eraser_comes()
     let ada = id("ada");
     assert_eq!(reason(gallery.person(&one, &ada)), RequestError::NoPerson);
     assert_eq!(
-        reason(gallery.verify(&one, &ada, &query(1), Comparison::BestFace)),
+        reason(gallery.verify(&one, &ada, &query(1), Comparison::BestFace, asking())),
         RequestError::NoPerson
     );
     let more = gallery.add_faces(&one, &ada, vec![face(3)], REQUEST);

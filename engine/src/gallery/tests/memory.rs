@@ -1,7 +1,7 @@
 //! After an erasure the template's bits are nowhere in this process.
 //!
-//! The index keeps the same byte of sixteen templates side by side, and of long templates the later bits in
-//! lines: what is looked for is each word of 64 bits by itself, its bytes together or 16 apart. A vector of bits packed elsewhere
+//! The index keeps the same byte of 64 templates side by side, and of long templates the later bits in
+//! lines: what is looked for is each word of 64 bits by itself, its bytes together or 64 apart. A vector of bits packed elsewhere
 //! may begin at any bit of a byte, so that the packed template is looked for too, shifted by 1 to 7 bits, in
 //! pieces of eight bytes.
 
@@ -32,10 +32,10 @@ fn needles(template: &Template, into: &mut HashMap<u64, u32>) {
 }
 
 /// How far the bytes of a piece are apart: together, and in the index.
-const STRIDES: [usize; 2] = [1, 16];
+const STRIDES: [usize; 2] = [1, 64];
 
 /// Bytes that a piece may reach over.
-const REACH: usize = 7 * 16 + 1;
+const REACH: usize = 7 * 64 + 1;
 
 /// How many pieces are in this process's writable memory, at any byte.
 fn hits(needles: &HashMap<u64, u32>) -> usize {

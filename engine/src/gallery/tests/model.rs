@@ -418,6 +418,7 @@ impl Model {
                 comparison,
                 filter: &filter,
                 exact: k == 5,
+                asker: asking().asker,
             });
             let found = found.expect("searches work");
             for (query, matches) in queries.iter().zip(&found.matches) {
@@ -437,7 +438,7 @@ impl Model {
                     let (place, who) = (found.collection.as_str(), found.person.id.as_str());
                     assert!(naive.contains(&(found.similarity, place, who)));
                     let place = collection(gallery, place);
-                    let verified = gallery.verify(&place, &found.person.id, query, comparison);
+                    let verified = gallery.verify(&place, &found.person.id, query, comparison, asking());
                     assert_eq!(verified.expect("enrolled").similarity, found.similarity);
                 }
             }

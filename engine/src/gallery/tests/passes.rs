@@ -3,9 +3,10 @@
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Barrier};
 use std::thread::{self, Scope, yield_now};
+use std::time::{Duration, Instant};
 
 use crate::gallery::collection::Collection;
-use crate::gallery::passes::{PROBES_MAX, Passes, Seen, Wanted};
+use crate::gallery::passes::{Company, PROBES_MAX, Passes, Seen, Wanted};
 use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::support::*;
 
@@ -29,13 +30,12 @@ fn seen(wanted: &Wanted) -> Seen {
 /// Takes every pass there may be, until what it answers is dropped.
 fn take_all<'scope>(scope: &'scope Scope<'scope, '_>, passes: &'scope Passes) -> Vec<Sender<()>> {
     let mut taken = Vec::new();
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    for _ in 0..cores {
+    for _ in 0..passes.at_once() {
         let (release, released) = channel::<()>();
         let began = Arc::new(Barrier::new(2));
         let begin = Arc::clone(&began);
         scope.spawn(move || {
-            passes.join(wanted(0), |all| {
+            passes.join(wanted(0), Company::default(), |all| {
                 begin.wait();
                 released.recv().expect_err("it is only dropped");
                 all.iter().map(seen).collect()
@@ -62,7 +62,7 @@ fn everybody_who_waits_is_answered_their_own_by_as_few_passes_as_may_be() {
         for k in 1..=PROBES_MAX + 1 {
             let (passes, tell) = (&passes, tell.clone());
             scope.spawn(move || {
-                let answer = passes.join(wanted(k), |all| {
+                let answer = passes.join(wanted(k), Company::default(), |all| {
                     tell.send(all.len()).expect("the test waits");
                     all.iter().map(seen).collect()
                 });
@@ -83,12 +83,80 @@ fn everybody_who_waits_is_answered_their_own_by_as_few_passes_as_may_be() {
 fn whoever_finds_nobody_looks_at_once_and_alone() {
     let passes = Passes::new(1);
     for k in 0..3 {
-        let answer = passes.join(wanted(k), |all| {
+        let answer = passes.join(wanted(k), Company::default(), |all| {
             assert_eq!(all.len(), 1);
             all.iter().map(seen).collect()
         });
         assert_eq!((answer.compared, passes.under_way()), (k, 0));
     }
+}
+
+/// Longer than any test takes.
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn gathering(passes: &Arc<Passes>) -> Company {
+    Company {
+        gather: HOUR,
+        coming: Some(passes.announce()),
+    }
+}
+
+#[test]
+fn whoever_is_on_the_way_is_waited_for_and_shares_the_pass() {
+    let passes = Arc::new(Passes::new(1));
+    let companies: Vec<_> = (0..5).map(|_| gathering(&passes)).collect();
+    let given_up = passes.announce();
+    let sizes: Vec<_> = thread::scope(|scope| {
+        let look = |all: &[Wanted]| {
+            let told = |one| Seen {
+                compared: all.len(),
+                ..seen(one)
+            };
+            all.iter().map(told).collect::<Vec<_>>()
+        };
+        let callers = companies.into_iter().map(|company| {
+            let passes = &passes;
+            scope.spawn(move || passes.join(wanted(1), company, look).compared)
+        });
+        let callers: Vec<_> = callers.collect();
+        until_they_wait(&passes, 4);
+        // Four wait for the leader, and the leader for one who never comes.
+        drop(given_up);
+        callers
+            .into_iter()
+            .map(|caller| caller.join().expect("answered"))
+            .collect()
+    });
+    assert_eq!(sizes, [5; 5]);
+    assert_eq!((passes.waiting(), passes.under_way()), (0, 0));
+}
+
+#[test]
+fn whoever_is_alone_or_finds_a_full_pass_waits_for_nobody() {
+    let passes = Arc::new(Passes::new(1));
+    let alone = gathering(&passes);
+    passes.join(wanted(1), alone, |all| all.iter().map(seen).collect());
+    let _never_comes = passes.announce();
+    let many = Wanted {
+        probes: (0..PROBES_MAX as u64)
+            .map(|n| Arc::new(probe_of(&template(n))))
+            .collect(),
+        ..wanted(2)
+    };
+    let company = gathering(&passes);
+    let answer = passes.join(many, company, |all| all.iter().map(seen).collect());
+    assert_eq!((answer.compared, passes.under_way()), (2, 0));
+}
+
+#[test]
+fn nobody_is_waited_for_longer_than_was_set() {
+    let passes = Arc::new(Passes::new(1));
+    let _never_comes = passes.announce();
+    let (began, gather) = (Instant::now(), Duration::from_millis(20));
+    let company = Company { gather, coming: None };
+    passes.join(wanted(1), company, |all| all.iter().map(seen).collect());
+    assert!(began.elapsed() >= gather, "somebody is on the way");
+    assert_eq!(passes.under_way(), 0);
 }
 
 #[test]
@@ -103,7 +171,7 @@ fn whose_leader_fails_looks_alone_and_the_next_passes_go_on() {
                     assert!(all.len() == 1, "a look for several fails");
                     all.iter().map(seen).collect()
                 };
-                passes.join(wanted(k), look).compared
+                passes.join(wanted(k), Company::default(), look).compared
             })
         });
         let callers: Vec<_> = callers.collect();

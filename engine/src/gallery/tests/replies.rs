@@ -95,6 +95,7 @@ fn names(gallery: &Gallery, one: &Arc<Collection>, two: &Arc<Collection>, n: u64
             ..Filter::default()
         },
         exact: false,
+        asker: asking().asker,
     });
     let found = found.expect("searched").matches.into_iter().flatten();
     let found = found.map(|found| format!("{}/{}", found.collection.as_str(), found.person.id.as_str()));

@@ -7,11 +7,15 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::config::ScoreLimits;
+use crate::crypto::Secret;
 use crate::error::Result;
 use crate::gallery::collection::{Collection, CollectionSettings};
 use crate::gallery::erasures::{ErasureFiles, ErasureLog};
+use crate::gallery::meter::Asker;
 use crate::gallery::running::entry::{CallOrigin, Charge, Entry};
 use crate::gallery::running::row::Part;
+use crate::gallery::search::Asking;
 use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};
 use crate::gallery::vault::Vault;
 use crate::gallery::{Background, Comparison, Filter, Gallery, LoadReport, Match, Query, Search, directory};
@@ -53,6 +57,15 @@ pub fn open(disk: &FakeDisk, ring: &Arc<KeyRing>) -> Result<(Gallery, LoadReport
 /// What is never reached in a test: there purges happen when the test says so.
 pub const NEVER: Duration = Duration::from_secs(3600);
 
+/// Somebody who is told everything.
+pub fn asking() -> Asking {
+    Asking {
+        similarity_min: -1.0,
+        told_from: -1.0,
+        asker: Asker::new(&Secret::take(&mut [0; 32]), RandomId::default()),
+    }
+}
+
 /// Nothing happens beside the calls but when the test says so.
 pub fn background(clock: Clock) -> Background {
     Background {
@@ -60,6 +73,7 @@ pub fn background(clock: Clock) -> Background {
         look: NEVER,
         keep: NEVER,
         log_bytes_warning: u64::MAX,
+        scores: ScoreLimits::none(),
         clock,
     }
 }
@@ -315,6 +329,7 @@ impl Gallery {
             comparison: Comparison::BestFace,
             filter: &Filter::default(),
             exact: false,
+            asker: asking().asker,
         })?;
         Ok(found.matches.into_iter().next().expect("one answer"))
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Asked, NewRecord, Plan, Ticket, Vault};
-use crate::error::{OperatorError, Result};
+use crate::error::{Error, OperatorError, RequestError, Result};
 use crate::gallery::codec::{self, Header};
 use crate::gallery::erasures::Erasure;
 use crate::gallery::records::{Change, Family, Write};
@@ -31,9 +31,25 @@ impl Plan {
         self.writes.is_empty()
     }
 
+    /// The rows of a record that goes, in its own batch: at no moment is there a row of nobody.
+    pub fn forget_rows(&mut self, header: &Header) {
+        if header.log != RandomId::default() {
+            self.writes.push(Write {
+                family: Family::RunningLog,
+                key: header.log.0.to_vec(),
+                change: Change::DeleteAll,
+            });
+        }
+    }
+
     /// A write that belongs to no slot.
     pub fn write(&mut self, write: Write) {
         self.writes.push(write);
+    }
+
+    /// The counters in memory under a record key are dropped with the commit.
+    pub fn unmeter(&mut self, key: Vec<u8>) {
+        self.unmetered.push(key);
     }
 
     /// Begins an erasure: the records erased from here on are in one receipt.
@@ -125,7 +141,10 @@ impl Vault {
         reduction.touched.push((record.family, other.clone()));
         let ticket = Arc::clone(&reduction.issued);
         plan.reductions.push(reduction);
-        self.plan_forget(plan, record.family, other);
+        if self.plan_forget(plan, record.family, other.clone())? {
+            let moved = plan.reductions.last_mut().expect("pushed above");
+            moved.touched.push((Family::Meter, other));
+        }
         Ok(ticket)
     }
 
@@ -167,14 +186,7 @@ impl Vault {
         match header {
             Some(header) => {
                 if header.log != RandomId::default() {
-                    let rows = header.log.0.to_vec();
-                    erasure.touched.push((Family::RunningLog, rows.clone()));
-                    // In the same batch as the record: at no moment is there a row of nobody.
-                    plan.writes.push(Write {
-                        family: Family::RunningLog,
-                        key: rows,
-                        change: Change::DeleteAll,
-                    });
+                    erasure.touched.push((Family::RunningLog, header.log.0.to_vec()));
                 }
                 let held = self.slots.holds(header.slot, header.data_key)?;
                 // A key that is in no slot any more may be in an older copy: it is named all the same.
@@ -188,16 +200,33 @@ impl Vault {
             }
             None => plan.unnamed_key = Some(number),
         }
-        self.plan_forget(plan, family, key);
+        header.iter().for_each(|header| plan.forget_rows(header));
+        if self.plan_forget(plan, family, key.clone())? {
+            plan.erasures[number].touched.push((Family::Meter, key));
+        }
         Ok(())
     }
 
-    /// Plans the end of a record whose data key is gone already.
-    pub fn plan_forget(&self, plan: &mut Plan, family: Family, key: Vec<u8>) {
-        plan.writes.push(Write {
-            family,
-            key,
-            change: Change::Delete,
-        });
+    /// Plans the end of a record whose data key is gone already, and of a person's counters; answers whether
+    /// there were any on disk.
+    pub fn plan_forget(&self, plan: &mut Plan, family: Family, key: Vec<u8>) -> Result<bool> {
+        let mut metered = false;
+        if family == Family::Persons {
+            metered = match self.meter_row(&key) {
+                Ok(row) => row.is_some(),
+                // A row that cannot be read goes too.
+                Err(Error::Request(RequestError::Damaged)) => true,
+                Err(error) => return Err(error),
+            };
+            plan.unmetered.push(key.clone());
+        }
+        for family in [Some(family), metered.then_some(Family::Meter)] {
+            plan.writes.extend(family.map(|family| Write {
+                family,
+                key: key.clone(),
+                change: Change::Delete,
+            }));
+        }
+        Ok(metered)
     }
 }

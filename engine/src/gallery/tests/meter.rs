@@ -1,0 +1,140 @@
+//! Counters of comparisons go with their person, wherever the person goes.
+
+use std::path::Path;
+
+use crate::config::ScoreLimits;
+use crate::error::{Error, RequestError};
+use crate::gallery::collection::Collection;
+use crate::gallery::records::Family;
+use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};
+use crate::gallery::tests::support::*;
+use crate::gallery::{Background, Gallery, meter};
+
+const REFUSED_MAX: u32 = 3;
+
+fn strict() -> Background {
+    Background {
+        scores: ScoreLimits {
+            refused_a_day: REFUSED_MAX,
+            ..ScoreLimits::default()
+        },
+        ..background(crate::clock::Clock::System)
+    }
+}
+
+fn open_strict(data: &Path, ring: &std::sync::Arc<crate::keys::KeyRing>) -> Gallery {
+    open_at_by(data, ring, strict()).expect("it opens").0
+}
+
+fn wear_out(gallery: &Gallery, collection: &Collection, who: &str) {
+    for _ in 0..REFUSED_MAX {
+        gallery.compared(collection, &id(who), false).expect("answered");
+    }
+    assert!(is_limited(gallery, collection, who));
+}
+
+fn is_limited(gallery: &Gallery, collection: &Collection, who: &str) -> bool {
+    match gallery.may_compare(collection, &id(who)) {
+        Ok(()) => false,
+        Err(Error::Request(RequestError::ComparisonsLimited { wait })) => !wait.is_zero(),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+fn write(gallery: &Gallery) {
+    gallery
+        .writer
+        .alone(|vault| vault.write_meter())
+        .expect("written");
+}
+
+/// Whether the bytes are in any file.
+fn on_disk(directory: &Path, needle: &[u8]) -> bool {
+    std::fs::read_dir(directory).expect("listed").any(|entry| {
+        let path = entry.expect("listed").path();
+        if path.is_dir() {
+            return on_disk(&path, needle);
+        }
+        let bytes = std::fs::read(path).expect("read");
+        bytes.windows(needle.len()).any(|window| window == needle)
+    })
+}
+
+#[test]
+fn counters_survive_a_start_and_leave_no_byte_of_an_erased_person() {
+    let (home, ring) = (tempfile::tempdir().expect("a directory"), ring());
+    let data = home.path().join("data");
+    let gallery = open_strict(&data, &ring);
+    let one = create(&gallery, "one");
+    for (n, who) in ["ada", "bob"].into_iter().enumerate() {
+        enroll(&gallery, &one, who, &[n as u64]).expect("enrolled");
+        wear_out(&gallery, &one, who);
+    }
+    let digest = gallery.digest(&one, &id("ada"));
+    drop((gallery, one));
+
+    let gallery = open_strict(&data, &ring);
+    let one = collection(&gallery, "one");
+    assert!(is_limited(&gallery, &one, "ada") && is_limited(&gallery, &one, "bob"));
+    // Rows that were written before, in other files and in the log.
+    gallery.purge_now().expect("purged");
+    gallery.compared(&one, &id("ada"), true).expect_err("limited");
+    write(&gallery);
+    assert!(on_disk(&data, &digest.0), "the search finds what is there");
+    gallery.delete(&one, &id("ada"), REQUEST).expect("erased");
+    assert!(!is_limited(&gallery, &one, "ada"));
+    gallery.purge_now().expect("purged");
+    assert!(!on_disk(&data, &digest.0));
+    assert!(is_limited(&gallery, &one, "bob"), "nobody else is forgotten");
+}
+
+#[test]
+fn nobody_who_is_gone_is_written() {
+    let (disk, ring) = (FakeDisk::default(), ring());
+    let slots = Box::new(FakeFile(disk.clone(), Name::Slots));
+    let (vault, destroyed) = vault_of(&disk, slots, &ring, false).expect("it opens");
+    let (gallery, _) = Gallery::open(vault, &destroyed, strict()).expect("it opens");
+    let one = create(&gallery, "one");
+    enroll(&gallery, &one, "ada", &[1]).expect("enrolled");
+    enroll(&gallery, &one, "bob", &[2]).expect("enrolled");
+    for who in ["ada", "bob", "never-there"] {
+        gallery.compared(&one, &id(who), false).expect("answered");
+    }
+    gallery.delete(&one, &id("ada"), REQUEST).expect("erased");
+    // A comparison that was under way meanwhile.
+    gallery.compared(&one, &id("ada"), false).expect("answered");
+    write(&gallery);
+    let key = meter::key(one.id, gallery.digest(&one, &id("bob"))).to_vec();
+    assert_eq!(disk.keys(Family::Meter), [(Family::Meter, key)]);
+    gallery
+        .delete_collection(&account(), &name("one"), REQUEST)
+        .expect("erased");
+    assert!(disk.keys(Family::Meter).is_empty());
+}
+
+#[test]
+fn whoever_is_renamed_or_copied_takes_the_counters_along() {
+    let (home, ring) = (tempfile::tempdir().expect("a directory"), ring());
+    let data = home.path().join("data");
+    let gallery = open_strict(&data, &ring);
+    let (one, two) = (create(&gallery, "one"), create(&gallery, "two"));
+    enroll(&gallery, &one, "ada", &[1]).expect("enrolled");
+    wear_out(&gallery, &one, "ada");
+    gallery
+        .copy((&one, &id("ada")), (&two, &id("copy")), REQUEST)
+        .expect("copied");
+    gallery
+        .rename(&one, &id("ada"), &id("new"), REQUEST)
+        .expect("renamed");
+    let limited = |gallery: &Gallery| {
+        let (one, two) = (collection(gallery, "one"), collection(gallery, "two"));
+        [
+            is_limited(gallery, &one, "ada"),
+            is_limited(gallery, &one, "new"),
+            is_limited(gallery, &two, "copy"),
+        ]
+    };
+    assert_eq!(limited(&gallery), [false, true, true]);
+    drop((gallery, one, two));
+    assert_eq!(limited(&open_strict(&data, &ring)), [false, true, true]);
+}

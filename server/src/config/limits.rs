@@ -1,0 +1,190 @@
+//! Limits on what callers may ask, and how fast: every one is an option, with its default here.
+
+use std::time::Duration;
+
+use clap::Args;
+use likeness_engine::ScoreLimits;
+
+/// Streams of imports at once: each may hold a few of the largest messages.
+pub const IMPORTS_MAX: usize = 4;
+/// Of them, one account's.
+pub const IMPORTS_PER_ACCOUNT_MAX: usize = 3;
+/// Streams of one account at once: imports, deletions by a list, searches for duplicates.
+pub const STREAMS_PER_ACCOUNT_MAX: usize = 16;
+/// Changes that may wait for the disk at once; they cost a thread each, not a core.
+pub const CHANGES_MAX: usize = 64;
+/// Streams that one connection may have open at once.
+pub const STREAMS_MAX: u32 = 256;
+/// Metadata of a call: a deadline, a key, and what proxies add.
+pub const HEADER_BYTES_MAX: u32 = 16 << 10;
+
+/// What callers may ask, and how fast.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct LimitArgs {
+    /// Longest time a call may wait for a worker, by what calls took of late; others are refused at once
+    #[arg(long, env = "LIKENESS_QUEUE_MILLIS", value_name = "MS", default_value_t = Self::DEFAULT.queue_millis, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
+    pub queue_millis: u64,
+
+    /// Connections at once; more are closed as they come
+    #[arg(long, env = "LIKENESS_CONNECTIONS", value_name = "N", default_value_t = Self::DEFAULT.connections, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections: u32,
+
+    /// Calls at once, over all connections, from their first byte on; more are refused
+    #[arg(long, env = "LIKENESS_CALLS", value_name = "N", default_value_t = Self::DEFAULT.calls, value_parser = clap::value_parser!(u32).range(1..))]
+    pub calls: u32,
+
+    /// How long a client may take to begin, or a connection take no bytes, before it is closed, in seconds
+    #[arg(long, env = "LIKENESS_STALL_SECONDS", value_name = "SECONDS", default_value_t = Self::DEFAULT.stall_seconds, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub stall_seconds: u64,
+
+    /// Calls of one API key in a second, and of an account that has no limit of its own
+    #[arg(long, env = "LIKENESS_CALLS_PER_SECOND", value_name = "N", default_value_t = Self::DEFAULT.calls_per_second, value_parser = clap::value_parser!(u32).range(1..))]
+    pub calls_per_second: u32,
+
+    /// Searches of one account in a second
+    #[arg(long, env = "LIKENESS_SEARCHES_PER_SECOND", value_name = "N", default_value_t = Self::DEFAULT.searches_per_second, value_parser = clap::value_parser!(u32).range(1..))]
+    pub searches_per_second: u32,
+
+    /// Searches of one account in a day
+    #[arg(long, env = "LIKENESS_SEARCHES_PER_DAY", value_name = "N", default_value_t = Self::DEFAULT.searches_per_day, value_parser = clap::value_parser!(u32).range(1..))]
+    pub searches_per_day: u32,
+
+    /// No similarity to anybody enrolled is told below the one of this false accept rate, and none taken for a
+    /// threshold; 1 tells all
+    #[arg(long, env = "LIKENESS_SCORE_FLOOR_FAR", value_name = "RATE", default_value_t = Self::DEFAULT.score_floor_far, value_parser = rate)]
+    pub score_floor_far: f64,
+
+    /// The same for searches beside it: of searches for somebody who is not enrolled, this part may reach the
+    /// floor, however many are enrolled; 1 leaves searches at --score-floor-far
+    #[arg(long, env = "LIKENESS_SCORE_FLOOR_FPIR", value_name = "RATE", default_value_t = Self::DEFAULT.score_floor_fpir, value_parser = rate)]
+    pub score_floor_fpir: f64,
+
+    /// Similarities are rounded to multiples of this, for looks only; 0 rounds nothing
+    #[arg(long, env = "LIKENESS_SCORE_STEP", value_name = "STEP", default_value_t = Self::DEFAULT.score_step, value_parser = step)]
+    pub score_step: f32,
+
+    /// Similarities to one person that one API key is told in a day; afterwards yes or no
+    #[arg(long, env = "LIKENESS_SCORES_PER_DAY", value_name = "N", default_value_t = Self::DEFAULT.scores_per_day)]
+    pub scores_per_day: u32,
+
+    /// Refused comparisons with one person in a day, over all callers, before they are slowed down
+    #[arg(long, env = "LIKENESS_REFUSED_PER_DAY", value_name = "N", default_value_t = Self::DEFAULT.refused_per_day)]
+    pub refused_per_day: u32,
+
+    /// The same since the person was last recognised
+    #[arg(long, env = "LIKENESS_REFUSED_IN_A_ROW", value_name = "N", default_value_t = Self::DEFAULT.refused_in_a_row)]
+    pub refused_in_a_row: u32,
+
+    /// From one comparison to the next of a person who is slowed down, at first, in seconds
+    #[arg(long, env = "LIKENESS_COMPARISON_PAUSE_SECONDS", value_name = "SECONDS", default_value_t = Self::DEFAULT.comparison_pause_seconds)]
+    pub comparison_pause_seconds: u64,
+
+    /// The same at most: it doubles with every ten refused comparisons more
+    #[arg(long, env = "LIKENESS_COMPARISON_PAUSE_SECONDS_MAX", value_name = "SECONDS", default_value_t = Self::DEFAULT.comparison_pause_seconds_max)]
+    pub comparison_pause_seconds_max: u64,
+
+    /// Times in replies are rounded down to so many microseconds
+    #[arg(long, env = "LIKENESS_TIMING_MICROS", value_name = "N", default_value_t = Self::DEFAULT.timing_micros, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub timing_micros: u64,
+}
+
+impl LimitArgs {
+    /// What holds where nobody says otherwise.
+    pub const DEFAULT: Self = Self {
+        queue_millis: 2000,
+        connections: 1024,
+        calls: 1024,
+        stall_seconds: 20,
+        calls_per_second: 1000,
+        searches_per_second: 100,
+        searches_per_day: 100_000,
+        score_floor_far: 1e-4,
+        score_floor_fpir: 0.1,
+        score_step: 0.02,
+        scores_per_day: 10,
+        refused_per_day: 20,
+        refused_in_a_row: 100,
+        comparison_pause_seconds: 60,
+        comparison_pause_seconds_max: 15 * 60,
+        timing_micros: 100,
+    };
+
+    /// None but those that keep the server itself upright: for tests of something else.
+    pub const GENEROUS: Self = Self {
+        queue_millis: 60_000,
+        calls_per_second: 1_000_000,
+        searches_per_second: 1_000_000,
+        searches_per_day: u32::MAX,
+        score_floor_far: 1.0,
+        score_floor_fpir: 1.0,
+        score_step: 0.0,
+        scores_per_day: u32::MAX,
+        refused_per_day: u32::MAX,
+        refused_in_a_row: u32::MAX,
+        timing_micros: 1,
+        ..Self::DEFAULT
+    };
+
+    /// What may be learnt of faces.
+    pub fn scores(&self) -> ScoreLimits {
+        ScoreLimits {
+            floor_far: self.score_floor_far,
+            floor_fpir: self.score_floor_fpir,
+            step: self.score_step,
+            refused_a_day: self.refused_per_day,
+            refused_in_a_row: self.refused_in_a_row,
+            pause: Duration::from_secs(self.comparison_pause_seconds),
+            pause_max: Duration::from_secs(self.comparison_pause_seconds_max),
+            told_a_day: self.scores_per_day,
+        }
+    }
+
+    /// Longest time a call may wait for a worker.
+    pub fn queue_time_max(&self) -> Duration {
+        Duration::from_millis(self.queue_millis)
+    }
+
+    /// How long a connection may stand still.
+    pub fn stall_time_max(&self) -> Duration {
+        Duration::from_secs(self.stall_seconds)
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
+    match (1e-9..=1.0).contains(&rate) {
+        true => Ok(rate),
+        false => Err(format!("expected 1e-9 to 1, received {rate}")),
+    }
+}
+
+fn step(text: &str) -> Result<f32, String> {
+    let step: f32 = text.parse().map_err(|_| "expected a number".to_owned())?;
+    match (0.0..=0.5).contains(&step) {
+        true => Ok(step),
+        false => Err(format!("expected 0 to 0.5, received {step}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_the_engines() {
+        assert_eq!(LimitArgs::DEFAULT.scores(), ScoreLimits::default());
+        assert_eq!(
+            LimitArgs::GENEROUS.scores(),
+            ScoreLimits {
+                pause: Duration::from_secs(60),
+                ..ScoreLimits::none()
+            }
+        );
+    }
+
+    #[test]
+    fn rates_and_steps_out_of_range_are_refused() {
+        assert!(rate("0").is_err() && rate("1.1").is_err() && rate("x").is_err() && rate("1e-4").is_ok());
+        assert!(step("-0.1").is_err() && step("0.6").is_err() && step("0").is_ok());
+    }
+}

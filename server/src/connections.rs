@@ -1,0 +1,229 @@
+//! Connections: a bounded number of them, and none that stands still for long.
+//!
+//! A connection is closed when its client has not begun within a time, or takes no bytes for as long. What comes
+//! between has the limits of calls and streams; a client that answers no ping is closed by the transport.
+
+use std::future::Future as _;
+use std::io::{Error, ErrorKind, IoSlice, Result};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
+use tokio_stream::Stream;
+use tonic::transport::server::{Connected, TcpConnectInfo};
+
+use crate::incoming::{self, Incoming};
+
+/// What every HTTP/2 client says first, in bytes. Under TLS it is less than the first message.
+const PREFACE_BYTES: usize = 24;
+
+/// Connections as they come.
+pub struct Connections {
+    incoming: Incoming,
+    places: Arc<Semaphore>,
+    stall_max: Duration,
+}
+
+impl Connections {
+    /// At most so many at once, each standing still for so long at most.
+    pub fn new(incoming: Incoming, connections_max: u32, stall_max: Duration) -> Self {
+        Self {
+            incoming,
+            places: Arc::new(Semaphore::new(connections_max as usize)),
+            stall_max,
+        }
+    }
+}
+
+impl Stream for Connections {
+    type Item = Result<Connection>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            let stream = match ready!(Pin::new(&mut self.incoming).poll_next(context)) {
+                Some(Ok(stream)) => stream,
+                other => {
+                    return Poll::Ready(other.map(|failed| failed.map(|_| unreachable!("handled above"))));
+                }
+            };
+            // Without a place it is closed here, and its client sees that at once.
+            match Arc::clone(&self.places).try_acquire_owned() {
+                Ok(place) => return Poll::Ready(Some(Ok(Connection::new(stream, place, self.stall_max)))),
+                Err(_) => tracing::debug!("a connection was closed: there are as many as may be"),
+            }
+        }
+    }
+}
+
+/// One connection.
+pub struct Connection {
+    stream: incoming::Connection,
+    _place: OwnedSemaphorePermit,
+    /// Read so far, up to the preface.
+    begun_bytes: usize,
+    beginning: Patience,
+    writing: Patience,
+}
+
+impl Connection {
+    fn new(stream: incoming::Connection, place: OwnedSemaphorePermit, stall_max: Duration) -> Self {
+        Self {
+            stream,
+            _place: place,
+            begun_bytes: 0,
+            beginning: Patience::of(stall_max),
+            writing: Patience::of(stall_max),
+        }
+    }
+
+    fn written<T>(&mut self, context: &mut Context<'_>, written: Poll<Result<T>>) -> Poll<Result<T>> {
+        match written {
+            Poll::Pending => self.writing.or_over(context),
+            done => {
+                self.writing.is_not_needed();
+                done
+            }
+        }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<Result<()>> {
+        let before = into.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, into);
+        if self.begun_bytes >= PREFACE_BYTES {
+            return read;
+        }
+        self.begun_bytes += into.filled().len() - before;
+        // ORDER: not by what is pending: a client that sends a byte now and then has not begun either.
+        match self.beginning.or_over::<()>(context) {
+            Poll::Ready(over) if self.begun_bytes < PREFACE_BYTES => Poll::Ready(over),
+            _ => read,
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.written(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.written(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = TcpConnectInfo;
+
+    fn connect_info(&self) -> TcpConnectInfo {
+        self.stream.connect_info()
+    }
+}
+
+/// Time that begins when something is first waited for.
+struct Patience {
+    most: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patience {
+    fn of(most: Duration) -> Self {
+        Self { most, timer: None }
+    }
+
+    fn is_not_needed(&mut self) {
+        self.timer = None;
+    }
+
+    fn or_over<T>(&mut self, context: &mut Context<'_>) -> Poll<Result<T>> {
+        let most = self.most;
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(most)));
+        ready!(timer.as_mut().poll(context));
+        Poll::Ready(Err(Error::from(ErrorKind::TimedOut)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    async fn pair(stall_max: Duration) -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let client = TcpStream::connect(address).await.expect("it listens");
+        let (stream, _) = listener.accept().await.expect("it came");
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a place");
+        let stream = incoming::Connection::Plain(stream);
+        (Connection::new(stream, place, stall_max), client)
+    }
+
+    #[tokio::test]
+    async fn whoever_takes_no_bytes_is_given_up_and_whoever_takes_some_now_and_then_is_not() {
+        let stall_max = Duration::from_millis(300);
+        let (mut connection, mut client) = pair(stall_max).await;
+        let block = vec![0; 1 << 20];
+        let writing = async {
+            loop {
+                if let Err(error) = connection.write_all(&block).await {
+                    break error.kind();
+                }
+            }
+        };
+        let reading = async {
+            let mut taken = vec![0; 1 << 20];
+            for _ in 0..30 {
+                client.read_exact(&mut taken).await.expect("there is more");
+                tokio::time::sleep(stall_max / 10).await;
+            }
+            tokio::time::Instant::now()
+        };
+        let (error, stopped) = tokio::join!(writing, reading);
+        assert_eq!(error, ErrorKind::TimedOut);
+        assert!(stopped.elapsed() >= stall_max / 2, "{:?}", stopped.elapsed());
+    }
+
+    #[tokio::test]
+    async fn whoever_has_begun_may_be_silent() {
+        let (mut connection, mut client) = pair(Duration::from_millis(100)).await;
+        client.write_all(&[0; PREFACE_BYTES]).await.expect("written");
+        let mut begun = [0; PREFACE_BYTES];
+        connection.read_exact(&mut begun).await.expect("read");
+        let silent = tokio::time::timeout(Duration::from_millis(400), connection.read_u8());
+        assert!(silent.await.is_err(), "it waits");
+        let (mut connection, _client) = pair(Duration::from_millis(100)).await;
+        let error = connection.read_u8().await.expect_err("it has not begun");
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+    }
+}
