@@ -134,19 +134,22 @@ impl Engine {
 
     /// The schemes of some collections, each once.
     fn schemes(&self, collections: &[CollectionRef]) -> Result<Schemes> {
-        let mut schemes: Vec<(Arc<Protector>, Vec<(SchemeId, Bits)>)> = Vec::new();
+        let mut schemes: Vec<Schemes> = Vec::new();
         for collection in collections {
             let protector = self.protector(collection)?;
             let scheme = &collection.0.scheme;
             let own = (scheme.id(), scheme.bits);
-            match schemes.iter_mut().find(|(by, _)| Arc::ptr_eq(by, &protector)) {
-                Some((_, known)) if known.contains(&own) => {}
-                Some((_, known)) => known.push(own),
-                None => schemes.push((protector, vec![own])),
+            match schemes.iter_mut().find(|s| Arc::ptr_eq(&s.protector, &protector)) {
+                Some(known) if known.schemes.contains(&own) => {}
+                Some(known) => known.schemes.push(own),
+                None => schemes.push(Schemes {
+                    protector,
+                    schemes: vec![own],
+                }),
             }
         }
         match <[_; 1]>::try_from(schemes) {
-            Ok([(protector, schemes)]) => Ok(Schemes { protector, schemes }),
+            Ok([schemes]) => Ok(schemes),
             Err(several) => {
                 let received = format!("{} key groups", several.len());
                 Err(RequestError::invalid("collections", "one key group", received).into())

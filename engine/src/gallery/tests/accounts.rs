@@ -54,8 +54,10 @@ fn prepared() -> (FakeDisk, Arc<KeyRing>, [ApiKey; 2]) {
     (disk, ring, keys)
 }
 
-/// Changes of accounts; the number of what is seen before, between and after each.
-const STORIES: [(&str, fn(&Gallery, &ApiKey) -> Result<()>); 4] = [
+type Change = fn(&Gallery, &ApiKey) -> Result<()>;
+
+/// Changes of accounts, by name.
+const STORIES: [(&str, Change); 4] = [
     ("revoke", |gallery, key| {
         gallery.revoke_api_key(&branch(), key.id, REQUEST)
     }),

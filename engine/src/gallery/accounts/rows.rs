@@ -1,0 +1,130 @@
+//! The sealed rows of accounts and keys: what is in them, and what binds them.
+
+use std::sync::atomic::AtomicBool;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::{Entry, Key, OWN};
+use crate::access::{AccountSettings, ApiKeyInfo, KeyDigest, Quotas, Scopes};
+use crate::crypto;
+use crate::error::Result;
+use crate::gallery::codec::{self, Binding, Digest, Unreadable};
+use crate::names::{Account, CollectionName, RandomId};
+use crate::person::Timestamp;
+
+/// One sealed row.
+pub(super) enum Row {
+    Account,
+    Key,
+}
+
+/// Which row a key of the family names.
+pub(super) fn row(id: RandomId) -> Row {
+    if id == OWN { Row::Account } else { Row::Key }
+}
+
+/// What a row is bound to; the digest stands for the account.
+pub(crate) fn binding(deployment: RandomId, digest: Digest, id: RandomId) -> Binding<'static> {
+    Binding {
+        kind: match row(id) {
+            Row::Account => "account",
+            Row::Key => "api key",
+        },
+        deployment,
+        account: "",
+        collection: id,
+        digest,
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct AccountContents<'a> {
+    name: &'a str,
+    region: &'a str,
+    persons_max: u64,
+    faces_max: u64,
+    calls_per_second: u32,
+    created_ms: u64,
+    closed_ms: Option<u64>,
+    final_receipt: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeyContents<'a> {
+    account: &'a str,
+    digest: [u8; 32],
+    scopes: u8,
+    collections: Option<Vec<&'a str>>,
+    created_ms: u64,
+    expires_ms: Option<u64>,
+    label: &'a str,
+}
+
+impl Entry {
+    pub(super) fn to_contents(&self) -> Zeroizing<Vec<u8>> {
+        crypto::plain_bytes(&AccountContents {
+            name: self.name.as_str(),
+            region: &self.settings.region,
+            persons_max: self.settings.quotas.persons,
+            faces_max: self.settings.quotas.faces,
+            calls_per_second: self.settings.quotas.calls_per_second,
+            created_ms: self.created.0,
+            closed_ms: self.closed.map(|closed| closed.0),
+            final_receipt: self.final_receipt,
+        })
+    }
+
+    pub(super) fn from_contents(contents: &[u8]) -> Result<Self, Unreadable> {
+        let contents: AccountContents<'_> = codec::from_contents(contents)?;
+        Ok(Self {
+            name: Account::parse(contents.name).map_err(|_| Unreadable)?,
+            settings: AccountSettings {
+                region: contents.region.to_owned(),
+                quotas: Quotas {
+                    persons: contents.persons_max,
+                    faces: contents.faces_max,
+                    calls_per_second: contents.calls_per_second,
+                },
+            },
+            created: Timestamp(contents.created_ms),
+            closed: contents.closed_ms.map(Timestamp),
+            final_receipt: contents.final_receipt,
+        })
+    }
+}
+
+impl Key {
+    pub(super) fn to_contents(&self) -> Zeroizing<Vec<u8>> {
+        let only = self.info.collections.as_ref();
+        let collections = only.map(|only| only.iter().map(CollectionName::as_str).collect());
+        crypto::plain_bytes(&KeyContents {
+            account: self.info.account.as_str(),
+            digest: *self.digest.as_bytes(),
+            scopes: self.info.scopes.0,
+            collections,
+            created_ms: self.info.created.0,
+            expires_ms: self.info.expires.map(|expires| expires.0),
+            label: &self.info.label,
+        })
+    }
+
+    pub(super) fn from_contents(id: RandomId, contents: &[u8]) -> Result<Self, Unreadable> {
+        let contents: KeyContents<'_> = codec::from_contents(contents)?;
+        let names = |only: Vec<&str>| only.into_iter().map(CollectionName::parse).collect::<Result<_>>();
+        let collections = contents.collections.map(names).transpose();
+        Ok(Self {
+            info: ApiKeyInfo {
+                id,
+                account: Account::parse(contents.account).map_err(|_| Unreadable)?,
+                scopes: Scopes(contents.scopes),
+                collections: collections.map_err(|_| Unreadable)?,
+                created: Timestamp(contents.created_ms),
+                expires: contents.expires_ms.map(Timestamp),
+                label: contents.label.to_owned(),
+            },
+            digest: KeyDigest::from_bytes(contents.digest),
+            revoked: AtomicBool::new(false),
+        })
+    }
+}
