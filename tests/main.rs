@@ -27,6 +27,7 @@ mod layering;
 mod lifecycle;
 mod logs;
 mod many;
+mod markers;
 mod match_one_to_one;
 mod orientation;
 mod own_models;
