@@ -32,7 +32,7 @@ fn assert_call(json: &Value) {
 }
 
 /// Every command, with the words that lead to it.
-const COMMANDS: [&[&str]; 53] = [
+const COMMANDS: [&[&str]; 58] = [
     &["serve"],
     &["collection"],
     &["collection", "create"],
@@ -60,6 +60,11 @@ const COMMANDS: [&[&str]; 53] = [
     &["consent", "list"],
     &["consent", "withdraw"],
     &["delete"],
+    &["log"],
+    &["log", "list"],
+    &["log", "export"],
+    &["log", "usage"],
+    &["policy"],
     &["key"],
     &["key", "init"],
     &["key", "rotate"],
@@ -110,6 +115,7 @@ fn the_list_of_commands_above_is_whole() {
         &["person"],
         &["consent"],
         &["key"],
+        &["log"],
         &["key", "rotate"],
         &["receipt"],
         &["audit"],

@@ -152,7 +152,7 @@ impl Gathered<'_> {
 
     fn account(&mut self, table: &mut Table, key: Vec<u8>, record: &[u8]) -> Result<()> {
         let Some((digest, id)) = split(&key) else {
-            self.erase(Family::Accounts, key, None);
+            self.erase(Family::Accounts, key, None, false);
             return Ok(());
         };
         let binding = accounts::binding(self.vault.ring.deployment, digest, id);
