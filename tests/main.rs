@@ -29,6 +29,7 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod many;
+mod markers;
 mod match_one_to_one;
 mod measure;
 mod orientation;
