@@ -1,5 +1,6 @@
 //! Faces in a photograph, and which of them is meant.
 
+use super::image::Turn;
 use crate::config::Limits;
 use crate::error::{Rejection, Result};
 use crate::quality::{Quality, QualityLevel};
@@ -40,6 +41,27 @@ impl Bounds {
 
     pub(super) fn area(&self) -> f32 {
         self.width() * self.height()
+    }
+
+    /// From a picture that was turned to the one of `size` (width and height) before.
+    pub(super) fn turned_back(&self, turn: Turn, [width, height]: [f32; 2]) -> Self {
+        let Self {
+            left,
+            top,
+            right,
+            bottom,
+        } = *self;
+        let [left, top, right, bottom] = match turn {
+            Turn::Quarter => [top, height - right, bottom, height - left],
+            Turn::Half => [width - right, height - bottom, width - left, height - top],
+            Turn::ThreeQuarters => [width - bottom, left, width - top, right],
+        };
+        Self {
+            left,
+            top,
+            right,
+            bottom,
+        }
     }
 
     fn shared(&self, other: &Self) -> f32 {
@@ -229,6 +251,20 @@ mod tests {
             Err(Error::Photo(rejection)) => Err(rejection),
             Err(other) => panic!("expected a rejection, found {other}"),
         }
+    }
+
+    #[test]
+    fn a_box_is_turned_back_to_where_it_was() {
+        let wide = [400.0, 300.0];
+        let Candidate { bounds, .. } = candidate(10.0, 20.0, 30.0, 0.9);
+        // Turned clockwise, what was at the left is above, and what was above at the right.
+        let quarter = bounds.turned_back(Turn::Quarter, wide);
+        assert_eq!([quarter.left, quarter.bottom], [20.0, 290.0]);
+        let half = bounds.turned_back(Turn::Half, wide);
+        assert_eq!([half.right, half.bottom], [390.0, 280.0]);
+        assert_eq!(half.turned_back(Turn::Half, wide), bounds);
+        let back = quarter.turned_back(Turn::ThreeQuarters, [300.0, 400.0]);
+        assert_eq!(back, bounds);
     }
 
     #[test]

@@ -67,6 +67,15 @@ impl Landmarks {
         Ok(Shape { points, first })
     }
 
+    /// How far the points move in a third pass, around those of the second: see [`Shape::wander`].
+    pub fn wander_again(&self, image: &Image, shape: &Shape) -> Result<f32> {
+        let third = Shape {
+            points: self.points(image, around(&shape.points))?,
+            first: shape.points.clone(),
+        };
+        Ok(third.wander())
+    }
+
     /// 68 points in pixels of the photograph.
     fn points(&self, image: &Image, square: Square) -> Result<Vec<[f32; 2]>> {
         let Square { centre, side } = square;

@@ -1,12 +1,12 @@
 //! Which way up a photograph is that does not say so itself.
 //!
-//! The detector cannot tell: of 400 photographs of LFW turned by a quarter it found a face in 81 %, upside
-//! down in 98 %, and in 4 % one of these with a higher score than in the upright photograph. The landmarks
-//! can: on a face that is not upright the network guesses, and guesses something else in its second pass.
-//! Both passes are made anyway, so an upright portrait costs nothing more.
+//! The detector cannot tell: it finds faces in photographs that lie on their side too, upside down in nearly all, and
+//! of some it is surer then (`where_points_settle` counts them). The landmarks can: on a face that is not upright the network guesses, and guesses something else in its second pass.
+//! Both passes are made anyway, so an upright portrait costs nothing more. A doubtful one costs a third pass, and only
+//! if that leaves doubts is the photograph looked at from its other sides.
 
 use super::Pipeline;
-use super::face::{Candidate, acceptable};
+use super::face::{Bounds, Candidate, acceptable};
 use super::image::{Image, Turn};
 use super::landmarks::Shape;
 use super::resample::{Axis, resample};
@@ -14,24 +14,31 @@ use crate::call::{Call, Step};
 use crate::config::Limits;
 use crate::error::Result;
 
-/// How far the points of an upright face move between the two passes, at most: see [`Shape::wander`]. Of
-/// the same photographs, at face sizes of 34 to 100 px, 97 to 99 % of the upright faces keep below (the
-/// others cost three more looks), and of those turned by 90, 180 or 270 degrees 0.3 %. The test
-/// `where_points_settle` measures it on a folder: of a tenth of LFW, as it is, 98.6 and 0.1 %.
+/// How far the points of an upright face move between the two passes, at most: see [`Shape::wander`]. Most upright
+/// faces keep below, and next to none of those turned by 90, 180 or 270 degrees. What this and the next numbers
+/// rest on, the test `where_points_settle` measures on a folder; `docs/detection.md` has the figures.
 const WANDER_MAX: f32 = 0.014;
 
-/// The same of a face that is upright only once the photograph is turned. It must also wander less than
-/// half as far as the one found before: of the 400, all that were turned by three orientations would be
-/// turned back by the least wander alone.
+/// A face whose points move by no more than this is doubtful, and worth a third pass: half of the upright ones
+/// that do not settle in two do in three.
+const DOUBTFUL_WANDER_MAX: f32 = 0.035;
+/// How far the points may move in that third pass: upright they come to rest, and otherwise they go on.
+const THIRD_WANDER_MAX: f32 = 0.006;
+/// What the detector must be sure of a face that needed three, 0 to 1: of upright faces it is.
+const THIRD_SCORE_MIN: f32 = 0.99;
+
+/// How far points may move of a face that is upright only once the photograph is turned. It must also wander less than
+/// half as far as the one found before, so that a face that is hard to place is not turned for a little less.
 const TURNED_WANDER_MAX: f32 = 0.03;
 
-/// Between the eyes of a face that is upright only once the photograph is turned, in sides of the crop, at
-/// least: a face half hidden makes its own points wander, and must not lose to a pattern that has none.
-const TURNED_EYES_MIN: f32 = 0.15;
+/// Between the eyes of a face that does not settle as it is, in sides of the crop, at least: a face half hidden
+/// makes its own points wander, and must not lose to a pattern that has none.
+const EYES_MIN: f32 = 0.15;
 
-/// The longer side of the copy on which the other orientations are tried, in pixels. The smallest face
-/// that the detector finds in it is as large as what the landmark network takes.
-const TRIED_SIDE_MAX: f64 = 1280.0;
+/// What the landmarks of a face are looked for in: a part of the photograph as large as so many of the face's longer
+/// sides, whose own longer side is at most so many pixels. The network takes 64 of 0.9 heights.
+const PART_FACES: f32 = 2.0;
+const PART_FACE_PX_MAX: f32 = 128.0;
 
 /// A photograph the right way up, and what the detector sees in it as a whole.
 pub(super) struct Upright {
@@ -70,11 +77,11 @@ impl Pipeline {
         if believed {
             return Ok(upright(image, None, candidates, None));
         }
-        let lead = call.step(Step::Align, || self.lead(&image, &candidates, &self.limits))?;
-        let wander = lead.as_ref().map_or(f32::INFINITY, |(_, shape)| shape.wander());
-        if wander <= WANDER_MAX {
+        let lead = call.step(Step::Align, || self.lead(&image, &candidates))?;
+        if call.step(Step::Align, || self.stands(&image, lead.as_ref()))? {
             return Ok(upright(image, None, candidates, lead));
         }
+        let wander = lead.as_ref().map_or(f32::INFINITY, |(_, shape)| shape.wander());
         let Some(turn) = call.step(Step::Detect, || self.turn(&image, wander))? else {
             return Ok(upright(image, None, candidates, lead));
         };
@@ -83,218 +90,116 @@ impl Pipeline {
         Ok(upright(image, Some(turn), candidates, None))
     }
 
+    /// Whether this face is upright for certain: its points settle in two passes, or come to rest in a third.
+    fn stands(&self, image: &Image, lead: Option<&(Candidate, Shape)>) -> Result<bool> {
+        let Some((found, shape)) = lead else {
+            return Ok(false);
+        };
+        let wander = shape.wander();
+        if wander <= WANDER_MAX {
+            return Ok(true);
+        }
+        let doubtful =
+            wander <= DOUBTFUL_WANDER_MAX && found.score >= THIRD_SCORE_MIN && shape.eyes_apart() >= EYES_MIN;
+        Ok(doubtful && self.landmarks.wander_again(image, shape)? <= THIRD_WANDER_MAX)
+    }
+
     /// The turn after which the points of a face settle best, and better than they `wander` now.
     fn turn(&self, image: &Image, wander: f32) -> Result<Option<Turn>> {
-        let (copy, scale) = smaller(image);
+        let (copy, scale) = smaller(image, self.detector.input());
         let limits = Limits {
             face_side_px_min: (f64::from(self.limits.face_side_px_min) * scale) as u32,
             ..self.limits.clone()
         };
+        let size = [copy.width() as f32, copy.height() as f32];
         let mut best = ((wander / 2.0).min(TURNED_WANDER_MAX), None);
         for turn in Turn::ALL {
-            let turned = copy.turned(turn);
-            let lead = self.lead(&turned, &self.whole(&turned)?, &limits)?;
-            let face = lead.filter(|(_, shape)| shape.eyes_apart() >= TURNED_EYES_MIN);
-            let wander = face.map_or(f32::INFINITY, |(_, shape)| shape.wander());
-            if wander < best.0 {
-                best = (wander, Some(turn));
+            // Faces are looked for on the small copy, which holds all that the detector sees; points on the original.
+            let candidates = self.whole(&copy.turned(turn))?;
+            let Some(found) = largest(&candidates, &limits) else {
+                continue;
+            };
+            let lying = found.bounds.turned_back(turn, size);
+            let (part, bounds) = part(image, &lying, scale);
+            let part = part.turned(turn);
+            let shape = self.landmarks.find(&part, &upright_in(bounds, turn))?;
+            if shape.eyes_apart() >= EYES_MIN && shape.wander() < best.0 {
+                best = (shape.wander(), Some(turn));
             }
         }
         Ok(best.1)
     }
 
     /// The largest acceptable face, with its points.
-    fn lead(
-        &self,
-        image: &Image,
-        candidates: &[Candidate],
-        limits: &Limits,
-    ) -> Result<Option<(Candidate, Shape)>> {
-        acceptable(candidates, limits)
-            .max_by(|a, b| a.bounds.area().total_cmp(&b.bounds.area()))
+    fn lead(&self, image: &Image, candidates: &[Candidate]) -> Result<Option<(Candidate, Shape)>> {
+        largest(candidates, &self.limits)
             .map(|lead| Ok((*lead, self.landmarks.find(image, &lead.bounds)?)))
             .transpose()
     }
 }
 
-/// A copy no larger than needed to try orientations on, and its scale.
-fn smaller(image: &Image) -> (Image, f64) {
+/// The largest acceptable face.
+fn largest<'a>(candidates: &'a [Candidate], limits: &Limits) -> Option<&'a Candidate> {
+    acceptable(candidates, limits).max_by(|a, b| a.bounds.area().total_cmp(&b.bounds.area()))
+}
+
+/// A copy no larger than the detector's input, and its scale.
+fn smaller(image: &Image, input: [usize; 2]) -> (Image, f64) {
     let longer = image.width().max(image.height()) as f64;
-    let scale = (TRIED_SIDE_MAX / longer).min(1.0);
-    let axis = |length: usize| {
-        let outputs = ((length as f64 * scale).round() as usize).max(1);
-        Axis::area(0.0, length as f64 / outputs as f64, outputs, length)
+    let scale = (input[0].max(input[1]) as f64 / longer).min(1.0);
+    let side = |length: usize| ((length as f64 * scale).round() as usize).max(1);
+    let sides = [side(image.width()), side(image.height())];
+    let steps = [
+        image.width() as f64 / sides[0] as f64,
+        image.height() as f64 / sides[1] as f64,
+    ];
+    (copied(image, [0.0; 2], steps, sides), scale)
+}
+
+/// The part of the photograph around a face, in its middle; the face's box in a copy of that `scale` is given, and that
+/// in the part answered.
+fn part(image: &Image, in_copy: &Bounds, scale: f64) -> (Image, Bounds) {
+    let [width, height] = [in_copy.width(), in_copy.height()].map(|side| f64::from(side) / scale);
+    let longer = width.max(height);
+    let step = (longer / f64::from(PART_FACE_PX_MAX)).max(1.0);
+    let side = ((longer * f64::from(PART_FACES) / step).ceil() as usize).max(1);
+    let middle = side as f64 / 2.0;
+    let origin = in_copy
+        .centre()
+        .map(|centre| f64::from(centre) / scale - middle * step);
+    let half = [width, height].map(|length| length / step / 2.0);
+    let bounds = Bounds {
+        left: (middle - half[0]) as f32,
+        top: (middle - half[1]) as f32,
+        right: (middle + half[0]) as f32,
+        bottom: (middle + half[1]) as f32,
     };
-    let (across, down) = (axis(image.width()), axis(image.height()));
-    let (width, height) = (across.len(), down.len());
-    let mut rgb = Vec::with_capacity(width * height * 3);
+    (copied(image, origin, [step; 2], [side; 2]), bounds)
+}
+
+/// A box in the middle of a square, once that is turned.
+fn upright_in(bounds: Bounds, turn: Turn) -> Bounds {
+    if turn == Turn::Half {
+        return bounds;
+    }
+    Bounds {
+        left: bounds.top,
+        top: bounds.left,
+        right: bounds.bottom,
+        bottom: bounds.right,
+    }
+}
+
+/// A rectangle of the photograph, from `origin` on, as so many pixels of `steps` photograph pixels each; black outside.
+pub(super) fn copied(image: &Image, origin: [f64; 2], steps: [f64; 2], sides: [usize; 2]) -> Image {
+    let across = Axis::area(origin[0], steps[0], sides[0], image.width());
+    let down = Axis::area(origin[1], steps[1], sides[1], image.height());
+    let mut rgb = Vec::with_capacity(sides[0] * sides[1] * 3);
     resample(image, &across, &down, |_, row| {
         rgb.extend(row.iter().map(|&value| (value + 0.5) as u8))
     });
-    (Image::new(width, height, rgb), scale)
+    Image::new(sides[0], sides[1], rgb)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::sync::{Arc, Mutex};
-
-    use super::*;
-    use crate::manifest::{DEFAULT_MANIFEST, Manifest};
-    use crate::model::Model;
-    use crate::tensor::Tensor;
-    use crate::testing::{Fake, asset};
-
-    /// Points that stay where they are if the crop is lighter above than below, and wander otherwise.
-    struct LightFromAbove(Arc<Mutex<usize>>);
-
-    impl Model for LightFromAbove {
-        fn run(&self, input: &Tensor) -> Result<Vec<Tensor>> {
-            *self.0.lock().expect("no test panics here") += 1;
-            let (above, below) = input.values().split_at(32 * 64);
-            let sum = |half: &[f32]| half.iter().sum::<f32>();
-            // The crop around points that fill 1/1.1 of a crop is the same crop.
-            let reach = if sum(above) > sum(below) { 0.5 / 1.1 } else { 0.2 };
-            let points: Vec<_> = (0..68)
-                .flat_map(|i| {
-                    // The left eye in one corner, the right one in the other.
-                    let left = (36..42).contains(&i) || (!(42..48).contains(&i) && i % 2 == 0);
-                    [if left { 0.5 - reach } else { 0.5 + reach }; 2]
-                })
-                .collect();
-            Ok(vec![Tensor::from_slice(&[1, 136], &points).expect("fits")])
-        }
-    }
-
-    /// A pipeline with a face in the middle of every picture, and how often each network was asked.
-    struct Counted {
-        pipeline: Pipeline,
-        detected: Arc<Mutex<Vec<Vec<f32>>>>,
-        placed: Arc<Mutex<usize>>,
-    }
-
-    fn counted() -> Counted {
-        let boxes = [0.375, 0.25, 0.625, 0.75];
-        let detector = Fake::answering(&[(&[1, 1, 2], &[0.1, 0.9]), (&[1, 1, 4], &boxes)]);
-        let (detected, placed) = (detector.asked.clone(), Arc::default());
-        let landmarks = LightFromAbove(Arc::clone(&placed));
-        let manifest = Manifest::parse(DEFAULT_MANIFEST).expect("valid");
-        let models: [Box<dyn Model>; 3] = [
-            Box::new(detector),
-            Box::new(landmarks),
-            Box::new(Fake::answering(&[])),
-        ];
-        Counted {
-            pipeline: Pipeline::new(&manifest, models, Limits::default()),
-            detected,
-            placed,
-        }
-    }
-
-    /// White above, black below.
-    fn lit() -> Image {
-        let half = 320 * 120 * 3;
-        Image::new(320, 240, [vec![255; half], vec![0; half]].concat())
-    }
-
-    #[test]
-    fn a_photograph_is_turned_until_the_points_settle() {
-        for (lying, expected) in [
-            (Turn::Quarter, Turn::ThreeQuarters),
-            (Turn::Half, Turn::Half),
-            (Turn::ThreeQuarters, Turn::Quarter),
-        ] {
-            let upright = counted()
-                .pipeline
-                .upright(lit().turned(lying), &mut Call::default())
-                .expect("runs");
-            assert_eq!(upright.turn, Some(expected));
-            assert_eq!((upright.image.width(), upright.image.height()), (320, 240));
-            assert_eq!((upright.image.row(0)[0], upright.image.row(239)[0]), (255, 0));
-        }
-    }
-
-    #[test]
-    fn an_upright_face_costs_one_look_and_two_passes() {
-        let Counted {
-            pipeline,
-            detected,
-            placed,
-        } = counted();
-        let mut upright = pipeline.upright(lit(), &mut Call::default()).expect("runs");
-        assert_eq!(upright.turn, None);
-        let found = upright.candidates[0];
-        upright.place(&pipeline, &found).expect("runs");
-        let looks = detected.lock().expect("nobody panicked").len();
-        assert_eq!((looks, *placed.lock().expect("nobody panicked")), (1, 2));
-    }
-
-    #[test]
-    fn a_photograph_in_which_no_points_settle_stays_as_it_is() {
-        let Counted {
-            pipeline, detected, ..
-        } = counted();
-        let dark = Image::new(320, 240, vec![0; 320 * 240 * 3]);
-        let upright = pipeline.upright(dark, &mut Call::default()).expect("runs");
-        assert_eq!(upright.turn, None);
-        assert_eq!(detected.lock().expect("nobody panicked").len(), 4);
-    }
-
-    #[test]
-    fn the_points_of_real_faces_settle_upright_and_nowhere_else() {
-        let library = asset("runtime/libonnxruntime.so");
-        let pipeline = Pipeline::load(&asset("models"), &library, Limits::default(), 1).expect("loads");
-        for name in [
-            "astronaut.png",
-            "biden.jpg",
-            "obama.jpg",
-            "obama2.jpg",
-            "obama3.jpg",
-            "32bit.png",
-        ] {
-            let photo = fs::read(asset("photographs").join(name)).expect("`make assets` fetched it");
-            let image = Image::decode(&photo, &Limits::default()).expect("decodes");
-            let wander = |image: &Image| {
-                let candidates = pipeline.whole(image).expect("runs");
-                let lead = pipeline.lead(image, &candidates, &pipeline.limits).expect("runs");
-                lead.map_or(f32::INFINITY, |(_, shape)| shape.wander())
-            };
-            let upright = wander(&image);
-            assert!(upright <= WANDER_MAX, "{name}: {upright}");
-            for turn in Turn::ALL {
-                let turned = wander(&image.turned(turn));
-                assert!(turned > 1.5 * WANDER_MAX, "{name}, {turn:?}: {turned}");
-            }
-        }
-    }
-
-    /// What [`WANDER_MAX`] rests on. The folder holds `<person>/<photograph>`, all upright.
-    #[test]
-    #[ignore = "measures photographs of a folder named by LIKENESS_PORTRAITS"]
-    fn where_points_settle() {
-        let folder = std::env::var_os("LIKENESS_PORTRAITS").expect("LIKENESS_PORTRAITS names a folder");
-        let library = asset("runtime/libonnxruntime.so");
-        let pipeline = Pipeline::load(&asset("models"), &library, Limits::default(), 1).expect("loads");
-        let (mut upright, mut turned) = (Vec::new(), Vec::new());
-        for person in fs::read_dir(folder).expect("a folder") {
-            for photo in fs::read_dir(person.expect("listed").path()).expect("a folder for each person") {
-                let bytes = fs::read(photo.expect("listed").path()).expect("a file");
-                let image = Image::decode(&bytes, &Limits::default()).expect("decodes");
-                let wander = |image: &Image| {
-                    let candidates = pipeline.whole(image).expect("runs");
-                    let lead = pipeline.lead(image, &candidates, &pipeline.limits).expect("runs");
-                    lead.map_or(f32::INFINITY, |(_, shape)| shape.wander())
-                };
-                upright.push(wander(&image));
-                turned.extend(Turn::ALL.map(|turn| wander(&image.turned(turn))));
-            }
-        }
-        let settled = |all: &[f32]| {
-            let settled = all.iter().filter(|wander| **wander <= WANDER_MAX).count();
-            100.0 * settled as f64 / all.len() as f64
-        };
-        let (upright, turned) = (settled(&upright), settled(&turned));
-        println!("settled: {upright:.2} % of the upright photographs, {turned:.2} % of the turned ones");
-        assert!(upright > turned);
-    }
-}
+mod tests;
