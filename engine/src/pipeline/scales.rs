@@ -13,7 +13,7 @@ use crate::error::Result;
 
 /// The short side, in pixels of the detector's input, from which a face is found reliably. Of 300 faces of
 /// LFW, shrunk by averaging and pasted on grey, 71 % were found at 10 px, 93 % at 12, 98.7 % at 14 and
-/// 99.7 % at 17, with a score of 0.65 or more.
+/// 99.7 % at 17, with a score of 0.65 or more. The test `how_small_a_face_is_found` counts them in a folder.
 const RELIABLE_PX: f64 = 17.0;
 
 /// From one scale to the next, at most. Fewer scales need tiles that overlap more: 4000x3000 pixels make
@@ -151,7 +151,9 @@ mod tests {
     use crate::manifest::{DEFAULT_MANIFEST, Manifest};
     use crate::model::Model;
     use crate::pipeline::face::Bounds;
+    use crate::pipeline::upright::copied;
     use crate::tensor::Tensor;
+    use crate::testing::{asset, runtime};
 
     const INPUT: [usize; 2] = [320, 240];
 
@@ -268,6 +270,56 @@ mod tests {
         };
         let found = finest.find(&detector(), &image, 0.3).expect("runs");
         assert_eq!(found, []);
+    }
+
+    /// What [`RELIABLE_PX`] rests on. The folder holds `<person>/<photograph>`; the first of each person is taken.
+    #[test]
+    #[ignore = "measures photographs of a folder named by LIKENESS_PORTRAITS"]
+    fn how_small_a_face_is_found() {
+        let folder = std::env::var_os("LIKENESS_PORTRAITS").expect("LIKENESS_PORTRAITS names a folder");
+        let limits = Limits::default();
+        let manifest = Manifest::parse(DEFAULT_MANIFEST).expect("valid");
+        let model = runtime().model(&asset("models"), &manifest.detector, 1);
+        let detector = Detector::new(&manifest.detector, Box::new(model.expect("loads")));
+        let (widths, mut found, mut all) = ([10.0, 12.0, 14.0, 17.0], [0; 4], 0);
+        for person in std::fs::read_dir(folder).expect("a folder") {
+            let mut photos =
+                std::fs::read_dir(person.expect("listed").path()).expect("a folder for each person");
+            let Some(photo) = photos.next() else { continue };
+            let bytes = std::fs::read(photo.expect("listed").path()).expect("a file");
+            let image = Image::decode(&bytes, &limits).expect("decodes");
+            let sure = detector.find(&image, limits.face_score_min).expect("runs");
+            let Some(face) = sure.first() else { continue };
+            all += 1;
+            for (width, found) in widths.into_iter().zip(&mut found) {
+                let step = f64::from(face.bounds.width()) / width;
+                let sides = [image.width(), image.height()].map(|side| (side as f64 / step) as usize);
+                let small = on_grey(&copied(&image, [0.0; 2], [step; 2], sides));
+                *found += usize::from(
+                    !detector
+                        .find(&small, limits.face_score_min)
+                        .expect("runs")
+                        .is_empty(),
+                );
+            }
+        }
+        let percent = found.map(|found| 100.0 * found as f64 / f64::from(all));
+        println!("of {all} faces, at widths of {widths:?} px: {percent:.1?} % found");
+        assert!(percent.is_sorted() && percent[3] > 95.0);
+    }
+
+    /// A picture in the middle of the detector's input, or as much of its middle as fits.
+    fn on_grey(picture: &Image) -> Image {
+        let [width, height] = INPUT;
+        let mut rgb = vec![127; width * height * 3];
+        let (across, down) = (picture.width().min(width), picture.height().min(height));
+        let [from_x, from_y] = [(picture.width() - across) / 2, (picture.height() - down) / 2];
+        let [x, y] = [(width - across) / 2, (height - down) / 2];
+        for row in 0..down {
+            let from = &picture.row(from_y + row)[from_x * 3..(from_x + across) * 3];
+            rgb[((y + row) * width + x) * 3..][..from.len()].copy_from_slice(from);
+        }
+        Image::new(width, height, rgb)
     }
 
     proptest! {
