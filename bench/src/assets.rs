@@ -3,6 +3,7 @@
 use std::env;
 use std::path::PathBuf;
 
+use image::RgbImage;
 use image::imageops::{self, FilterType};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
@@ -43,6 +44,15 @@ pub fn runtime() -> PathBuf {
 /// A JPEG of 640x480 that shows one face, with the colours at half the resolution (4:2:0) as cameras
 /// write them: at full resolution it takes longer to decode, and everything else looks cheap beside it.
 pub fn photograph() -> Vec<u8> {
+    jpeg(&picture())
+}
+
+/// The same photograph turned clockwise by a quarter. It does not say so.
+pub fn lying() -> Vec<u8> {
+    jpeg(&imageops::rotate90(&picture()))
+}
+
+fn picture() -> RgbImage {
     let bytes = std::fs::read(asset("photographs/32bit.png")).expect("the asset can be read");
     let picture = image::load_from_memory(&bytes)
         .expect("the asset is a picture")
@@ -50,12 +60,16 @@ pub fn photograph() -> Vec<u8> {
     let [width, height] = SIZE;
     let part = picture.width() * height / width;
     let part = imageops::crop_imm(&picture, 0, TOP, picture.width(), part).to_image();
-    let photo = imageops::resize(&part, width, height, FilterType::Triangle);
+    imageops::resize(&part, width, height, FilterType::Triangle)
+}
+
+fn jpeg(photo: &RgbImage) -> Vec<u8> {
+    let [width, height] = [photo.width(), photo.height()].map(|side| side as u16);
     let mut jpeg = Vec::new();
     let mut encoder = Encoder::new(&mut jpeg, QUALITY);
     encoder.set_sampling_factor(SamplingFactor::F_2_2);
     encoder
-        .encode(photo.as_raw(), width as u16, height as u16, ColorType::Rgb)
+        .encode(photo.as_raw(), width, height, ColorType::Rgb)
         .expect("a vector takes everything");
     jpeg
 }

@@ -78,8 +78,10 @@ pub struct RawModel {
 }
 
 impl RawModel {
-    /// The models that one photograph needs, in order: detector, landmarks twice, embedder.
-    pub fn load(models_dir: &Path, runtime: &Path, photo: &[u8]) -> Result<Vec<Self>> {
+    /// The models as the main path asks them for a face that stands upright: detector, landmarks twice, embedder. How
+    /// often they were asked for this photograph beyond that (a third pass, looks at other sides) is answered too: it is
+    /// the pipeline's doing, and no part of what a photograph has to cost.
+    pub fn load(models_dir: &Path, runtime: &Path, photo: &[u8]) -> Result<(Vec<Self>, usize)> {
         let manifest = Manifest::parse(DEFAULT_MANIFEST)?;
         let runtime = Runtime::load(runtime)?;
         let (put, recorded) = mpsc::channel();
@@ -97,13 +99,17 @@ impl RawModel {
         ];
         let pipeline = Pipeline::new(&manifest, models, Limits::default());
         pipeline.embedding(photo, ANY, &mut Call::default())?;
-        recorded
-            .try_iter()
-            .map(|(spec, input)| {
+        let (mut needed, mut beyond) = (Vec::<Self>::new(), 0);
+        for (spec, input) in recorded.try_iter() {
+            let asked = needed.iter().filter(|one| one.spec.file == spec.file).count();
+            if asked < 1 + usize::from(spec.file == manifest.landmarks.file) {
                 let model = runtime.model(models_dir, &spec, 1)?;
-                Ok(Self { spec, model, input })
-            })
-            .collect()
+                needed.push(Self { spec, model, input });
+            } else {
+                beyond += 1;
+            }
+        }
+        Ok((needed, beyond))
     }
 
     /// The model's file.
