@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Makes a table, a JSON file and a picture of the rows that one run of `make bench-peers` measured.
 
-    report.py ROWS.jsonl OUTPUT COMMAND
+    report.py [--add] ROWS.jsonl OUTPUT COMMAND
 
-Writes OUTPUT.md, OUTPUT.json, OUTPUT.svg and OUTPUT.png.
+Writes OUTPUT.md, OUTPUT.json, OUTPUT.svg and OUTPUT.png. With --add it keeps the rows of OUTPUT.json that this run
+has not measured again. Ratios are of rows of one run only.
 """
 
 import datetime
@@ -36,9 +37,9 @@ def machine():
     with open("/proc/cpuinfo") as info:
         pairs = (line.split(":", 1) for line in info if ":" in line)
         lines = {name.strip(): value.strip() for name, value in pairs}
-    vectors = "AVX-512" if "avx512_vpopcntdq" in lines.get("flags", "") else ""
+    vectors = ", AVX-512" if "avx512_vpopcntdq" in lines.get("flags", "") else ""
     family = lines.get("cpu family", "?")
-    return f"{lines.get('model name', 'an unknown processor')} (family {family}), {os.cpu_count()} cores, {vectors}"
+    return f"{lines.get('model name', 'an unknown processor')} (family {family}), {os.cpu_count()} cores{vectors}"
 
 
 def table(rows):
@@ -69,16 +70,83 @@ def picture(rows, output):
         figure.savefig(f"{output}.{ending}", dpi=110, metadata={"Date": None} if ending == "svg" else None)
 
 
-def main(source, output, command):
+# Bytes of each face that the first two stages read: 32 of every face, and what is looked at again of some.
+STAGES_BYTES = 36
+# A graph finds as many people as the stages if its rank-1 is no lower by more than this.
+EQUAL = 0.001
+
+
+def ratios(rows, notes):
+    """What one thing takes for each that another takes in the same run, less being better for us."""
+    alone = {}
+    for row in rows:
+        if row["threads"] == 1:
+            alone[row["run"], row["size"], row["engine"], row["kind"], row["batch"]] = row
+    found = []
+
+    def add(what, size, one, other):
+        if one and other:
+            found.append({"what": f"{what}, among {size:,}", "value": one / other})
+
+    for run, size in sorted({key[:2] for key in alone}):
+
+        def p50(engine, kind, batch=1):
+            return alone.get((run, size, engine, kind, batch), {}).get("p50_us")
+
+        stages, full = p50("Likeness", "in stages"), p50("Likeness", "nobody missed")
+        add("in stages / FAISS IndexBinaryFlat", size, stages, p50("FAISS IndexBinaryFlat", "exact"))
+        add("in stages / FAISS IndexRaBitQFastScan", size, stages, p50("FAISS IndexRaBitQFastScan", "exact"))
+        add("nobody missed / FAISS IndexBinaryFlat", size, full, p50("FAISS IndexBinaryFlat", "exact"))
+        add("in stages, 32 together / alone", size, p50("Likeness", "in stages", 32), stages)
+        speeds = [n["read_gbps"] for n in notes if (n["run"], n.get("size"), n.get("read_mib")) == (run, size, 32)]
+        # A small gallery is read from a cache, and says nothing of memory.
+        if speeds and size >= 1_000_000:
+            add("in stages / reading what they read", size, stages, STAGES_BYTES * size / speeds[0] / 1e3)
+        beside = alone.get((run, size, "Likeness", "in stages, beside the graph", 1))
+        graphs = [row for key, row in alone.items() if key[:3] == (run, size, "Likeness") and "graph ef" in key[3]]
+        if beside:
+            equal = [row["p50_us"] for row in graphs if row["rank_1"] >= beside["rank_1"] - EQUAL]
+            add("graph that finds as many / in stages", size, min(equal, default=None), beside["p50_us"])
+    return found
+
+
+def kept(output, run, measured):
+    """Rows and notes of other runs, but for what has been measured again."""
+    key = lambda row: [row.get(name) for name in ("engine", "kind", "gallery", "size", "threads", "batch")]
+    try:
+        with open(f"{output}.json") as before:
+            before = json.load(before)
+    except FileNotFoundError:
+        return [], []
+    # Results from before there were several runs.
+    named = f"{before['date']}, {before['machine']}: {before['command']}" if "command" in before else None
+    again = [key(row) for row in measured if "engine" in row]
+    rows = [{"run": named, **row} for row in before["rows"] if key(row) not in again]
+    runs = {row["run"] for row in rows}
+    notes = [{"run": named, **note} for note in before["notes"]]
+    return rows, [note for note in notes if note["run"] in runs]
+
+
+def main(source, output, command, add):
     with open(source) as lines:
         rows = [json.loads(line) for line in lines]
     date = datetime.date.today().isoformat()
-    head = f"Written by `{command}` on {date}, on {machine()}. What the rows mean is in [the README](../README.md)."
-    text = f"# Search beside what people use today\n\n{head}\n"
-    notes = [row for row in rows if "engine" not in row]
-    rows = [row for row in rows if "engine" in row]
+    run = f"{date}, {machine()}: {command}"
+    rows = [{"run": run, **row} for row in rows]
+    old_rows, old_notes = kept(output, run, rows) if add else ([], [])
+    notes = old_notes + [row for row in rows if "engine" not in row]
+    rows = old_rows + [row for row in rows if "engine" in row]
+    rows.sort(key=lambda row: row["size"])
+    text = "# Search beside what people use today\n\nWhat the rows mean is in [the README](../README.md). The runs:\n"
+    for one in dict.fromkeys(row["run"] for row in rows):
+        text += "\n- " + one.replace(": ", ", `", 1) + "`"
+    text += "\n"
     for note in notes:
         text += f"\n{note['note']}\n"
+    compared = ratios(rows, notes)
+    if compared:
+        text += "\n## Ratios, each of one run\n\n| p50, one thread | |\n|---|---:|\n"
+        text += "".join(f"| {one['what']} | {one['value']:.2f} |\n" for one in compared)
     for size in sorted({row["size"] for row in rows}):
         chosen = [row for row in rows if row["size"] == size]
         text += f"\n## {size:,} people ({chosen[0]['gallery']})\n\n{table(chosen)}\n"
@@ -86,12 +154,14 @@ def main(source, output, command):
     with open(f"{output}.md", "w") as out:
         out.write(text)
     with open(f"{output}.json", "w") as out:
-        json.dump({"command": command, "date": date, "machine": machine(), "notes": notes, "rows": rows}, out, indent=1)
+        results = {"load": os.getloadavg()[0], "ratios": compared, "notes": notes, "rows": rows}
+        json.dump(results, out, indent=1)
         out.write("\n")
     picture(rows, output)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4:
+    words = [word for word in sys.argv[1:] if word != "--add"]
+    if len(words) != 3:
         sys.exit(__doc__)
-    main(*sys.argv[1:])
+    main(*words, add="--add" in sys.argv)

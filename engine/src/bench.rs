@@ -1,9 +1,14 @@
 //! What the `bench` crate measures and nobody else should use: no part of the engine's API.
 
-use crate::gallery::index::{Ask, By, Index};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use ndarray::Array1;
 
 use crate::embedding::Embedding;
+use crate::gallery::Query;
+use crate::gallery::index::{Ask, By, Index, Row};
+use crate::person::NewFace;
 use crate::pipeline::protect::Protector;
 use crate::template::{Bits, Probe, Template};
 
@@ -38,6 +43,17 @@ pub fn template(bytes: &[u8]) -> Template {
     Template::from_bytes(bytes).expect("as `bytes` wrote it")
 }
 
+/// A face that could be enrolled, as one to look for.
+///
+/// # Panics
+/// When it was made without what a search needs.
+pub fn query(face: NewFace) -> Query {
+    let probe = face.probe.expect("faces of features have one");
+    Query {
+        probes: vec![(face.scheme, Arc::new(probe))],
+    }
+}
+
 /// An index of synthetic templates, one a person.
 pub struct RandomFaces {
     index: Index,
@@ -63,9 +79,9 @@ impl RandomFaces {
         }
     }
 
-    /// Adds somebody's face.
-    pub fn insert(&mut self, template: &Template) {
-        self.index.insert(self.index.len() as u32, template);
+    /// Adds somebody's face, and says where it is.
+    pub fn insert(&mut self, template: &Template) -> Place {
+        Place(self.index.insert(self.index.len() as u32, template))
     }
 
     /// A face to look for.
@@ -108,6 +124,41 @@ impl RandomFaces {
             exact,
         });
         found.hits.iter().map(Vec::len).sum()
+    }
+}
+
+/// Where a face is.
+pub struct Place(Row);
+
+/// What a graph has beyond a flat index.
+impl RandomFaces {
+    /// An empty graph.
+    pub fn graph(bits: Bits, seed: u64) -> Self {
+        Self {
+            index: Index::new(bits, crate::IndexKind::Graph, crate::EF_DEFAULT),
+            ..Self::new(bits, seed)
+        }
+    }
+
+    /// Candidates that a search keeps from now on.
+    pub fn set_ef(&mut self, ef: u32) {
+        self.index.set_ef(ef);
+    }
+
+    /// One turn of the keeper: at most `rows_max` faces into the graph, or a graph anew without the dead. Answers
+    /// whether there was anything to do.
+    pub fn link(&mut self, rows_max: usize) -> bool {
+        let Some(mut work) = self.index.work(rows_max) else {
+            return false;
+        };
+        work.run(&AtomicBool::new(false));
+        drop(self.index.adopt(work));
+        true
+    }
+
+    /// Overwrites a face. Nobody else may be inserted after that: people are numbered as they come.
+    pub fn erase(&mut self, place: Place) {
+        self.index.remove(place.0);
     }
 }
 

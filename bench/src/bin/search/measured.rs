@@ -1,0 +1,200 @@
+//! Our rows: how fast and how right an index answers.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use likeness_bench::status_bytes;
+use likeness_engine::Probe;
+use likeness_engine::bench::RandomFaces;
+use serde_json::json;
+
+use crate::asked::{BITS, GALLERY, SEED, everyone, probes};
+
+/// Calls of one row, and the longest that a row takes.
+const CALLS: usize = 2000;
+const LONGEST: Duration = Duration::from_secs(20);
+
+/// Of strangers so many are mistaken for somebody, at the threshold.
+const FPIR: f64 = 0.01;
+
+/// Who resembles each probe most, and how much.
+pub type Answers = Vec<Option<(u32, f32)>>;
+
+/// What is asked of a gallery.
+pub struct Questions {
+    size: u64,
+    probes: Vec<Probe>,
+    truth: Vec<Option<u64>>,
+}
+
+/// An index, and what building it took.
+pub struct Built {
+    pub faces: RandomFaces,
+    pub seconds: f64,
+    pub bytes_per_face: f64,
+}
+
+/// How a row is made.
+#[derive(Clone, Copy)]
+pub struct How<'a> {
+    pub kind: &'a str,
+    pub similarity_min: f32,
+    pub exact: bool,
+    pub batch: usize,
+}
+
+/// Prints the rows of the flat index, and what bounds them.
+pub fn flat(size: u64, asked: u64) {
+    let questions = Questions::new(size, asked);
+    let built = questions.flat();
+    let everyone = questions.answers(&built.faces, -1.0, true);
+    let threshold = questions.threshold(&everyone);
+    for (kind, exact) in [("in stages", false), ("nobody missed", true)] {
+        for batch in [1, 32] {
+            questions.row(
+                &built,
+                &everyone,
+                How {
+                    kind,
+                    similarity_min: threshold,
+                    exact,
+                    batch,
+                },
+            );
+        }
+    }
+    for mib in [32, 128] {
+        let gbps = read_speed(mib);
+        let note =
+            format!("One core read {mib} MiB of memory at {gbps:.1} GB/s, beside the search among {size}.");
+        println!(
+            "{}",
+            json!({ "note": note, "size": size, "read_mib": mib, "read_gbps": gbps })
+        );
+    }
+}
+
+impl Questions {
+    pub fn new(size: u64, asked: u64) -> Self {
+        let (probes, truth) = probes(size, asked);
+        Self { size, probes, truth }
+    }
+
+    /// The flat index.
+    pub fn flat(&self) -> Built {
+        let (before, began) = (status_bytes("RssAnon:"), Instant::now());
+        let mut faces = RandomFaces::new(BITS, SEED);
+        everyone(self.size, |template| {
+            faces.insert(template);
+        });
+        Built {
+            faces,
+            seconds: began.elapsed().as_secs_f64(),
+            bytes_per_face: self.grown(before),
+        }
+    }
+
+    /// Bytes for each face since there were so many.
+    pub fn grown(&self, before: u64) -> f64 {
+        status_bytes("RssAnon:").saturating_sub(before) as f64 / self.size as f64
+    }
+
+    /// Prints a row, beside what `everyone` answers who compares with all, at no threshold.
+    pub fn row(&self, built: &Built, everyone: &Answers, how: How<'_>) {
+        let How {
+            kind,
+            similarity_min,
+            exact,
+            batch,
+        } = how;
+        let reached = |best: &Option<(u32, f32)>| best.filter(|(_, s)| *s >= similarity_min).map(|b| b.0);
+        let answers = self.answers(&built.faces, similarity_min, exact);
+        let agree = answers.iter().zip(everyone);
+        let agree = agree
+            .filter(|(answer, full)| answer.map(|a| a.0) == reached(full))
+            .count();
+        let seconds = self.timed(&built.faces, how);
+        let quantile = |part: f64| seconds[((seconds.len() - 1) as f64 * part).round() as usize];
+        let row = json!({
+            "engine": "Likeness", "kind": kind, "gallery": GALLERY, "size": self.size,
+            "bits": BITS.get(), "threads": 1, "batch": batch,
+            "p50_us": quantile(0.5) / batch as f64 * 1e6,
+            "p99_us": quantile(0.99) / batch as f64 * 1e6,
+            "qps": batch as f64 * seconds.len() as f64 / seconds.iter().sum::<f64>(),
+            "recall_at_1": agree as f64 / everyone.len() as f64,
+            "rank_1": self.mated(&self.answers(&built.faces, -1.0, exact)),
+            "fnir": 1.0 - self.mated(&answers),
+            "threshold": similarity_min,
+            "bytes_per_face": built.bytes_per_face, "build_s": built.seconds,
+        });
+        println!("{row}");
+    }
+
+    pub fn answers(&self, faces: &RandomFaces, similarity_min: f32, exact: bool) -> Answers {
+        let some = self.probes.chunks(32).map(|some| some.iter().collect::<Vec<_>>());
+        some.flat_map(|some| faces.best(&some, similarity_min, exact))
+            .collect()
+    }
+
+    /// What one of a hundred strangers reaches.
+    pub fn threshold(&self, answers: &Answers) -> f32 {
+        let strangers = answers
+            .iter()
+            .zip(&self.truth)
+            .filter(|(_, truth)| truth.is_none());
+        let mut best: Vec<f32> = strangers.filter_map(|(best, _)| best.map(|(_, s)| s)).collect();
+        best.sort_unstable_by(f32::total_cmp);
+        best[((best.len() - 1) as f64 * (1.0 - FPIR)).round() as usize]
+    }
+
+    /// The part of those enrolled whose answer is themselves.
+    fn mated(&self, answers: &Answers) -> f64 {
+        let mated = answers
+            .iter()
+            .zip(&self.truth)
+            .filter_map(|(best, truth)| Some((best, (*truth)?)));
+        let right: Vec<bool> = mated
+            .map(|(best, truth)| best.is_some_and(|(who, _)| u64::from(who) == truth))
+            .collect();
+        right.iter().filter(|right| **right).count() as f64 / right.len() as f64
+    }
+
+    /// Seconds of each call, the fastest first.
+    fn timed(&self, faces: &RandomFaces, how: How<'_>) -> Vec<f64> {
+        let probes: Vec<&Probe> = self.probes.iter().collect();
+        let best = |some: &[&Probe]| black_box(faces.best(some, how.similarity_min, how.exact));
+        let starts = (0..).map(|call| call * how.batch % (probes.len() - how.batch + 1));
+        let (mut seconds, began) = (Vec::new(), Instant::now());
+        best(&probes[..how.batch]);
+        for start in starts.take(CALLS) {
+            let call = Instant::now();
+            best(&probes[start..start + how.batch]);
+            seconds.push(call.elapsed().as_secs_f64());
+            if began.elapsed() > LONGEST {
+                break;
+            }
+        }
+        seconds.sort_unstable_by(f64::total_cmp);
+        seconds
+    }
+}
+
+/// GB a second, the median of many passes.
+fn read_speed(mib: usize) -> f64 {
+    let words = vec![1u64; mib << 17];
+    let mut seconds: Vec<f64> = (0..60)
+        .map(|_| {
+            let start = Instant::now();
+            let mut sums = [0u64; 32];
+            for words in black_box(&words).as_chunks::<32>().0 {
+                sums.iter_mut()
+                    .zip(words)
+                    .for_each(|(sum, word)| *sum = sum.wrapping_add(*word));
+            }
+            black_box(sums);
+            start.elapsed().as_secs_f64()
+        })
+        .collect();
+    seconds.sort_unstable_by(f64::total_cmp);
+    (mib << 20) as f64 / seconds[seconds.len() / 2] / 1e9
+}
