@@ -17,7 +17,7 @@ CARGO_ARGS := --release --workspace --locked
 CHECKED_ARGS := $(CARGO_ARGS) --config .config/checked.toml
 BIN := $(CARGO_TARGET_DIR)/release/likeness
 
-.PHONY: help demo test bench bench-peers erasure-cost start-cost lint fmt clippy deny doc setup build assets unit client checked
+.PHONY: help demo test bench bench-peers search-load erasure-cost start-cost lint fmt clippy deny doc setup build assets unit client checked
 
 help: ## Show this list
 	@echo "make demo   a guided tour on real photographs, from nothing"
@@ -35,15 +35,32 @@ demo: assets ## A guided tour on real photographs
 
 test: setup lint doc unit client ## The whole suite, as in CI
 
-bench: assets ## Measure each stage, search and the calls over gRPC
-	cargo build $(CARGO_ARGS) --bin bench-summary
-	rm -rf $(CARGO_TARGET_DIR)/likeness-bench
+# What is checked in, for the comparison: a result that became worse must not become the measure of the next.
+BEFORE := $(CARGO_TARGET_DIR)/likeness-bench/before.json
+
+bench: assets ## Measure each stage, search and the calls over gRPC; fails if a ratio became worse
+	cargo build $(CARGO_ARGS) --bin bench-summary --bin bench-compare
+	rm -rf $(CARGO_TARGET_DIR)/likeness-bench && mkdir -p $(CARGO_TARGET_DIR)/likeness-bench
+	git show HEAD:bench/results/main-path.json >$(BEFORE) 2>/dev/null || cp bench/results/main-path.json $(BEFORE)
 	cargo bench --workspace --locked --bench '*' -- --quiet
-	$(CARGO_TARGET_DIR)/release/bench-summary bench/results/main-path
+	$(CARGO_TARGET_DIR)/release/bench-summary bench/results/main-path 'What the main path costs' 'make bench' \
+	    pipeline grpc search
+	$(CARGO_TARGET_DIR)/release/bench-compare $(BEFORE) bench/results/main-path.json
 
 bench-peers: setup ## Our search beside FAISS, usearch and hnswlib; obtains them from PyPI
 	cargo build $(CARGO_ARGS) --bin bench-search
 	scripts/bench-peers.sh $(CARGO_TARGET_DIR)/release/bench-search
+
+# In a folder on the disk that Cargo builds on: many a machine keeps /tmp in memory.
+search-load: assets ## Searches beside enrolments and rebuilds, over gRPC, and a start, among LIKENESS_PEOPLE (100000)
+	cargo build $(CARGO_ARGS) --bin bench-load --bin bench-summary
+	people=$${LIKENESS_PEOPLE:-100000}; load=$(CARGO_TARGET_DIR)/release/bench-load; \
+	home=$$(mktemp -d $(CARGO_TARGET_DIR)/likeness-start.XXXXXX); trap 'rm -r '$$home EXIT; \
+	$$load fill $$home $$people; $$load start $$home; $$load flat $$people; $$load graph $$people; \
+	LIKENESS_PEOPLE=$$people cargo bench --workspace --locked --bench grpc -- --quiet; \
+	$(CARGO_TARGET_DIR)/release/bench-summary $${LIKENESS_RESULTS:-bench/results/search-load} \
+	    'Searches while other things go on' "LIKENESS_PEOPLE=$$people make search-load" \
+	    start load-flat load-graph grpc-among
 
 erasure-cost: setup ## What erasing costs; LIKENESS_PEOPLE=1000000 for a million
 	cargo test $(CARGO_ARGS) --lib the_cost_of_erasing -- --ignored --nocapture

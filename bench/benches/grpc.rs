@@ -1,5 +1,5 @@
 //! The calls of the main path over gRPC on loopback, to the server as it is deployed, and the same calls
-//! in process: what the network's side costs.
+//! in process: what the network's side costs. With `LIKENESS_PEOPLE` only a search, among so many more people.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use criterion::{BatchSize, Criterion};
 use likeness_bench::figures::Figures;
+use likeness_bench::population::Population;
 use likeness_bench::turns::Turns;
-use likeness_bench::{COLLECTION, assets, criterion, measures_all};
+use likeness_bench::{COLLECTION, assets, criterion, measures_all, people};
 use likeness_engine::{
     Call, Checks, Choose, CollectionRef, Comparison, Engine, PersonId, Profile, QualityLevel, Query,
     Searching, Wanted,
@@ -57,11 +58,16 @@ fn main() {
         photo,
     };
     (0..PEOPLE).for_each(|number| direct.enrol(&format!("person-{number}")));
-    measure(&mut criterion, "grpc", &remote);
-    measure(&mut criterion, "in process", &direct);
-    criterion.final_summary();
-    if measures_all() {
-        figures(&remote, &direct);
+    if let Some(people) = people() {
+        people::enrol(&direct.engine, &direct.collection, &Population::new(1), 0..people);
+        among(people, &remote, &direct);
+    } else {
+        measure(&mut criterion, "grpc", &remote);
+        measure(&mut criterion, "in process", &direct);
+        criterion.final_summary();
+        if measures_all() {
+            figures(&remote, &direct);
+        }
     }
     drop(remote);
     server.stop();
@@ -131,7 +137,37 @@ fn figures(remote: &dyn Calls, direct: &dyn Calls) {
         figures
             .add(format!("{call}: gRPC adds at p50"), remote - direct, "ms")
             .goal_max = Some(ADDED_MS_MAX);
+        if call != "delete" {
+            // A deletion is the disk's more than anybody's.
+            let ratio = turns.median(|round| round[2 * n] / round[2 * n + 1]);
+            figures.add(format!("{call}: over gRPC / in process"), ratio, "");
+        }
     }
+    figures.finish();
+}
+
+/// Synthetic people to search among, where that is asked for.
+fn people() -> Option<u64> {
+    let people = std::env::var("LIKENESS_PEOPLE").ok()?;
+    Some(people.parse().expect("LIKENESS_PEOPLE is a number"))
+}
+
+/// A search over gRPC and in process, in turn, among so many.
+fn among(people: u64, remote: &dyn Calls, direct: &dyn Calls) {
+    let turns = Turns::take(ROUNDS, [&mut || remote.search(), &mut || direct.search()]);
+    let title = format!("A search by photograph among {people} people, over gRPC on loopback and in process");
+    let mut figures = Figures::new("grpc-among", &title);
+    let (remote, direct) = (turns.p50(0) * 1e3, turns.p50(1) * 1e3);
+    figures.add("search over gRPC, p50", remote, "ms");
+    figures.add("search in process, p50", direct, "ms");
+    figures
+        .add("search: gRPC adds at p50", remote - direct, "ms")
+        .goal_max = Some(ADDED_MS_MAX);
+    figures.add(
+        "search among them: over gRPC / in process",
+        turns.median(|[remote, direct]| remote / direct),
+        "",
+    );
     figures.finish();
 }
 

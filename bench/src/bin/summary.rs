@@ -1,6 +1,5 @@
-//! Sums up what the benchmarks kept: `bench-summary bench/results/main-path` writes a table (`.md`) and
-//! the same figures for programs (`.json`), and fails when a
-//! goal was missed on a machine with nothing else to do.
+//! Sums up what benchmarks kept: `bench-summary OUTPUT TITLE COMMAND BENCH...` writes a table (`OUTPUT.md`) and the same
+//! figures for programs (`OUTPUT.json`), and fails when a goal was missed on a machine with nothing else to do.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,31 +8,34 @@ use std::process::ExitCode;
 use likeness_bench::figures::Figures;
 use serde::Serialize;
 
-/// In the order of the summary.
-const BENCHES: [&str; 3] = ["pipeline", "grpc", "search"];
-
 /// Everything that was measured, and where.
 #[derive(Serialize)]
 struct Summary {
-    command: &'static str,
+    title: String,
+    command: String,
     date: String,
     machine: String,
     benches: Vec<Figures>,
 }
 
 fn main() -> ExitCode {
-    let Some(path) = std::env::args_os().nth(1).map(PathBuf::from) else {
-        eprintln!("bench-summary: expected where to write, without the ending");
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let [path, title, command, names @ ..] = &arguments[..] else {
+        eprintln!(
+            "bench-summary: expected where to write, without the ending, a title, a command, and benchmarks"
+        );
         return ExitCode::FAILURE;
     };
-    let benches: Option<Vec<_>> = BENCHES.into_iter().map(Figures::read).collect();
-    let Some(benches) = benches else {
-        eprintln!("bench-summary: expected figures of {BENCHES:?}; `make bench` makes them");
+    let path = PathBuf::from(path);
+    let benches: Option<Vec<_>> = names.iter().map(|name| Figures::read(name)).collect();
+    let Some(benches) = benches.filter(|benches| !benches.is_empty()) else {
+        eprintln!("bench-summary: expected figures of {names:?}; `{command}` makes them");
         return ExitCode::FAILURE;
     };
     let last = benches.iter().map(|bench| bench.at).max();
     let summary = Summary {
-        command: "make bench",
+        title: title.clone(),
+        command: command.clone(),
         date: date(last.unwrap_or(0)),
         machine: machine(),
         benches,
@@ -53,13 +55,14 @@ fn main() -> ExitCode {
 impl Summary {
     fn markdown(&self) -> String {
         let Self {
+            title,
             command,
             date,
             machine,
             benches,
         } = self;
         let mut text = format!(
-            "# What the main path costs\n\nWritten by `{command}` on {date}, on {machine}. \
+            "# {title}\n\nWritten by `{command}` on {date}, on {machine}. \
              What the rows mean is in [the README](../README.md).\n"
         );
         for bench in benches {
