@@ -37,9 +37,9 @@ def machine():
     with open("/proc/cpuinfo") as info:
         pairs = (line.split(":", 1) for line in info if ":" in line)
         lines = {name.strip(): value.strip() for name, value in pairs}
-    vectors = "AVX-512" if "avx512_vpopcntdq" in lines.get("flags", "") else ""
+    vectors = ", AVX-512" if "avx512_vpopcntdq" in lines.get("flags", "") else ""
     family = lines.get("cpu family", "?")
-    return f"{lines.get('model name', 'an unknown processor')} (family {family}), {os.cpu_count()} cores, {vectors}"
+    return f"{lines.get('model name', 'an unknown processor')} (family {family}), {os.cpu_count()} cores{vectors}"
 
 
 def table(rows):
@@ -118,7 +118,8 @@ def kept(output, run, measured):
             before = json.load(before)
     except FileNotFoundError:
         return [], []
-    named = f"{before['date']}: {before['command']}" if "command" in before else None
+    # Results from before there were several runs.
+    named = f"{before['date']}, {before['machine']}: {before['command']}" if "command" in before else None
     again = [key(row) for row in measured if "engine" in row]
     rows = [{"run": named, **row} for row in before["rows"] if key(row) not in again]
     runs = {row["run"] for row in rows}
@@ -130,13 +131,13 @@ def main(source, output, command, add):
     with open(source) as lines:
         rows = [json.loads(line) for line in lines]
     date = datetime.date.today().isoformat()
-    run = f"{date}: {command}"
+    run = f"{date}, {machine()}: {command}"
     rows = [{"run": run, **row} for row in rows]
     old_rows, old_notes = kept(output, run, rows) if add else ([], [])
     notes = old_notes + [row for row in rows if "engine" not in row]
     rows = old_rows + [row for row in rows if "engine" in row]
     rows.sort(key=lambda row: row["size"])
-    text = f"# Search beside what people use today\n\nOn {machine()}. What the rows mean is in [the README](../README.md). The runs:\n"
+    text = "# Search beside what people use today\n\nWhat the rows mean is in [the README](../README.md). The runs:\n"
     for one in dict.fromkeys(row["run"] for row in rows):
         text += "\n- " + one.replace(": ", ", `", 1) + "`"
     text += "\n"
@@ -153,7 +154,7 @@ def main(source, output, command, add):
     with open(f"{output}.md", "w") as out:
         out.write(text)
     with open(f"{output}.json", "w") as out:
-        results = {"machine": machine(), "load": os.getloadavg()[0], "ratios": compared, "notes": notes, "rows": rows}
+        results = {"load": os.getloadavg()[0], "ratios": compared, "notes": notes, "rows": rows}
         json.dump(results, out, indent=1)
         out.write("\n")
     picture(rows, output)

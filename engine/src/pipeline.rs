@@ -50,7 +50,7 @@ const RECIPE: u32 = 1;
 /// How far the points of a face may move that shows only at a finer scale: see [`Shape::wander`]. In
 /// gravel and grass tiles show things that the detector takes for faces, in 26 such pictures at four sizes
 /// 59, and of these three quarters move more; of 580 faces of LFW at 36 px, half faces at the border
-/// included, 97 % move less.
+/// included, 97 % move less. These pictures and that script were not kept: the figures cannot be had again.
 const SMALL_WANDER_MAX: f32 = 0.06;
 
 /// Boxes that are worth a closer look, in multiples of the faces that one photograph may show. A closer look
