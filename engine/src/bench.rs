@@ -1,12 +1,14 @@
 //! What the `bench` crate measures and nobody else should use: no part of the engine's API.
 
-use crate::gallery::index::{Ask, By, Index};
 use ndarray::Array1;
 
+use crate::cores;
 use crate::embedding::Embedding;
+use crate::gallery::index::{Ask, By, Index};
 use crate::pipeline::protect::Protector;
 use crate::template::{Bits, Probe, Template};
 
+pub use crate::gallery::kernels::Kernels;
 pub use crate::pipeline::stages::{Aligned, RawModel, Stages};
 
 /// The features of somebody who does not exist.
@@ -36,6 +38,14 @@ pub fn bytes(template: &Template) -> Vec<u8> {
 /// On a length that no template has.
 pub fn template(bytes: &[u8]) -> Template {
     Template::from_bytes(bytes).expect("as `bytes` wrote it")
+}
+
+/// Lets nobody borrow a core while it is held: what a search takes on one.
+pub struct OneCore(#[allow(dead_code, reason = "held for its cores")] cores::Busy);
+
+/// As if all cores but the caller's were busy.
+pub fn one_core() -> OneCore {
+    OneCore(cores::idle(cores::CORES.saturating_sub(1)))
 }
 
 /// An index of synthetic templates, one a person.

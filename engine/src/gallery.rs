@@ -37,6 +37,7 @@ pub(crate) mod expiry;
 mod gaps;
 pub(crate) mod index;
 mod keeper;
+pub(crate) mod kernels;
 mod load;
 pub(crate) mod measure;
 mod pairs;

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use likeness_bench::population::{DIM, Population};
-use likeness_engine::bench::{RandomFaces, bytes, protector, template};
+use likeness_engine::bench::{RandomFaces, bytes, one_core, protector, template};
 use likeness_engine::{Bits, Probe, Protector};
 use serde_json::json;
 
@@ -222,12 +222,16 @@ impl Measured {
                 .zip(&exact)
                 .filter(|(a, b)| a.map(|a| a.0) == b.map(|b| b.0));
             let recall = agree.count() as f64 / exact.len() as f64;
-            for batch in [1, 32] {
+            let all = thread::available_parallelism().map_or(1, usize::from);
+            for (threads, batch) in [(1, 1), (1, 32), (all, 1), (all, 32)] {
+                // A search takes every core that is idle.
+                let alone = (threads == 1).then(one_core);
                 let seconds = self.timed(threshold, lossless, batch);
+                drop(alone);
                 let quantile = |part: f64| seconds[((seconds.len() - 1) as f64 * part).round() as usize];
                 let row = json!({
                     "engine": "Likeness", "kind": kind, "gallery": "population, seed 1", "size": self.size,
-                    "bits": BITS.get(), "threads": 1, "batch": batch,
+                    "bits": BITS.get(), "threads": threads, "batch": batch,
                     "p50_us": quantile(0.5) / batch as f64 * 1e6,
                     "p99_us": quantile(0.99) / batch as f64 * 1e6,
                     "qps": batch as f64 * seconds.len() as f64 / seconds.iter().sum::<f64>(),

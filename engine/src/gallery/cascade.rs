@@ -1,7 +1,7 @@
 //! The search of the flat index: a cascade of stages, each reading more of fewer rows.
 //!
 //! 1. The first 256 bits of every row, by shuffles ([`lookup`](crate::gallery::lookup)).
-//! 2. All bits of the rows that are left, roughly: the probe's values rounded to three bits
+//! 2. All bits of the rows that are left, roughly: the probe's values rounded to two bits
 //!    ([`weights`](crate::gallery::weights)).
 //! 3. The whole integer score of the rows that are left, which alone decides what is found.
 //!
