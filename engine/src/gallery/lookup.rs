@@ -13,6 +13,10 @@ const THREES: usize = COLUMNS / 3;
 /// It is the same however the bits are divided, since every bit costs its own: processors that shuffle lanes
 /// of 16 bytes look up four at a time, others six.
 #[derive(Zeroize, ZeroizeOnDrop)]
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "no other processor looks up six bits")
+)]
 pub(super) struct Table {
     /// Of each column the lower nibble and the upper one, in each lane.
     nibbles: Box<[[Entries; 2]; COLUMNS]>,
@@ -56,6 +60,7 @@ impl Table {
         }
     }
 
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn sixes(&self) -> (&[[Entries; 4]; THREES], &[Entries; 3]) {
         (&self.threes, &self.last)
     }

@@ -4,8 +4,9 @@
 //! time. All give the same integers, and [`Portable`] is the oracle of the others.
 //!
 //! The choice and the shuffles are the need for this file's `unsafe`: among a million synthetic people of 1024
-//! bits, at a threshold of 0.53, one core of a 2025 server takes 32 ms with what every x86-64 has, 1.6 ms with
-//! AVX2 and 0.9 ms with AVX-512; so that nobody is missed 71, 9.2 and 4.0 ms.
+//! bits, at a threshold of 0.53, an earlier layout took one core of a 2025 server 32 ms with what every x86-64 has,
+//! 1.6 ms with AVX2 and 0.9 ms with AVX-512. What each kernel is worth by itself, `cargo bench --bench search --
+//! kernels` says.
 
 use crate::gallery::arena::{BLOCK, Columns, LINE, Line};
 use crate::gallery::lookup::{self, Table};
