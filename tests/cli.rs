@@ -32,7 +32,7 @@ fn assert_call(json: &Value) {
 }
 
 /// Every command, with the words that lead to it.
-const COMMANDS: [&[&str]; 53] = [
+const COMMANDS: [&[&str]; 55] = [
     &["serve"],
     &["collection"],
     &["collection", "create"],
@@ -40,6 +40,8 @@ const COMMANDS: [&[&str]; 53] = [
     &["collection", "list"],
     &["collection", "update"],
     &["collection", "delete"],
+    &["index"],
+    &["index", "measure"],
     &["enroll"],
     &["import"],
     &["search"],
@@ -107,6 +109,7 @@ fn the_list_of_commands_above_is_whole() {
     let mut parents: Vec<&[&str]> = COMMANDS.iter().copied().filter(|c| c.is_empty()).collect();
     parents.extend([
         &["collection"][..],
+        &["index"],
         &["person"],
         &["consent"],
         &["key"],
