@@ -290,6 +290,10 @@ mod x86 {
             }
         }
         #[inline(always)]
+        #[allow(
+            clippy::needless_range_loop,
+            reason = "closures are compiled for no processor in particular"
+        )]
         fn rest(pair: &[Line], second: usize, rest: &Rest) -> i32 {
             let middle = pair.len() / 2;
             let (from, to) = [(0, middle + 1), (middle, pair.len())][second];
@@ -367,6 +371,10 @@ mod x86 {
 
     impl Loaded {
         #[inline(always)]
+        #[allow(
+            clippy::needless_range_loop,
+            reason = "closures are compiled for no processor in particular"
+        )]
         fn new(worth: &Worth) -> Self {
             let mut planes = [Avx512::zero(); PLANES];
             for p in 0..PLANES {

@@ -102,6 +102,10 @@ impl Weights {
     /// Nothing is asked for ahead of its time: the processor does that by itself where lines follow each other, and
     /// asking it too made a scan half as fast again.
     #[inline(always)]
+    #[allow(
+        clippy::needless_range_loop,
+        reason = "a closure's instructions are compiled for no processor in particular"
+    )]
     pub(super) fn within<S: Simd>(&self, chunk: &Chunk, stride: usize, block: usize, limit: i32) -> u64 {
         let [front] = S::columns(&chunk.fronts[block], [&self.front]);
         let front = S::store(front);
@@ -174,6 +178,10 @@ impl Rest {
 
     /// What it costs one row of a pair, word by word.
     #[inline(always)]
+    #[allow(
+        clippy::needless_range_loop,
+        reason = "a closure's instructions are compiled for no processor in particular"
+    )]
     pub(super) fn plainly(&self, pair: &[Line], second: usize) -> i32 {
         let mut counts = [0u32; PLANES];
         let words = pair.len() * FRONT_WORDS;
