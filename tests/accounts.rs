@@ -46,6 +46,7 @@ fn naming(collection: &str, person_id: &str) -> BTreeMap<&'static str, Vec<u8>> 
     let mut calls = BTreeMap::new();
     macro_rules! call {
         ($service:literal, $method:literal, $request:ident { $($field:ident: $value:expr),* $(,)? }) => {
+            #[allow(clippy::needless_update, reason = "some of the messages have no other fields")]
             let request = v1::$request { $($field: $value,)* ..Default::default() };
             calls.insert(concat!("likeness.v1.", $service, "/", $method), request.encode_to_vec());
         };

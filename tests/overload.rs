@@ -97,7 +97,8 @@ async fn under_ten_times_the_load_whoever_is_accepted_is_answered_soon_and_the_o
     over.store(true, Ordering::Relaxed);
     let (accepted, refused): (Vec<_>, Vec<_>) = clients.join_all().await.into_iter().unzip();
     let (mut accepted, mut refused) = (accepted.concat(), refused.concat());
-    (accepted.sort(), refused.sort());
+    accepted.sort();
+    refused.sort();
     let p99 = |sorted: &[Duration]| sorted[(sorted.len() - 1) * 99 / 100];
     let figures = format!(
         "alone {each:?}; {} accepted, p50 {:?}, p99 {:?}; {} refused, p99 {:?}",
@@ -450,7 +451,8 @@ async fn an_account_that_floods_the_server_slows_no_other_down() {
     }
     over.store(true, Ordering::Relaxed);
     let mut theirs = flood.join_all().await.concat();
-    (own.sort(), theirs.sort());
+    own.sort();
+    theirs.sort();
     let (own, theirs) = (own[own.len() / 2], theirs[theirs.len() / 2]);
     println!("the flood waits {theirs:?}, the other {own:?}");
     assert!(own < theirs / 4, "{own:?}, and the flood {theirs:?}");

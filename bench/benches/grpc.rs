@@ -352,7 +352,7 @@ impl Serving {
             },
             workers: None,
             queue: 128,
-            gather_micros: 1000,
+            gather_micros: 0,
             call_seconds: 60,
             drain_seconds: 30,
             root_key_command: None,

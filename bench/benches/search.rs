@@ -6,7 +6,7 @@ use criterion::{BenchmarkId, Throughput};
 use likeness_bench::figures::Figures;
 use likeness_bench::population::{DIM, Population};
 use likeness_bench::{criterion, measures_all};
-use likeness_engine::bench::RandomFaces;
+use likeness_engine::bench::{Kernels, RandomFaces, one_core};
 use likeness_engine::{Bits, Protector};
 
 /// Faces in the index.
@@ -65,8 +65,25 @@ fn in_stages(criterion: &mut criterion::Criterion) {
     group.finish();
 }
 
+/// Each kernel on templates that lie in the cache, by every instruction set of this processor: bytes of templates.
+fn kernels(criterion: &mut criterion::Criterion) {
+    let (population, protector) = (Population::new(1), Protector::new(&[1; 32], DIM));
+    let templates = (0..).map(|person| protector.protect(population.photograph(person, 0), Bits::B1024));
+    let probe = protector.probe(population.photograph(7, 1), Bits::B1024);
+    let kernels = Kernels::new(templates, &probe);
+    let mut group = criterion.benchmark_group("kernels");
+    kernels.each(|name, bytes, run| {
+        group.throughput(Throughput::Bytes(bytes));
+        group.bench_function(name, |bencher| bencher.iter(run));
+    });
+    group.finish();
+}
+
 fn main() {
+    // What one core takes: what all of them do is measured beside the peers.
+    let _alone = one_core();
     let mut criterion = criterion();
+    kernels(&mut criterion);
     let bits = Bits::B1024;
     let template_bytes = bits.get() as u64 / 8;
     let mut faces = RandomFaces::new(bits, 1);

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use ndarray::Array1;
 
+use crate::cores;
 use crate::embedding::Embedding;
 use crate::gallery::Query;
 use crate::gallery::index::{Ask, By, Index, Row};
@@ -12,6 +13,7 @@ use crate::person::NewFace;
 use crate::pipeline::protect::Protector;
 use crate::template::{Bits, Probe, Template};
 
+pub use crate::gallery::kernels::Kernels;
 pub use crate::gallery::meter::Pace;
 pub use crate::pipeline::stages::{Aligned, RawModel, Stages};
 
@@ -58,6 +60,14 @@ pub fn query(face: NewFace) -> Query {
     Query {
         probes: vec![(face.scheme, Arc::new(probe))],
     }
+}
+
+/// Lets nobody borrow a core while it is held: what a search takes on one.
+pub struct OneCore(#[allow(dead_code, reason = "held for its cores")] cores::Busy);
+
+/// As if all cores but the caller's were busy.
+pub fn one_core() -> OneCore {
+    OneCore(cores::idle(cores::CORES.saturating_sub(1)))
 }
 
 /// An index of synthetic templates, one a person.

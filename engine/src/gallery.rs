@@ -43,6 +43,7 @@ pub(crate) mod expiry;
 mod gaps;
 pub(crate) mod index;
 mod keeper;
+pub(crate) mod kernels;
 mod load;
 pub(crate) mod measure;
 pub(crate) mod meter;

@@ -67,8 +67,8 @@ pub struct ServeConfig {
     #[command(flatten)]
     pub limits: LimitArgs,
     /// Longest time that a search waits for others whose photographs are being looked at, to read the index
-    /// together, in microseconds; 0: only those share who come while it is being read
-    #[arg(long, env = "LIKENESS_GATHER_MICROS", value_name = "MICROS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    /// together, in microseconds; with 0 those share who come while it is being read
+    #[arg(long, env = "LIKENESS_GATHER_MICROS", value_name = "MICROS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub gather_micros: u32,
 
     /// Longest time a call may take, in seconds

@@ -12,7 +12,7 @@
 //! - Scores are counted as penalties: D, the sum of |q_i| over the bits that differ. S = sum |q| - 2 D, so
 //!   that "S reaches the bar" is "D is at most its limit", and a is chosen so that E\[D\] is that limit.
 //! - A stage knows X, the sum of its weights h_i over those of its bits that differ: h_i is |q_i| rounded
-//!   down, to steps of a byte or to three bits. What is asked for is X's distribution *given* D, by regression: X - b D with
+//!   down, to steps of a byte or to two bits. What is asked for is X's distribution *given* D, by regression: X - b D with
 //!   b = cov(X, D) / var D has no correlation with D, and is a sum of parts w_i = h_i - b |q_i| (without
 //!   h_i for the bits that the stage does not see). Rounding costs no slack: the bound is that of the
 //!   rounded weights.
@@ -154,20 +154,22 @@ impl Bound {
 
     /// The penalty that each stage may have, where `front` says what a magnitude counts as in columns.
     fn penalties(&self, front: impl Fn(f64) -> f64) -> [f64; STAGES] {
-        let bits = |h: &dyn Fn(f64) -> f64| -> [Bit; MAGNITUDES] {
-            std::array::from_fn(|m| {
-                let m = m as f64;
-                let f = density(self.a * m);
-                Bit {
-                    q: m,
-                    h: h(m),
-                    e: tail(self.a * m, f),
-                    f,
-                    af: self.a * m * f,
-                }
-            })
-        };
-        let bits = [bits(&front), bits(&|m| f64::from(Weights::worth(m as u8)))];
+        let front: [Bit; MAGNITUDES] = std::array::from_fn(|m| {
+            let m = m as f64;
+            let f = density(self.a * m);
+            Bit {
+                q: m,
+                h: front(m),
+                e: tail(self.a * m, f),
+                f,
+                af: self.a * m * f,
+            }
+        });
+        let rest = std::array::from_fn(|m| Bit {
+            h: f64::from(Weights::worth(m as u8)),
+            ..front[m]
+        });
+        let bits = [front, rest];
         std::array::from_fn(|stage| self.limit(stage, &bits))
     }
 

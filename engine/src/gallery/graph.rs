@@ -26,6 +26,7 @@ use hnsw_rs::hnsw::Hnsw;
 use zeroize::{Zeroize, Zeroizing};
 
 use self::arena::Arena;
+use crate::cores;
 use crate::gallery::cascade::Sink;
 use crate::gallery::index::{Ask, By, Found, Near, PERSONS_MAX, Person, Row};
 use crate::gallery::rows::{self, Rows};
@@ -366,6 +367,7 @@ impl Drop for Graph {
 impl Work {
     /// Links the rows, without holding anything up; stops early when told to.
     pub fn run(&mut self, stop: &AtomicBool) {
+        let _busy = cores::busy();
         for (done, row) in self.rows.iter().enumerate() {
             if stop.load(Ordering::Relaxed) || self.arena.is_wiped() {
                 self.rows.truncate(done);

@@ -5,19 +5,25 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use crate::gallery::arena::{COLUMNS, Columns, FRONT_BITS, LINE};
 use crate::gallery::simd::Simd;
 
-/// Lookups of six bits: the lower ones of each column, and the upper two of three columns together.
-const SIXES: usize = COLUMNS + COLUMNS.div_ceil(3);
+/// Lookups of six bits: the lower ones of each of three columns, and the upper two of all; and of the two that are left.
+const THREES: usize = COLUMNS / 3;
 
 /// What some bits cost: the sum over all of a row's is the row's penalty, and at 255 it ends.
 ///
 /// It is the same however the bits are divided, since every bit costs its own: processors that shuffle lanes
 /// of 16 bytes look up four at a time, others six.
 #[derive(Zeroize, ZeroizeOnDrop)]
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "no other processor looks up six bits")
+)]
 pub(super) struct Table {
     /// Of each column the lower nibble and the upper one, in each lane.
     nibbles: Box<[[Entries; 2]; COLUMNS]>,
     /// Of each three columns the lower six bits of each, and the upper two of all.
-    sixes: Box<[Entries; SIXES]>,
+    threes: Box<[[Entries; 4]; THREES]>,
+    /// Of the last two columns likewise.
+    last: Box<[Entries; 3]>,
 }
 
 #[derive(Clone, Copy, Zeroize)]
@@ -35,39 +41,59 @@ impl Table {
             FRONT_BITS,
             "a cost for each bit that lies in columns"
         );
-        let mut nibbles = Box::new([[Entries([0; LINE]); 2]; COLUMNS]);
-        let mut sixes = Box::new([Entries([0; LINE]); SIXES]);
-        for (three, (columns, sixes)) in costs.chunks(24).zip(sixes.chunks_mut(4)).enumerate() {
-            let mut tops = Vec::with_capacity(6);
-            for (column, byte) in columns.chunks(8).enumerate() {
-                sixes[column] = entries(&byte[..6]);
-                nibbles[three * 3 + column] = [entries(&byte[..4]), entries(&byte[4..])];
-                tops.extend_from_slice(&byte[6..]);
-            }
-            sixes[columns.len() / 8] = entries(&tops);
+        let none = Entries([0; LINE]);
+        let mut nibbles = Box::new([[none; 2]; COLUMNS]);
+        for (nibbles, byte) in nibbles.iter_mut().zip(costs.chunks(8)) {
+            *nibbles = [entries(&byte[..4]), entries(&byte[4..])];
         }
-        Self { nibbles, sixes }
+        let mut threes = Box::new([[none; 4]; THREES]);
+        let mut last = Box::new([none; 3]);
+        let (most, rest) = costs.split_at(THREES * 24);
+        for (sixes, columns) in threes.iter_mut().zip(most.chunks(24)) {
+            by_sixes(sixes, columns);
+        }
+        by_sixes(&mut *last, rest);
+        Self {
+            nibbles,
+            threes,
+            last,
+        }
     }
 
-    pub(super) fn sixes(&self) -> &[Entries; SIXES] {
-        &self.sixes
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn sixes(&self) -> (&[[Entries; 4]; THREES], &[Entries; 3]) {
+        (&self.threes, &self.last)
     }
+}
+
+/// The entries of two or three columns.
+fn by_sixes(sixes: &mut [Entries], columns: &[Cost]) {
+    let mut tops = [(false, 0); 6];
+    let count = columns.len() / 8;
+    for (n, byte) in columns.chunks(8).enumerate() {
+        sixes[n] = entries(&byte[..6]);
+        tops[2 * n..][..2].copy_from_slice(&byte[6..]);
+    }
+    sixes[count] = entries(&tops[..2 * count]);
 }
 
 /// What each value of these bits, at most six, costs; the same again where they are fewer.
 fn entries(costs: &[Cost]) -> Entries {
-    let mut all = [0u32; LINE];
-    for (value, entry) in all.iter_mut().enumerate() {
-        let bits = costs.iter().enumerate();
-        *entry = bits.fold(0, |sum, (i, (expected, cost))| {
-            sum + if (value >> i & 1 == 1) == *expected {
-                0
-            } else {
-                *cost
-            }
-        });
+    let mut all = [0i32; LINE];
+    // Without any bit, whoever is expected differs.
+    all[0] = costs
+        .iter()
+        .map(|(expected, cost)| if *expected { cost.cast_signed() } else { 0 })
+        .sum();
+    for (i, (expected, cost)) in costs.iter().enumerate() {
+        let cost = cost.cast_signed();
+        let (without, with) = all[..2 << i].split_at_mut(1 << i);
+        for (with, without) in with.iter_mut().zip(without) {
+            *with = *without + if *expected { -cost } else { cost };
+        }
     }
-    Entries(all.map(|entry| entry.min(255) as u8))
+    let values = 1 << costs.len();
+    Entries(std::array::from_fn(|value| all[value % values].min(255) as u8))
 }
 
 /// The penalties of a block's rows for each of `P` tables, nibble by nibble: those are found once for all.

@@ -267,7 +267,7 @@ impl Measuring {
 
     /// Links some faces of the graph that was made for it; whether there were any.
     fn link(&self) -> bool {
-        let graph = |people: &mut People| Some(people.shadow.as_mut()?.index.work(LINKED)?);
+        let graph = |people: &mut People| people.shadow.as_mut()?.index.work(LINKED);
         let Some(mut work) = graph(&mut self.collection.people.write()) else {
             return false;
         };

@@ -4,8 +4,9 @@
 //! time. All give the same integers, and [`Portable`] is the oracle of the others.
 //!
 //! The choice and the shuffles are the need for this file's `unsafe`: among a million synthetic people of 1024
-//! bits, at a threshold of 0.53, one core of a 2025 server takes 32 ms with what every x86-64 has, 1.6 ms with
-//! AVX2 and 0.9 ms with AVX-512; so that nobody is missed 71, 9.2 and 4.0 ms.
+//! bits, at a threshold of 0.53, an earlier layout took one core of a 2025 server 32 ms with what every x86-64 has,
+//! 1.6 ms with AVX2 and 0.9 ms with AVX-512. What each kernel is worth by itself, `cargo bench --bench search --
+//! kernels` says.
 
 use crate::gallery::arena::{BLOCK, Columns, LINE, Line};
 use crate::gallery::lookup::{self, Table};
@@ -209,7 +210,8 @@ mod x86 {
 
     use super::{BLOCK, Columns, LINE, Line, ROWS, Rest, Simd, Table};
     use crate::gallery::arena::COLUMNS;
-    use crate::gallery::weights::PLANES;
+    use crate::gallery::lookup::Entries;
+    use crate::gallery::weights::{PLANES, Worth};
 
     #[derive(Clone, Copy)]
     pub(super) struct Avx512;
@@ -256,25 +258,26 @@ mod x86 {
         )]
         fn columns<const P: usize>(columns: &Columns, tables: [&Table; P]) -> [__m512i; P] {
             let mut sums = [Self::zero(); P];
-            for three in 0..COLUMNS.div_ceil(3) {
-                let mut indices = [Self::zero(); 4];
-                let count = (COLUMNS - 3 * three).min(3);
-                for i in 0..count {
-                    indices[i] = Self::load(&columns.0[3 * three + i]);
-                }
-                // The shuffle looks at the lower six bits of each byte alone: the others need no clearing.
-                indices[count] = tops(
-                    indices[0],
-                    indices[1],
-                    if count == 3 { indices[2] } else { Self::zero() },
-                );
+            for three in 0..COLUMNS / 3 {
+                let a = column(columns, 3 * three);
+                let b = column(columns, 3 * three + 1);
+                let c = column(columns, 3 * three + 2);
+                let abc = tops(a, b, c);
                 for p in 0..P {
-                    for i in 0..=count {
-                        let entries = Self::load(&tables[p].sixes()[4 * three + i].0);
-                        let found = unsafe { _mm512_permutexvar_epi8(indices[i], entries) };
-                        sums[p] = Self::add(sums[p], found);
-                    }
+                    let [first, second, third, last] = &tables[p].sixes().0[three];
+                    sums[p] = Self::add(sums[p], found(a, first));
+                    sums[p] = Self::add(sums[p], found(b, second));
+                    sums[p] = Self::add(sums[p], found(c, third));
+                    sums[p] = Self::add(sums[p], found(abc, last));
                 }
+            }
+            let (a, b) = (column(columns, COLUMNS - 2), column(columns, COLUMNS - 1));
+            let ab = tops(a, b, Self::zero());
+            for p in 0..P {
+                let [first, second, last] = tables[p].sixes().1;
+                sums[p] = Self::add(sums[p], found(a, first));
+                sums[p] = Self::add(sums[p], found(b, second));
+                sums[p] = Self::add(sums[p], found(ab, last));
             }
             sums
         }
@@ -287,21 +290,23 @@ mod x86 {
             }
         }
         #[inline(always)]
+        #[allow(
+            clippy::needless_range_loop,
+            reason = "closures are compiled for no processor in particular"
+        )]
         fn rest(pair: &[Line], second: usize, rest: &Rest) -> i32 {
             let middle = pair.len() / 2;
             let (from, to) = [(0, middle + 1), (middle, pair.len())][second];
             let mut sum = Self::zero();
             for at in from..to {
                 // The line in the middle is half of each.
-                let own = if at == middle { [0x0f, 0xf0][second] } else { 0xff };
-                unsafe {
-                    let worth = &rest.0[at];
-                    let row = _mm512_maskz_xor_epi64(own, line(&pair[at]), line(&worth.expected));
-                    for p in 0..PLANES {
-                        let counts = _mm512_popcnt_epi8(_mm512_and_si512(row, line(&worth.planes[p])));
-                        sum = _mm512_dpbusd_epi32(sum, counts, _mm512_set1_epi8(1 << p));
-                    }
-                }
+                let own = if at == middle {
+                    [0x00ff, 0xff00][second]
+                } else {
+                    0xffff
+                };
+                let all = Loaded::new(&rest.0[at]).add(Self::zero(), &pair[at]);
+                sum = unsafe { _mm512_mask_add_epi32(sum, own, sum, all) };
             }
             unsafe { _mm512_reduce_add_epi32(sum) }
         }
@@ -332,6 +337,17 @@ mod x86 {
         unsafe { _mm512_loadu_si512(line.0.as_ptr().cast()) }
     }
 
+    #[inline(always)]
+    fn column(columns: &Columns, j: usize) -> __m512i {
+        Avx512::load(&columns.0[j])
+    }
+
+    /// The shuffle looks at the lower six bits of each byte alone: the others need no clearing.
+    #[inline(always)]
+    fn found(indices: __m512i, entries: &Entries) -> __m512i {
+        unsafe { _mm512_permutexvar_epi8(indices, Avx512::load(&entries.0)) }
+    }
+
     /// The upper two bits of a, b and c in the lower six of each byte; the two above may be anything.
     #[inline(always)]
     fn tops(a: __m512i, b: __m512i, c: __m512i) -> __m512i {
@@ -347,6 +363,48 @@ mod x86 {
         }
     }
 
+    /// What a line is worth, in registers.
+    struct Loaded {
+        expected: __m512i,
+        planes: [__m512i; PLANES],
+    }
+
+    impl Loaded {
+        #[inline(always)]
+        #[allow(
+            clippy::needless_range_loop,
+            reason = "closures are compiled for no processor in particular"
+        )]
+        fn new(worth: &Worth) -> Self {
+            let mut planes = [Avx512::zero(); PLANES];
+            for p in 0..PLANES {
+                planes[p] = line(&worth.planes[p]);
+            }
+            Self {
+                expected: line(&worth.expected),
+                planes,
+            }
+        }
+
+        /// Adds what it costs the row that has this line.
+        #[inline(always)]
+        fn add(&self, sum: __m512i, row: &Line) -> __m512i {
+            // Where the row is not what is expected and the plane has a bit.
+            const DIFFERING: i32 = 0x28;
+            unsafe {
+                let row = line(row);
+                let mut units = Avx512::zero();
+                // By bytes: eight bits of the highest worth.
+                for p in (0..PLANES).rev() {
+                    let differing =
+                        _mm512_ternarylogic_epi64::<DIFFERING>(row, self.expected, self.planes[p]);
+                    units = _mm512_add_epi8(_mm512_add_epi8(units, units), _mm512_popcnt_epi8(differing));
+                }
+                _mm512_dpbusd_epi32(sum, units, _mm512_set1_epi8(1))
+            }
+        }
+    }
+
     /// The penalties of sixteen rows, `N` lines for each two.
     #[inline(always)]
     #[allow(
@@ -354,33 +412,29 @@ mod x86 {
         reason = "closures are compiled for no processor in particular"
     )]
     fn rests<const N: usize>(lines: &[Line], rest: &Rest) -> [i32; ROWS] {
-        // Where the row is not what is expected and the plane has a bit.
-        const DIFFERING: i32 = 0x28;
         let (lines, rest) = (&lines[..ROWS / 2 * N], &rest.0[..N]);
         let mut sums = [Avx512::zero(); ROWS];
         unsafe {
+            // A line of all pairs at a time: its planes stay in the registers.
+            for at in 0..N / 2 {
+                let worth = Loaded::new(&rest[at]);
+                for pair in 0..ROWS / 2 {
+                    sums[2 * pair] = worth.add(sums[2 * pair], &lines[pair * N + at]);
+                }
+            }
+            // The line in the middle is half of each.
+            let worth = Loaded::new(&rest[N / 2]);
             for pair in 0..ROWS / 2 {
-                let mut counted = [Avx512::zero(); N];
-                for at in 0..N {
-                    let (row, worth) = (line(&lines[pair * N + at]), &rest[at]);
-                    for p in 0..PLANES {
-                        let differing = _mm512_ternarylogic_epi64::<DIFFERING>(
-                            row,
-                            line(&worth.expected),
-                            line(&worth.planes[p]),
-                        );
-                        let counts = _mm512_popcnt_epi8(differing);
-                        counted[at] = _mm512_dpbusd_epi32(counted[at], counts, _mm512_set1_epi8(1 << p));
-                    }
+                let both = worth.add(Avx512::zero(), &lines[pair * N + N / 2]);
+                let (first, second) = (sums[2 * pair], sums[2 * pair + 1]);
+                sums[2 * pair] = _mm512_mask_add_epi32(first, 0x00ff, first, both);
+                sums[2 * pair + 1] = _mm512_mask_add_epi32(second, 0xff00, second, both);
+            }
+            for at in N / 2 + 1..N {
+                let worth = Loaded::new(&rest[at]);
+                for pair in 0..ROWS / 2 {
+                    sums[2 * pair + 1] = worth.add(sums[2 * pair + 1], &lines[pair * N + at]);
                 }
-                let (mut first, mut second) = (Avx512::zero(), Avx512::zero());
-                for at in 0..N / 2 {
-                    first = _mm512_add_epi32(first, counted[at]);
-                    second = _mm512_add_epi32(second, counted[N - 1 - at]);
-                }
-                // The line in the middle is half of each.
-                sums[2 * pair] = _mm512_mask_add_epi32(first, 0x00ff, first, counted[N / 2]);
-                sums[2 * pair + 1] = _mm512_mask_add_epi32(second, 0xff00, second, counted[N / 2]);
             }
             // A transposition, added up on the way: the sixteen parts of each sum become one, in its place.
             let mut pairs = [Avx512::zero(); 8];

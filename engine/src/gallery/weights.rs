@@ -1,20 +1,21 @@
 //! What it costs a row to differ from a probe, in whole numbers that never exceed the truth.
 //!
-//! The probe's magnitudes |q| are rounded down: where the bits lie in columns to steps of a byte, behind them to three
+//! The probe's magnitudes |q| are rounded down: where the bits lie in columns to steps of a byte, behind them to two
 //! bits. A row's penalty by them is at most D, the sum of |q| over all bits that differ, and by S = sum |q| - 2 D no
 //! row that reaches a bar has a D above its limit: so a scan that drops by that limit misses nobody.
 
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::gallery::arena::{BLOCK, Chunk, FRONT_BITS, FRONT_WORDS, LINE_WORDS, Line};
 use crate::gallery::lookup::Table;
 use crate::gallery::simd::{ROWS, Simd};
 
 /// Bit planes of what the bits behind the columns are worth.
-pub(super) const PLANES: usize = 3;
+pub(super) const PLANES: usize = 2;
 
-/// What one unit of those is, for a probe's magnitudes of 0 to 127.
-const UNIT: u8 = 16;
+/// What one unit of those is, for a probe's magnitudes of 0 to 127: two thirds of their standard deviation. Three
+/// planes would keep less than a tenth of those who pass, and cost a fifth more time.
+const UNIT: u8 = 24;
 
 /// A probe, as a pass needs it.
 #[derive(ZeroizeOnDrop)]
@@ -59,11 +60,9 @@ impl Weights {
         let costs = front
             .iter()
             .map(|q| (*q >= 0, u32::from(q.unsigned_abs()) / step));
-        let two_rows: Zeroizing<Vec<i8>> = Zeroizing::new([rest, rest].concat());
-        let lines = two_rows.chunks(LINE_WORDS * 64);
         Self {
             front: Table::new(&costs.collect::<Vec<_>>()),
-            rest: Rest(lines.map(|values| Worth::of(values, unit)).collect()),
+            rest: Rest::new(rest, unit),
             step,
             unit,
             sum: values.iter().map(|q| i32::from(*q).abs()).sum(),
@@ -84,7 +83,6 @@ impl Weights {
         &self.front
     }
 
-    #[cfg(test)]
     pub(super) fn rest(&self) -> &Rest {
         &self.rest
     }
@@ -100,25 +98,23 @@ impl Weights {
     }
 
     /// A bit for each row of a block whose penalty is at most `limit`.
+    ///
+    /// Nothing is asked for ahead of its time: the processor does that by itself where lines follow each other, and
+    /// asking it too made a scan half as fast again.
     #[inline(always)]
+    #[allow(
+        clippy::needless_range_loop,
+        reason = "a closure's instructions are compiled for no processor in particular"
+    )]
     pub(super) fn within<S: Simd>(&self, chunk: &Chunk, stride: usize, block: usize, limit: i32) -> u64 {
-        if let Some(next) = chunk.fronts.get(block + 1) {
-            for column in &next.0 {
-                S::prefetch(column);
-            }
-        }
         let [front] = S::columns(&chunk.fronts[block], [&self.front]);
         let front = S::store(front);
         let mut penalties = [0i32; BLOCK];
         if stride > 0 {
             let own = BLOCK / 2 * stride;
             let lines = &chunk.rest[block * own..];
-            let (lines, next) = lines.split_at(own);
             let some = ROWS / 2 * stride;
             for (n, penalties) in penalties.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
-                for line in next.iter().skip(n * some).take(some) {
-                    S::prefetch(line);
-                }
                 *penalties = S::rests(&lines[n * some..][..some], &self.rest);
             }
         }
@@ -149,25 +145,43 @@ fn units(magnitude: u8, unit: u8) -> u8 {
     (magnitude / unit).min((1 << PLANES) - 1)
 }
 
-impl Worth {
-    fn of(values: &[i8], unit: u8) -> Self {
-        let line = |bit: &dyn Fn(i8) -> bool| {
-            let mut line = Line([0; LINE_WORDS]);
-            for (i, q) in values.iter().enumerate() {
-                line.0[i / 64] |= u64::from(bit(*q)) << (i % 64);
-            }
-            line
-        };
-        Self {
-            expected: line(&|q| q >= 0),
-            planes: std::array::from_fn(|p| line(&|q| units(q.unsigned_abs(), unit) >> p & 1 == 1)),
-        }
-    }
-}
-
 impl Rest {
+    fn new(values: &[i8], unit: u8) -> Self {
+        let words = values.len() / 64;
+        let none = Line([0; LINE_WORDS]);
+        let mut worths: Vec<_> = (0..words * 2 / LINE_WORDS)
+            .map(|_| Worth {
+                expected: none,
+                planes: [none; PLANES],
+            })
+            .collect();
+        for (n, values) in values.chunks(64).enumerate() {
+            let (mut expected, mut planes) = (0u64, [0u64; PLANES]);
+            for (i, q) in values.iter().enumerate() {
+                expected |= u64::from(*q >= 0) << i;
+                let units = units(q.unsigned_abs(), unit);
+                for (p, plane) in planes.iter_mut().enumerate() {
+                    *plane |= u64::from(units >> p & 1) << i;
+                }
+            }
+            // For each of the two rows that lie behind each other.
+            for at in [n, n + words] {
+                let worth = &mut worths[at / LINE_WORDS];
+                worth.expected.0[at % LINE_WORDS] = expected;
+                for (plane, word) in worth.planes.iter_mut().zip(planes) {
+                    plane.0[at % LINE_WORDS] = word;
+                }
+            }
+        }
+        Self(worths)
+    }
+
     /// What it costs one row of a pair, word by word.
     #[inline(always)]
+    #[allow(
+        clippy::needless_range_loop,
+        reason = "a closure's instructions are compiled for no processor in particular"
+    )]
     pub(super) fn plainly(&self, pair: &[Line], second: usize) -> i32 {
         let mut counts = [0u32; PLANES];
         let words = pair.len() * FRONT_WORDS;

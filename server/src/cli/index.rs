@@ -22,7 +22,7 @@ The server makes an index of the other kind of the collection's faces, asks both
 
 /// Measure how a collection is searched, and how it might be
 #[derive(Debug, Args)]
-#[command(arg_required_else_help = true)]
+#[command(after_help = "Example:\n  likeness index measure staff")]
 pub struct IndexCommand {
     #[command(subcommand)]
     command: Command,

@@ -27,6 +27,7 @@ pub fn graph(size: u64, asked: u64, longest: Duration) {
         kind: "in stages, beside the graph",
         similarity_min,
         exact: false,
+        threads: 1,
         batch: 1,
     };
     questions.row(&flat, &everyone, how);

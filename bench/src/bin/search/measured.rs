@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use likeness_bench::status_bytes;
 use likeness_engine::Probe;
-use likeness_engine::bench::RandomFaces;
+use likeness_engine::bench::{RandomFaces, one_core};
 use serde_json::json;
 
 use crate::asked::{BITS, GALLERY, SEED, everyone, probes};
@@ -40,6 +40,8 @@ pub struct How<'a> {
     pub kind: &'a str,
     pub similarity_min: f32,
     pub exact: bool,
+    /// One, or all: a search takes every core that is idle.
+    pub threads: usize,
     pub batch: usize,
 }
 
@@ -49,8 +51,9 @@ pub fn flat(size: u64, asked: u64) {
     let built = questions.flat();
     let everyone = questions.answers(&built.faces, -1.0, true);
     let threshold = questions.threshold(&everyone);
+    let all = std::thread::available_parallelism().map_or(1, usize::from);
     for (kind, exact) in [("in stages", false), ("nobody missed", true)] {
-        for batch in [1, 32] {
+        for (threads, batch) in [(1, 1), (1, 32), (all, 1), (all, 32)] {
             questions.row(
                 &built,
                 &everyone,
@@ -58,6 +61,7 @@ pub fn flat(size: u64, asked: u64) {
                     kind,
                     similarity_min: threshold,
                     exact,
+                    threads,
                     batch,
                 },
             );
@@ -105,6 +109,7 @@ impl Questions {
             kind,
             similarity_min,
             exact,
+            threads,
             batch,
         } = how;
         let reached = |best: &Option<(u32, f32)>| best.filter(|(_, s)| *s >= similarity_min).map(|b| b.0);
@@ -117,7 +122,7 @@ impl Questions {
         let quantile = |part: f64| seconds[((seconds.len() - 1) as f64 * part).round() as usize];
         let row = json!({
             "engine": "Likeness", "kind": kind, "gallery": GALLERY, "size": self.size,
-            "bits": BITS.get(), "threads": 1, "batch": batch,
+            "bits": BITS.get(), "threads": threads, "batch": batch,
             "p50_us": quantile(0.5) / batch as f64 * 1e6,
             "p99_us": quantile(0.99) / batch as f64 * 1e6,
             "qps": batch as f64 * seconds.len() as f64 / seconds.iter().sum::<f64>(),
@@ -164,6 +169,7 @@ impl Questions {
         let probes: Vec<&Probe> = self.probes.iter().collect();
         let best = |some: &[&Probe]| black_box(faces.best(some, how.similarity_min, how.exact));
         let starts = (0..).map(|call| call * how.batch % (probes.len() - how.batch + 1));
+        let _alone = (how.threads == 1).then(one_core);
         let (mut seconds, began) = (Vec::new(), Instant::now());
         best(&probes[..how.batch]);
         for start in starts.take(CALLS) {

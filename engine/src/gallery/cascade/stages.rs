@@ -41,9 +41,12 @@ impl<K: Sink, F: Fn(Row) -> u64 + Copy> Task for Pass<'_, '_, K, F> {
                 match &mut seeks[at..at + count] {
                     [a, b, c, d] => place.first::<S, K, TOGETHER>(start..end, [a, b, c, d]),
                     [one] if one.narrow => place.first::<S, K, 1>(start..end, [one]),
-                    others => others
-                        .iter_mut()
-                        .for_each(|seek| place.full::<S, K>(start..end, seek)),
+                    // No closure: its instructions would be compiled for no processor in particular.
+                    others => {
+                        for seek in others {
+                            place.full::<S, K>(start..end, seek);
+                        }
+                    }
                 }
                 at += count;
             }

@@ -1,0 +1,130 @@
+//! The kernels of a search by themselves, for the benchmark alone: each instruction set on the same few templates.
+
+use std::hint::black_box;
+
+use crate::gallery::arena::{Arena, BLOCK, Chunk, FRONT_BITS, LINE};
+use crate::gallery::simd::{Kernel, ROWS, Simd, Task};
+use crate::gallery::weights::Weights;
+use crate::template::{Bits, Probe, Template};
+
+/// Templates of 1024 bits that the second cache holds: 256 KiB.
+const FACES: u32 = 2048;
+/// Probes that share what is made of a block.
+const TOGETHER: usize = 4;
+
+/// Some templates, and probes.
+pub struct Kernels {
+    arena: Arena,
+    weights: [Weights; TOGETHER],
+}
+
+/// A part of a search.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Columns,
+    ColumnsTogether,
+    Rests,
+    Row,
+    Full,
+}
+
+const PARTS: [(&str, Part); 5] = [
+    ("first stage", Part::Columns),
+    ("first stage of four probes", Part::ColumnsTogether),
+    ("second stage, sixteen rows", Part::Rests),
+    ("second stage, a row", Part::Row),
+    ("full scan", Part::Full),
+];
+
+impl Kernels {
+    /// Of synthetic templates and probes.
+    pub fn new(templates: impl Iterator<Item = Template>, probe: &Probe) -> Self {
+        let mut arena = Arena::new(Bits::B1024);
+        for (person, template) in templates.take(FACES as usize).enumerate() {
+            arena.insert(person as u32, &template);
+        }
+        let values = probe.values();
+        Self {
+            arena,
+            weights: std::array::from_fn(|n| Weights::new(&values, 10 + n as u32)),
+        }
+    }
+
+    /// Every part by every instruction set of this processor, and the bytes of templates that a call looks at,
+    /// for each probe.
+    pub fn each(&self, mut measure: impl FnMut(&str, u64, &dyn Fn())) {
+        for (name, part) in PARTS {
+            for kernel in Kernel::all() {
+                let bits = match part {
+                    Part::Columns | Part::ColumnsTogether => FRONT_BITS,
+                    Part::Rests | Part::Row => Bits::B1024.get() - FRONT_BITS,
+                    Part::Full => Bits::B1024.get(),
+                };
+                let probes = if part == Part::ColumnsTogether {
+                    TOGETHER
+                } else {
+                    1
+                };
+                let bytes = (self.arena.len() * bits / 8 * probes) as u64;
+                measure(&format!("{name}, {kernel:?}"), bytes, &|| self.run(*kernel, part));
+            }
+        }
+    }
+
+    fn run(&self, kernel: Kernel, part: Part) {
+        for (chunk, blocks) in self.arena.used() {
+            kernel.run(Run {
+                chunk,
+                blocks,
+                stride: self.arena.stride(),
+                part,
+                weights: &self.weights,
+            });
+        }
+    }
+}
+
+struct Run<'a> {
+    chunk: &'a Chunk,
+    blocks: usize,
+    stride: usize,
+    part: Part,
+    weights: &'a [Weights; TOGETHER],
+}
+
+impl Task for Run<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let weights = &self.weights[0];
+        for block in 0..self.blocks {
+            match self.part {
+                Part::Columns => {
+                    let [penalties] = S::columns(&self.chunk.fronts[block], [weights.front()]);
+                    black_box(S::at_most(penalties, 200));
+                }
+                Part::ColumnsTogether => {
+                    let [a, b, c, d] = self.weights;
+                    let fronts = [a.front(), b.front(), c.front(), d.front()];
+                    for penalties in S::columns(&self.chunk.fronts[block], fronts) {
+                        black_box(S::at_most(penalties, 200));
+                    }
+                }
+                Part::Rests => {
+                    let own = BLOCK / 2 * self.stride;
+                    let lines = &self.chunk.rest[block * own..][..own];
+                    for lines in lines.chunks_exact(ROWS / 2 * self.stride) {
+                        black_box(S::rests(lines, weights.rest()));
+                    }
+                }
+                Part::Row => {
+                    for i in block * BLOCK..(block + 1) * BLOCK {
+                        black_box(weights.of_row::<S>(self.chunk, self.stride, i, (i % LINE) as u8));
+                    }
+                }
+                Part::Full => {
+                    black_box(weights.within::<S>(self.chunk, self.stride, block, 7000));
+                }
+            }
+        }
+    }
+}
