@@ -76,11 +76,20 @@ async fn a_collection_is_measured_by_both_kinds_of_index_and_keeps_its_own() {
     with_people(&client).await;
 
     let mut collections = client.collections.clone();
-    let mut answers = collections
-        .measure_index(request("crowd"))
-        .await
-        .expect("it begins")
-        .into_inner();
+    // While one is read, there is no other; when its client goes away, it is over.
+    let first = collections.measure_index(request("crowd")).await.expect("begun");
+    assert_eq!(
+        refusal::of(collections.measure_index(request("crowd")).await),
+        Refused::new(Code::InvalidArgument, "INVALID_FIELD")
+    );
+    drop(first);
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let mut answers = loop {
+        match collections.measure_index(request("crowd")).await {
+            Ok(answers) => break answers.into_inner(),
+            Err(status) => assert!(std::time::Instant::now() < deadline, "{status:?}"),
+        }
+    };
     let (mut last, mut before) = (None, 0);
     while let Some(answer) = answers.message().await.expect("it goes on") {
         assert!(before <= answer.done && answer.done <= answer.total);
@@ -138,20 +147,8 @@ async fn what_cannot_be_measured_is_refused() {
         refusal::of(collections.measure_index(endless).await),
         refused(Code::InvalidArgument, "INVALID_FIELD")
     );
-    // While one is read, there is no other; when its client goes away, it is over.
-    let first = collections.measure_index(request("staff")).await.expect("begun");
-    assert_eq!(
-        refusal::of(collections.measure_index(request("staff")).await),
-        refused(Code::InvalidArgument, "INVALID_FIELD")
-    );
-    drop(first);
-    let deadline = std::time::Instant::now() + PATIENCE;
-    let mut again = loop {
-        match collections.measure_index(request("staff")).await {
-            Ok(answers) => break answers.into_inner(),
-            Err(status) => assert!(std::time::Instant::now() < deadline, "{status:?}"),
-        }
-    };
+    let again = collections.measure_index(request("staff")).await;
+    let mut again = again.expect("nobody is no error").into_inner();
     let answer = again.message().await.expect("it ends").expect("at once");
     assert!(
         answer

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use likeness_engine::{
-    Account, Act, AuditEntry, Call, CallOrigin, Cancel, Charge, CollectionName, CollectionRef, Engine, Once,
+    Account, Act, AuditEntry, Call, CallOrigin, Cancel, Charge, CollectionName, CollectionRef, Engine, Error, Once,
     PersonId, RandomId, Result, Timestamp, Token,
 };
 use likeness_proto::{Message, v1};
@@ -492,7 +492,11 @@ impl Ongoing {
         match passed {
             Ok((call, answer)) => {
                 self.call = call;
-                answer
+                match answer {
+                    // The work saw the deadline before the clock here did.
+                    Err(Refusal::Engine(Error::Stopped(_))) if self.is_late() => Err(Refusal::Late),
+                    answer => answer,
+                }
             }
             Err(_) => {
                 // Its thread, if it has one, stops before the next stage. Items of a stream have one flag
@@ -503,6 +507,11 @@ impl Ongoing {
                 Err(Refusal::Late)
             }
         }
+    }
+
+    fn is_late(&self) -> bool {
+        let now = tokio::time::Instant::now();
+        self.deadline.is_some_and(|Deadline(at)| at <= now)
     }
 
     /// An item of this call's stream, with a time of its own.

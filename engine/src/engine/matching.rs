@@ -11,6 +11,9 @@ use crate::gallery::running::row::Part;
 use crate::gallery::{Asking, Comparison, Filter, Match, Matches, Query, Search};
 use crate::names::PersonId;
 
+/// The rate of false accepts that the manifest's threshold is stated for.
+const STATED_FAR: f64 = 1e-4;
+
 /// Where to search, each collection with the similarity from which on its people match.
 pub type Places<'a> = &'a [(CollectionRef, f32)];
 
@@ -141,9 +144,15 @@ impl Engine {
     }
 
     fn similarity_at(&self, scoring: Scoring, far: f64) -> f32 {
-        match far < 1.0 {
-            true => self.calibration().similarity(scoring, far),
-            false => -1.0,
+        if far >= 1.0 {
+            return -1.0;
+        }
+        let measured = self.calibration().similarity(scoring, far);
+        // Never above what the models' manifest states for this rate: collections begin with that threshold.
+        if far >= STATED_FAR {
+            measured.min(self.default_threshold())
+        } else {
+            measured
         }
     }
 

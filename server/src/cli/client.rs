@@ -375,10 +375,13 @@ mod tests {
     }
 
     #[test]
-    fn an_https_address_is_never_spoken_to_in_the_clear() {
-        assert!(matches!(
-            endpoint("https://127.0.0.1:50051"),
-            Err(Failure::Usage(_))
-        ));
+    fn an_address_is_spoken_to_in_the_clear_only_if_it_does_not_say_https() {
+        let scheme = |server: &str| {
+            let endpoint = endpoint(server).ok()?;
+            endpoint.uri().scheme_str().map(str::to_owned)
+        };
+        assert_eq!(scheme("https://127.0.0.1:50051").as_deref(), Some("https"));
+        assert_eq!(scheme("127.0.0.1:50051").as_deref(), Some("http"));
+        assert_eq!(scheme("ftp://127.0.0.1:50051"), None);
     }
 }
