@@ -105,7 +105,7 @@ fn a_power_cut_at_any_operation_leaves_a_change_of_accounts_complete_or_absent()
                     );
                     let now = seen(&reopened);
                     match after {
-                        Some(after) => assert_eq!(now[..after.len()].len(), after.len(), "{what}"),
+                        Some(after) => assert_eq!(now, after, "{what}: acknowledged"),
                         None if now == before => assert!(lets_in(&reopened, &ring, &keys[0]), "{what}"),
                         None => {}
                     }
