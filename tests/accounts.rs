@@ -218,6 +218,13 @@ fn naming(collection: &str, person_id: &str) -> BTreeMap<&'static str, Vec<u8>> 
         }
     );
     call!(
+        "CollectionService",
+        "MeasureIndex",
+        MeasureIndexRequest {
+            collection: collection.clone()
+        }
+    );
+    call!(
         "MatchingService",
         "FindDuplicates",
         FindDuplicatesRequest {

@@ -20,8 +20,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use likeness_engine::{
-    Account, Act, AuditEntry, Call, CallOrigin, Cancel, Charge, CollectionName, CollectionRef, Engine, Error, Once,
-    PersonId, RandomId, Result, Timestamp, Token,
+    Account, Act, AuditEntry, Call, CallOrigin, Cancel, Charge, CollectionName, CollectionRef, Engine, Error,
+    Once, PersonId, RandomId, Result, Timestamp, Token,
 };
 use likeness_proto::{Message, v1};
 use tokio::sync::{Semaphore, watch};
