@@ -282,11 +282,15 @@ const NAMING_NOTHING: [&str; 21] = [
     "LogService/GetPolicy",
 ];
 
-/// What a caller is told: everything but the request id.
+/// What a caller is told: everything but the request id and how long it took.
 fn told(answer: Result<Vec<u8>, Status>) -> String {
     match answer {
         // The replies of the few that answer without a word of the collection.
-        Ok(reply) => format!("{} bytes", reply.len()),
+        Ok(reply) => {
+            // Its first field is the call's, as in every reply; this one has no other.
+            let call = v1::RevokeApiKeyResponse::decode(&reply[..]).expect("a reply");
+            format!("{} bytes", reply.len() - call.encoded_len())
+        }
         Err(status) => format!("{:?} {}", refusal::read_details(&status), status.message()),
     }
 }
