@@ -198,13 +198,6 @@ impl Call {
         self.caller.clone()
     }
 
-    /// Whoever was compared counts as the same person, or does not: for the running log.
-    pub fn conclude(&mut self, is_same: bool) {
-        if let Some(entry) = &mut self.entry {
-            entry.conclude(is_same);
-        }
-    }
-
     /// How the call ended, for the running log: "OK", or the reason of its refusal.
     pub fn end(&mut self, result: &'static str, charge: Charge) {
         if let Some(entry) = &mut self.entry {

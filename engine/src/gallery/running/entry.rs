@@ -108,15 +108,6 @@ impl Entry {
         self.noted.iter().any(|noted| !found(noted))
     }
 
-    /// Whether whoever was compared counts as the same person.
-    pub fn conclude(&mut self, is_same: bool) {
-        for noted in &mut self.noted {
-            if let Part::Compared { same } = &mut noted.part {
-                *same = is_same;
-            }
-        }
-    }
-
     pub fn end(&mut self, result: &'static str, charge: Charge) {
         (self.result, self.charge) = (result, charge);
     }
