@@ -11,6 +11,7 @@ mod lifecycle;
 mod logs;
 mod matching;
 mod measure;
+mod messages;
 mod outputs;
 mod persons;
 mod shapes;
@@ -36,6 +37,7 @@ use crate::gate::{Arrival, Gate, Room};
 use crate::logs::retention::Retention;
 use crate::logs::{Came, Downstream, Ended, Logs, Output, Shape, Shaped};
 use crate::rates::Rates;
+use crate::service::messages::{Answer, Tokened};
 use crate::service::streams::Streams;
 use crate::status::{Refusal, code_name};
 
@@ -264,126 +266,6 @@ impl Drop for Ongoing {
             micros
         );
     }
-}
-
-/// A reply that says something about its call.
-trait Answer: Message {
-    fn set_call(&mut self, info: v1::CallInfo);
-
-    /// What is in it, in counts.
-    fn output(&self) -> Output {
-        Output {
-            bytes: self.encoded_len() as u64,
-            ..Output::default()
-        }
-    }
-}
-
-macro_rules! answers {
-    ($($reply:ident $(=> $count:path)?),* $(,)?) => {
-        $(impl Answer for v1::$reply {
-            fn set_call(&mut self, info: v1::CallInfo) {
-                self.call = Some(info);
-            }
-
-            fn output(&self) -> Output {
-                let output = Output {
-                    bytes: self.encoded_len() as u64,
-                    ..Output::default()
-                };
-                $(let output = $count(self, output);)?
-                output
-            }
-        })*
-    };
-}
-
-answers!(
-    CreateAccountResponse,
-    GetAccountResponse,
-    ListAccountsResponse,
-    UpdateAccountResponse,
-    CreateApiKeyResponse,
-    ListApiKeysResponse,
-    RevokeApiKeyResponse,
-    CloseAccountResponse,
-    ListAuditLogResponse,
-    CreateCollectionResponse,
-    GetCollectionResponse,
-    ListCollectionsResponse,
-    UpdateCollectionResponse,
-    DeleteCollectionResponse,
-    EnrollPersonResponse => outputs::enrolled,
-    AddFacesResponse => outputs::added,
-    GetPersonResponse,
-    ListPersonsResponse => outputs::listed,
-    UpdatePersonResponse,
-    DeleteFacesResponse,
-    DeletePersonResponse,
-    DetectFacesResponse => outputs::detected,
-    CompareFacesResponse => outputs::compared,
-    VerifyPersonResponse => outputs::verified,
-    SearchPersonsResponse => outputs::searched,
-    EraseEverywhereResponse,
-    GetErasureReceiptResponse,
-    ListErasureReceiptsResponse,
-    GetErasureStatusResponse,
-    DestroyKeyGroupResponse,
-    RotateSigningKeyResponse,
-    PrepareResidueAuditResponse,
-    CopyPersonResponse,
-    RenamePersonResponse,
-    ExportPersonResponse,
-    ListConsentsResponse,
-    WithdrawConsentResponse,
-    ListRunningLogResponse => outputs::logged,
-    GetUsageResponse,
-    GetPolicyResponse,
-);
-
-/// A request that may name its write by an idempotency token.
-trait Tokened: Message {
-    fn take_token(&mut self) -> String;
-}
-
-macro_rules! tokened {
-    ($($request:ident),* $(,)?) => {
-        $(impl Tokened for v1::$request {
-            fn take_token(&mut self) -> String {
-                std::mem::take(&mut self.idempotency_token)
-            }
-        })*
-    };
-}
-
-tokened!(
-    CreateCollectionRequest,
-    UpdateCollectionRequest,
-    DeleteCollectionRequest,
-    EnrollPersonRequest,
-    AddFacesRequest,
-    UpdatePersonRequest,
-    DeleteFacesRequest,
-    DeletePersonRequest,
-    EraseEverywhereRequest,
-    CopyPersonRequest,
-    RenamePersonRequest,
-    WithdrawConsentRequest,
-);
-
-impl Answer for v1::ImportPersonsResponse {
-    /// A message of a stream says nothing about its call; the metadata do.
-    fn set_call(&mut self, _: v1::CallInfo) {}
-}
-
-impl Answer for v1::DeletePersonsResponse {
-    /// As below.
-    fn set_call(&mut self, _: v1::CallInfo) {}
-}
-
-impl Answer for v1::RotateWrappingKeyResponse {
-    /// A message of a stream says nothing about its call; the metadata do.
-    fn set_call(&mut self, _: v1::CallInfo) {}
 }
 
 impl Ongoing {
