@@ -147,6 +147,7 @@ impl Retention {
             class("monitoring_data", ["monitoring data", "监控数据"], days(self.monitoring_days), OperatorDown),
             class("usage_totals", ["usage totals by account, interface and day", "按账号、接口与日期汇总的用量"], Kept::Always, Nobody),
             class("erasure_log", ["erasure log: receipts that name nobody", "删除日志：不指明任何人的删除凭证"], Kept::Always, Nobody),
+            class("audit_log", ["audit log: what administrators did", "审计日志：管理员的操作"], Kept::Always, Nobody),
             class("idempotency_tokens", ["idempotency tokens", "幂等令牌"], Kept::Seconds(DAY), Nobody),
             later("liveness_media", ["liveness images, video and best frame", "活体检测的图像、视频与最佳帧"], 2 * HOUR, OperatorToTenDays),
             later("liveness_results", ["liveness results and algorithm packets", "活体检测结果与算法数据包"], 2 * HOUR, OperatorDown),
