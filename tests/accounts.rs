@@ -289,7 +289,10 @@ fn told(answer: Result<Vec<u8>, Status>) -> String {
         Ok(reply) => {
             // Its first field is the call's, as in every reply but those of streams; this one has no other.
             let call = v1::RevokeApiKeyResponse::decode(&reply[..]);
-            format!("{} bytes", reply.len() - call.map_or(0, |call| call.encoded_len()))
+            format!(
+                "{} bytes",
+                reply.len() - call.map_or(0, |call| call.encoded_len())
+            )
         }
         Err(status) => format!("{:?} {}", refusal::read_details(&status), status.message()),
     }
