@@ -6,10 +6,8 @@
 //!
 //! Whoever finds room begins at once where nobody else is on the way. Where calls are, their photographs being
 //! looked at right now, the leader gathers: it waits for them, for a time that the operator sets, and costs no core
-//! meanwhile. So a search alone never waits for company. By default nobody else does either: with 32 callers among
-//! 200,000 people those who share because they come during a pass were twice as many a second as each alone, at a
-//! median below a millisecond; a millisecond's gathering put ten times as many into a pass, each of whom then waited
-//! for all of it, and did not raise their number.
+//! meanwhile. So a search alone never waits for company. By default nobody else does either: under load enough
+//! come during a pass to share the next one, and whoever gathers makes all of them wait for the largest pass.
 //!
 //! Everybody is answered by a pass that began after their call: what was acknowledged before the call is seen.
 //! What is shared is the look into the index alone. Each caller has its own token among the readers, its own
