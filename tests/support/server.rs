@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use likeness_engine::{Account, ApiKey, Engine, NewApiKey, Scope};
 use likeness_server::ServeError;
@@ -72,20 +72,9 @@ impl Setup {
     }
 
     pub async fn start(mut self) -> Server {
-        // Programs that other tests start hold this process's locks between fork and exec: so also the lock of a
-        // server that has just been stopped.
-        let until = Instant::now() + PATIENCE;
-        let engine = loop {
-            let opening = self.config.clone();
-            let opened = tokio::task::spawn_blocking(move || likeness_server::open(&opening)).await;
-            match opened.unwrap() {
-                Ok((engine, _)) => break engine,
-                Err(error) if format!("{error:?}").contains("to be alone") && Instant::now() < until => {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-                Err(error) => panic!("the server opens: {error:?}"),
-            }
-        };
+        let opening = self.config.clone();
+        let opened = tokio::task::spawn_blocking(move || likeness_server::open(&opening)).await;
+        let (engine, _) = opened.unwrap().expect("the server opens");
         let keyed = Arc::clone(&engine);
         let made = tokio::task::spawn_blocking(move || {
             credential::all_scopes(&keyed.administration(), "test").expect("made")

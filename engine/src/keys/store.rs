@@ -33,7 +33,16 @@ pub struct KeyStore {
 }
 
 /// Nobody else uses the key store while this lives.
-pub(crate) struct KeyStoreLock(#[allow(dead_code, reason = "held for its lock")] File);
+pub(crate) struct KeyStoreLock(File);
+
+impl Drop for KeyStoreLock {
+    /// Unlocks by name. Closing the file does not, while a child that another thread has just forked, and that has
+    /// not yet become its program, shares it.
+    fn drop(&mut self) {
+        // Where it fails the file is closed nevertheless, and its lock ends with the last who shares it.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
 
 impl KeyStore {
     /// A key store in a directory, with its root key in a file there or, if given, from a command.
@@ -431,5 +440,15 @@ mod tests {
         let _server = store(&keys).lock().expect("alone");
         let refused = store(&keys).rotate_root(None).expect_err("in use").to_string();
         assert!(refused.contains("to be alone with it"), "{refused}");
+    }
+
+    #[test]
+    fn a_key_store_given_back_is_free_whoever_shares_the_open_file() {
+        let (_home, keys, _) = fresh();
+        let lock = store(&keys).lock().expect("alone");
+        let forked = lock.0.try_clone().expect("a second descriptor of the same open file");
+        drop(lock);
+        assert!(store(&keys).lock().is_ok());
+        drop(forked);
     }
 }
