@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use criterion::{BatchSize, Criterion};
+use likeness_bench::bare::Bare;
 use likeness_bench::figures::Figures;
 use likeness_bench::population::Population;
 use likeness_bench::turns::Turns;
@@ -67,7 +68,7 @@ fn main() {
         measure(&mut criterion, "in process", &direct);
         criterion.final_summary();
         if measures_all() {
-            figures(&remote, &direct);
+            figures(&remote, &direct, &Bare::start(direct.photo.len()));
         }
     }
     drop(remote);
@@ -111,7 +112,7 @@ fn ids(what: &str) -> impl FnMut() -> String {
 }
 
 /// Every call over gRPC and in process, in turn; each round deletes whom it enrols.
-fn figures(remote: &dyn Calls, direct: &dyn Calls) {
+fn figures(remote: &dyn Calls, direct: &dyn Calls, bare: &Bare) {
     let [mut new_there, mut old_there] = [(); 2].map(|()| numbered("remote".to_owned()));
     let [mut new_here, mut old_here] = [(); 2].map(|()| numbered("direct".to_owned()));
     let turns = Turns::take(
@@ -121,17 +122,18 @@ fn figures(remote: &dyn Calls, direct: &dyn Calls) {
             &mut || direct.enrol(&new_here()),
             &mut || remote.search(),
             &mut || direct.search(),
-            &mut || remote.verify(),
-            &mut || direct.verify(),
             &mut || remote.delete(&old_there()),
             &mut || direct.delete(&old_here()),
+            &mut || remote.verify(),
+            &mut || direct.verify(),
+            &mut || bare.call(),
         ],
     );
     let mut figures = Figures::new(
         "grpc",
         "Calls over gRPC on loopback, beside the same calls in process",
     );
-    for (n, call) in ["enrol", "search", "verify", "delete"].into_iter().enumerate() {
+    for (n, call) in ["enrol", "search", "delete", "verify"].into_iter().enumerate() {
         let (remote, direct) = (turns.p50(2 * n) * 1e3, turns.p50(2 * n + 1) * 1e3);
         figures.add(format!("{call} over gRPC, p50"), remote, "ms");
         figures.add(format!("{call} in process, p50"), direct, "ms");
@@ -144,6 +146,11 @@ fn figures(remote: &dyn Calls, direct: &dyn Calls) {
             figures.add(format!("{call}: over gRPC / in process"), ratio, "");
         }
     }
+    figures.add(
+        "gRPC alone: a server that does nothing, asked with as many bytes, p50",
+        turns.p50(8) * 1e3,
+        "ms",
+    );
     figures.finish();
 }
 

@@ -101,7 +101,10 @@ def ratios(rows, notes):
         speeds = [n["read_gbps"] for n in notes if (n["run"], n.get("size"), n.get("read_mib")) == (run, size, 32)]
         # A small gallery is read from a cache, and says nothing of memory.
         if speeds and size >= 1_000_000:
-            add("in stages / reading what they read", size, stages, STAGES_BYTES * size / speeds[0] / 1e3)
+            add("in stages / reading as much in one piece", size, stages, STAGES_BYTES * size / speeds[0] / 1e3)
+        floors = [n["reading_ms"] for n in notes if (n["run"], n.get("size")) == (run, size) and "reading_ms" in n]
+        if floors:
+            add("in stages / reading the same where it lies", size, stages, floors[0] * 1e3)
         beside = alone.get((run, size, "Likeness", "in stages, beside the graph", 1))
         graphs = [row for key, row in alone.items() if key[:3] == (run, size, "Likeness") and "graph ef" in key[3]]
         if beside:

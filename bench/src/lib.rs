@@ -2,6 +2,7 @@
 
 pub mod assets;
 pub mod attack;
+pub mod bare;
 pub mod figures;
 pub mod people;
 pub mod population;

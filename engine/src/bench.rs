@@ -116,17 +116,15 @@ impl RandomFaces {
 
     /// Who resembles each face most, and how much, in one pass; nobody below `similarity_min`.
     pub fn best(&self, probes: &[&Probe], similarity_min: f32, exact: bool) -> Vec<Option<(u32, f32)>> {
-        let found = self.index.top(&Ask {
-            probes,
-            k: 1,
-            similarity_min,
-            among: None,
-            by: By::BestFace,
-            exact,
-        });
+        let found = self.index.top(&best(probes, similarity_min, exact));
         let best = found.hits.iter().map(|hits| hits.first());
         best.map(|hit| hit.map(|hit| (hit.person, hit.similarity)))
             .collect()
+    }
+
+    /// For each probe the faces of which such a search, in stages, reads more than the first bits.
+    pub fn looked_at(&self, probes: &[&Probe], similarity_min: f32) -> Vec<u64> {
+        self.index.looked_at(&best(probes, similarity_min, false))
     }
 
     /// A search for several faces in one pass, in stages where it need not be exact; answers how many it found.
@@ -140,6 +138,18 @@ impl RandomFaces {
             exact,
         });
         found.hits.iter().map(Vec::len).sum()
+    }
+}
+
+/// Who resembles each face most.
+fn best<'a>(probes: &'a [&'a Probe], similarity_min: f32, exact: bool) -> Ask<'a> {
+    Ask {
+        probes,
+        k: 1,
+        similarity_min,
+        among: None,
+        by: By::BestFace,
+        exact,
     }
 }
 

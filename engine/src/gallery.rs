@@ -47,6 +47,7 @@ pub(crate) mod kernels;
 mod load;
 pub(crate) mod measure;
 pub(crate) mod meter;
+mod pages;
 mod pairs;
 mod passage;
 pub(crate) mod passes;

@@ -51,7 +51,7 @@ use crate::service::Service;
 use crate::tls::Certificate;
 
 /// What a client may send ahead: with HTTP/2's default of 64 KiB a photograph takes several round trips.
-const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+pub const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 /// Half of it is what the HTTP/2 library lets small frames waste before it closes the connection: each that
 /// waits to be read counts 256 bytes less its own. A stream's window full of the smallest items of a stream
 /// (16 bytes, each in a frame of its own, as most client libraries send them) comes to 31 MB.

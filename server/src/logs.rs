@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use likeness_engine::Timestamp;
@@ -23,6 +23,8 @@ use self::segments::{Limits, Segments};
 
 /// Calls that may wait to be written.
 const QUEUE_MAX: usize = 8192;
+/// Whoever leaves a record wakes the writer at most so often: to wake a thread costs a call more than its line.
+const GATHER: Duration = Duration::from_millis(100);
 /// From one look for old segments to the next.
 const SWEEP: Duration = Duration::from_secs(3600);
 /// A segment is closed at this size; what is removed, is removed by the segment.
@@ -74,7 +76,7 @@ impl Logs {
         };
         let lost = Arc::clone(&scribe.lost);
         let (queue, jobs) = sync_channel(QUEUE_MAX);
-        let thread = std::thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("likeness-logs".to_owned())
             .spawn(move || scribe.run(&jobs))?;
         Ok(Self {
@@ -97,6 +99,7 @@ impl Drop for Logs {
         // Behind everything that was left before.
         let _ = self.queue.send(Job::Stop);
         if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
             // A panic there lost lines, and nothing else.
             let _ = thread.join();
         }
@@ -116,7 +119,17 @@ impl Scribe {
     fn run(&mut self, jobs: &Receiver<Job>) {
         loop {
             match jobs.recv_timeout(SWEEP) {
-                Ok(Job::Write(ended)) => self.write(&ended),
+                Ok(Job::Write(ended)) => {
+                    self.write(&ended);
+                    // Meanwhile lines wait in the queue, and only its owner's end wakes this thread.
+                    thread::park_timeout(GATHER);
+                    for job in jobs.try_iter().take(QUEUE_MAX) {
+                        match job {
+                            Job::Write(ended) => self.write(&ended),
+                            Job::Stop => return,
+                        }
+                    }
+                }
                 Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
             }

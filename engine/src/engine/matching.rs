@@ -41,6 +41,12 @@ impl Engine {
         }
     }
 
+    /// Whether a search of these collections would wait for no other, as far as can be told before it.
+    pub fn has_room(&self, collections: &[CollectionRef], searching: &Searching) -> bool {
+        let mut passes = collections.iter().map(|collection| &collection.0.passes);
+        passes.all(|passes| passes.is_free(searching.gather))
+    }
+
     /// For each of the faces the nearest people of all these collections, at and above each one's
     /// similarity, best first. Who is in two collections is found twice.
     ///

@@ -13,12 +13,13 @@
 //! and then it is zero. The first chunk is little enough for a collection of ten people (66 KiB at 1024
 //! bits), and they double until their ends no longer matter.
 //!
-//! Pages are ordinary ones: asked for huge ones (`madvise`), the system gave 2 to 14 MiB of 128, and no time
-//! of a search changed.
+//! They lie in huge pages where the system has them ([`pages`](crate::gallery::pages)).
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::gallery::index::{PERSONS_MAX, Person, Row};
+use crate::gallery::pages::Pages;
 use crate::swap;
 use crate::template::{Bits, Template};
 
@@ -49,13 +50,13 @@ pub(super) const LINE_WORDS: usize = 8;
 pub(super) const NOBODY: Person = PERSONS_MAX;
 
 /// The first 256 bits of each row of a block: byte r of column j is byte j of row r.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C, align(64))]
 pub(super) struct Columns(pub(super) [[u8; LINE]; COLUMNS]);
 
 /// 512 bits.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C, align(64))]
 pub(super) struct Line(pub(super) [u64; LINE_WORDS]);
 
 /// The rows of an index, and whose they are. Wiped on drop.
@@ -71,9 +72,9 @@ pub(super) struct Arena {
 /// Rows that lie together.
 pub(super) struct Chunk {
     /// `[rows / 64]`.
-    pub(super) fronts: Box<[Columns]>,
+    pub(super) fronts: Pages<Columns>,
     /// `[rows / 2][bits / 256 - 1]`: behind each other the other words of two rows.
-    pub(super) rest: Box<[Line]>,
+    pub(super) rest: Pages<Line>,
     /// `[rows]`.
     pub(super) owners: Box<[Person]>,
     /// The number of the first row.
@@ -199,8 +200,8 @@ impl Arena {
 
 impl Chunk {
     fn new(first: usize, rows: usize, bits: Bits) -> Self {
-        let fronts = vec![Columns([[0; LINE]; COLUMNS]); rows / BLOCK].into_boxed_slice();
-        let rest = vec![Line([0; LINE_WORDS]); rows / 2 * stride(bits)].into_boxed_slice();
+        let fronts = Pages::zeroed(rows / BLOCK);
+        let rest = Pages::zeroed(rows / 2 * stride(bits));
         Self {
             locks: [swap::keep_out(&fronts), swap::keep_out(&rest)],
             fronts,
@@ -224,7 +225,14 @@ impl Chunk {
         halves.skip(i % 2 * stride).take(stride)
     }
 
-    /// The lines in which they lie.
+    /// The lines in which they lie: with those of 1024 bits two of three.
+    #[inline(always)]
+    pub(super) fn own(&self, i: usize, stride: usize) -> &[Line] {
+        let half = stride.div_ceil(2);
+        &self.pair(i, stride)[i % 2 * (stride - half)..][..half]
+    }
+
+    /// The lines of the two rows that lie together.
     #[inline(always)]
     pub(super) fn pair(&self, i: usize, stride: usize) -> &[Line] {
         &self.rest[i / 2 * stride..][..stride]
@@ -237,7 +245,7 @@ fn stride(bits: Bits) -> usize {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        for columns in &mut self.fronts {
+        for columns in &mut *self.fronts {
             columns.0.as_flattened_mut().zeroize();
         }
         self.rest.iter_mut().for_each(|line| line.0.zeroize());

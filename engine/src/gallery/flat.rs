@@ -51,6 +51,13 @@ impl Flat {
         asks.iter().map(own).collect()
     }
 
+    pub(super) fn looked_at(&self, ask: &Ask<'_>) -> Vec<u64> {
+        let mut seeks = self.seeks(ask);
+        cascade::scan(&self.arena, &mut seeks, |_| u64::MAX);
+        let tallies = seeks.into_iter().map(|seek| seek.finish().1);
+        tallies.map(|tally| tally.second + tally.full).collect()
+    }
+
     /// Probes that are looked for.
     fn sought(&self, ask: &Ask<'_>) -> usize {
         if ask.k > 0 { ask.probes.len() } else { 0 }

@@ -177,6 +177,14 @@ impl Index {
         }
     }
 
+    /// For each probe the faces that a scan looks at beyond their first bits; none where nothing is scanned.
+    pub(crate) fn looked_at(&self, ask: &Ask<'_>) -> Vec<u64> {
+        match self {
+            Self::Flat(flat) => flat.looked_at(ask),
+            Self::Graph(_) => Vec::new(),
+        }
+    }
+
     /// A copy of one stored face, to be compared with the others.
     pub(crate) fn template(&self, row: Row) -> Template {
         match self {

@@ -129,6 +129,13 @@ impl Passes {
         Coming(Some(Arc::clone(self)))
     }
 
+    /// Whether whoever joins now, announced or not, would wait for nobody, as far as can be told before.
+    pub fn is_free(&self, gather: Duration) -> bool {
+        let state = self.state.lock();
+        let alone = gather.is_zero() || state.coming <= 1;
+        alone && !state.gathering && state.under_way < self.at_once && state.waiting.is_empty()
+    }
+
     /// What `look` sees for `own`, called here or by somebody else. It begins after this call, and answers
     /// each of what it is given.
     pub fn join(&self, own: Wanted, company: Company, look: impl Fn(&[Wanted]) -> Vec<Seen>) -> Seen {

@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -34,8 +34,10 @@ const ROWS_MAX: usize = 65_536;
 /// killed. They are synced, although nobody waits for them, because the store takes only the end of its
 /// write-ahead log for incomplete: a hole where the disk had not yet written unsynced rows would pass for damage.
 const GATHER: Duration = Duration::from_millis(100);
-/// Written together at most.
+/// Rows written together, a search's over it: whoever has so many does not wait for more.
 const TOGETHER_MAX: usize = 2048;
+/// Calls written together.
+const CALLS_TOGETHER_MAX: u64 = CALLS_MAX as u64;
 /// From one look at the size of the log to the next.
 const MEASURE: Duration = Duration::from_secs(3600);
 
@@ -136,7 +138,7 @@ impl RunningLog {
             bytes_warning,
             measured: None,
         };
-        let thread = std::thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("likeness-log".to_owned())
             .spawn(move || scribe.run(&jobs))
             .map_err(|e| OperatorError::Store {
@@ -159,6 +161,9 @@ impl RunningLog {
     pub fn flush(&self) {
         let (done, wait) = sync_channel(1);
         if self.sink.queue.send(Job::Flush(done)).is_ok() {
+            if let Some(thread) = &*self.thread.lock() {
+                thread.thread().unpark();
+            }
             // A thread that ended has nothing left to write.
             let _ = wait.recv();
         }
@@ -181,6 +186,7 @@ impl Drop for RunningLog {
         // Behind everything that was left before. Calls may still hold the queue; they find it closed.
         let _ = self.sink.queue.send(Job::Stop);
         if let Some(thread) = self.thread.get_mut().take() {
+            thread.thread().unpark();
             // A panic there lost what it was writing; the queue then counts the rest as lost.
             let _ = thread.join();
         }
@@ -198,6 +204,7 @@ struct Scribe {
 impl Scribe {
     fn run(&mut self, jobs: &Receiver<Job>) {
         self.warn_if_large();
+        let mut behind = false;
         loop {
             let first = match jobs.recv_timeout(MEASURE) {
                 Ok(job) => job,
@@ -207,9 +214,12 @@ impl Scribe {
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             };
+            if matches!(first, Job::Write(_)) && !behind {
+                // Meanwhile calls only fill the queue: to wake a thread would cost them more than their rows.
+                thread::park_timeout(GATHER);
+            }
             let (mut rows, mut asked, mut calls) = (Vec::new(), HashMap::new(), 0);
             let (mut next, mut waiter, mut stop) = (Some(first), None, false);
-            let until = Instant::now() + GATHER;
             while let Some(job) = next.take() {
                 match job {
                     Job::Write(left) => {
@@ -220,10 +230,9 @@ impl Scribe {
                     Job::Flush(done) => waiter = Some(done),
                     Job::Stop => stop = true,
                 }
-                if waiter.is_none() && !stop && rows.len() < TOGETHER_MAX {
-                    next = jobs
-                        .recv_timeout(until.saturating_duration_since(Instant::now()))
-                        .ok();
+                behind = rows.len() >= TOGETHER_MAX || calls >= CALLS_TOGETHER_MAX;
+                if waiter.is_none() && !stop && !behind {
+                    next = jobs.try_recv().ok();
                 }
             }
             self.write(rows, asked, calls);

@@ -67,6 +67,16 @@ pub fn flat(size: u64, asked: u64) {
             );
         }
     }
+    let looked_at = questions.looked_at(&built.faces, threshold);
+    let ms = 1e3 * reading_seconds(size as usize, looked_at as usize);
+    let note = format!(
+        "A search in stages among {size} looks at {looked_at} of them beyond their first 256 bits, the median of its \
+         probes; to read as much in the same places, and to do nothing else, took {ms:.2} ms."
+    );
+    println!(
+        "{}",
+        json!({ "note": note, "size": size, "looked_at": looked_at, "reading_ms": ms })
+    );
     for mib in [32, 128] {
         let gbps = read_speed(mib);
         let note =
@@ -141,6 +151,15 @@ impl Questions {
             .collect()
     }
 
+    /// Faces that a search in stages looks at beyond their first bits, the median of the probes.
+    fn looked_at(&self, faces: &RandomFaces, similarity_min: f32) -> u64 {
+        let some = self.probes.chunks(32).map(|some| some.iter().collect::<Vec<_>>());
+        let looked_at = some.flat_map(|some| faces.looked_at(&some, similarity_min));
+        let mut looked_at: Vec<_> = looked_at.collect();
+        looked_at.sort_unstable();
+        looked_at[looked_at.len() / 2]
+    }
+
     /// What one of a hundred strangers reaches.
     pub fn threshold(&self, answers: &Answers) -> f32 {
         let strangers = answers
@@ -185,22 +204,57 @@ impl Questions {
     }
 }
 
-/// GB a second, the median of many passes.
+/// GB a second of one piece of memory.
 fn read_speed(mib: usize) -> f64 {
     let words = vec![1u64; mib << 17];
+    let seconds = median_seconds(|| {
+        let mut sums = [0; 32];
+        add(&mut sums, black_box(&words));
+        black_box(sums);
+    });
+    (mib << 20) as f64 / seconds / 1e9
+}
+
+/// Seconds to read what a search in stages does, and to do nothing else: of all faces 32 bytes, one behind the other,
+/// and meanwhile of so many of them two lines of the 96 bytes that each has elsewhere.
+fn reading_seconds(faces: usize, looked_at: usize) -> f64 {
+    /// Words of a cache line, and of what lies in columns.
+    const LINE: usize = 8;
+    const FRONT: usize = 4;
+    const REST: usize = 12;
+    let (fronts, rests) = (vec![1u64; faces * FRONT], vec![1u64; faces * REST]);
+    let apart = faces / looked_at.max(1);
+    median_seconds(|| {
+        let mut sums = [0; 32];
+        for (n, front) in black_box(&fronts).chunks(apart.max(1) * FRONT).enumerate() {
+            add(&mut sums, front);
+            let line = n * apart * REST / LINE * LINE;
+            if let Some(lines) = black_box(&rests).get(line..line + 2 * LINE) {
+                sums[0] = sums[0].wrapping_add(lines[0]);
+                sums[1] = sums[1].wrapping_add(lines[LINE]);
+            }
+        }
+        black_box(sums);
+    })
+}
+
+fn add(sums: &mut [u64; 32], words: &[u64]) {
+    for words in words.as_chunks::<32>().0 {
+        sums.iter_mut()
+            .zip(words)
+            .for_each(|(sum, word)| *sum = sum.wrapping_add(*word));
+    }
+}
+
+/// The median of many passes.
+fn median_seconds(pass: impl Fn()) -> f64 {
     let mut seconds: Vec<f64> = (0..60)
         .map(|_| {
             let start = Instant::now();
-            let mut sums = [0u64; 32];
-            for words in black_box(&words).as_chunks::<32>().0 {
-                sums.iter_mut()
-                    .zip(words)
-                    .for_each(|(sum, word)| *sum = sum.wrapping_add(*word));
-            }
-            black_box(sums);
+            pass();
             start.elapsed().as_secs_f64()
         })
         .collect();
     seconds.sort_unstable_by(f64::total_cmp);
-    (mib << 20) as f64 / seconds[seconds.len() / 2] / 1e9
+    seconds[seconds.len() / 2]
 }

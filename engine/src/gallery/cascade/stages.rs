@@ -112,7 +112,7 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
             let r = mask.trailing_zeros() as usize;
             mask &= mask - 1;
             let i = block * BLOCK + r;
-            for line in self.chunk.pair(i, self.stride) {
+            for line in self.chunk.own(i, self.stride) {
                 S::prefetch(line);
             }
             let waiting = Waiting {
