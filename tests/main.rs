@@ -32,6 +32,7 @@ mod many;
 mod markers;
 mod match_one_to_one;
 mod measure;
+mod metrics;
 mod orientation;
 mod overload;
 mod own_models;

@@ -358,6 +358,8 @@ impl Serving {
             root_key_command: None,
             accept_short_erasure_log: false,
             plaintext_off_loopback: false,
+            metrics: None,
+            metrics_off_loopback: false,
             tls: TlsFiles::default(),
             region: "local".to_owned(),
             retention: likeness_server::logs::retention::Retention::default(),

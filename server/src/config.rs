@@ -98,6 +98,15 @@ pub struct ServeConfig {
     #[arg(long)]
     pub plaintext_off_loopback: bool,
 
+    /// Address and port where metrics are read, in Prometheus's text format at /metrics; without it nowhere
+    #[arg(long, env = "LIKENESS_METRICS", value_name = "ADDRESS:PORT")]
+    pub metrics: Option<SocketAddr>,
+
+    /// Show metrics on an address other than loopback, although nothing is encrypted and nobody is asked for a
+    /// key: whoever reaches it learns how much the server does, and nothing of whom
+    #[arg(long)]
+    pub metrics_off_loopback: bool,
+
     /// Region that this deployment is in: an account bound to another one is refused here, and logs say it
     #[arg(long, env = "LIKENESS_REGION", value_name = "NAME", default_value = "local", value_parser = region)]
     pub region: String,

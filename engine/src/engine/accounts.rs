@@ -261,6 +261,11 @@ impl Administration<'_> {
         self.gallery.census.holding(account)
     }
 
+    /// What all accounts hold together.
+    pub fn holding_in_total(&self) -> Holding {
+        self.gallery.census.total()
+    }
+
     /// From how many faces of an account on the operator is told, in the log; 0 for never.
     pub fn faces_warning(&self) -> u64 {
         self.gallery.census.warning()
