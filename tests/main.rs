@@ -43,4 +43,5 @@ mod scores;
 mod search;
 mod shutdown;
 mod tls;
+mod two_years;
 mod update;
