@@ -32,6 +32,7 @@ pub(crate) mod accounts;
 mod again;
 pub(crate) mod audit;
 pub(crate) mod census;
+mod closing;
 pub(crate) mod codec;
 pub(crate) mod collection;
 mod collections;

@@ -4,6 +4,7 @@ mod accounts;
 mod blocks;
 mod changes;
 mod clear;
+mod closing;
 mod crash;
 mod damage;
 mod disk;
