@@ -357,6 +357,7 @@ impl Serving {
             drain_seconds: 30,
             root_key_command: None,
             accept_short_erasure_log: false,
+            accept_short_audit_log: false,
             plaintext_off_loopback: false,
             metrics: None,
             metrics_off_loopback: false,

@@ -359,6 +359,8 @@ acts! {
     PrepareResidueAudit = 12, "prepare-residue-audit";
     /// The deployment was closed.
     CloseDeployment = 13, "close-deployment";
+    /// A start was told to take an audit log that does not reach its anchor.
+    AcceptAuditLog = 14, "accept-audit-log";
 }
 
 /// Who did what to what. It names nobody who is enrolled.

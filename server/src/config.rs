@@ -93,6 +93,11 @@ pub struct ServeConfig {
     #[arg(long)]
     pub accept_short_erasure_log: bool,
 
+    /// Start although the audit log does not reach its anchor: entries may be missing. It is written into the log
+    /// that this was accepted
+    #[arg(long)]
+    pub accept_short_audit_log: bool,
+
     /// Listen on an address other than loopback although nothing is encrypted: only behind something that
     /// encrypts, for whoever listens in has every photograph and API key
     #[arg(long)]
@@ -193,6 +198,7 @@ impl ServeConfig {
             workers: self.workers(),
             running_log_bytes_warning: self.retention.running_log_bytes_warning(),
             accept_short_log: self.accept_short_erasure_log,
+            accept_short_audit_log: self.accept_short_audit_log,
         })
     }
 

@@ -1,6 +1,7 @@
 //! The gallery against disks that fail, crash and lie, and against a plain model of itself.
 
 mod accounts;
+mod audit;
 mod blocks;
 mod changes;
 mod clear;

@@ -4,7 +4,8 @@
 //! root.key   the root key, 0600; absent where a command provides it
 //! keyring    random keys, sealed under the root key
 //! lock       held by whoever uses the store
-//! erasures   the copy of the erasure log, and its anchor
+//! ended      the deployment was closed, and its keys go, or are gone
+//! erasures   the copy of the erasure log; its anchor, and the audit log's, lie beside it
 //! ```
 
 use std::fs::{self, File, OpenOptions};

@@ -85,6 +85,7 @@ impl DemoCommand {
             call_seconds: 60,
             drain_seconds: 10,
             accept_short_erasure_log: false,
+            accept_short_audit_log: false,
             plaintext_off_loopback: false,
             metrics: None,
             metrics_off_loopback: false,
