@@ -33,6 +33,15 @@ libclang_packages() {
   esac
 }
 
+# A test sets the server's clock two years ahead.
+have_libfaketime() {
+  local library
+  for library in /usr/lib/*/faketime /usr/lib/faketime /usr/lib64/faketime /usr/local/lib/faketime; do
+    [ -e "$library/libfaketimeMT.so.1" ] && return
+  done
+  return 1
+}
+
 packages=()
 needs=()
 need() { # what a person calls it, then the packages
@@ -46,6 +55,7 @@ have_libclang || need "libclang, with its headers" $(libclang_packages)
 have npm || need npm npm
 have python3 || need "Python 3" python3
 { have python3 && python3 -m pip --version >/dev/null 2>&1; } || need "pip for python3" python3-pip
+have_libfaketime || need libfaketime libfaketime
 
 if [ ${#needs[@]} -gt 0 ]; then
   printf 'missing: %s\n' "${needs[@]}"

@@ -46,6 +46,7 @@ const COMMANDS: &[&[&str]] = &[
     &["api-key", "list"],
     &["api-key", "revoke"],
     &["audit", "log"],
+    &["audit", "verify"],
     &["log"],
     &["log", "list"],
     &["log", "export"],

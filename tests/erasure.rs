@@ -141,7 +141,16 @@ fn of_two_people_one_is_erased_provably_and_an_old_backup_brings_nobody_back() {
     // The backup from before the erasure is put back, as after a lost disk.
     fs::remove_dir_all(home.data()).unwrap();
     copy(&kept.path().join("backup"), &home.data());
-    let server = home.serve();
+    // Its audit log does not know of the residue audit, which must not pass unnoticed.
+    let said = home.refused_start().expect(78).stderr;
+    assert!(said.contains("--accept-short-audit-log"), "{said}");
+    let server = Child::start(home.command().arg("--accept-short-audit-log"));
+    let entries = ask(&server, &["audit", "log"])["entries"].clone();
+    let last = entries
+        .as_array()
+        .and_then(|entries| entries.last())
+        .expect("an entry");
+    assert_eq!(last["act"], "accept-audit-log");
     assert!(finds(&server, "obama2.jpg").is_empty());
     server.ask(&["person", "get", "staff", "barack"]).expect(66);
     assert_eq!(finds(&server, "astronaut.png"), ["eileen"]);

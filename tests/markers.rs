@@ -374,7 +374,8 @@ const NEVER_FAIL: [&str; 7] = [
 async fn no_log_file_or_metric_holds_what_any_call_was_given() {
     let home = Home::new();
     let mut needles = needles(&home);
-    let server = Child::start(home.command().env("LIKENESS_LOG", "trace"));
+    let shown = ["--metrics", "127.0.0.1:0"];
+    let server = Child::start(home.command().args(shown).env("LIKENESS_LOG", "trace"));
     let contract = contract(&server).await;
     let methods: BTreeMap<_, _> = contract.methods.iter().map(|m| (m.name.as_str(), m)).collect();
     let channel = server.client().await.channel;
@@ -428,6 +429,11 @@ async fn no_log_file_or_metric_holds_what_any_call_was_given() {
             told.extend(answers);
         }
     }
+    let metrics = server.scraped();
+    for name in ["EnrollPerson", "INVALID_ARGUMENT", "likeness_running_log_bytes"] {
+        assert!(metrics.contains(name), "{metrics}");
+    }
+    told.push(metrics.into_bytes());
     // Everything that was left is in the files: the server writes the rest before it ends.
     assert_clean(&home.data(), &needles);
     let log = server.stop();

@@ -92,6 +92,7 @@ pub fn config(folder: &Path) -> EngineConfig {
         data: folder.join("data"),
         keys: KeyStore::new(folder.join("keys"), None),
         accept_short_log: false,
+        accept_short_audit_log: false,
         running_log_bytes_warning: u64::MAX,
         models: assets::asset("models"),
         runtime: assets::runtime(),

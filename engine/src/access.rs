@@ -359,6 +359,8 @@ acts! {
     PrepareResidueAudit = 12, "prepare-residue-audit";
     /// The deployment was closed.
     CloseDeployment = 13, "close-deployment";
+    /// A start was told to take an audit log that does not reach its anchor.
+    AcceptAuditLog = 14, "accept-audit-log";
 }
 
 /// Who did what to what. It names nobody who is enrolled.
@@ -404,6 +406,8 @@ pub struct ClosedDeployment {
     pub accounts: u64,
     /// People who were erased with it.
     pub persons: u64,
+    /// Collections that could not be read, and were erased all the same.
+    pub unreadable_collections: u64,
     /// Receipts in its erasure log.
     pub receipts: u64,
     /// The last signed checkpoint of the log.
@@ -417,6 +421,11 @@ pub struct ClosedAccount {
     pub persons: u64,
     /// Receipts of its collections.
     pub receipts: u64,
+    /// Those of its collections that could not be read.
+    pub unreadable_collections: u64,
+    /// Collections of the deployment that cannot be read, and of which nobody knows whose they are. The key group
+    /// that they would need is gone, if they were this account's.
+    pub unreadable_left: u64,
     /// The last one: of the account, and of every key that was left of it.
     pub receipt: crate::gallery::ErasureReceipt,
 }

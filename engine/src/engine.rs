@@ -66,6 +66,8 @@ pub struct EngineConfig {
     pub running_log_bytes_warning: u64,
     /// Start although the erasure log is shorter than its anchor; that is then written into the log.
     pub accept_short_log: bool,
+    /// Start although the audit log does not reach its anchor; that is then written into the log.
+    pub accept_short_audit_log: bool,
 }
 
 /// A collection that a call works on. It stays valid when the collection is deleted meanwhile: calls
@@ -193,6 +195,7 @@ impl Engine {
         let background = Background {
             log_bytes_warning: config.running_log_bytes_warning,
             scores: config.scores.clone(),
+            accept_short_audit_log: config.accept_short_audit_log,
             ..Background::default()
         };
         let (gallery, report) = Gallery::open(vault, &destroyed, background)?;

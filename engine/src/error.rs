@@ -262,6 +262,17 @@ pub enum OperatorError {
         "erasure log: expected at least {expected} receipts, as its anchor in the key store says, found {found}"
     )]
     ErasureLogShort { expected: u64, found: u64 },
+    /// The audit log lacks entries that it once had, or its anchor is missing. The next start refuses too, unless the
+    /// operator accepts it, which is then written into the log.
+    #[error(
+        "audit log: expected {}, found {found} entries; if an older copy of the data was put back, \
+         --accept-short-audit-log starts the server with it",
+        match expected {
+            Some(expected) => format!("the {expected} entries or more that its anchor in the key store has seen"),
+            None => "its anchor in the key store".to_owned(),
+        }
+    )]
+    AuditLogShort { expected: Option<u64>, found: u64 },
     /// The store failed. What was acknowledged before is kept; the next start reads the truth from disk.
     #[error("the store failed while {doing}: {detail}")]
     Store { doing: &'static str, detail: String },

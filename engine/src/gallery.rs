@@ -32,6 +32,7 @@ pub(crate) mod accounts;
 mod again;
 pub(crate) mod audit;
 pub(crate) mod census;
+mod closing;
 pub(crate) mod codec;
 pub(crate) mod collection;
 mod collections;
@@ -159,6 +160,8 @@ pub(crate) struct Background {
     pub log_bytes_warning: u64,
     /// What may be learnt of people by comparing with them.
     pub scores: ScoreLimits,
+    /// An audit log that does not reach its anchor is taken, and says so.
+    pub accept_short_audit_log: bool,
     pub clock: Clock,
 }
 
@@ -170,6 +173,7 @@ impl Default for Background {
             keep: keeper::KEEP,
             log_bytes_warning: u64::MAX,
             scores: ScoreLimits::default(),
+            accept_short_audit_log: false,
             clock: Clock::System,
         }
     }
@@ -193,6 +197,7 @@ impl Gallery {
             keep,
             log_bytes_warning,
             scores,
+            accept_short_audit_log,
             clock,
         } = background;
         vault.tokens = Tokens::new(clock.clone());
@@ -206,7 +211,7 @@ impl Gallery {
         let accounts = Arc::new(Accounts::new(accounts, clock.clone()));
         vault.advance_anchor()?;
         let purger = Purger::start(Arc::clone(&vault), report.removed_anything(), gather)?;
-        let audit = AuditLog::open(&vault)?;
+        let audit = AuditLog::open(&vault, accept_short_audit_log, clock.now())?;
         let collections = Arc::new(RwLock::new(collections));
         let census = Arc::new(Census::new(Arc::clone(&collections), Arc::clone(&accounts)));
         let eraser = Arc::new(Eraser {

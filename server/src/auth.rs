@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use likeness_engine::{Account, AccountSettings, ApiKey, CollectionName, Engine, Grant, RandomId, Scope};
 use tonic::metadata::MetadataMap;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Status};
 use zeroize::Zeroizing;
 
 use crate::credential::{AUTHORIZATION, SCHEME};
-use crate::service::insert_id;
+use crate::service::Service;
 use crate::status::Refusal;
 
 /// What an RPC asks of its caller's key.
@@ -110,6 +112,11 @@ pub enum Shown {
 pub struct ClientAddress(pub SocketAddr);
 
 impl ClientAddress {
+    /// As it was noted when the request arrived.
+    pub fn of<T>(request: &Request<T>) -> Option<Self> {
+        request.extensions().get().copied()
+    }
+
     /// For the log: the address without the port, which says nothing of who calls.
     pub fn text(address: Option<Self>) -> String {
         address.map_or_else(String::new, |Self(address)| address.ip().to_string())
@@ -165,27 +172,28 @@ pub fn caller<T>(request: &Request<T>) -> Result<Caller, Refusal> {
 }
 
 /// Lets a request in, or not, before its message is read.
-pub type Door = fn(Request<()>) -> Result<Request<()>, Status>;
-
-/// Refuses nobody.
-pub fn everybody(request: Request<()>) -> Result<Request<()>, Status> {
-    Ok(request)
+#[derive(Clone)]
+pub enum Door {
+    /// Refuses nobody.
+    Open,
+    /// Refuses whoever shows no key.
+    Keyed(Service),
 }
 
-/// Refuses whoever shows no key, before the message is read.
-pub fn required(request: Request<()>) -> Result<Request<()>, Status> {
-    match caller(&request) {
-        Ok(_) => Ok(request),
-        Err(refusal) => Err(refuse("", &request, refusal)),
+impl Door {
+    /// A service behind this door.
+    pub fn before<S>(&self, service: S) -> InterceptedService<S, Self> {
+        InterceptedService::new(service, self.clone())
     }
 }
 
-/// The status of a call that did not get as far as its handler, with its line in the log.
-pub fn refuse<T>(interface: &'static str, request: &Request<T>, refusal: Refusal) -> Status {
-    let request_id = RandomId::random().to_string();
-    let mut status = refusal.into_status(&request_id);
-    insert_id(status.metadata_mut(), &request_id);
-    let client = ClientAddress::text(request.extensions().get().copied());
-    tracing::info!(request_id, interface, client, code = ?status.code(), "nobody known calls");
-    status
+impl Interceptor for Door {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        match (&self, caller(&request)) {
+            (Self::Keyed(service), Err(refusal)) => {
+                Err(service.turn_away("", refusal, ClientAddress::of(&request)))
+            }
+            _ => Ok(request),
+        }
+    }
 }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use likeness_engine::RandomId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::body::Body;
 use tonic::codegen::{Body as HttpBody, BoxFuture, Bytes, Service, StdError, http};
+use tonic::transport::server::TcpConnectInfo;
 use tower_layer::Layer;
 
-use crate::service::insert_id;
+use crate::auth::ClientAddress;
+use crate::service;
 use crate::status::Refusal;
 
 /// Somebody is always let in, or no load balancer could tell that the server lives.
@@ -20,14 +21,53 @@ const HEALTH: &str = "/grpc.health.v1.Health/";
 /// Places come free all the time.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
+/// Places that are taken and given back.
+#[derive(Clone)]
+pub struct Places {
+    /// So many.
+    pub max: u32,
+    free: Arc<Semaphore>,
+}
+
+impl Places {
+    /// So many.
+    pub fn new(max: u32) -> Self {
+        Self {
+            max,
+            free: Arc::new(Semaphore::new(max as usize)),
+        }
+    }
+
+    /// One of them, given back on drop; none where all are taken.
+    pub fn take(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.free).try_acquire_owned().ok()
+    }
+
+    /// How many are taken.
+    pub fn taken(&self) -> usize {
+        (self.max as usize).saturating_sub(self.free.available_permits())
+    }
+}
+
 /// The limit, as a layer around all services.
 #[derive(Clone)]
-pub struct Calls(Arc<Semaphore>);
+pub struct Calls {
+    places: Places,
+    service: service::Service,
+}
 
 impl Calls {
-    /// At most so many at once.
-    pub fn new(calls_max: u32) -> Self {
-        Self(Arc::new(Semaphore::new(calls_max as usize)))
+    /// At most so many at once; whoever is refused is noted by the service.
+    pub fn new(calls_max: u32, service: service::Service) -> Self {
+        Self {
+            places: Places::new(calls_max),
+            service,
+        }
+    }
+
+    /// How full it is.
+    pub fn places(&self) -> Places {
+        self.places.clone()
     }
 }
 
@@ -37,7 +77,7 @@ impl<S> Layer<S> for Calls {
     fn layer(&self, inner: S) -> Limited<S> {
         Limited {
             inner,
-            places: Arc::clone(&self.0),
+            calls: self.clone(),
         }
     }
 }
@@ -46,7 +86,7 @@ impl<S> Layer<S> for Calls {
 #[derive(Clone)]
 pub struct Limited<S> {
     inner: S,
-    places: Arc<Semaphore>,
+    calls: Calls,
 }
 
 impl<S, B> Service<http::Request<Body>> for Limited<S>
@@ -68,9 +108,12 @@ where
         let place = if request.uri().path().starts_with(HEALTH) {
             None
         } else {
-            match Arc::clone(&self.places).try_acquire_owned() {
-                Ok(place) => Some(place),
-                Err(_) => return Box::pin(async { Ok(refused()) }),
+            match self.calls.places.take() {
+                Some(place) => Some(place),
+                None => {
+                    let refused = self.calls.refuse(&request);
+                    return Box::pin(async { Ok(refused) });
+                }
             }
         };
         let answering = self.inner.call(request);
@@ -84,12 +127,13 @@ where
     }
 }
 
-fn refused() -> http::Response<Body> {
-    let request_id = RandomId::random().to_string();
-    let mut status = Refusal::Busy(RETRY_AFTER).into_status(&request_id);
-    insert_id(status.metadata_mut(), &request_id);
-    tracing::info!(request_id, "a call was refused: there are as many as may be");
-    status.into_http()
+impl Calls {
+    fn refuse(&self, request: &http::Request<Body>) -> http::Response<Body> {
+        let from = request.extensions().get::<TcpConnectInfo>();
+        let address = from.and_then(TcpConnectInfo::remote_addr).map(ClientAddress);
+        let refusal = Refusal::Busy(RETRY_AFTER);
+        self.service.turn_away("", refusal, address).into_http()
+    }
 }
 
 /// An answer, with the place of its call.

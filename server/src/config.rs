@@ -93,10 +93,24 @@ pub struct ServeConfig {
     #[arg(long)]
     pub accept_short_erasure_log: bool,
 
+    /// Start although the audit log does not reach its anchor: entries may be missing. It is written into the log
+    /// that this was accepted
+    #[arg(long)]
+    pub accept_short_audit_log: bool,
+
     /// Listen on an address other than loopback although nothing is encrypted: only behind something that
     /// encrypts, for whoever listens in has every photograph and API key
     #[arg(long)]
     pub plaintext_off_loopback: bool,
+
+    /// Address and port where metrics are read, in Prometheus's text format at /metrics; without it nowhere
+    #[arg(long, env = "LIKENESS_METRICS", value_name = "ADDRESS:PORT")]
+    pub metrics: Option<SocketAddr>,
+
+    /// Show metrics on an address other than loopback, although nothing is encrypted and nobody is asked for a
+    /// key: whoever reaches it learns how much the server does, and nothing of whom
+    #[arg(long)]
+    pub metrics_off_loopback: bool,
 
     /// Region that this deployment is in: an account bound to another one is refused here, and logs say it
     #[arg(long, env = "LIKENESS_REGION", value_name = "NAME", default_value = "local", value_parser = region)]
@@ -184,6 +198,7 @@ impl ServeConfig {
             workers: self.workers(),
             running_log_bytes_warning: self.retention.running_log_bytes_warning(),
             accept_short_log: self.accept_short_erasure_log,
+            accept_short_audit_log: self.accept_short_audit_log,
         })
     }
 

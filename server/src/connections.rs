@@ -6,16 +6,16 @@
 use std::future::Future as _;
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 use tokio_stream::Stream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use crate::calls::Places;
 use crate::incoming::{self, Incoming};
 
 /// What every HTTP/2 client says first, in bytes. Under TLS it is less than the first message.
@@ -24,7 +24,7 @@ const PREFACE_BYTES: usize = 24;
 /// Connections as they come.
 pub struct Connections {
     incoming: Incoming,
-    places: Arc<Semaphore>,
+    places: Places,
     stall_max: Duration,
 }
 
@@ -33,9 +33,14 @@ impl Connections {
     pub fn new(incoming: Incoming, connections_max: u32, stall_max: Duration) -> Self {
         Self {
             incoming,
-            places: Arc::new(Semaphore::new(connections_max as usize)),
+            places: Places::new(connections_max),
             stall_max,
         }
+    }
+
+    /// How full it is.
+    pub fn places(&self) -> Places {
+        self.places.clone()
     }
 }
 
@@ -51,9 +56,9 @@ impl Stream for Connections {
                 }
             };
             // Without a place it is closed here, and its client sees that at once.
-            match Arc::clone(&self.places).try_acquire_owned() {
-                Ok(place) => return Poll::Ready(Some(Ok(Connection::new(stream, place, self.stall_max)))),
-                Err(_) => tracing::debug!("a connection was closed: there are as many as may be"),
+            match self.places.take() {
+                Some(place) => return Poll::Ready(Some(Ok(Connection::new(stream, place, self.stall_max)))),
+                None => tracing::debug!("a connection was closed: there are as many as may be"),
             }
         }
     }
@@ -184,7 +189,7 @@ mod tests {
         let address = listener.local_addr().expect("it is bound");
         let client = TcpStream::connect(address).await.expect("it listens");
         let (stream, _) = listener.accept().await.expect("it came");
-        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a place");
+        let place = Places::new(1).take().expect("a place");
         let stream = incoming::Connection::Plain(stream);
         (Connection::new(stream, place, stall_max), client)
     }

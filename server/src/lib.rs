@@ -11,6 +11,7 @@ mod deadline;
 mod gate;
 mod incoming;
 pub mod logs;
+mod metrics;
 pub mod plot;
 mod rates;
 mod service;
@@ -42,11 +43,13 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
 
+use crate::auth::Door;
 use crate::calls::Calls;
 use crate::config::{HEADER_BYTES_MAX, MESSAGE_BYTES_MAX, STREAMS_MAX, ServeConfig};
 use crate::connections::Connections;
 use crate::incoming::Incoming;
 use crate::logs::Logs;
+use crate::metrics::{Fullness, scrape};
 use crate::service::Service;
 use crate::tls::Certificate;
 
@@ -95,6 +98,20 @@ pub fn open(config: &ServeConfig) -> Result<(Arc<Engine>, LoadReport), ServeErro
     Ok((Arc::new(engine), report))
 }
 
+/// Where clients come, and whoever watches.
+pub struct Listeners {
+    /// Calls.
+    pub calls: TcpListener,
+    /// Scrapes of the metrics; without one nobody can.
+    pub metrics: Option<TcpListener>,
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(calls: TcpListener) -> Self {
+        Self { calls, metrics: None }
+    }
+}
+
 /// Serves until `shutdown` is ready, then finishes the calls in flight.
 ///
 /// # Errors
@@ -102,10 +119,11 @@ pub fn open(config: &ServeConfig) -> Result<(Arc<Engine>, LoadReport), ServeErro
 pub async fn serve(
     config: &ServeConfig,
     engine: Arc<Engine>,
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let logs = Logs::open(&config.data, &config.retention).map_err(ServeError::Logs)?;
+    let Listeners { calls, metrics } = listeners.into();
+    let logs = Logs::open(&config.data, &config.retention, &config.region).map_err(ServeError::Logs)?;
     let calling = Arc::clone(&engine);
     let service = Service::new(config, engine, logs);
     let (mut reporter, health) = tonic_health::server::health_reporter();
@@ -122,22 +140,32 @@ pub async fn serve(
             .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let reflecting: auth::Door = if config.open_reflection {
-        auth::everybody
+    let keyed = Door::Keyed(service.clone());
+    let reflecting = if config.open_reflection {
+        Door::Open
     } else {
-        auth::required
+        keyed.clone()
     };
     let (reflection, reflection_alpha) = (descriptors().build_v1()?, descriptors().build_v1alpha()?);
 
-    let incoming = Incoming::new(listener, Certificate::load(&config.tls)?);
+    let incoming = Incoming::new(calls, Certificate::load(&config.tls)?);
     let limits = &config.limits;
     let incoming = Connections::new(incoming, limits.connections, limits.stall_time_max());
+    let calls = Calls::new(limits.calls, service.clone());
+    let scraping = metrics.map(|listener| {
+        let fullness = Fullness {
+            service: service.clone(),
+            calls: calls.places(),
+            connections: incoming.places(),
+        };
+        scrape::serve(listener, service.metrics().registry(fullness))
+    });
     let (begun, draining) = tokio::sync::oneshot::channel();
     let streams = service.clone();
     let serving = Server::builder()
         .timeout(config.call_time_max())
         // ORDER: before anything is looked up for a call: who is refused here costs next to nothing.
-        .layer(Calls::new(limits.calls))
+        .layer(calls)
         .layer(InterceptorLayer::new(deadline::note(config.call_time_max())))
         // ORDER: before every service: whoever is not looked up is nobody.
         .layer(InterceptorLayer::new(auth::note(calling)))
@@ -148,21 +176,23 @@ pub async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(health)
-        .add_service(InterceptedService::new(reflection, reflecting))
+        .add_service(InterceptedService::new(reflection, reflecting.clone()))
         .add_service(InterceptedService::new(reflection_alpha, reflecting))
-        .add_service(keyed(
+        .add_service(keyed.before(
             CollectionServiceServer::new(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
         ))
-        .add_service(keyed(
-            PersonServiceServer::new(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
-        ))
-        .add_service(keyed(ErasureServiceServer::new(service.clone())))
-        .add_service(keyed(KeyServiceServer::new(service.clone())))
-        .add_service(keyed(AccountServiceServer::new(service.clone())))
-        .add_service(keyed(LogServiceServer::new(service.clone())))
-        .add_service(keyed(
-            MatchingServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX),
-        ))
+        .add_service(
+            keyed.before(
+                PersonServiceServer::new(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            ),
+        )
+        .add_service(keyed.before(ErasureServiceServer::new(service.clone())))
+        .add_service(keyed.before(KeyServiceServer::new(service.clone())))
+        .add_service(keyed.before(AccountServiceServer::new(service.clone())))
+        .add_service(keyed.before(LogServiceServer::new(service.clone())))
+        .add_service(
+            keyed.before(MatchingServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX)),
+        )
         .serve_with_incoming_shutdown(incoming, async move {
             shutdown.await;
             let _ = begun.send(());
@@ -193,13 +223,15 @@ pub async fn serve(
         }
         tokio::time::sleep(config.drain_time_max()).await;
     };
+    let scraping = async move {
+        match scraping {
+            Some(scraping) => scraping.await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
+        () = scraping => unreachable!("scrapes are served for as long as calls are"),
         served = serving => Ok(served?),
         () = deadline => Err(ServeError::NotDrained(config.drain_seconds)),
     }
-}
-
-/// Whoever calls shows a key.
-fn keyed<S>(service: S) -> InterceptedService<S, auth::Door> {
-    InterceptedService::new(service, auth::required)
 }

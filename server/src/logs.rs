@@ -4,6 +4,7 @@
 //! One thread makes lines of them and writes them into segment files; calls never wait for it, and what finds no
 //! room in its queue is lost, counted, and said in a line of its own.
 
+mod door;
 mod record;
 pub mod retention;
 mod segments;
@@ -17,6 +18,8 @@ use std::time::Duration;
 
 use likeness_engine::Timestamp;
 
+use self::door::Door;
+pub use self::door::TurnedAway;
 pub use self::record::{Came, Downstream, Ended, Output, Shape, Shaped, date, day_of_date, today};
 use self::retention::Retention;
 use self::segments::{Limits, Segments};
@@ -24,9 +27,11 @@ use self::segments::{Limits, Segments};
 /// Calls that may wait to be written.
 const QUEUE_MAX: usize = 8192;
 /// Whoever leaves a record wakes the writer at most so often: to wake a thread costs a call more than its line.
-const GATHER: Duration = Duration::from_millis(100);
-/// From one look for old segments to the next.
-const SWEEP: Duration = Duration::from_secs(3600);
+const PAUSE: Duration = Duration::from_millis(100);
+/// Calls by nobody known are counted for so long, and then a line says of each kind how many there were: a flood of
+/// them takes a dozen lines in this time, and pushes nothing of use out of the error log. As often the thread looks
+/// whether a day is over.
+const GATHER: Duration = Duration::from_secs(60);
 /// A segment is closed at this size; what is removed, is removed by the segment.
 const SEGMENT_BYTES: u64 = 16 << 20;
 
@@ -41,8 +46,24 @@ enum Job {
 /// Where calls leave their records.
 pub struct Logs {
     queue: SyncSender<Job>,
-    lost: Arc<AtomicU64>,
+    lost: Arc<Lost>,
+    door: Arc<Door>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// Calls that were not written.
+#[derive(Default)]
+struct Lost {
+    /// And that no line says yet.
+    unsaid: AtomicU64,
+    total: AtomicU64,
+}
+
+impl Lost {
+    fn count(&self) {
+        self.unsaid.fetch_add(1, Ordering::AcqRel);
+        self.total.fetch_add(1, Ordering::AcqRel);
+    }
 }
 
 impl Logs {
@@ -50,7 +71,7 @@ impl Logs {
     ///
     /// # Errors
     /// The folder cannot be made, read or written.
-    pub fn open(data: &Path, retention: &Retention) -> std::io::Result<Self> {
+    pub fn open(data: &Path, retention: &Retention, region: &str) -> std::io::Result<Self> {
         let folder = data.join(FOLDER);
         let now = Timestamp::now();
         let open = |class: &str, limits| Segments::open(&folder.join(class), limits, now);
@@ -71,10 +92,12 @@ impl Logs {
             )?,
             operations: open("operation", by_days(retention.operation_log_days))?,
             monitoring: open("monitoring", by_days(retention.monitoring_days))?,
+            region: region.to_owned(),
             lost: Arc::default(),
+            door: Arc::default(),
             failed: false,
         };
-        let lost = Arc::clone(&scribe.lost);
+        let (lost, door) = (Arc::clone(&scribe.lost), Arc::clone(&scribe.door));
         let (queue, jobs) = sync_channel(QUEUE_MAX);
         let thread = thread::Builder::new()
             .name("likeness-logs".to_owned())
@@ -82,6 +105,7 @@ impl Logs {
         Ok(Self {
             queue,
             lost,
+            door,
             thread: Some(thread),
         })
     }
@@ -89,8 +113,18 @@ impl Logs {
     /// Leaves the record of a call. Never waits.
     pub fn leave(&self, ended: Ended) {
         if self.queue.try_send(Job::Write(Box::new(ended))).is_err() {
-            self.lost.fetch_add(1, Ordering::AcqRel);
+            self.lost.count();
         }
+    }
+
+    /// Counts a call by nobody known; the error log has a line for all of a kind that came in a time.
+    pub fn turned_away(&self, whom: TurnedAway) {
+        self.door.count(whom);
+    }
+
+    /// Calls that were not written since the start.
+    pub fn lost_in_total(&self) -> u64 {
+        self.lost.total.load(Ordering::Acquire)
     }
 }
 
@@ -110,7 +144,9 @@ struct Scribe {
     errors: Segments,
     operations: Segments,
     monitoring: Segments,
-    lost: Arc<AtomicU64>,
+    region: String,
+    lost: Arc<Lost>,
+    door: Arc<Door>,
     /// Said once, until it works again.
     failed: bool,
 }
@@ -118,28 +154,41 @@ struct Scribe {
 impl Scribe {
     fn run(&mut self, jobs: &Receiver<Job>) {
         loop {
-            match jobs.recv_timeout(SWEEP) {
+            let is_over = match jobs.recv_timeout(GATHER) {
                 Ok(Job::Write(ended)) => {
                     self.write(&ended);
                     // Meanwhile lines wait in the queue, and only its owner's end wakes this thread.
-                    thread::park_timeout(GATHER);
-                    for job in jobs.try_iter().take(QUEUE_MAX) {
-                        match job {
-                            Job::Write(ended) => self.write(&ended),
-                            Job::Stop => return,
-                        }
-                    }
+                    thread::park_timeout(PAUSE);
+                    self.write_what_waits(jobs)
                 }
-                Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => true,
+                Err(RecvTimeoutError::Timeout) => false,
+            };
+            if is_over {
+                self.write_turned_away();
+                return;
+            }
+            if self.door.is_due(GATHER) {
+                self.write_turned_away();
             }
             self.sweep_if_due();
         }
     }
 
+    /// Answers whether that was all that will ever come.
+    fn write_what_waits(&mut self, jobs: &Receiver<Job>) -> bool {
+        for job in jobs.try_iter().take(QUEUE_MAX) {
+            match job {
+                Job::Write(ended) => self.write(&ended),
+                Job::Stop => return true,
+            }
+        }
+        false
+    }
+
     fn write(&mut self, ended: &Ended) {
         let now = Timestamp::now();
-        let lost = self.lost.swap(0, Ordering::AcqRel);
+        let lost = self.lost.unsaid.swap(0, Ordering::AcqRel);
         let mut outcome = Ok(());
         if lost > 0 {
             let line = record::lost_line(now, lost);
@@ -151,6 +200,16 @@ impl Scribe {
         outcome = outcome.and(self.monitoring.append(&ended.monitoring_line(), now));
         if ended.is_of_interest() {
             outcome = outcome.and(self.errors.append(&ended.error_line(), now));
+        }
+        self.note(outcome);
+    }
+
+    fn write_turned_away(&mut self) {
+        let now = Timestamp::now();
+        let mut outcome = Ok(());
+        for (whom, calls) in self.door.take() {
+            let line = record::turned_away_line(now, &whom, calls, &self.region);
+            outcome = outcome.and(self.errors.append(&line, now));
         }
         self.note(outcome);
     }
@@ -168,11 +227,59 @@ impl Scribe {
         match outcome {
             Ok(()) => self.failed = false,
             Err(error) => {
-                self.lost.fetch_add(1, Ordering::AcqRel);
+                self.lost.count();
                 if !std::mem::replace(&mut self.failed, true) {
                     tracing::error!(%error, "calls cannot be logged");
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_calls_by_nobody_known_takes_a_line_for_each_kind_and_none_is_lost() {
+        let home = tempfile::tempdir().expect("a directory");
+        let logs = Logs::open(home.path(), &Retention::default(), "here").expect("opened");
+        for number in 0..100_000 {
+            logs.turned_away(TurnedAway {
+                code: "UNAUTHENTICATED",
+                reason: ["KEY_REQUIRED", "KEY_NOT_VALID"][number % 2],
+                came: [Came::Private, Came::Elsewhere][number / 50_000],
+            });
+        }
+        drop(logs);
+        let folder = home.path().join(FOLDER).join("error");
+        let text: String = std::fs::read_dir(folder)
+            .expect("listed")
+            .map(|file| std::fs::read_to_string(file.expect("listed").path()).expect("text"))
+            .collect();
+        assert_eq!(text.lines().count(), 4, "{text}");
+        let counts = text.lines().map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+            assert_eq!(
+                (&line["region"], &line["success"]),
+                (&"here".into(), &false.into())
+            );
+            line["calls"].as_u64().expect("a count")
+        });
+        assert_eq!(counts.sum::<u64>(), 100_000);
+    }
+
+    #[test]
+    fn calls_by_nobody_known_are_due_when_their_time_has_come_and_not_before() {
+        let door = Door::default();
+        assert!(!door.is_due(Duration::ZERO), "nobody came");
+        door.count(TurnedAway {
+            code: "UNAUTHENTICATED",
+            reason: "KEY_REQUIRED",
+            came: Came::Unknown,
+        });
+        assert!(!door.is_due(GATHER) && door.is_due(Duration::ZERO));
+        assert_eq!(door.take().into_values().sum::<u64>(), 1);
+        assert!(!door.is_due(Duration::ZERO) && door.take().is_empty());
     }
 }

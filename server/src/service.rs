@@ -2,6 +2,7 @@
 
 mod accounts;
 mod collections;
+mod door;
 mod duplicates;
 mod enroll;
 mod erasure;
@@ -36,6 +37,7 @@ use crate::deadline::Deadline;
 use crate::gate::{Arrival, Gate, Room};
 use crate::logs::retention::Retention;
 use crate::logs::{Came, Downstream, Ended, Logs, Output, Shape, Shaped};
+use crate::metrics::Metrics;
 use crate::rates::Rates;
 use crate::service::messages::{Answer, Tokened};
 use crate::service::streams::Streams;
@@ -54,6 +56,7 @@ struct Inner {
     region: Arc<str>,
     retention: Retention,
     logs: Logs,
+    metrics: Metrics,
     /// Decoding, inference and all comparing but searches: as many at once as there are workers.
     computing: Gate,
     /// Searches whose photograph has been looked at: most of them wait for a pass that another leads, and a worker
@@ -91,6 +94,7 @@ impl Service {
             region: config.region.as_str().into(),
             retention: config.retention.clone(),
             logs,
+            metrics: Metrics::default(),
             workers,
             importing: Arc::new(Semaphore::new(IMPORTS_MAX)),
             stopping: watch::Sender::new(false),
@@ -135,9 +139,9 @@ impl Service {
         let id = RandomId::random();
         let caller = match auth::caller(request) {
             Ok(caller) => caller,
-            Err(refusal) => return Err(auth::refuse(interface, request, refusal)),
+            Err(refusal) => return Err(self.turn_away(interface, refusal, ClientAddress::of(request))),
         };
-        let client: Option<ClientAddress> = request.extensions().get().copied();
+        let client = ClientAddress::of(request);
         let origin = self.origin(interface, &caller, client);
         let mut call = Call::new(id, cancel.clone());
         self.0.engine.log_call(&mut call, origin.clone());
@@ -491,6 +495,10 @@ impl Ongoing {
 
     /// What the logs without people in them say of the call.
     fn leave_record(&self) {
+        let took = self.began.elapsed();
+        self.service
+            .metrics
+            .call(self.interface, code_name(self.code), took);
         let count = |waiting: usize| u32::try_from(waiting).unwrap_or(u32::MAX);
         let steps = self.call.steps().iter();
         self.service.logs.leave(Ended {
@@ -498,7 +506,7 @@ impl Ongoing {
             origin: self.origin.clone(),
             came: self.came,
             ended: Timestamp::now(),
-            took: self.began.elapsed(),
+            took,
             is_item: self.is_item,
             code: code_name(self.code),
             result: self.result,

@@ -354,7 +354,8 @@ fn operator_saying(error: &OperatorError) -> Saying {
         OperatorError::Keys { .. }
         | OperatorError::Format { .. }
         | OperatorError::File { .. }
-        | OperatorError::ErasureLogShort { .. } => Saying::new(Code::Unavailable, "MISCONFIGURED", message),
+        | OperatorError::ErasureLogShort { .. }
+        | OperatorError::AuditLogShort { .. } => Saying::new(Code::Unavailable, "MISCONFIGURED", message),
         OperatorError::Store { .. } | OperatorError::Poisoned => {
             Saying::new(Code::Unavailable, "STORE_FAILED", message).retry()
         }

@@ -199,6 +199,8 @@ pub struct Child {
     process: std::process::Child,
     pub url: String,
     pub key: String,
+    /// Where its metrics are, if it shows any.
+    pub metrics: String,
     log: Option<thread::JoinHandle<String>>,
 }
 
@@ -216,19 +218,26 @@ impl Child {
             .map(|key| key.to_string_lossy().into_owned());
         let mut stderr = process.stderr.take().unwrap();
         let log = thread::Builder::new().spawn(move || read(&mut stderr)).unwrap();
+        let lines = 1 + command
+            .get_args()
+            .filter(|argument| *argument == "--metrics")
+            .count();
         let (said, says) = mpsc::channel();
         let mut stdout = BufReader::new(process.stdout.take().unwrap());
         let listening = thread::Builder::new().spawn(move || {
-            let mut line = String::new();
-            let read = stdout.read_line(&mut line).map(|_| line);
-            // Nobody listens if the test has failed already.
-            let _ = said.send(read.expect("text"));
+            for _ in 0..lines {
+                let mut line = String::new();
+                let read = stdout.read_line(&mut line).map(|_| line);
+                // Nobody listens if the test has failed already.
+                let _ = said.send(read.expect("text"));
+            }
         });
         let line = says.recv_timeout(PATIENCE);
         let mut child = Self {
             process,
             url: String::new(),
             key: key.unwrap_or_default(),
+            metrics: String::new(),
             log: Some(log),
         };
         match line.as_deref().map(|line| line.strip_prefix("serving on ")) {
@@ -236,12 +245,37 @@ impl Child {
             said => panic!("{said:?}: {}", child.kill()),
         }
         listening.unwrap().join().unwrap();
+        if let Ok(line) = says.try_recv() {
+            let url = line.strip_prefix("metrics on ").expect("where metrics are");
+            url.trim_end().clone_into(&mut child.metrics);
+        }
         child
     }
 
     pub async fn client(&self) -> Client {
         let credential = Credential::parse(&self.key).expect("a key");
         Client::connect(&self.url, credential).await
+    }
+
+    /// The metrics as a scrape finds them.
+    pub fn scraped(&self) -> String {
+        let (head, text) = self.scrape("GET /metrics");
+        assert!(
+            head.starts_with("HTTP/1.1 200 ") && head.contains("version=0.0.4"),
+            "{head}"
+        );
+        text
+    }
+
+    /// Asks where the metrics are; answers head and body.
+    pub fn scrape(&self, line: &str) -> (String, String) {
+        let address = self.metrics.strip_prefix("http://").expect("shows metrics");
+        let address = address.strip_suffix("/metrics").expect("at this path");
+        let mut stream = std::net::TcpStream::connect(address).expect("it listens");
+        write!(stream, "{line} HTTP/1.1\r\nHost: {address}\r\n\r\n").expect("it reads");
+        let answer = read(&mut stream);
+        let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
+        (head.to_owned(), body.to_owned())
     }
 
     pub fn pid(&self) -> u32 {

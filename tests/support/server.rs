@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use likeness_engine::{Account, ApiKey, Engine, NewApiKey, Scope};
 use likeness_server::ServeError;
@@ -48,7 +47,10 @@ impl Setup {
             drain_seconds: 30,
             root_key_command: None,
             accept_short_erasure_log: false,
+            accept_short_audit_log: false,
             plaintext_off_loopback: false,
+            metrics: None,
+            metrics_off_loopback: false,
             tls: TlsFiles::default(),
             region: "local".to_owned(),
             retention: likeness_server::logs::retention::Retention::default(),

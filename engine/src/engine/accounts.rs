@@ -57,6 +57,26 @@ impl Offline {
         Ok(offline)
     }
 
+    /// Over parts that a test has made.
+    #[cfg(test)]
+    pub(crate) fn over(gallery: Gallery, ring: Arc<KeyRing>, store: &KeyStore) -> Result<Self> {
+        let offline = Self {
+            gallery,
+            ring,
+            _lock: store.lock()?,
+            store: store.clone(),
+            rotating: Mutex::new(()),
+        };
+        offline.administration().finish_closings()?;
+        Ok(offline)
+    }
+
+    /// What is behind it.
+    #[cfg(test)]
+    pub(crate) fn gallery(&self) -> &Gallery {
+        &self.gallery
+    }
+
     /// Ends the deployment: every account, then the keys without which the data are noise. Answers how many
     /// accounts there were, and the last checkpoint of the erasure log.
     ///
@@ -72,8 +92,9 @@ impl Offline {
             of: Account::default(),
             object: String::new(),
         };
-        let (accounts, persons) = administration.audited(&entry, |administration| {
+        let (accounts, persons, unreadable) = administration.audited(&entry, |administration| {
             let mut closed = (0, 0);
+            let unreadable = self.gallery.unreadable_collections()?;
             for account in self.gallery.owners() {
                 match administration.close_account(&account, request) {
                     Ok(account) => closed = (closed.0 + 1, closed.1 + account.persons),
@@ -86,13 +107,16 @@ impl Offline {
                     Err(error) => return Err(error),
                 }
             }
-            Ok(closed)
+            // ORDER: last, when nobody else is left: whoever cannot be read has no account to go with.
+            let rest = self.gallery.erase_unreadable(request)?;
+            Ok((closed.0, closed.1 + rest, unreadable))
         })?;
         self.gallery.purge_now()?;
         let closed = ClosedDeployment {
             deployment: self.ring.deployment,
             accounts,
             persons,
+            unreadable_collections: unreadable,
             receipts: self.gallery.receipts(),
             checkpoint: self.gallery.checkpoint().unwrap_or_default(),
         };
@@ -236,12 +260,16 @@ impl Administration<'_> {
         // ORDER: nobody can make anything in it, then it is emptied: the other order would leave what was made
         // between.
         self.gallery.begin_closing(account)?;
+        let unreadable = self.gallery.unreadable_collections()?;
         let erased = self.destroy_key_group(account, request)?;
+        let unreadable_left = self.gallery.unreadable_collections()?;
         // ORDER: the last receipt last: until it is there, the next start carries all of this out again.
         let receipt = self.gallery.finish_closing(account, request)?;
         Ok(ClosedAccount {
             persons: erased.iter().map(|erasure| erasure.persons as u64).sum(),
             receipts: erased.iter().map(|erasure| erasure.receipts.len() as u64).sum(),
+            unreadable_collections: unreadable.saturating_sub(unreadable_left),
+            unreadable_left,
             receipt,
         })
     }
@@ -259,6 +287,11 @@ impl Administration<'_> {
     /// What an account holds now.
     pub fn holding(&self, account: &Account) -> Holding {
         self.gallery.census.holding(account)
+    }
+
+    /// What all accounts hold together.
+    pub fn holding_in_total(&self) -> Holding {
+        self.gallery.census.total()
     }
 
     /// From how many faces of an account on the operator is told, in the log; 0 for never.

@@ -4,16 +4,19 @@
 //! so. Entries name accounts, keys and collections, and nobody who is enrolled. They are sealed, because a
 //! collection's name may say more than a stranger should know, and are never changed or removed.
 
+pub(crate) mod anchor;
+
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::access::{Act, AuditEntry, Audited};
 use crate::crypto::{self, NONCE_BYTES, Secret};
 use crate::error::{OperatorError, RequestError, Result};
+use crate::gallery::audit::anchor::Head;
 use crate::gallery::codec;
 use crate::gallery::records::{Change, Family, Scan, Write};
 use crate::gallery::vault::{Plan, Vault};
-use crate::names::RandomId;
+use crate::names::{Account, RandomId};
 use crate::person::Timestamp;
 
 /// Entries of a deployment: acts beyond it are refused, because they could not be written down.
@@ -25,12 +28,6 @@ const SEAL_CONTEXT: &str = "likeness v1 audit log seal";
 pub(crate) struct AuditLog {
     head: Mutex<Head>,
     seal: Secret,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Head {
-    size: u64,
-    hash: [u8; 32],
 }
 
 #[derive(Serialize, Deserialize)]
@@ -47,17 +44,21 @@ struct Contents<'a> {
 }
 
 impl AuditLog {
-    /// Reads the chain to its end.
+    /// Reads the chain to its end, and holds it against its anchor. A chain that falls short of it is taken only
+    /// where the operator accepts that, and then it says so.
     ///
     /// # Errors
-    /// An entry is missing or cannot be read: somebody was at it, or the disk is damaged.
-    pub fn open(vault: &Vault) -> Result<Self> {
+    /// An entry is missing or cannot be read, at the end too: somebody was at it, an older copy of the data was put
+    /// back, or the disk is damaged.
+    pub fn open(vault: &Vault, accept_short: bool, now: Timestamp) -> Result<Self> {
         let digest = vault.ring.digest();
         let log = Self {
             head: Mutex::new(Head::default()),
             seal: Secret::take(&mut crypto::keyed_digest(&digest.secret, SEAL_CONTEXT, &[])),
         };
+        let anchor = vault.audit_anchor.latest();
         let (mut head, mut broken) = (Head::default(), None);
+        let mut reaches = anchor == Some(head);
         vault.scan(
             Family::Audit,
             &[],
@@ -68,6 +69,7 @@ impl AuditLog {
                         size: head.size + 1,
                         hash,
                     };
+                    reaches |= anchor == Some(head);
                     Scan::Continue
                 }
                 _ => {
@@ -85,7 +87,42 @@ impl AuditLog {
             .into());
         }
         *log.head.lock() = head;
+        match anchor {
+            Some(anchor) if reaches && anchor == head => {}
+            // A crash came between an entry and the anchor.
+            Some(_) if reaches => vault.advance_audit_anchor(head)?,
+            // Only a log that begins may be without an anchor.
+            None if head == Head::default() => vault.advance_audit_anchor(head)?,
+            anchor if accept_short => log.accept(vault, anchor, now)?,
+            anchor => {
+                return Err(OperatorError::AuditLogShort {
+                    expected: anchor.map(|anchor| anchor.size),
+                    found: head.size,
+                }
+                .into());
+            }
+        }
         Ok(log)
+    }
+
+    /// From here on the log as it is holds, and says that it did not reach its anchor.
+    fn accept(&self, vault: &Vault, anchor: Option<Head>, now: Timestamp) -> Result<()> {
+        let found = self.size();
+        let expected = anchor.map_or_else(|| "an anchor".to_owned(), |anchor| anchor.size.to_string());
+        tracing::warn!(
+            expected,
+            found,
+            "an audit log that does not reach its anchor was accepted"
+        );
+        let entry = AuditEntry {
+            account: Account::default(),
+            key: None,
+            request: RandomId::random(),
+            act: Act::AcceptAuditLog,
+            of: Account::default(),
+            object: format!("expected {expected}, found {found}"),
+        };
+        self.append(vault, &entry, false, now).map(drop)
     }
 
     /// Adds an entry, durably.
@@ -126,6 +163,9 @@ impl AuditLog {
             size: sequence + 1,
             hash: *blake3::hash(&contents).as_bytes(),
         };
+        // ORDER: the entry before the anchor: a crash between leaves an entry more than the anchor knows, which a start
+        // takes in. And the anchor before the act: what is done cannot be taken out of the log unnoticed.
+        vault.advance_audit_anchor(*head)?;
         Ok(sequence)
     }
 
@@ -174,11 +214,11 @@ impl AuditLog {
         let hash = *blake3::hash(&contents).as_bytes();
         let read: Contents<'_> = codec::from_contents(&contents).ok()?;
         let entry = AuditEntry {
-            account: crate::Account::parse(read.account).ok()?,
+            account: Account::parse(read.account).ok()?,
             key: read.key.map(RandomId),
             request: RandomId(read.request),
             act: Act::numbered(read.act)?,
-            of: crate::Account::parse(read.of).ok()?,
+            of: Account::parse(read.of).ok()?,
             object: read.object.to_owned(),
         };
         let read = Read {

@@ -13,6 +13,7 @@ use crate::access::{FACES_WARNING, Holding, Quotas};
 use crate::error::{RequestError, Result};
 use crate::gallery::Collections;
 use crate::gallery::accounts::Accounts;
+use crate::gallery::collection::Collection;
 use crate::names::Account;
 
 /// What the accounts hold, read off the collections in memory: nothing of it is kept twice.
@@ -37,15 +38,12 @@ impl Census {
     /// What an account holds now.
     pub fn holding(&self, account: &Account) -> Holding {
         let collections = self.collections.read();
-        let own = collections.values().filter(|c| c.account == *account);
-        let mut holding = Holding::default();
-        for collection in own {
-            let (persons, faces) = collection.count();
-            holding.collections += 1;
-            holding.persons += persons as u64;
-            holding.faces += faces as u64;
-        }
-        holding
+        held(collections.values().filter(|c| c.account == *account))
+    }
+
+    /// What all accounts hold together.
+    pub fn total(&self) -> Holding {
+        held(self.collections.read().values())
     }
 
     /// From how many faces on the operator is told of an account.
@@ -82,6 +80,17 @@ impl Census {
             );
         }
     }
+}
+
+fn held<'a>(collections: impl Iterator<Item = &'a Arc<Collection>>) -> Holding {
+    let mut holding = Holding::default();
+    for collection in collections {
+        let (persons, faces) = collection.count();
+        holding.collections += 1;
+        holding.persons += persons as u64;
+        holding.faces += faces as u64;
+    }
+    holding
 }
 
 /// Room for the changes of one group: what earlier ones of it take, later ones do not have.

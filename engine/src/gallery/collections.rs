@@ -53,7 +53,7 @@ impl Gallery {
                 return Ok(Err(done));
             }
             accounts.refuse_closed(&collection.account)?;
-            if !collection_records(vault, digest)?.is_empty() {
+            if !collection_records(vault, &digest.0)?.is_empty() {
                 return Err(RequestError::CollectionExists.into());
             }
             let settings = collection.settings.read().clone();
@@ -84,7 +84,7 @@ impl Gallery {
             }
             exists(&collection)?;
             let settings = change(collection.settings.read().clone())?;
-            let record = collection_records(vault, collection.digest)?.pop();
+            let record = collection_records(vault, &collection.digest.0)?.pop();
             let header = record.and_then(|(_, record)| Header::parse(&record).ok());
             put_collection(vault, &collection, &settings, header.as_ref(), changing.as_ref())?;
             collection.set_settings(settings);
@@ -177,7 +177,7 @@ impl Gallery {
         let key = (account.clone(), name.clone());
         let collections = Arc::clone(&self.collections);
         self.writer.alone(move |vault| {
-            let records = collection_records(vault, digest)?;
+            let records = collection_records(vault, &digest.0)?;
             if records.is_empty() {
                 return Err(RequestError::NoCollection.into());
             }
@@ -195,28 +195,6 @@ impl Gallery {
             })
         })
     }
-
-    /// Erases every collection of an account.
-    pub fn delete_collections_of(
-        &self,
-        account: &Account,
-        request: RandomId,
-    ) -> Result<Vec<CollectionErasure>> {
-        let names: Vec<_> = {
-            let collections = self.collections.read();
-            let own = collections.keys().filter(|(owner, _)| owner == account);
-            own.map(|(_, name)| name.clone()).collect()
-        };
-        let mut erased = Vec::with_capacity(names.len());
-        for name in names {
-            match self.delete_collection(account, &name, request) {
-                Ok(erasure) => erased.push(erasure),
-                Err(crate::Error::Request(RequestError::NoCollection)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(erased)
-    }
 }
 
 /// What a collection's record is bound to; the digest stands for account and name.
@@ -230,10 +208,10 @@ pub(super) fn collection_binding(deployment: RandomId, digest: Digest, id: Rando
     }
 }
 
-/// The records under a collection's digest: at most one, unless the disk is damaged.
-fn collection_records(vault: &Vault, digest: Digest) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+/// The records whose keys begin so: under a collection's digest at most one, unless the disk is damaged.
+pub(super) fn collection_records(vault: &Vault, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut records = Vec::new();
-    vault.scan(Family::Collections, &digest.0, &[], &mut |key, record| {
+    vault.scan(Family::Collections, prefix, &[], &mut |key, record| {
         records.push((key.to_vec(), record.to_vec()));
         Scan::Continue
     })?;
@@ -280,7 +258,7 @@ fn note_all_erased(vault: &Vault, claim: &Claim, persons: usize, receipts: usize
 /// Records erased together when a collection goes.
 pub(super) const ERASE_GROUP: usize = KEYS_PER_RECEIPT_MAX;
 
-fn erase_collections(
+pub(super) fn erase_collections(
     vault: &Vault,
     records: Vec<(Vec<u8>, Vec<u8>)>,
     asked: Asked,
@@ -315,15 +293,20 @@ struct Gone {
 }
 
 /// People erased together.
-struct Group {
-    persons: usize,
+pub(super) struct Group {
+    pub persons: usize,
     /// The key of the last of them.
-    last: Vec<u8>,
+    pub last: Vec<u8>,
     receipt: Issued,
 }
 
 /// Erases the next people whose keys begin with a collection's id, if there are any.
-fn erase_group_of(vault: &Vault, collection: &[u8], after: &[u8], asked: Asked) -> Result<Option<Group>> {
+pub(super) fn erase_group_of(
+    vault: &Vault,
+    collection: &[u8],
+    after: &[u8],
+    asked: Asked,
+) -> Result<Option<Group>> {
     let mut group = Vec::new();
     vault.scan(Family::Persons, collection, after, &mut |key, record| {
         group.push((key.to_vec(), Header::parse(record).ok()));

@@ -4,7 +4,8 @@
 //! FORMAT     format version and deployment
 //! slots      the slot file
 //! records/   RocksDB
-//! erasures   the erasure log; its copy and its anchor lie in the key store, which therefore is written to
+//! erasures   the erasure log; its copy and its anchor lie in the key store, which therefore is written to,
+//!            as does the audit log's anchor
 //! ```
 
 use std::collections::HashSet;
@@ -15,6 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{OperatorError, Result};
+use crate::gallery::audit::anchor::Anchor;
 use crate::gallery::codec;
 use crate::gallery::erasures::{self, ErasureFiles, ErasureLog};
 use crate::gallery::records::RocksRecords;
@@ -29,6 +31,8 @@ const RECORDS_DIRECTORY: &str = "records";
 /// In the data directory, and its copy in the key store.
 const ERASURES_FILE: &str = "erasures";
 const ANCHOR_FILE: &str = "anchor";
+/// In the key store.
+const AUDIT_ANCHOR_FILE: &str = "audit-anchor";
 
 /// Opens the data directory of the key ring's deployment, or makes an empty one.
 ///
@@ -71,10 +75,13 @@ pub(crate) fn open(
         copy: Box::new(erasures::open_file(&keys.join(ERASURES_FILE))?),
         anchor: Box::new(erasures::open_file(&keys.join(ANCHOR_FILE))?),
     };
+    let audit_anchor = erasures::open_file(&keys.join(AUDIT_ANCHOR_FILE))?;
     sync_directory(data)?;
     sync_directory(keys)?;
     let (log, destroyed) = ErasureLog::open(files, &ring, accept_short_log)?;
-    Ok((Vault::new(Box::new(records), slots, log, ring), destroyed))
+    let audit_anchor = Anchor::open(Box::new(audit_anchor), &ring)?;
+    let vault = Vault::new(Box::new(records), slots, log, audit_anchor, ring);
+    Ok((vault, destroyed))
 }
 
 fn make(data: &Path, format: &str) -> Result<()> {

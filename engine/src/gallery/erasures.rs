@@ -84,7 +84,7 @@ pub struct Issued {
 }
 
 /// Between the two places of the anchor: no sector holds both.
-pub(super) const ANCHOR_PLACE_BYTES: u64 = 4096;
+pub(crate) const ANCHOR_PLACE_BYTES: u64 = 4096;
 
 /// Receipts that one search for a subject reads: the largest erasure has some hundred, and purges come
 /// between.

@@ -1,9 +1,11 @@
 //! The gallery against disks that fail, crash and lie, and against a plain model of itself.
 
 mod accounts;
+mod audit;
 mod blocks;
 mod changes;
 mod clear;
+mod closing;
 mod crash;
 mod damage;
 mod disk;

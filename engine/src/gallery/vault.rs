@@ -16,6 +16,7 @@ pub(crate) use self::rows::Row;
 use crate::clock::Clock;
 use crate::config::ScoreLimits;
 use crate::error::{Error, OperatorError, RequestError, Result};
+use crate::gallery::audit::anchor::{Anchor, Head};
 use crate::gallery::codec::{self, Binding, Header};
 use crate::gallery::erasures::{Erasure, ErasureLog, Issued, Unpurged};
 use crate::gallery::meter::Meter;
@@ -48,6 +49,7 @@ pub(crate) struct Vault {
     records: Box<dyn Records>,
     slots: Slots,
     pub log: ErasureLog,
+    pub audit_anchor: Anchor,
     pub ring: Arc<KeyRing>,
     pub tokens: Tokens,
     pub meter: Meter,
@@ -137,11 +139,18 @@ pub(crate) struct NewRecord<'a> {
 }
 
 impl Vault {
-    pub fn new(records: Box<dyn Records>, slots: Slots, log: ErasureLog, ring: Arc<KeyRing>) -> Self {
+    pub fn new(
+        records: Box<dyn Records>,
+        slots: Slots,
+        log: ErasureLog,
+        audit_anchor: Anchor,
+        ring: Arc<KeyRing>,
+    ) -> Self {
         Self {
             records,
             slots,
             log,
+            audit_anchor,
             ring,
             tokens: Tokens::new(Clock::System),
             meter: Meter::new(ScoreLimits::default(), Clock::System),
@@ -322,6 +331,12 @@ impl Vault {
         self.refuse_if_poisoned()?;
         let outcome = self.log.checkpoint(*live);
         self.poison_on_error(outcome).map(drop)
+    }
+
+    /// Advances the audit log's anchor to where that log is now.
+    pub fn advance_audit_anchor(&self, head: Head) -> Result<()> {
+        self.refuse_if_poisoned()?;
+        self.poison_on_error(self.audit_anchor.advance(head, &self.ring))
     }
 
     fn poison_on_error<T>(&self, outcome: Result<T>) -> Result<T> {

@@ -4,7 +4,8 @@
 //! root.key   the root key, 0600; absent where a command provides it
 //! keyring    random keys, sealed under the root key
 //! lock       held by whoever uses the store
-//! erasures   the copy of the erasure log, and its anchor
+//! ended      the deployment was closed, and its keys go, or are gone
+//! erasures   the copy of the erasure log; its anchor, and the audit log's, lie beside it
 //! ```
 
 use std::fs::{self, File, OpenOptions};
@@ -24,6 +25,8 @@ const ROOT_FILE: &str = "root.key";
 const NEXT_ROOT_FILE: &str = "root.key.next";
 const KEYRING_FILE: &str = "keyring";
 const LOCK_FILE: &str = "lock";
+/// The keys are to be destroyed, or are: there from before the first goes.
+const ENDED_FILE: &str = "ended";
 
 /// Where the keys of a deployment lie, and where their root key comes from.
 #[derive(Debug, Clone)]
@@ -73,7 +76,7 @@ impl KeyStore {
         fs::set_permissions(keys, fs::Permissions::from_mode(0o700))
             .map_err(|e| OperatorError::file("restricting", keys, e))?;
         sync_parent(keys)?;
-        for file in [ROOT_FILE, NEXT_ROOT_FILE, KEYRING_FILE] {
+        for file in [ROOT_FILE, NEXT_ROOT_FILE, KEYRING_FILE, ENDED_FILE] {
             if keys.join(file).exists() {
                 let found = format!("{file} in {}", keys.display());
                 return Err(mismatch("initialising", "a directory without a key store", found));
@@ -127,6 +130,12 @@ impl KeyStore {
     /// # Errors
     /// A missing, world-readable, short or wrong root key, or a damaged keyring: each by its name.
     pub(crate) fn open(&self) -> Result<KeyRing> {
+        if self.directory.join(ENDED_FILE).exists() {
+            // A crash may have come between.
+            self.destroy()?;
+            let found = "a deployment that was closed: its keys are destroyed".to_owned();
+            return Err(mismatch("key store", "keys", found));
+        }
         let path = self.keyring_path();
         let root = self.root.read();
         let next = self.directory.join(NEXT_ROOT_FILE);
@@ -199,8 +208,13 @@ impl KeyStore {
     }
 
     /// Overwrites and removes the keys. The copy of the erasure log and its anchor stay: they are what is left to
-    /// show.
+    /// show. What a crash leaves of the keys goes when anybody wants to open them.
     pub(crate) fn destroy(&self) -> Result<()> {
+        // ORDER: said before anything goes: what is half gone would pass for damage otherwise.
+        let ended = self.directory.join(ENDED_FILE);
+        if !ended.exists() {
+            write_durably(&ended, b"")?;
+        }
         // ORDER: the keyring first: what it holds is what the data need, and a root key without it opens
         // nothing.
         for file in [KEYRING_FILE, NEXT_ROOT_FILE, ROOT_FILE] {
@@ -453,5 +467,32 @@ mod tests {
         drop(lock);
         assert!(store(&keys).lock().is_ok());
         drop(forked);
+    }
+
+    #[test]
+    fn an_end_that_was_cut_short_anywhere_is_carried_out_by_whoever_opens_the_keys_next() {
+        let half_gone = |keys: &Path, gone: usize| {
+            fs::write(keys.join(ENDED_FILE), b"").expect("write");
+            for (number, file) in [KEYRING_FILE, NEXT_ROOT_FILE, ROOT_FILE].into_iter().enumerate() {
+                // Each is overwritten, then removed.
+                if 2 * number < gone && keys.join(file).exists() {
+                    overwrite(&keys.join(file)).expect("overwritten");
+                }
+                if 2 * number + 1 < gone {
+                    let _ = fs::remove_file(keys.join(file));
+                }
+            }
+        };
+        for gone in 0..=6 {
+            let (_home, keys, _) = fresh();
+            half_gone(&keys, gone);
+            for _ in 0..2 {
+                let said = refusal(&keys);
+                assert!(said.contains("was closed"), "{gone}: {said}");
+                for file in [KEYRING_FILE, NEXT_ROOT_FILE, ROOT_FILE] {
+                    assert!(!keys.join(file).exists(), "{gone}: {file}");
+                }
+            }
+        }
     }
 }

@@ -178,17 +178,30 @@ async fn close(
     };
     let reply = client.close_account(request).await?.into_inner();
     let receipt = reply.final_receipt.clone().unwrap_or_default();
-    let text = format!(
+    let mut text = format!(
         "closed {name}: erased {}; last receipt {}, nonce {}\n",
         counted(reply.persons_erased, "person", "people"),
         receipt.sequence,
         hex(&receipt.nonce)
     );
+    for (count, what) in [
+        (reply.unreadable_collections, "could not be read, and went too"),
+        (
+            reply.unreadable_collections_left,
+            "cannot be read, and stays: whose it is, nobody knows",
+        ),
+    ] {
+        if count > 0 {
+            text += &format!("{}: {what}\n", counted(count, "collection", "collections"));
+        }
+    }
     let json = json!({
         "call": call_json(reply.call.as_ref()),
         "account": name,
         "persons_erased": reply.persons_erased,
         "receipts": reply.receipts,
+        "unreadable_collections": reply.unreadable_collections,
+        "unreadable_collections_left": reply.unreadable_collections_left,
         "final_receipt": receipt_json(&receipt),
     });
     Ok(Outcome::done(json, text))
@@ -211,7 +224,7 @@ fn close_deployment(arguments: &OfflineArguments, confirm: &str) -> Result<Outco
         ));
     };
     let closed = offline.close_deployment(RandomId::random())?;
-    let said = format!(
+    let mut said = format!(
         "deployment {} is closed: {}, {} erased, {} in the erasure log\ncheckpoint {}\n",
         closed.deployment,
         counted(closed.accounts, "account", "accounts"),
@@ -219,6 +232,10 @@ fn close_deployment(arguments: &OfflineArguments, confirm: &str) -> Result<Outco
         counted(closed.receipts, "receipt", "receipts"),
         hex(&closed.checkpoint)
     );
+    if closed.unreadable_collections > 0 {
+        let unreadable = counted(closed.unreadable_collections, "collection", "collections");
+        said += &format!("{unreadable} could not be read, and went with the others\n");
+    }
     let path = keys.join(CLOSED_FILE);
     std::fs::write(&path, &said).map_err(|source| Failure::File {
         doing: "writing",
@@ -234,6 +251,7 @@ fn close_deployment(arguments: &OfflineArguments, confirm: &str) -> Result<Outco
         "deployment": closed.deployment.to_string(),
         "accounts": closed.accounts,
         "persons_erased": closed.persons,
+        "unreadable_collections": closed.unreadable_collections,
         "receipts": closed.receipts,
         "checkpoint": hex(&closed.checkpoint),
     });

@@ -11,7 +11,8 @@ use likeness_proto::v1::erasure_service_client::ErasureServiceClient;
 use serde_json::{Value, json};
 
 use super::Outcome;
-use super::client::{Connection, call_json, hex, time_text};
+use super::api_key::OfflineArguments;
+use super::client::{Connection, call_json, counted, hex, time_text};
 use super::exit::Failure;
 
 const EXAMPLES: &str = "\
@@ -40,6 +41,12 @@ enum Command {
         /// Number of the first entry
         #[arg(long, value_name = "N", default_value_t = 0)]
         first: u64,
+    },
+    /// Whether the log of a deployment whose server does not run is whole, up to where its anchor says it goes
+    #[command(after_help = "Example:\n  likeness audit verify --keys DIR --data DIR")]
+    Verify {
+        #[command(flatten)]
+        offline: OfflineArguments,
     },
 }
 
@@ -72,6 +79,7 @@ impl AuditCommand {
     pub async fn run(self, connection: &Connection) -> Result<Outcome, Failure> {
         let command = match self.command {
             Command::Log { first } => return log(connection, first).await,
+            Command::Verify { offline } => return verify(&offline),
             Command::Residue(command) => command,
         };
         match command {
@@ -129,6 +137,29 @@ async fn log(connection: &Connection, mut first: u64) -> Result<Outcome, Failure
         text.push_str("nothing was done\n");
     }
     Ok(Outcome::done(json!({ "entries": entries }), text))
+}
+
+/// Opening the deployment is what verifies it, as in every start.
+fn verify(arguments: &OfflineArguments) -> Result<Outcome, Failure> {
+    let Some(offline) = arguments.open()? else {
+        return Err(Failure::Usage(
+            "expected --keys and --data of the deployment".to_owned(),
+        ));
+    };
+    let mut last = [0; 32];
+    let entries = offline.administration().audit_log(0, &mut |audited| {
+        last = audited.hash;
+        true
+    })?;
+    let text = format!(
+        "whole: {}, the last {}\n",
+        counted(entries, "entry", "entries"),
+        hex(&last)
+    );
+    Ok(Outcome::done(
+        json!({ "entries": entries, "last_hash": hex(&last) }),
+        text,
+    ))
 }
 
 fn entry_line(entry: &v1::AuditEntry) -> String {

@@ -1,13 +1,14 @@
 //! `likeness serve`.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use clap::Args;
 use likeness_engine::swap_warning;
-use likeness_server::ServeError;
 use likeness_server::config::ServeConfig;
 use likeness_server::tls::Certificate;
+use likeness_server::{Listeners, ServeError};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -42,6 +43,14 @@ impl ServeCommand {
                 config.listen
             )));
         }
+        if let Some(metrics) = config.metrics.filter(|metrics| !metrics.ip().is_loopback())
+            && !config.metrics_off_loopback
+        {
+            return Err(Failure::Usage(format!(
+                "--metrics {metrics}: expected a loopback address, since nobody is asked for a key there; \
+                 --metrics-off-loopback shows them there all the same"
+            )));
+        }
         start_logging();
         no_core_dumps();
         if let Some(warning) = std::fs::read_to_string("/proc/swaps")
@@ -61,12 +70,14 @@ impl ServeCommand {
 
 async fn run(config: ServeConfig) -> Result<(), Failure> {
     // Bound first: a port that is taken is known before anything is loaded.
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|e| Failure::Usage(format!("--listen {}: {e}", config.listen)))?;
-    let address = listener
-        .local_addr()
-        .map_err(|e| Failure::Usage(format!("--listen {}: {e}", config.listen)))?;
+    let (calls, address) = bind("--listen", config.listen).await?;
+    let mut listeners = Listeners::from(calls);
+    let mut metrics_said = String::new();
+    if let Some(metrics) = config.metrics {
+        let (metrics, address) = bind("--metrics", metrics).await?;
+        listeners.metrics = Some(metrics);
+        metrics_said = format!("metrics on http://{address}/metrics\n");
+    }
     let opening = config.clone();
     let (engine, report) = tokio::task::spawn_blocking(move || likeness_server::open(&opening))
         .await
@@ -86,12 +97,20 @@ async fn run(config: ServeConfig) -> Result<(), Failure> {
     } else {
         "http"
     };
-    println!("serving on {scheme}://{address}");
-    // Whoever waits for this line waits for a pipe.
-    let _ = std::io::stdout().flush();
-    likeness_server::serve(&config, engine, listener, stop.asked()).await?;
+    // Whoever waits for this waits for a pipe, and may close it when the first line has come.
+    let said = format!("serving on {scheme}://{address}\n{metrics_said}");
+    let mut stdout = std::io::stdout();
+    let _ = stdout.write_all(said.as_bytes()).and_then(|()| stdout.flush());
+    likeness_server::serve(&config, engine, listeners, stop.asked()).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn bind(option: &str, wanted: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
+    let failed = |e: std::io::Error| Failure::Usage(format!("{option} {wanted}: {e}"));
+    let listener = TcpListener::bind(wanted).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
 }
 
 /// The signals that ask to stop, caught from the moment this exists.

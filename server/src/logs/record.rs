@@ -11,6 +11,8 @@ use likeness_proto::Message;
 use serde::Serialize;
 use tonic::Streaming;
 
+use super::TurnedAway;
+
 const DAY_SECONDS: u64 = 24 * 3600;
 
 /// How large a request was, and what was in it.
@@ -80,7 +82,7 @@ impl Output {
 }
 
 /// From where a call came, as far as a log without people in it may know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Came {
     /// This machine.
@@ -284,6 +286,34 @@ pub fn lost_line(now: Timestamp, lost_calls: u64) -> Vec<u8> {
     line(&LostLine {
         time: time(now),
         lost_calls,
+    })
+}
+
+#[derive(Serialize)]
+struct TurnedAwayLine<'a> {
+    time: String,
+    calls: u64,
+    success: bool,
+    code: &'static str,
+    reason: &'static str,
+    account: &'a str,
+    sub_account: &'a str,
+    region: &'a str,
+    upstream: Came,
+}
+
+/// So many calls of this kind were refused before anybody was known, and so no account is named.
+pub fn turned_away_line(now: Timestamp, whom: &TurnedAway, calls: u64, region: &str) -> Vec<u8> {
+    line(&TurnedAwayLine {
+        time: time(now),
+        calls,
+        success: false,
+        code: whom.code,
+        reason: whom.reason,
+        account: "",
+        sub_account: "",
+        region,
+        upstream: whom.came,
     })
 }
 

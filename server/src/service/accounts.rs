@@ -210,6 +210,8 @@ async fn close(call: &mut Ongoing, request: CloseAccountRequest) -> Result<Close
         persons_erased: closed.persons,
         receipts: closed.receipts,
         final_receipt: Some(convert::receipt(closed.receipt)),
+        unreadable_collections: closed.unreadable_collections,
+        unreadable_collections_left: closed.unreadable_left,
     })
 }
 

@@ -39,6 +39,8 @@ pub enum Name {
     /// Its copy in the key store.
     Copy,
     Anchor,
+    /// The audit log's, in the key store too.
+    AuditAnchor,
 }
 
 /// What was done to a file since its last sync.
@@ -84,6 +86,7 @@ pub struct State {
     pub log: Bytes,
     pub copy: Bytes,
     pub anchor: Bytes,
+    pub audit_anchor: Bytes,
     /// Every batch is synced, so these are what is seen and what survives.
     pub records: BTreeMap<(Family, Vec<u8>), Vec<u8>>,
     /// Records that were deleted or replaced, and no purge has removed from the data files.
@@ -107,6 +110,7 @@ impl State {
             Name::Log => &mut self.log,
             Name::Copy => &mut self.copy,
             Name::Anchor => &mut self.anchor,
+            Name::AuditAnchor => &mut self.audit_anchor,
         }
     }
 }
@@ -152,6 +156,7 @@ impl FakeDisk {
             log: restart(&state.log, false),
             copy: restart(&state.copy, false),
             anchor: restart(&state.anchor, false),
+            audit_anchor: restart(&state.audit_anchor, false),
             records: state.records.clone(),
             stale: state.stale.clone(),
             ..State::default()
@@ -180,9 +185,14 @@ impl FakeDisk {
     /// Nothing waits for a sync.
     pub fn is_durable(&self) -> bool {
         let state = self.0.lock();
-        [&state.slots, &state.log, &state.copy, &state.anchor]
-            .iter()
-            .all(|file| file.unsynced.is_empty())
+        let files = [
+            &state.slots,
+            &state.log,
+            &state.copy,
+            &state.anchor,
+            &state.audit_anchor,
+        ];
+        files.iter().all(|file| file.unsynced.is_empty())
     }
 
     /// Slots after the header that would not be empty after a power cut.

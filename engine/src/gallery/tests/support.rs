@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::config::ScoreLimits;
 use crate::crypto::Secret;
 use crate::error::Result;
+use crate::gallery::audit::anchor::Anchor;
 use crate::gallery::collection::{Collection, CollectionSettings};
 use crate::gallery::erasures::{ErasureFiles, ErasureLog};
 use crate::gallery::meter::Asker;
@@ -74,6 +75,7 @@ pub fn background(clock: Clock) -> Background {
         keep: NEVER,
         log_bytes_warning: u64::MAX,
         scores: ScoreLimits::none(),
+        accept_short_audit_log: false,
         clock,
     }
 }
@@ -128,7 +130,8 @@ pub fn vault_of(
         anchor: Box::new(file(Name::Anchor)),
     };
     let (log, destroyed) = ErasureLog::open(files, ring, short)?;
-    let vault = Vault::new(Box::new(disk.clone()), slots, log, Arc::clone(ring));
+    let audit_anchor = Anchor::open(Box::new(file(Name::AuditAnchor)), ring)?;
+    let vault = Vault::new(Box::new(disk.clone()), slots, log, audit_anchor, Arc::clone(ring));
     Ok((vault, destroyed))
 }
 

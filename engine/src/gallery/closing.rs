@@ -1,0 +1,96 @@
+//! Everything of an account, or of everybody, also what cannot be read.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use crate::access::Act;
+use crate::error::{Error, RequestError, Result};
+use crate::gallery::codec::Digest;
+use crate::gallery::collections::{CollectionErasure, collection_records, erase_collections, erase_group_of};
+use crate::gallery::vault::{Asked, Vault};
+use crate::gallery::{Collections, Gallery};
+use crate::names::{Account, CollectionName, RandomId};
+use crate::receipts::KEYS_PER_RECEIPT_MAX;
+
+impl Gallery {
+    /// Erases every collection of an account: those that serve, and those that the audit log says it made, for one
+    /// that cannot be read says nothing of its account itself.
+    pub fn delete_collections_of(
+        &self,
+        account: &Account,
+        request: RandomId,
+    ) -> Result<Vec<CollectionErasure>> {
+        let mut names: BTreeSet<_> = self.collections_of(account).map(|c| c.name.clone()).collect();
+        self.audit_log(0, &mut |audited| {
+            let made = audited.entry.act == Act::CreateCollection && audited.entry.of == *account;
+            names.extend(
+                made.then(|| CollectionName::parse(&audited.entry.object))
+                    .and_then(Result::ok),
+            );
+            true
+        })?;
+        let mut erased = Vec::with_capacity(names.len());
+        for name in names {
+            match self.delete_collection(account, &name, request) {
+                Ok(erasure) => erased.push(erasure),
+                Err(Error::Request(RequestError::NoCollection)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(erased)
+    }
+
+    /// How many collections there are that cannot be read.
+    pub fn unreadable_collections(&self) -> Result<u64> {
+        let collections = Arc::clone(&self.collections);
+        // Among the changes, so that none is on its way.
+        self.writer.alone(move |vault| {
+            let unreadable = unreadable(vault, &collections.read())?;
+            Ok(unreadable.len() as u64)
+        })
+    }
+
+    /// Erases the collections that cannot be read, whosever they are, and whoever is left in no other one; answers
+    /// how many people that were.
+    pub fn erase_unreadable(&self, request: RandomId) -> Result<u64> {
+        let asked = Asked {
+            request,
+            ..Asked::default()
+        };
+        let collections = Arc::clone(&self.collections);
+        self.writer.alone(move |vault| {
+            for group in unreadable(vault, &collections.read())?.chunks(KEYS_PER_RECEIPT_MAX) {
+                erase_collections(vault, group.to_vec(), asked, None)?;
+            }
+            Ok(())
+        })?;
+        debug_assert!(
+            self.collections.read().is_empty(),
+            "every account was closed before"
+        );
+        let (mut persons, mut after) = (0, Vec::new());
+        loop {
+            let from = after.clone();
+            let group = self
+                .writer
+                .alone(move |vault| erase_group_of(vault, &[], &from, asked))?;
+            let Some(group) = group else { break };
+            persons += group.persons as u64;
+            after = group.last;
+        }
+        self.writer.alone(|vault| vault.advance_anchor())?;
+        self.purger.wake();
+        Ok(persons)
+    }
+}
+
+/// The records of collections that memory does not know.
+fn unreadable(vault: &Vault, known: &Collections) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let known: HashSet<Digest> = known.values().map(|collection| collection.digest).collect();
+    let mut records = collection_records(vault, &[])?;
+    records.retain(|(key, _)| {
+        let digest = key.first_chunk().map(|digest| Digest(*digest));
+        digest.is_none_or(|digest| !known.contains(&digest))
+    });
+    Ok(records)
+}

@@ -1,0 +1,196 @@
+//! What an operator's Prometheus reads: how many calls, how long, and how full everything is.
+//!
+//! Names, labels and their values are constants of this program: no text of a request, no account and no person can
+//! get into them, and there are as many series at most as there are interfaces and codes.
+
+pub mod scrape;
+
+use std::fmt;
+use std::time::Duration;
+
+use likeness_engine::RunningLogSize;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::calls::Places;
+use crate::service::Service;
+
+/// Of calls, in seconds: from a look at one record to the longest call that the defaults allow.
+const BUCKETS: [f64; 13] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
+];
+
+type Labels<const N: usize> = [(&'static str, &'static str); N];
+type Times = Family<Labels<1>, Histogram, fn() -> Histogram>;
+
+/// What is counted as it happens.
+pub struct Metrics {
+    calls: Family<Labels<2>, Counter>,
+    took: Times,
+    turned_away: Family<Labels<1>, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            calls: Family::default(),
+            took: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            turned_away: Family::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// A call, or an item of a stream, that is over.
+    pub fn call(&self, interface: &'static str, code: &'static str, took: Duration) {
+        self.calls
+            .get_or_create(&[("interface", interface), ("code", code)])
+            .inc();
+        self.took
+            .get_or_create(&[("interface", interface)])
+            .observe(took.as_secs_f64());
+    }
+
+    /// A call that was refused before anybody was known.
+    pub fn turned_away(&self, reason: &'static str) {
+        self.turned_away.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// Everything that a scrape shows.
+    pub fn registry(&self, fullness: Fullness) -> Registry {
+        let mut registry = Registry::with_prefix("likeness");
+        registry.register(
+            "calls",
+            "Calls, and items of streams, by how they ended",
+            self.calls.clone(),
+        );
+        registry.register("call_seconds", "How long calls took", self.took.clone());
+        registry.register(
+            "turned_away_calls",
+            "Calls refused before anybody was known: no valid key, or more calls than may be at once",
+            self.turned_away.clone(),
+        );
+        registry.register_collector(Box::new(fullness));
+        registry
+    }
+}
+
+/// How full everything is, asked at each scrape.
+pub struct Fullness {
+    /// Gates, logs, and the engine.
+    pub service: Service,
+    /// Calls at once.
+    pub calls: Places,
+    /// Connections at once.
+    pub connections: Places,
+}
+
+impl fmt::Debug for Fullness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fullness")
+    }
+}
+
+impl Collector for Fullness {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut numbers = Numbers(encoder);
+        self.encode_load(&mut numbers)?;
+        self.encode_holding(&mut numbers)?;
+        match self.service.engine().running_log_size() {
+            Ok(size) => encode_running_log(&mut numbers, &size)?,
+            // Its gauges are then missing, which an alarm sees too.
+            Err(error) => tracing::error!(%error, "the running log could not be measured"),
+        }
+        numbers.counter(
+            "logs_lost_calls",
+            "Calls missing from the error log, the operation log and the monitoring data",
+            self.service.lost_lines(),
+        )
+    }
+}
+
+impl Fullness {
+    fn encode_load(&self, numbers: &mut Numbers<'_>) -> fmt::Result {
+        numbers.by_gate(
+            "waiting_calls",
+            "Calls that wait for their turn at a gate",
+            self.service.waiting(),
+        )?;
+        let places = |places: &Places| (places.taken() as u64, u64::from(places.max));
+        let (open, open_max) = places(&self.calls);
+        numbers.gauge("open_calls", "Calls at once, from their first byte on", open)?;
+        numbers.gauge("open_calls_max", "As many as may be", open_max)?;
+        let (connections, connections_max) = places(&self.connections);
+        numbers.gauge("connections", "Connections", connections)?;
+        numbers.gauge("connections_max", "As many as may be", connections_max)
+    }
+
+    fn encode_holding(&self, numbers: &mut Numbers<'_>) -> fmt::Result {
+        let engine = self.service.engine();
+        let holding = engine.administration().holding_in_total();
+        numbers.gauge("collections", "Collections of all accounts", holding.collections)?;
+        numbers.gauge("persons", "People in all of them, once in each", holding.persons)?;
+        numbers.gauge("faces", "Faces that can be found", holding.faces)?;
+        let backlog = engine.backlog();
+        numbers.gauge(
+            "unpurged_erasures",
+            "Erasures whose sealed bytes are in the data files yet",
+            backlog.erasures as u64,
+        )?;
+        let oldest = backlog.oldest.map_or(0, |oldest| oldest.0 / 1000);
+        numbers.gauge(
+            "unpurged_erasures_oldest_timestamp_seconds",
+            "When the oldest of them was; 0 where there is none",
+            oldest,
+        )
+    }
+}
+
+fn encode_running_log(numbers: &mut Numbers<'_>, size: &RunningLogSize) -> fmt::Result {
+    numbers.gauge("running_log_rows", "Rows of the running log, roughly", size.rows)?;
+    numbers.gauge("running_log_bytes", "Its bytes, roughly", size.bytes)?;
+    numbers.gauge(
+        "running_log_warning_bytes",
+        "From how many on the operator wants to know",
+        size.bytes_warning,
+    )?;
+    numbers.counter("running_log_lost_rows", "Rows that were lost", size.lost_rows)?;
+    numbers.counter(
+        "running_log_lost_calls",
+        "Calls of theirs, missing from the usage totals too",
+        size.lost_calls,
+    )
+}
+
+/// Numbers one after the other.
+struct Numbers<'a>(DescriptorEncoder<'a>);
+
+impl Numbers<'_> {
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.put(name, help, &ConstGauge::new(value))
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.put(name, help, &ConstCounter::new(value))
+    }
+
+    fn put(&mut self, name: &str, help: &str, number: &impl EncodeMetric) -> fmt::Result {
+        let metric = self.0.encode_descriptor(name, help, None, number.metric_type())?;
+        number.encode(metric)
+    }
+
+    fn by_gate(&mut self, name: &str, help: &str, values: [(&'static str, usize); 3]) -> fmt::Result {
+        let kind = ConstGauge::new(0_u64).metric_type();
+        let mut metric = self.0.encode_descriptor(name, help, None, kind)?;
+        for (gate, value) in values {
+            let gauge = ConstGauge::new(value as u64);
+            gauge.encode(metric.encode_family(&[("gate", gate)])?)?;
+        }
+        Ok(())
+    }
+}
