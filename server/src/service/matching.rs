@@ -142,8 +142,8 @@ async fn verify(call: &mut Ongoing, request: VerifyPersonRequest) -> Result<Veri
             let reply = VerifyPersonResponse {
                 call: None,
                 similarity: told.map(|(similarity, _)| similarity),
-                threshold,
-                same_person: found.similarity >= threshold,
+                threshold: found.threshold,
+                same_person: found.similarity >= found.threshold,
                 face: Some(convert::face(face)),
                 estimate: told.map(|(_, means)| convert::estimate(means)),
             };
