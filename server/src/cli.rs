@@ -70,7 +70,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Serve(serve::ServeCommand),
+    Serve(Box<serve::ServeCommand>),
     Collection(collection::CollectionCommand),
     Index(index::IndexCommand),
     Enroll(enroll::EnrollCommand),
