@@ -446,7 +446,10 @@ mod tests {
     fn a_key_store_given_back_is_free_whoever_shares_the_open_file() {
         let (_home, keys, _) = fresh();
         let lock = store(&keys).lock().expect("alone");
-        let forked = lock.0.try_clone().expect("a second descriptor of the same open file");
+        let forked = lock
+            .0
+            .try_clone()
+            .expect("a second descriptor of the same open file");
         drop(lock);
         assert!(store(&keys).lock().is_ok());
         drop(forked);
