@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use likeness_engine::receipts::chain;
+use likeness_engine::receipts::{Receipt, chain};
 use likeness_engine::{Scope, Scopes};
 use likeness_proto::v1::account_service_client::AccountServiceClient;
 use likeness_proto::v1::erasure_service_client::ErasureServiceClient;
@@ -512,6 +512,10 @@ async fn an_account_of_another_region_is_refused_here() {
     }
 }
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_account_leaves_nothing_but_a_last_receipt() {
     let server = Server::start().await;
@@ -575,8 +579,26 @@ async fn a_closed_account_leaves_nothing_but_a_last_receipt() {
         .await
         .expect("listed")
         .into_inner();
-    let log = log.receipts.concat();
-    chain::verify(&log, None, None).expect("every receipt holds");
+    let whole = log.receipts.concat();
+    chain::verify(&whole, None, None).expect("every receipt holds");
+    // It is about the account, for whoever holds the nonce, and about nothing else of that name.
+    let (receipt, _) = Receipt::parse(&log.receipts[last.sequence as usize]).expect("a receipt");
+    let subject = |collection, account| {
+        let arguments = [
+            "receipt",
+            "subject",
+            collection,
+            "",
+            &hex(&last.nonce),
+            "--account",
+            account,
+        ];
+        Program::run(&arguments).expect(0).stdout
+    };
+    assert_eq!(subject("", "branch").trim(), hex(&receipt.subject));
+    for other in [subject("", "other"), subject("branch", "branch")] {
+        assert_ne!(other.trim(), hex(&receipt.subject));
+    }
 
     // A restart knows all of it.
     drop((client, other, operator, erasures));

@@ -240,6 +240,78 @@ async fn being_recognised_ends_a_slow_down_that_no_day_limit_asks_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_was_recognised_in_doubt_too_often_is_recognised_beyond_doubt_only_in_every_way() {
+    let (_server, client) = server(LimitArgs {
+        doubts: 2,
+        // Another photograph is within it, the same one is not.
+        doubt_margin: 0.5,
+        ..LimitArgs::DEFAULT
+    })
+    .await;
+    let (same, other) = (sample("obama.jpg"), sample("obama2.jpg"));
+    let verified = client.verify("staff", "barack", &other).await.expect("verified");
+    assert!(verified.same_person && verified.similarity.is_some());
+    assert_eq!(client.found("staff", &other).await, ["barack"]);
+
+    let verified = client.verify("staff", "barack", &other).await.expect("verified");
+    assert!(!verified.same_person && verified.similarity.is_none() && verified.estimate.is_none());
+    assert!(verified.threshold > 0.9, "{}", verified.threshold);
+    assert!(client.found("staff", &other).await.is_empty());
+    let by_id = v1::SearchPersonsRequest {
+        collections: vec!["staff".to_owned()],
+        photograph: Some(photograph(&other)),
+        filter: Some(v1::Filter {
+            person_ids: vec!["barack".to_owned()],
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let found = client.search_as(by_id).await.expect("searched");
+    assert!(found.results[0].matches.is_empty());
+    let own = v1::AddFacesRequest {
+        collection: "staff".to_owned(),
+        person_id: "barack".to_owned(),
+        photographs: photographs(&[&other]),
+        checks: Some(v1::EnrollmentChecks {
+            own_person: true,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let refused = refusal::of(client.persons.clone().add_faces(own).await);
+    assert_eq!(refused.code, Code::InvalidArgument);
+
+    // Nobody is kept out who is beyond doubt, and nobody else is doubted.
+    let verified = client.verify("staff", "barack", &same).await.expect("verified");
+    assert!(verified.same_person && verified.threshold > 0.9);
+    assert_eq!(client.found("staff", &same).await, ["barack"]);
+    let joe = client.verify("staff", "joe", &sample("biden.jpg")).await;
+    assert!(joe.expect("verified").threshold < 0.5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_enrolled_twice_because_the_first_was_doubted_too_often() {
+    let (_server, client) = server(LimitArgs {
+        doubts: 0,
+        doubt_margin: 0.5,
+        ..LimitArgs::DEFAULT
+    })
+    .await;
+    let again = v1::EnrollPersonRequest {
+        collection: "staff".to_owned(),
+        person_id: "again".to_owned(),
+        photographs: photographs(&[&sample("obama2.jpg")]),
+        checks: Some(v1::EnrollmentChecks {
+            duplicate_strictness: 4,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    drop(client.enroll_as(again).await);
+    assert_eq!(client.people("staff").await, ["barack", "joe"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn after_so_many_similarities_in_a_day_a_caller_is_told_yes_or_no() {
     let (server, client) = server(LimitArgs {
         scores_per_day: 2,

@@ -1,11 +1,17 @@
 //! How a collection is searched, measured by its operator: from outside, with people enough for a graph.
 
+use std::time::{Duration, Instant};
+
 use likeness_proto::v1;
+use likeness_proto::v1::collection_service_client::CollectionServiceClient;
 use likeness_proto::v1::import_persons_request::Part;
+use likeness_proto::v1::matching_service_client::MatchingServiceClient;
+use likeness_server::config::STREAMS_PER_ACCOUNT_MAX;
 use tokio_stream::iter;
 use tonic::Code;
 
 use crate::support::child::Home;
+use crate::support::server::Setup;
 use crate::support::{Client, PATIENCE, Refused, asset, refusal};
 
 /// A graph is walked from 2,000 faces on.
@@ -19,7 +25,7 @@ fn random(seed: &mut u64) -> u64 {
 }
 
 /// People who do not exist, as the features of another installation.
-async fn with_people(client: &Client) {
+async fn with_people(client: &Client, people: u64) {
     let model = std::fs::read(asset("models/fr_feature.onnx")).unwrap();
     let header = v1::ImportHeader {
         collection: "crowd".to_owned(),
@@ -40,7 +46,7 @@ async fn with_people(client: &Client) {
             ..Default::default()
         }
     };
-    let parts = std::iter::once(Part::Header(header)).chain((0..PEOPLE).map(move |n| Part::Item(item(n))));
+    let parts = std::iter::once(Part::Header(header)).chain((0..people).map(move |n| Part::Item(item(n))));
     let requests = iter(parts.map(|part| v1::ImportPersonsRequest { part: Some(part) }));
     let mut answers = client
         .persons
@@ -57,7 +63,7 @@ async fn with_people(client: &Client) {
             v1::import_persons_response::Outcome::Imported(_)
         ));
     }
-    assert_eq!(imported, PEOPLE);
+    assert_eq!(imported, people);
 }
 
 fn request(collection: &str) -> v1::MeasureIndexRequest {
@@ -73,7 +79,7 @@ async fn a_collection_is_measured_by_both_kinds_of_index_and_keeps_its_own() {
     let server = Home::new().serve();
     let client = server.client().await;
     client.create("crowd").await;
-    with_people(&client).await;
+    with_people(&client, PEOPLE).await;
 
     let mut collections = client.collections.clone();
     // While one is read, there is no other; when its client goes away, it is over.
@@ -83,11 +89,11 @@ async fn a_collection_is_measured_by_both_kinds_of_index_and_keeps_its_own() {
         Refused::new(Code::InvalidArgument, "INVALID_FIELD")
     );
     drop(first);
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = Instant::now() + PATIENCE;
     let mut answers = loop {
         match collections.measure_index(request("crowd")).await {
             Ok(answers) => break answers.into_inner(),
-            Err(status) => assert!(std::time::Instant::now() < deadline, "{status:?}"),
+            Err(status) => assert!(Instant::now() < deadline, "{status:?}"),
         }
     };
     let (mut last, mut before) = (None, 0);
@@ -157,4 +163,47 @@ async fn what_cannot_be_measured_is_refused() {
             .all(|row| row.faces == 0 && row.p99_micros == 0)
     );
     assert!(again.message().await.expect("it has ended").is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_reads_is_let_go_a_measurement_and_searches_for_duplicates_alike() {
+    let mut setup = Setup::new();
+    setup.config.call_seconds = 5;
+    let server = setup.start().await;
+    let client = server.client().await;
+    client.create("crowd").await;
+    // Three slices of each and more: the transport asks for two answers before it has sent one.
+    with_people(&client, 2 * PEOPLE).await;
+    let unread = server.unread().await;
+    let mut collections = CollectionServiceClient::new(unread.clone());
+    let _measured = collections.measure_index(request("crowd")).await.expect("begun");
+    let duplicates = || v1::FindDuplicatesRequest {
+        collection: "crowd".to_owned(),
+        ..Default::default()
+    };
+    let mut matching = MatchingServiceClient::new(unread);
+    let mut held = Vec::new();
+    // The measurement is one of them.
+    for _ in 1..STREAMS_PER_ACCOUNT_MAX {
+        held.push(matching.find_duplicates(duplicates()).await.expect("begun"));
+    }
+    let mut matching = client.matching.clone();
+    let busy = Refused::new(Code::ResourceExhausted, "BUSY");
+    assert_eq!(refusal::of(matching.find_duplicates(duplicates()).await), busy);
+
+    let deadline = Instant::now() + PATIENCE;
+    // While one measurement is held, there is no other: also among the streams whose places came free before.
+    let mut collections = client.collections.clone();
+    while let Err(status) = collections.measure_index(request("crowd")).await {
+        assert!(Instant::now() < deadline, "{status:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut again = Vec::new();
+    while again.len() < STREAMS_PER_ACCOUNT_MAX - 1 {
+        match matching.find_duplicates(duplicates()).await {
+            Ok(stream) => again.push(stream),
+            Err(status) => assert!(Instant::now() < deadline, "{status:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::child::{Child, Home, Program};
+use crate::support::child::{Child, Home, Program, api_key};
 use crate::support::{PATIENCE, directory};
 
 /// The server cannot be reached.
@@ -142,6 +142,78 @@ fn a_new_certificate_serves_without_a_restart_and_a_bad_one_never_does() {
     let log = server.stop();
     assert!(log.contains("was read again"), "{log}");
     assert!(log.contains("cannot be used; the old one serves on"), "{log}");
+}
+
+#[test]
+fn files_that_change_are_read_again_without_being_asked_and_a_bad_one_is_said_so() {
+    let (served, next) = (directory(), directory());
+    certificates(served.path());
+    certificates(next.path());
+    let home = encrypted(served.path(), &[]);
+    let server = home.serve();
+    let old_ca = served.path().join("old-ca.pem");
+    fs::copy(served.path().join("ca.pem"), &old_ca).unwrap();
+    let (old_ca, new_ca) = (old_ca.display().to_string(), path(next.path(), "ca.pem"));
+    let replace = |name: &str, bytes: &[u8]| {
+        let beside = served.path().join("beside");
+        fs::write(&beside, bytes).unwrap();
+        fs::set_permissions(&beside, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::rename(&beside, served.path().join(name)).unwrap();
+    };
+    let old_serves_for = |seconds| {
+        let end = Instant::now() + Duration::from_secs(seconds);
+        while Instant::now() < end {
+            ask(&server, &server.url, &["--tls-ca", &old_ca]).expect(0);
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    };
+    // It reads its files after it says where it is.
+    ask(&server, &server.url, &["--tls-ca", &old_ca]).expect(0);
+    replace("server.pem", b"no certificate");
+    // Longer than from one look at the files to the next, and to the one after it.
+    old_serves_for(12);
+    let key = served.path().join("server.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    old_serves_for(22);
+    for name in ["server.key", "server.pem"] {
+        replace(name, &fs::read(next.path().join(name)).unwrap());
+    }
+    until(&server, &new_ca, 0);
+    ask(&server, &server.url, &["--tls-ca", &old_ca]).expect(UNREACHABLE);
+    let log = server.stop();
+    let said = |what| log.find(what).unwrap_or_else(|| panic!("{what} is not in {log}"));
+    assert!(
+        said("cannot be used; the old one serves on") < said("was read again"),
+        "{log}"
+    );
+    assert!(log.contains("expected certificates in PEM"), "{log}");
+    assert_eq!(
+        log.matches("cannot be read; the old one serves on").count(),
+        1,
+        "{log}"
+    );
+    assert!(log.contains("not everybody may read"), "{log}");
+}
+
+#[test]
+fn a_key_is_not_sent_to_another_machine_in_the_clear_unless_somebody_says_so() {
+    let home = Home::new();
+    let ask = |server: &str, options: &[&str]| {
+        let mut command = crate::support::child::likeness();
+        command.env("LIKENESS_API_KEY", api_key(&home.keys(), &home.data()));
+        let list = ["--server", server, "collection", "list"];
+        Program::finish(command.args(list).args(options), &[])
+    };
+    // Of addresses that belong to nobody.
+    let said = ask("192.0.2.1:50051", &[]).expect(64).stderr;
+    assert!(
+        said.contains("expected https, or a loopback address")
+            && said.contains("--plaintext-key-off-loopback"),
+        "{said}"
+    );
+    ask("192.0.2.1:50051", &["--plaintext-key-off-loopback"]).expect(UNREACHABLE);
+    let nothing_to_hide = ["--server", "192.0.2.1:50051", "collection", "list"];
+    Program::run(&nothing_to_hide).expect(UNREACHABLE);
 }
 
 #[test]

@@ -165,6 +165,12 @@ impl<'a> Knowledge<'a> {
         face
     }
 
+    /// The similarity that the guess itself is expected to have.
+    pub fn reach(&self) -> f64 {
+        let guess = self.guess();
+        dot(&guess, &guess).sqrt()
+    }
+
     /// How uncertain the answer about a face is: a standard deviation.
     pub fn doubt(&self, query: &[f32]) -> f64 {
         let spread = self.spread(query);

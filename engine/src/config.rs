@@ -49,8 +49,16 @@ pub struct ScoreLimits {
     pub step: f32,
     /// Refused comparisons with one person in a day, over all callers, before they are slowed down.
     pub refused_a_day: u32,
-    /// The same since the person was last recognised.
+    /// The same since the person was last recognised beyond doubt.
     pub refused_in_a_row: u32,
+    /// So much above the threshold a recognition is in doubt: it counts as refused, and as one of `doubts`.
+    pub doubt_margin: f32,
+    /// Recognitions of one person in doubt, over all callers, before the threshold is higher by the margin.
+    pub doubts: u32,
+    /// How soon one of these is regained.
+    pub doubt_regained: Duration,
+    /// So many recognitions beyond doubt regain one as well; 0 for never.
+    pub clear_a_doubt: u32,
     /// From one comparison to the next of a person who is slowed down.
     pub pause: Duration,
     /// What the pause grows to.
@@ -67,6 +75,10 @@ impl Default for ScoreLimits {
             step: 0.02,
             refused_a_day: 20,
             refused_in_a_row: 100,
+            doubt_margin: 0.15,
+            doubts: 5,
+            doubt_regained: Duration::from_secs(24 * 3600),
+            clear_a_doubt: 8,
             pause: Duration::from_secs(60),
             pause_max: Duration::from_secs(15 * 60),
             told_a_day: 10,
@@ -75,9 +87,9 @@ impl Default for ScoreLimits {
 }
 
 impl ScoreLimits {
-    /// Whether no number of comparisons slows anybody down: then none is counted.
+    /// Whether no number of comparisons changes anything: then none is counted.
     pub(crate) fn compared_at_will(&self) -> bool {
-        self.refused_a_day == u32::MAX && self.refused_in_a_row == u32::MAX
+        self.refused_a_day == u32::MAX && self.refused_in_a_row == u32::MAX && self.doubts == u32::MAX
     }
 
     /// No limits: for evaluations and tests of something else.
@@ -88,6 +100,7 @@ impl ScoreLimits {
             step: 0.0,
             refused_a_day: u32::MAX,
             refused_in_a_row: u32::MAX,
+            doubts: u32::MAX,
             told_a_day: u32::MAX,
             ..Self::default()
         }

@@ -53,6 +53,11 @@ impl Credential {
         Self(Some(value))
     }
 
+    /// Whether there is no key to show.
+    pub fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// The key in a file, whatever space is around it.
     ///
     /// # Errors

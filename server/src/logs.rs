@@ -164,14 +164,13 @@ impl Scribe {
                 Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => true,
                 Err(RecvTimeoutError::Timeout) => false,
             };
-            if is_over {
-                self.write_turned_away();
-                return;
-            }
-            if self.door.is_due(GATHER) {
+            if is_over || self.door.is_due(GATHER) {
                 self.write_turned_away();
             }
             self.sweep_if_due();
+            if is_over {
+                return;
+            }
         }
     }
 

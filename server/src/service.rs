@@ -16,6 +16,7 @@ mod messages;
 mod outputs;
 mod persons;
 mod shapes;
+mod slices;
 mod streams;
 
 use std::sync::Arc;

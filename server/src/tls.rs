@@ -104,6 +104,7 @@ impl Certificate {
     pub async fn keep_fresh(self: Arc<Self>) {
         let mut seen = self.look().await.ok().flatten();
         let mut asked = signal(SignalKind::hangup()).ok();
+        let mut failed_in_a_row = 0u32;
         loop {
             let hangup = async {
                 match &mut asked {
@@ -118,13 +119,16 @@ impl Certificate {
             let now = match self.look().await {
                 Ok(now) => now,
                 Err(error) => {
-                    // A file that is being replaced is not there for a moment: said only if somebody asked.
-                    if by_signal {
+                    failed_in_a_row = failed_in_a_row.saturating_add(1);
+                    // A file that is being replaced is not there for a moment: said at the second look, and to
+                    // whoever asks.
+                    if by_signal || failed_in_a_row == 2 {
                         tracing::error!(%error, "the TLS certificate cannot be read; the old one serves on");
                     }
                     continue;
                 }
             };
+            failed_in_a_row = 0;
             if now.as_ref().map(Read::digest) == seen.as_ref().map(Read::digest) {
                 continue;
             }

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use likeness_engine::{Account, ApiKey, Engine, NewApiKey, Scope};
 use likeness_server::ServeError;
 use likeness_server::config::{LimitArgs, ModelFiles, ServeConfig};
-use likeness_server::credential::{self, Credential};
+use likeness_server::credential::{self, Credential, KeyedChannel};
 use likeness_server::tls::TlsFiles;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tonic::transport::Endpoint;
 
 use super::{Client, PATIENCE, asset, directory};
 
@@ -147,6 +148,13 @@ impl Server {
 
     pub async fn client(&self) -> Client {
         Client::connect(&self.url(), self.credential()).await
+    }
+
+    /// A connection of somebody who lets no stream send anything, and so reads no answer.
+    pub async fn unread(&self) -> KeyedChannel {
+        let endpoint = Endpoint::from_shared(self.url()).unwrap();
+        let channel = endpoint.initial_stream_window_size(0).connect().await;
+        self.credential().on(channel.expect("connected"))
     }
 
     /// Stops, and gives back what it was started with; the data stay.

@@ -139,45 +139,54 @@ impl Attack {
         sum.line(what);
     }
 
-    /// Crafted faces after the first hit, each aimed `doubts` standard deviations above the threshold, so many or as
-    /// many as the meter answers in a time.
-    fn crafted(&self, what: &str, doubts: f64, until: Until) {
+    /// Crafted faces after the first hit, each aimed `doubts` standard deviations above the threshold.
+    fn crafted(&self, what: &str, doubts: f64, asking: &Asking) {
         let mut sum = Sum::default();
         for person in 0..PEOPLE {
             let (oracle, mut known) = (Oracle::of(&self.population, person), self.knowledge());
             let hit = self.hits[person as usize].clone();
             known.learn(hit, Answer::Reached(true, THRESHOLD));
             known.conclude();
-            let mut clock = Clock::new(until);
+            let mut server = Server::new(asking);
             let (mut asked, mut refused, mut number) = (0, 0, 0);
-            let mut aim = THRESHOLD + doubts * 0.1;
+            let (mut threshold, mut above) = (THRESHOLD, doubts * 0.1);
             'asking: loop {
+                let mut learnt = false;
                 for _ in 0..TOGETHER.max(asked / TOGETHER_PART) {
-                    let other = self.face(50_000_000 + person * 100_000 + number);
+                    let other = self.face(50_000_000 + person * 1_000_000 + number);
                     number += 1;
                     // Who knows too little to aim so high asks about the guess itself.
                     let face = known
-                        .craft(&other, aim)
+                        .craft(&other, threshold + above)
                         .or_else(|| known.craft(&other, THRESHOLD))
                         .unwrap_or_else(|| unit(known.guess()));
                     let similarity = oracle.similarity(&face);
-                    let yes = similarity >= THRESHOLD;
-                    if !clock.may_ask(asked, yes) {
+                    let Some(decided) = server.ask(asked, similarity) else {
                         break 'asking;
-                    }
+                    };
+                    threshold = decided;
                     asked += 1;
+                    let yes = similarity >= threshold;
                     refused += usize::from(!yes);
-                    let answer = match yes && clock.is_told() {
+                    if !yes && threshold > THRESHOLD + 0.01 && known.reach() < threshold {
+                        // As was to be expected: nothing is learnt by it.
+                        server.pause();
+                        continue;
+                    }
+                    learnt = true;
+                    let answer = match yes && server.is_told() {
                         true => Answer::Told((similarity / 0.02).round() * 0.02),
-                        false => Answer::Reached(yes, THRESHOLD),
+                        false => Answer::Reached(yes, threshold),
                     };
                     known.learn(face, answer);
                 }
+                if !learnt {
+                    continue;
+                }
                 known.conclude();
-                if doubts > 0.0 {
+                if doubts != 0.0 {
                     let probe = known.craft(&self.face(number), THRESHOLD);
-                    let doubt = probe.map_or(0.1, |probe| known.doubt(&probe));
-                    aim = THRESHOLD + doubts * doubt;
+                    above = doubts * probe.map_or(0.1, |probe| known.doubt(&probe));
                 }
             }
             known.conclude();
@@ -187,56 +196,91 @@ impl Attack {
     }
 }
 
+/// How the attacker asks.
+struct Asking {
+    by: By,
+    limits: ScoreLimits,
+}
+
 #[derive(Clone, Copy)]
-enum Until {
+enum By {
     /// So many yes or no, with nothing in the way and no similarity told.
     Asked(usize),
-    /// As many as one caller is answered in so many days under the default limits.
-    Days(u64),
+    /// By PersonID, as often as all callers together are answered in so many days.
+    Verifying(u64),
+    /// So many searches among all, in which only being found counts.
+    Searching(usize),
 }
 
 /// The time that the attacker has, and the meter's word on it.
-struct Clock {
-    until: Until,
+struct Server<'a> {
+    asking: &'a Asking,
     pace: Pace,
     now: Duration,
+    /// When the person calls next.
+    own: Duration,
     told: (u64, u32),
 }
 
 const DAY: u64 = 24 * 3600;
+/// How long an attacker waits who sees the threshold out of reach, where time matters.
+const PATIENCE: Duration = Duration::from_secs(3600);
 
-impl Clock {
-    fn new(until: Until) -> Self {
+impl<'a> Server<'a> {
+    fn new(asking: &'a Asking) -> Self {
         Self {
-            until,
-            pace: Pace::new(ScoreLimits::default()),
+            asking,
+            pace: Pace::new(asking.limits.clone()),
             now: Duration::ZERO,
+            own: Duration::ZERO,
             told: (0, 0),
         }
     }
 
-    fn may_ask(&mut self, asked: usize, yes: bool) -> bool {
-        match self.until {
-            Until::Asked(most) => asked < most,
-            Until::Days(days) => {
+    /// The threshold that the answer is decided by; none when the attacker's time is over.
+    fn ask(&mut self, asked: usize, similarity: f64) -> Option<f64> {
+        let (similarity, threshold) = (similarity as f32, THRESHOLD as f32);
+        match self.asking.by {
+            By::Asked(most) => (asked < most).then_some(THRESHOLD),
+            By::Searching(most) => {
+                // Whoever is not found is not counted; the attacker is taken to know the threshold.
+                self.now += Duration::from_secs(1);
+                let strict = self.pace.clone().named(self.now, threshold, threshold);
+                if similarity >= threshold {
+                    self.pace.named(self.now, similarity, threshold);
+                }
+                (asked < most).then_some(f64::from(strict))
+            }
+            By::Verifying(days) => {
                 let end = Duration::from_secs(days * DAY);
+                // Beside the person's own calls, four a day and none in doubt: they give the attacker most.
+                while self.own < self.now {
+                    let _ = self.pace.compared(self.own, 0.8, threshold);
+                    self.own += Duration::from_secs(DAY / 4);
+                }
                 while self.now < end {
-                    match self.pace.compared(self.now, yes) {
-                        Ok(()) => {
+                    match self.pace.compared(self.now, similarity, threshold) {
+                        Ok(threshold) => {
                             self.now += Duration::from_secs(1);
-                            return true;
+                            return Some(f64::from(threshold));
                         }
                         // To the next moment, or to the next day's fresh counters if that is sooner.
                         Err(wait) => self.now += wait.min(until_tomorrow(self.now)),
                     }
                 }
-                false
+                None
             }
         }
     }
 
+    fn pause(&mut self) {
+        if matches!(self.asking.by, By::Verifying(_)) {
+            self.now += PATIENCE;
+        }
+    }
+
     fn is_told(&mut self) -> bool {
-        if matches!(self.until, Until::Asked(_)) {
+        if matches!(self.asking.by, By::Asked(_)) {
             return false;
         }
         let today = self.now.as_secs() / DAY;
@@ -244,7 +288,7 @@ impl Clock {
             self.told = (today, 0);
         }
         self.told.1 += 1;
-        self.told.1 <= ScoreLimits::default().told_a_day
+        self.told.1 <= self.asking.limits.told_a_day
     }
 }
 
@@ -266,6 +310,57 @@ fn hit(population: &Population, person: u64) -> Vec<f32> {
         .expect("far enough it is the person's own direction")
 }
 
+/// What the person pays whom the limits protect: among people who come so many times a day for 90 days, each time with
+/// another photograph.
+fn genuine(population: &Population) {
+    const OWNERS: u64 = 200;
+    const DAYS: u64 = 90;
+    const DAILY: [u64; 3] = [1, 5, 20];
+    let (limits, threshold) = (ScoreLimits::default(), THRESHOLD as f32);
+    let of = |person| {
+        let oracle = Oracle::of(population, person);
+        let photographs = 1..=DAYS * DAILY[DAILY.len() - 1];
+        let similarities = photographs.map(|n| oracle.similarity(&population.unit_values(person, n)) as f32);
+        similarities.collect::<Vec<_>>()
+    };
+    let owners: Vec<_> = (0..OWNERS).map(of).collect();
+    let all: Vec<_> = owners.iter().flatten().copied().collect();
+    let part = |counted: usize, of: usize| 100.0 * counted as f64 / of as f64;
+    println!();
+    for margin in [0.0, 0.05, 0.1, 0.15, 0.2] {
+        let below = all.iter().filter(|s| **s < threshold + margin).count();
+        println!(
+            "similarity below the threshold + {margin}: {:.1} %",
+            part(below, all.len())
+        );
+    }
+    println!("\n| calls a day | slowed down | refused in doubt | people refused so above 5 % |");
+    println!("|---|---|---|---|");
+    for daily in DAILY {
+        let (mut slowed, mut doubted, mut total, mut often) = (0, 0, 0, 0);
+        for owner in &owners {
+            let (mut pace, calls) = (Pace::new(limits.clone()), (DAYS * daily) as usize);
+            let mut own = 0;
+            for (at, similarity) in owner.iter().take(calls).enumerate() {
+                let now = Duration::from_secs(at as u64 * DAY / daily);
+                match pace.compared(now, *similarity, threshold) {
+                    Err(_) => slowed += 1,
+                    Ok(from) => own += usize::from((threshold..from).contains(similarity)),
+                }
+            }
+            total += calls;
+            doubted += own;
+            often += usize::from(own * 20 > calls);
+        }
+        println!(
+            "| {daily} | {:.1} % | {:.1} % | {:.0} % |",
+            part(slowed, total),
+            part(doubted, total),
+            part(often, owners.len())
+        );
+    }
+}
+
 fn main() {
     let population = Population::new(SEED);
     let attack = Attack {
@@ -282,13 +377,32 @@ fn main() {
     attack.told("every similarity, in steps of .02", 100, 0.02);
     attack.told("every similarity, in steps of .1", 100, 0.1);
     attack.floored("above the floor only; real faces", 100);
-    for count in [10, 100, 500] {
-        attack.crafted("yes or no after a hit; crafted faces", 0.0, Until::Asked(count));
-    }
-    for days in [1, 3] {
-        for (doubts, aim) in [(0.0, "at the threshold"), (1.3, "above it")] {
-            let what = format!("as by default after a hit, {days} days; crafted {aim}");
-            attack.crafted(&what, doubts, Until::Days(days));
+    let no_doubts = ScoreLimits {
+        doubts: u32::MAX,
+        doubt_margin: 0.0,
+        ..ScoreLimits::default()
+    };
+    let asked = [10, 100, 500].map(|count| ("yes or no after a hit", By::Asked(count), no_doubts.clone()));
+    let limited = [
+        (
+            "verifying for a day, no doubts",
+            By::Verifying(1),
+            no_doubts.clone(),
+        ),
+        ("verifying for a day", By::Verifying(1), ScoreLimits::default()),
+        ("verifying for a week", By::Verifying(7), ScoreLimits::default()),
+        ("searching, no doubts", By::Searching(300), no_doubts),
+        ("searching", By::Searching(300), ScoreLimits::default()),
+        ("searching", By::Searching(1000), ScoreLimits::default()),
+    ];
+    for (what, by, limits) in asked.into_iter().chain(limited) {
+        // Aimed below, an answer is rarely a yes, and says the more.
+        for (doubts, aim) in [(0.0, "at the threshold"), (-1.0, "below it")] {
+            if doubts == 0.0 || !matches!(by, By::Asked(_)) {
+                let limits = limits.clone();
+                attack.crafted(&format!("{what}; crafted {aim}"), doubts, &Asking { by, limits });
+            }
         }
     }
+    genuine(&attack.population);
 }

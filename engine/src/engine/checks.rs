@@ -70,10 +70,14 @@ impl Engine {
         if of_kept.is_some() {
             similarity_min = similarity_min.max(self.floor(scoring));
         }
+        if let (Some(person), Some(best), Some(_)) = (kept, best, of_kept) {
+            similarity_min = self
+                .gallery
+                .compared(&collection.0, &person.id, best, similarity_min)?;
+        }
         let is_own = best.is_none_or(|best| best >= similarity_min);
         let mut is_told = true;
         if let (Some(person), Some(_)) = (kept, of_kept) {
-            self.gallery.compared(&collection.0, &person.id, is_own)?;
             is_told = is_own && self.gallery.may_tell(&collection.0, &person.id, call.asker())?;
         }
         match is_own {

@@ -107,7 +107,8 @@ impl Engine {
         self.gallery.may_compare(&collection.0, id)
     }
 
-    /// One person's similarity to a query; from `similarity_min` on it is the person.
+    /// One person's similarity to a query; from `similarity_min` on it is the person, or from the
+    /// [`threshold`](Match::threshold) of the answer where that is higher.
     ///
     /// # Errors
     /// Nobody has that PersonID, a query of another scheme, or too many comparisons with the person.
@@ -120,19 +121,15 @@ impl Engine {
         call: &mut Call,
     ) -> Result<Match> {
         call.reads(&collection.0.readers);
-        let told_from = match self.scores.floor_far < 1.0 {
-            true => similarity_min,
-            false => -1.0,
-        };
         let asking = Asking {
             similarity_min,
-            told_from,
+            told_below: self.scores.floor_far >= 1.0,
             asker: self.gallery.asker(call.asker()),
         };
         let found = call.step(Step::Match, || {
             self.gallery.verify(&collection.0, id, query, comparison, asking)
         })?;
-        let same = found.similarity >= similarity_min;
+        let same = found.similarity >= found.threshold;
         self.note(call, &collection.0, &found.person, Part::Compared { same });
         Ok(found)
     }

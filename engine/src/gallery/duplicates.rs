@@ -165,6 +165,7 @@ impl Gallery {
                 Ok(None) => {}
                 Ok(Some(person)) => named.push(Match {
                     similarity: similarity(&person, faces),
+                    threshold: similarity_min,
                     is_told: false,
                     collection: collection.name.clone(),
                     person,
@@ -179,7 +180,10 @@ impl Gallery {
         named.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
         named.truncate(NAMED_MAX);
         for found in &mut named {
-            self.note_named(collection, found, asker)?;
+            // Nobody is enrolled twice because the first was doubted too often: the threshold stays.
+            self.count_named(collection, found)?;
+            found.threshold = similarity_min;
+            self.may_be_told(collection, found, asker)?;
         }
         Ok(named)
     }

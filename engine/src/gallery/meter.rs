@@ -4,13 +4,20 @@
 //! ```text
 //! row key  as of the person's record: collection id 16 | digest of the PersonID 16
 //! row      format u8 | day u32 | refused that day u32 | refused in a row u32 | last comparison u64, ms
-//!          | told that day: (digest of the caller u64 | similarities u32) ...
+//!          | doubts are over u64, ms | told that day: (digest of the caller u64 | similarities u32) ...
 //! ```
+//!
+//! A crafted face asks most where the answer is uncertain: at the threshold. There hardly any real photograph of the
+//! person lies. So whoever is recognised within a margin above it is recognised in doubt: it counts as refused, and
+//! the person is doubted so many times, regained one by one as time goes by. Afterwards the threshold is higher by the
+//! margin, for everybody and whatever the similarity, so that the answers tell nothing more of where it was.
 //!
 //! The counters are in memory, and every second those that changed go to disk: a server that is killed forgets
 //! the last second, and one that is restarted nothing. A row goes with its person, in the same commit, and its
 //! bytes with the purge of the record's; a rename takes it along, and a copy of the person begins with a copy of it,
 //! for it is the same face. Nobody is locked out: whoever is compared too often is compared more slowly.
+
+mod counts;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -22,25 +29,22 @@ use crate::config::ScoreLimits;
 use crate::crypto::{self, Secret};
 use crate::error::{Error, RequestError, Result};
 use crate::gallery::codec::{self, Digest};
+use crate::gallery::meter::counts::{CALLERS_MAX, Counts, DAY_MS, millis};
 use crate::gallery::records::{Change, Family, Write};
 use crate::gallery::vault::{Plan, Vault};
 use crate::names::RandomId;
 use crate::person::Timestamp;
 
-const FORMAT: u8 = 1;
-const DAY_MS: u64 = 24 * 3600 * 1000;
-/// The pause doubles with so many more refused comparisons.
-const DOUBLED_EVERY: u32 = 10;
 /// People in memory; those whose counters are on disk make room.
 const PEOPLE_MAX: usize = 100_000;
 /// How long a comparison waits where there is no room: until the next counters are on disk.
 const NO_ROOM: Duration = Duration::from_secs(2);
-/// Callers who are told similarities of one person in a day; any more are told none.
-const CALLERS_MAX: usize = 64;
 /// Rows written together.
 const WRITTEN_TOGETHER: usize = 4096;
 /// From one look for counters that changed to the next.
 pub(crate) const WRITE_EVERY: Duration = Duration::from_secs(1);
+
+pub(crate) use counts::Likeness;
 
 /// Whose counters: the person's record key.
 pub(crate) type Key = [u8; 32];
@@ -59,114 +63,6 @@ impl Asker {
         let digest = crypto::keyed_digest(digest_key, "likeness v1 meter caller", &[&asker.0]);
         Self(u64::from_le_bytes(digest))
     }
-}
-
-/// One person's counters.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Counts {
-    day: u32,
-    refused_that_day: u32,
-    refused_in_a_row: u32,
-    last_ms: u64,
-    told: Vec<(u64, u32)>,
-}
-
-impl Counts {
-    /// Begins another day if it is one. A clock that was set back begins none.
-    fn roll(&mut self, now: Timestamp) {
-        let day = u32::try_from(now.0 / DAY_MS).unwrap_or(u32::MAX);
-        if day > self.day {
-            self.day = day;
-            self.refused_that_day = 0;
-            self.told.clear();
-        }
-    }
-
-    /// Counts a comparison, or says how long until the next.
-    fn compared(
-        &mut self,
-        limits: &ScoreLimits,
-        now: Timestamp,
-        recognised: bool,
-    ) -> std::result::Result<(), Duration> {
-        if let Some(wait) = self.wait(limits, now) {
-            return Err(wait);
-        }
-        // Whoever is recognised without delay changes nothing, and so nothing has to be written.
-        if !recognised || self.beyond(limits).is_some() {
-            self.last_ms = now.0;
-        }
-        if recognised {
-            self.refused_in_a_row = 0;
-        } else {
-            self.refused_that_day = self.refused_that_day.saturating_add(1);
-            self.refused_in_a_row = self.refused_in_a_row.saturating_add(1);
-        }
-        Ok(())
-    }
-
-    /// Refused comparisons beyond a limit; none below both.
-    fn beyond(&self, limits: &ScoreLimits) -> Option<u32> {
-        let of_day = self.refused_that_day.checked_sub(limits.refused_a_day);
-        of_day.max(self.refused_in_a_row.checked_sub(limits.refused_in_a_row))
-    }
-
-    /// How long until the next comparison.
-    fn wait(&self, limits: &ScoreLimits, now: Timestamp) -> Option<Duration> {
-        let beyond = self.beyond(limits)?;
-        let times = 1u32
-            .checked_shl(beyond / DOUBLED_EVERY)
-            .unwrap_or(u32::MAX)
-            .max(1);
-        let pause = limits.pause.saturating_mul(times).min(limits.pause_max);
-        let since = Duration::from_millis(now.0.saturating_sub(self.last_ms));
-        pause.checked_sub(since).filter(|wait| !wait.is_zero())
-    }
-
-    fn to_row(&self) -> Vec<u8> {
-        let mut row = vec![FORMAT];
-        row.extend_from_slice(&self.day.to_le_bytes());
-        row.extend_from_slice(&self.refused_that_day.to_le_bytes());
-        row.extend_from_slice(&self.refused_in_a_row.to_le_bytes());
-        row.extend_from_slice(&self.last_ms.to_le_bytes());
-        for (asker, told) in &self.told {
-            row.extend_from_slice(&asker.to_le_bytes());
-            row.extend_from_slice(&told.to_le_bytes());
-        }
-        row
-    }
-
-    fn from_row(row: &[u8]) -> Option<Self> {
-        let mut rest = row.strip_prefix(&[FORMAT])?;
-        let mut counts = Self {
-            day: u32::from_le_bytes(take(&mut rest)?),
-            refused_that_day: u32::from_le_bytes(take(&mut rest)?),
-            refused_in_a_row: u32::from_le_bytes(take(&mut rest)?),
-            last_ms: u64::from_le_bytes(take(&mut rest)?),
-            told: Vec::new(),
-        };
-        while !rest.is_empty() {
-            let asker = u64::from_le_bytes(take(&mut rest)?);
-            counts.told.push((asker, u32::from_le_bytes(take(&mut rest)?)));
-        }
-        Some(counts)
-    }
-
-    /// What stands for a row that cannot be read: all that may be asked in a day was asked.
-    fn spent(limits: &ScoreLimits, now: Timestamp) -> Self {
-        let mut counts = Self::default();
-        counts.roll(now);
-        counts.refused_that_day = limits.refused_a_day;
-        counts.last_ms = now.0;
-        counts.told = vec![(0, 0); CALLERS_MAX];
-        counts
-    }
-}
-
-fn take<const N: usize>(from: &mut &[u8]) -> Option<[u8; N]> {
-    let (taken, rest) = from.split_first_chunk()?;
-    *from = rest;
-    Some(*taken)
 }
 
 struct Metered {
@@ -214,22 +110,25 @@ impl Vault {
         })?
     }
 
-    /// Counts a comparison that is about to be answered.
+    /// Counts a comparison that is about to be answered. Answers from which similarity on it is the person.
     ///
     /// # Errors
     /// As of [`Self::may_compare`]: then it is not counted, and must not be answered.
-    pub fn compared(&self, key: &Key, recognised: bool) -> Result<()> {
+    pub fn compared(&self, key: &Key, seen: &Likeness<'_>) -> Result<f32> {
         if self.meter.limits.compared_at_will() {
-            return Ok(());
+            return Ok(seen.threshold);
         }
         self.metered(key, |counts, limits, now| {
-            counts.compared(limits, now, recognised).map_err(limited)
+            counts.compared(limits, now, seen).map_err(limited)
         })?
     }
 
-    /// Counts that a search named the person: as recognised.
-    pub fn named(&self, key: &Key) -> Result<()> {
-        self.metered(key, |counts, _, _| counts.refused_in_a_row = 0)
+    /// Counts that a search is about to name the person. Answers from which similarity on it may.
+    pub fn named(&self, key: &Key, seen: &Likeness<'_>) -> Result<f32> {
+        if self.meter.limits.compared_at_will() {
+            return Ok(seen.threshold);
+        }
+        self.metered(key, |counts, limits, now| counts.named(limits, now, seen))
     }
 
     /// Whether one more similarity to this person may be told to this caller today; then it is counted.
@@ -358,6 +257,7 @@ fn limited(wait: Duration) -> Error {
 }
 
 /// One person's counters without a disk: what the benchmark's attack runs into.
+#[derive(Clone)]
 pub struct Pace {
     limits: ScoreLimits,
     counts: Counts,
@@ -370,65 +270,45 @@ impl Pace {
         Self { limits, counts }
     }
 
-    /// A comparison so long after the beginning of a day.
+    /// A comparison so long after the beginning of a day: from which similarity on it is the person.
     ///
     /// # Errors
     /// How long until the next.
-    pub fn compared(&mut self, since: Duration, recognised: bool) -> std::result::Result<(), Duration> {
-        let now = Timestamp(DAY_MS + u64::try_from(since.as_millis()).unwrap_or(u64::MAX - DAY_MS));
+    pub fn compared(
+        &mut self,
+        since: Duration,
+        similarity: f32,
+        threshold: f32,
+    ) -> std::result::Result<f32, Duration> {
+        let now = self.at(since);
+        let similarities = &[similarity];
+        self.counts.compared(
+            &self.limits,
+            now,
+            &Likeness {
+                similarities,
+                threshold,
+            },
+        )
+    }
+
+    /// The same of somebody whom a search reaches.
+    pub fn named(&mut self, since: Duration, similarity: f32, threshold: f32) -> f32 {
+        let now = self.at(since);
+        let similarities = &[similarity];
+        self.counts.named(
+            &self.limits,
+            now,
+            &Likeness {
+                similarities,
+                threshold,
+            },
+        )
+    }
+
+    fn at(&mut self, since: Duration) -> Timestamp {
+        let now = Timestamp(DAY_MS.saturating_add(millis(since)));
         self.counts.roll(now);
-        self.counts.compared(&self.limits, now, recognised)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn after(refused: u32) -> Counts {
-        Counts {
-            day: 1,
-            refused_that_day: refused,
-            refused_in_a_row: refused,
-            last_ms: DAY_MS,
-            told: vec![(7, 3)],
-        }
-    }
-
-    #[test]
-    fn the_pause_begins_at_the_limit_and_grows_to_its_bound() {
-        let (limits, now) = (ScoreLimits::default(), Timestamp(DAY_MS));
-        let pause = |refused| after(refused).wait(&limits, now).map(|wait| wait.as_secs());
-        assert_eq!(
-            [19, 20, 29, 30, 40].map(pause),
-            [None, Some(60), Some(60), Some(120), Some(240)]
-        );
-        assert_eq!([60, 100, 1000, u32::MAX].map(pause), [Some(900); 4]);
-        let later = Timestamp(DAY_MS + 59_500);
-        assert_eq!(after(20).wait(&limits, later), Some(Duration::from_millis(500)));
-        assert_eq!(after(20).wait(&limits, Timestamp(DAY_MS + 60_000)), None);
-    }
-
-    #[test]
-    fn another_day_forgets_what_was_refused_that_day_and_not_what_was_in_a_row() {
-        let mut counts = after(100);
-        counts.roll(Timestamp(2 * DAY_MS));
-        assert_eq!((counts.refused_that_day, counts.refused_in_a_row), (0, 100));
-        assert!(counts.told.is_empty());
-        assert!(counts.wait(&ScoreLimits::default(), Timestamp(DAY_MS)).is_some());
-        let mut back = after(20);
-        back.roll(Timestamp(0));
-        assert_eq!(back, after(20), "a clock that was set back begins no new day");
-    }
-
-    #[test]
-    fn a_row_is_read_as_it_was_written_and_another_is_not_read() {
-        assert_eq!(Counts::from_row(&after(5).to_row()), Some(after(5)));
-        for row in [&[][..], &[2], &[FORMAT], &after(5).to_row()[..30]] {
-            assert_eq!(Counts::from_row(row), None);
-        }
-        let limits = ScoreLimits::default();
-        let spent = Counts::spent(&limits, Timestamp(DAY_MS));
-        assert!(spent.wait(&limits, Timestamp(DAY_MS)).is_some());
+        now
     }
 }

@@ -9,7 +9,7 @@ use crate::gallery::codec::Digest;
 use crate::gallery::collection::{Collection, IndexKind, People};
 use crate::gallery::filter::Filter;
 use crate::gallery::index::{Ask, By, Found};
-use crate::gallery::meter::Asker;
+use crate::gallery::meter::{Asker, Likeness};
 use crate::gallery::passes::{Coming, Company, Seen, Wanted};
 use crate::gallery::{Gallery, exists, meter};
 use crate::names::{CollectionName, PersonId, RandomId};
@@ -41,15 +41,18 @@ pub struct Match {
     /// The similarity of the person's best face, or of all of them together, -1 to 1 (an estimate of the
     /// cosine).
     pub similarity: f32,
+    /// From where on it is the person: that of the call, or above it where the person was recognised in doubt too
+    /// often.
+    pub threshold: f32,
     /// Whether the caller may be told how similar; otherwise only that the person is the one.
     pub is_told: bool,
 }
 
-/// From where on a comparison says yes, from where on it says how similar, and who asks.
+/// From where on a comparison says yes, whether it says below it how similar, and who asks.
 #[derive(Clone, Copy)]
 pub(crate) struct Asking {
     pub similarity_min: f32,
-    pub told_from: f32,
+    pub told_below: bool,
     pub asker: Asker,
 }
 
@@ -141,35 +144,56 @@ impl Gallery {
     /// Whoever is asked for by PersonID is compared as by [`Self::verify`]; everybody else counts only when named:
     /// of a million people nobody was refused because a stranger was looked for.
     fn meter(&self, search: &Search<'_>, matches: &mut [Vec<Match>]) -> Result<()> {
-        for (collection, _) in search.places {
+        let by_id = !search.filter.person_ids.is_empty();
+        for (collection, threshold) in search.places {
             for id in &search.filter.person_ids {
                 let digest = self.digest(collection, id);
                 if collection.people.read().number(digest).is_none() {
                     continue;
                 }
-                let of = |found: &Match| found.person.id == *id && found.collection == collection.name;
-                let recognised = matches.iter().flatten().any(of);
-                self.vault
-                    .compared(&meter::key(collection.id, digest), recognised)?;
+                let found = matches.iter_mut().flatten();
+                let mut found: Vec<_> = found
+                    .filter(|found| found.person.id == *id && found.collection == collection.name)
+                    .collect();
+                let similarities: Vec<_> = found.iter().map(|found| found.similarity).collect();
+                let seen = Likeness {
+                    similarities: &similarities,
+                    threshold: *threshold,
+                };
+                let threshold = self.vault.compared(&meter::key(collection.id, digest), &seen)?;
+                found.iter_mut().for_each(|found| found.threshold = threshold);
             }
         }
         for found in matches.iter_mut().flatten() {
-            let place = search
-                .places
-                .iter()
-                .find(|(place, _)| place.name == found.collection);
-            if let Some((collection, _)) = place {
-                self.note_named(collection, found, search.asker)?;
+            let mut places = search.places.iter().map(|(collection, _)| collection);
+            if let Some(collection) = places.find(|place| place.name == found.collection) {
+                if !by_id {
+                    self.count_named(collection, found)?;
+                }
+                self.may_be_told(collection, found, search.asker)?;
             }
+        }
+        for found in matches {
+            found.retain(|found| found.similarity >= found.threshold);
         }
         Ok(())
     }
 
-    /// Counts that somebody was named, and whether the caller may be told how similar.
-    pub(super) fn note_named(&self, collection: &Collection, found: &mut Match, asker: Asker) -> Result<()> {
+    /// Counts that somebody is about to be named.
+    pub(super) fn count_named(&self, collection: &Collection, found: &mut Match) -> Result<()> {
+        let seen = Likeness {
+            similarities: &[found.similarity],
+            threshold: found.threshold,
+        };
         let key = self.meter_key(collection, &found.person.id);
-        self.vault.named(&key)?;
-        found.is_told = self.vault.may_tell(&key, asker)?;
+        found.threshold = self.vault.named(&key, &seen)?;
+        Ok(())
+    }
+
+    /// Whether the caller may be told how similar somebody is who is about to be named.
+    pub(super) fn may_be_told(&self, collection: &Collection, found: &mut Match, asker: Asker) -> Result<()> {
+        let key = self.meter_key(collection, &found.person.id);
+        found.is_told = found.similarity >= found.threshold && self.vault.may_tell(&key, asker)?;
         Ok(())
     }
 
@@ -193,9 +217,20 @@ impl Gallery {
             .may_tell(&self.meter_key(collection, id), self.asker(asker))
     }
 
-    /// Counts a comparison with this person, before it is answered.
-    pub fn compared(&self, collection: &Collection, id: &PersonId, recognised: bool) -> Result<()> {
-        self.vault.compared(&self.meter_key(collection, id), recognised)
+    /// Counts a comparison with this person, before it is answered. Answers from which similarity on it is the
+    /// person.
+    pub fn compared(
+        &self,
+        collection: &Collection,
+        id: &PersonId,
+        similarity: f32,
+        threshold: f32,
+    ) -> Result<f32> {
+        let seen = Likeness {
+            similarities: &[similarity],
+            threshold,
+        };
+        self.vault.compared(&self.meter_key(collection, id), &seen)
     }
 
     /// Adds who resembles each face in one collection, by its index alone; answers how many faces were
@@ -286,7 +321,7 @@ impl Gallery {
                 Err(error) => return Err(error),
             };
             // And the face that was found may be gone since.
-            let found = compare(person, query, collection, search.comparison)?;
+            let found = compare(person, query, collection, search.comparison, *similarity_min)?;
             let found = found.filter(|found| found.similarity >= *similarity_min);
             matches.extend(found.map(|found| (place, found)));
         }
@@ -315,16 +350,18 @@ impl Gallery {
     ) -> Result<Match> {
         query.probe(collection)?;
         let person = self.person(collection, id)?;
-        let found = compare(person, query, collection, comparison)?;
+        let found = compare(person, query, collection, comparison, asking.similarity_min)?;
         let mut found = found.ok_or_else(|| RequestError::SchemeMismatch {
             stored: "only faces of earlier schemes".to_owned(),
             current: collection.scheme.to_string(),
         })?;
-        let key = self.meter_key(collection, id);
         // ORDER: counted before anybody learns the answer.
-        self.vault
-            .compared(&key, found.similarity >= asking.similarity_min)?;
-        found.is_told = found.similarity >= asking.told_from && self.vault.may_tell(&key, asking.asker)?;
+        found.threshold = self.compared(collection, id, found.similarity, found.threshold)?;
+        let told_from = if asking.told_below { -1.0 } else { found.threshold };
+        found.is_told = found.similarity >= told_from
+            && self
+                .vault
+                .may_tell(&self.meter_key(collection, id), asking.asker)?;
         Ok(found)
     }
 }
@@ -382,6 +419,7 @@ fn compare(
     query: &Query,
     collection: &Collection,
     comparison: Comparison,
+    threshold: f32,
 ) -> Result<Option<Match>> {
     let probe = query.probe(collection)?;
     let comparable = person.comparable(collection.scheme.id());
@@ -394,6 +432,7 @@ fn compare(
     };
     Ok(similarity.map(|similarity| Match {
         similarity,
+        threshold,
         is_told: false,
         collection: collection.name.clone(),
         person,

@@ -1,6 +1,7 @@
 //! Asking a server: the connection, the photographs, and words for replies.
 
 use std::io::Read as _;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -75,6 +76,11 @@ pub struct Connection {
         requires = "ask_tls_client_cert"
     )]
     tls_client_key: Option<PathBuf>,
+
+    /// Send the API key to another machine although nothing is encrypted: only through something that encrypts, for
+    /// whoever listens in has the key and every photograph
+    #[arg(long, global = true, env = "LIKENESS_PLAINTEXT_KEY_OFF_LOOPBACK")]
+    plaintext_key_off_loopback: bool,
 }
 
 impl Connection {
@@ -84,7 +90,15 @@ impl Connection {
     /// No address, or nobody answers there.
     pub async fn open(&self) -> Result<KeyedChannel, Failure> {
         let credential = self.credential()?;
-        let endpoint = self.encrypted(endpoint(&self.server)?)?;
+        let endpoint = endpoint(&self.server)?;
+        if !credential.is_none() && !self.plaintext_key_off_loopback && !keeps_keys(&endpoint) {
+            return Err(Failure::Usage(format!(
+                "--server {}: expected https, or a loopback address, since nothing else is encrypted and there is an \
+                 API key to send; --plaintext-key-off-loopback sends it all the same",
+                self.server
+            )));
+        }
+        let endpoint = self.encrypted(endpoint)?;
         let deadline = Duration::from_secs(self.timeout);
         let connecting = endpoint
             .connect_timeout(CONNECT_TIME_MAX)
@@ -157,6 +171,15 @@ fn endpoint(server: &str) -> Result<Endpoint, Failure> {
         Some(_) => Ok(endpoint),
         None => Err(refused("a port, as in 127.0.0.1:50051")),
     }
+}
+
+/// Whether nobody on the way can listen in.
+fn keeps_keys(endpoint: &Endpoint) -> bool {
+    let host = endpoint.uri().host().unwrap_or_default();
+    let address: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
+    endpoint.uri().scheme_str() == Some("https")
+        || host.eq_ignore_ascii_case("localhost")
+        || address.is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 fn pem(path: &Path) -> Result<Vec<u8>, Failure> {
@@ -371,6 +394,31 @@ mod tests {
         }
         for server in ["127.0.0.1", "http://localhost", "two words:1", ""] {
             assert!(matches!(endpoint(server), Err(Failure::Usage(_))), "{server}");
+        }
+    }
+
+    #[test]
+    fn a_key_goes_in_the_clear_to_this_machine_only() {
+        let keeps_keys = |server: &str| endpoint(server).is_ok_and(|endpoint| keeps_keys(&endpoint));
+        for server in [
+            "127.0.0.1:50051",
+            "http://127.8.8.8:1",
+            "localhost:50051",
+            "[::1]:50051",
+            "[::ffff:127.0.0.1]:50051",
+            "https://faces.example:443",
+        ] {
+            assert!(keeps_keys(server), "{server}");
+        }
+        for server in [
+            "192.0.2.1:50051",
+            "http://faces.example:50051",
+            "localhost.example:50051",
+            "127.0.0.1.example:50051",
+            "[2001:db8::1]:50051",
+            "0.0.0.0:50051",
+        ] {
+            assert!(!keeps_keys(server), "{server}");
         }
     }
 

@@ -23,6 +23,12 @@ Examples:
   likeness receipt get 7
   likeness receipt subject staff ada NONCE                   # is it this person's?";
 
+const SUBJECT_EXAMPLES: &str = "\
+Examples:
+  likeness receipt subject staff ada NONCE                   # a person's
+  likeness receipt subject staff '' NONCE                    # a whole collection's
+  likeness receipt subject '' '' NONCE --account branch      # the last one of a closed account";
+
 /// Export and verify the proofs of erasure
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -67,11 +73,11 @@ enum Command {
         public_key: Option<String>,
     },
     /// Print whom a receipt is about, for the holder of its nonce: compare it with the receipt's subject
-    #[command(after_help = "Example:\n  likeness receipt subject staff ada NONCE")]
+    #[command(after_help = SUBJECT_EXAMPLES)]
     Subject {
         /// The collection; '' for a receipt that came without one
         collection: String,
-        /// The PersonID
+        /// The PersonID; '' for the receipt of a whole collection, and without a collection of a closed account
         person_id: String,
         /// The nonce that came with the receipt, 64 hex digits
         nonce: String,
@@ -101,11 +107,13 @@ impl ReceiptCommand {
             } => {
                 let collection = Some(collection).filter(|name| !name.is_empty());
                 let collection = collection.map(|name| CollectionName::parse(&name)).transpose()?;
+                let person_id = Some(person_id).filter(|id| !id.is_empty());
+                let person_id = person_id.map(|id| PersonId::parse(&id)).transpose()?;
                 let digest = receipts::subject(
                     &key_argument("NONCE", &nonce)?,
                     &Account::parse(&account)?,
                     collection.as_ref(),
-                    Some(&PersonId::parse(&person_id)?),
+                    person_id.as_ref(),
                 );
                 let digest = hex(&digest);
                 Ok(Outcome::done(json!({ "subject": digest }), format!("{digest}\n")))

@@ -71,9 +71,26 @@ pub struct LimitArgs {
     #[arg(long, env = "LIKENESS_REFUSED_PER_DAY", value_name = "N", default_value_t = Self::DEFAULT.refused_per_day)]
     pub refused_per_day: u32,
 
-    /// The same since the person was last recognised
+    /// The same since the person was last recognised beyond doubt
     #[arg(long, env = "LIKENESS_REFUSED_IN_A_ROW", value_name = "N", default_value_t = Self::DEFAULT.refused_in_a_row)]
     pub refused_in_a_row: u32,
+
+    /// So much above the threshold a recognition is in doubt: it counts as a refused comparison too
+    #[arg(long, env = "LIKENESS_DOUBT_MARGIN", value_name = "SIMILARITY", default_value_t = Self::DEFAULT.doubt_margin, value_parser = step)]
+    pub doubt_margin: f32,
+
+    /// Recognitions of one person in doubt, over all callers, before the threshold for that person is higher by
+    /// the margin
+    #[arg(long, env = "LIKENESS_DOUBTS", value_name = "N", default_value_t = Self::DEFAULT.doubts)]
+    pub doubts: u32,
+
+    /// In so many hours one of them is regained
+    #[arg(long, env = "LIKENESS_DOUBT_HOURS", value_name = "HOURS", default_value_t = Self::DEFAULT.doubt_hours)]
+    pub doubt_hours: u32,
+
+    /// So many recognitions beyond doubt regain one as well; 0 for never
+    #[arg(long, env = "LIKENESS_CLEAR_PER_DOUBT", value_name = "N", default_value_t = Self::DEFAULT.clear_per_doubt)]
+    pub clear_per_doubt: u32,
 
     /// From one comparison to the next of a person who is slowed down, at first, in seconds
     #[arg(long, env = "LIKENESS_COMPARISON_PAUSE_SECONDS", value_name = "SECONDS", default_value_t = Self::DEFAULT.comparison_pause_seconds)]
@@ -104,6 +121,10 @@ impl LimitArgs {
         scores_per_day: 10,
         refused_per_day: 20,
         refused_in_a_row: 100,
+        doubt_margin: 0.15,
+        doubts: 5,
+        doubt_hours: 24,
+        clear_per_doubt: 8,
         comparison_pause_seconds: 60,
         comparison_pause_seconds_max: 15 * 60,
         timing_micros: 100,
@@ -121,6 +142,7 @@ impl LimitArgs {
         scores_per_day: u32::MAX,
         refused_per_day: u32::MAX,
         refused_in_a_row: u32::MAX,
+        doubts: u32::MAX,
         timing_micros: 1,
         ..Self::DEFAULT
     };
@@ -133,6 +155,10 @@ impl LimitArgs {
             step: self.score_step,
             refused_a_day: self.refused_per_day,
             refused_in_a_row: self.refused_in_a_row,
+            doubt_margin: self.doubt_margin,
+            doubts: self.doubts,
+            doubt_regained: Duration::from_secs(3600 * u64::from(self.doubt_hours)),
+            clear_a_doubt: self.clear_per_doubt,
             pause: Duration::from_secs(self.comparison_pause_seconds),
             pause_max: Duration::from_secs(self.comparison_pause_seconds_max),
             told_a_day: self.scores_per_day,

@@ -5,11 +5,12 @@ use likeness_proto::v1::collection_service_server::CollectionService;
 use likeness_proto::v1::{
     CreateCollectionRequest, CreateCollectionResponse, DeleteCollectionRequest, DeleteCollectionResponse,
     GetCollectionRequest, GetCollectionResponse, ListCollectionsRequest, ListCollectionsResponse,
-    MeasureIndexRequest, UpdateCollectionRequest, UpdateCollectionResponse,
+    MeasureIndexRequest, MeasureIndexResponse, UpdateCollectionRequest, UpdateCollectionResponse,
 };
 use tonic::{Request, Response, Status};
 
-use super::measure::{self, Measurements};
+use super::measure;
+use super::slices::Slices;
 use super::{Ongoing, Service};
 use crate::auth::Needs;
 use crate::convert;
@@ -53,7 +54,7 @@ impl CollectionService for Service {
         call.finish(answer)
     }
 
-    type MeasureIndexStream = Measurements;
+    type MeasureIndexStream = Slices<MeasureIndexResponse>;
 
     async fn measure_index(
         &self,

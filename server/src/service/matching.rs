@@ -7,12 +7,13 @@ use likeness_engine::{
 use likeness_proto::v1::matching_service_server::MatchingService;
 use likeness_proto::v1::{
     CompareFacesRequest, CompareFacesResponse, DetectFacesRequest, DetectFacesResponse, FaceMatches,
-    FindDuplicatesRequest, SearchPersonsRequest, SearchPersonsResponse, VerifyPersonRequest,
-    VerifyPersonResponse,
+    FindDuplicatesRequest, FindDuplicatesResponse, SearchPersonsRequest, SearchPersonsResponse,
+    VerifyPersonRequest, VerifyPersonResponse,
 };
 use tonic::{Request, Response, Status};
 
-use super::duplicates::{self, Answers};
+use super::duplicates;
+use super::slices::Slices;
 use super::{Ongoing, Service, Work};
 use crate::auth::Needs;
 use crate::convert::{self, Sought};
@@ -56,7 +57,7 @@ impl MatchingService for Service {
         call.finish(answer)
     }
 
-    type FindDuplicatesStream = Answers;
+    type FindDuplicatesStream = Slices<FindDuplicatesResponse>;
 
     async fn find_duplicates(
         &self,
@@ -142,8 +143,8 @@ async fn verify(call: &mut Ongoing, request: VerifyPersonRequest) -> Result<Veri
             let reply = VerifyPersonResponse {
                 call: None,
                 similarity: told.map(|(similarity, _)| similarity),
-                threshold,
-                same_person: found.similarity >= threshold,
+                threshold: found.threshold,
+                same_person: found.similarity >= found.threshold,
                 face: Some(convert::face(face)),
                 estimate: told.map(|(_, means)| convert::estimate(means)),
             };

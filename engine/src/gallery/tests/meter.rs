@@ -28,7 +28,9 @@ fn open_strict(data: &Path, ring: &std::sync::Arc<crate::keys::KeyRing>) -> Gall
 
 fn wear_out(gallery: &Gallery, collection: &Collection, who: &str) {
     for _ in 0..REFUSED_MAX {
-        gallery.compared(collection, &id(who), false).expect("answered");
+        gallery
+            .compared(collection, &id(who), 0.0, 0.4)
+            .expect("answered");
     }
     assert!(is_limited(gallery, collection, who));
 }
@@ -78,7 +80,7 @@ fn counters_survive_a_start_and_leave_no_byte_of_an_erased_person() {
     assert!(is_limited(&gallery, &one, "ada") && is_limited(&gallery, &one, "bob"));
     // Rows that were written before, in other files and in the log.
     gallery.purge_now().expect("purged");
-    gallery.compared(&one, &id("ada"), true).expect_err("limited");
+    gallery.compared(&one, &id("ada"), 0.9, 0.4).expect_err("limited");
     write(&gallery);
     assert!(on_disk(&data, &digest.0), "the search finds what is there");
     gallery.delete(&one, &id("ada"), REQUEST).expect("erased");
@@ -98,11 +100,11 @@ fn nobody_who_is_gone_is_written() {
     enroll(&gallery, &one, "ada", &[1]).expect("enrolled");
     enroll(&gallery, &one, "bob", &[2]).expect("enrolled");
     for who in ["ada", "bob", "never-there"] {
-        gallery.compared(&one, &id(who), false).expect("answered");
+        gallery.compared(&one, &id(who), 0.0, 0.4).expect("answered");
     }
     gallery.delete(&one, &id("ada"), REQUEST).expect("erased");
     // A comparison that was under way meanwhile.
-    gallery.compared(&one, &id("ada"), false).expect("answered");
+    gallery.compared(&one, &id("ada"), 0.0, 0.4).expect("answered");
     write(&gallery);
     let key = meter::key(one.id, gallery.digest(&one, &id("bob"))).to_vec();
     assert_eq!(disk.keys(Family::Meter), [(Family::Meter, key)]);

@@ -62,7 +62,7 @@ pub const NEVER: Duration = Duration::from_secs(3600);
 pub fn asking() -> Asking {
     Asking {
         similarity_min: -1.0,
-        told_from: -1.0,
+        told_below: true,
         asker: Asker::new(&Secret::take(&mut [0; 32]), RandomId::default()),
     }
 }

@@ -1,0 +1,169 @@
+//! Long work in slices, each an answer of a stream, for as long as the client reads.
+//!
+//! A slice is worked on when the client is ready for its answer, and not before: so no answer with names in it
+//! waits here, nothing goes on for a client that went away, and an erasure waits for one slice at most.
+//!
+//! The work is a task of its own. A transport may ask for an answer and then, when the client's window is full, look
+//! for it no more; work that went on only while it is looked for would then keep its place at the gate for ever.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio_stream::Stream;
+use tonic::{Response, Status};
+
+use super::streams::{Answers, Kind, LastWord, OpenStream};
+use super::{Answer, Ongoing, insert_id};
+use crate::status::Refusal;
+
+/// How long work that nobody waits for by the second steps back from the calls that fill the queue.
+const STEP_BACK: Duration = Duration::from_millis(500);
+
+/// Work that is done slice by slice.
+pub(super) trait Job: Sized + Send + 'static {
+    /// What a slice answers.
+    type Answer: Answer + Send + 'static;
+
+    /// The next slice.
+    fn slice(
+        &mut self,
+        call: &mut Ongoing,
+    ) -> impl Future<Output = Result<Slice<Self::Answer>, Refusal>> + Send;
+}
+
+/// A slice of the work.
+pub(super) enum Slice<T> {
+    /// More are to follow.
+    One(T),
+    /// None is.
+    Last(T),
+}
+
+/// Begins the work of a call whose answers are a stream.
+///
+/// # Errors
+/// What is wrong with the request is said at once, and not in the stream.
+pub(super) async fn begin<J: Job>(
+    mut call: Ongoing,
+    job: impl AsyncFnOnce(&mut Ongoing) -> Result<J, Refusal>,
+) -> Result<Response<Slices<J::Answer>>, Status> {
+    let open = match call.service.streams.open(call.account(), Kind::Other) {
+        Ok(open) => open,
+        Err(refusal) => return Err(call.refuse(refusal)),
+    };
+    // The stream lasts as long as the client reads it; only its slices are short.
+    let patience = call.patience();
+    call.deadline = None;
+    let job = match job(&mut call).await {
+        Ok(job) => job,
+        Err(refusal) => return Err(call.refuse(refusal)),
+    };
+    let request_id = call.request_id.clone();
+    // One is asked for at a time.
+    let ((wanted, asked), (answers, given)) = (mpsc::channel(1), mpsc::channel(1));
+    let (given, last) = Answers::new(given);
+    let work = Work {
+        call,
+        job,
+        patience,
+        asked,
+        answers,
+        last,
+        _open: open,
+    };
+    let mut response = Response::new(Slices {
+        wanted,
+        is_asked: false,
+        given,
+        work: tokio::spawn(work.run()).abort_handle(),
+    });
+    insert_id(response.metadata_mut(), &request_id);
+    Ok(response)
+}
+
+/// The work of one call.
+struct Work<J: Job> {
+    call: Ongoing,
+    job: J,
+    /// How long the client may take for an answer.
+    patience: Duration,
+    asked: mpsc::Receiver<()>,
+    answers: mpsc::Sender<Result<J::Answer, Status>>,
+    last: LastWord,
+    _open: OpenStream,
+}
+
+impl<J: Job> Work<J> {
+    /// Until it is done, or nobody asks for the next answer: whoever never does holds it no longer than a call may
+    /// take.
+    async fn run(mut self) {
+        loop {
+            match tokio::time::timeout(self.patience, self.asked.recv()).await {
+                Ok(Some(())) => {}
+                Ok(None) => return,
+                Err(_) => return self.last.say(self.call.refuse(Refusal::Late)),
+            }
+            match self.slice().await {
+                None => return,
+                Some(Ok(Slice::One(answer))) => {
+                    // ORDER: the answer is built before erasures stop waiting for it.
+                    self.call.call.read();
+                    // There is room for the one that was asked for; without a client there is nobody to tell.
+                    let _ = self.answers.try_send(Ok(answer));
+                }
+                Some(Ok(Slice::Last(answer))) => {
+                    let answer = self.call.finish(Ok(answer)).map(Response::into_inner);
+                    let _ = self.answers.try_send(answer);
+                    return;
+                }
+                Some(Err(refusal)) => return self.last.say(self.call.refuse(refusal)),
+            }
+        }
+    }
+
+    /// The next slice, as soon as there is a place for it; none when the server stops.
+    async fn slice(&mut self) -> Option<Result<Slice<J::Answer>, Refusal>> {
+        loop {
+            if *self.call.service.stopping.borrow() {
+                return None;
+            }
+            match self.job.slice(&mut self.call).await {
+                Err(Refusal::Busy(_)) => tokio::time::sleep(STEP_BACK).await,
+                slice => return Some(slice),
+            }
+        }
+    }
+}
+
+/// The answers of one call; each is worked on when it is asked for.
+pub struct Slices<T> {
+    wanted: mpsc::Sender<()>,
+    is_asked: bool,
+    given: Answers<T>,
+    work: AbortHandle,
+}
+
+impl<T> Stream for Slices<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if !self.is_asked {
+            // Who works no more has said the last word.
+            let _ = self.wanted.try_send(());
+            self.is_asked = true;
+        }
+        let answer = ready!(Pin::new(&mut self.given).poll_next(context));
+        self.is_asked = false;
+        Poll::Ready(answer)
+    }
+}
+
+impl<T> Drop for Slices<T> {
+    fn drop(&mut self) {
+        // A client that went away is not worked for.
+        self.work.abort();
+    }
+}
