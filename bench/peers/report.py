@@ -70,8 +70,8 @@ def picture(rows, output):
         figure.savefig(f"{output}.{ending}", dpi=110, metadata={"Date": None} if ending == "svg" else None)
 
 
-# Bytes of each face that the first two stages read: 32 of every face, and what is looked at again of some.
-STAGES_BYTES = 36
+# Bytes that the first stage reads of every face, and the second of each that is left: two cache lines.
+FIRST_BYTES, SECOND_BYTES = 32, 128
 # A graph finds as many people as the stages if its rank-1 is no lower by more than this.
 EQUAL = 0.001
 
@@ -100,11 +100,11 @@ def ratios(rows, notes):
         add("in stages, 32 together / alone", size, p50("Likeness", "in stages", 32), stages)
         speeds = [n["read_gbps"] for n in notes if (n["run"], n.get("size"), n.get("read_mib")) == (run, size, 32)]
         # A small gallery is read from a cache, and says nothing of memory.
-        if speeds and size >= 1_000_000:
-            add("in stages / reading as much in one piece", size, stages, STAGES_BYTES * size / speeds[0] / 1e3)
-        floors = [n["reading_ms"] for n in notes if (n["run"], n.get("size")) == (run, size) and "reading_ms" in n]
-        if floors:
-            add("in stages / reading the same where it lies", size, stages, floors[0] * 1e3)
+        floors = [n for n in notes if (n["run"], n.get("size")) == (run, size) and "reading_ms" in n]
+        if speeds and floors and size >= 1_000_000:
+            read = FIRST_BYTES * size + SECOND_BYTES * floors[0]["looked_at"]
+            add("in stages / reading as many bytes in one piece", size, stages, read / speeds[0] / 1e3)
+            add("in stages / reading them where they lie", size, stages, floors[0]["reading_ms"] * 1e3)
         beside = alone.get((run, size, "Likeness", "in stages, beside the graph", 1))
         graphs = [row for key, row in alone.items() if key[:3] == (run, size, "Likeness") and "graph ef" in key[3]]
         if beside:

@@ -48,7 +48,7 @@ pub(crate) mod kernels;
 mod load;
 pub(crate) mod measure;
 pub(crate) mod meter;
-mod pages;
+pub(crate) mod pages;
 mod pairs;
 mod passage;
 pub(crate) mod passes;

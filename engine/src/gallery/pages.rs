@@ -13,7 +13,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 const HUGE: usize = 2 << 20;
 
 /// So many values in one piece, which never moves.
-pub(super) struct Pages<T>(Memory<T>);
+pub(crate) struct Pages<T>(Memory<T>);
 
 enum Memory<T> {
     Allocated(Box<[T]>),

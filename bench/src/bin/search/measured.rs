@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use likeness_bench::status_bytes;
 use likeness_engine::Probe;
-use likeness_engine::bench::{RandomFaces, one_core};
+use likeness_engine::bench::{RandomFaces, one_core, words};
 use serde_json::json;
 
 use crate::asked::{BITS, GALLERY, SEED, everyone, probes};
@@ -206,10 +206,10 @@ impl Questions {
 
 /// GB a second of one piece of memory.
 fn read_speed(mib: usize) -> f64 {
-    let words = vec![1u64; mib << 17];
+    let words = words(mib << 17);
     let seconds = median_seconds(|| {
         let mut sums = [0; 32];
-        add(&mut sums, black_box(&words));
+        add(&mut sums, black_box(&*words));
         black_box(sums);
     });
     (mib << 20) as f64 / seconds / 1e9
@@ -222,14 +222,14 @@ fn reading_seconds(faces: usize, looked_at: usize) -> f64 {
     const LINE: usize = 8;
     const FRONT: usize = 4;
     const REST: usize = 12;
-    let (fronts, rests) = (vec![1u64; faces * FRONT], vec![1u64; faces * REST]);
+    let (fronts, rests) = (words(faces * FRONT), words(faces * REST));
     let apart = faces / looked_at.max(1);
     median_seconds(|| {
         let mut sums = [0; 32];
-        for (n, front) in black_box(&fronts).chunks(apart.max(1) * FRONT).enumerate() {
+        for (n, front) in black_box(&*fronts).chunks(apart.max(1) * FRONT).enumerate() {
             add(&mut sums, front);
             let line = n * apart * REST / LINE * LINE;
-            if let Some(lines) = black_box(&rests).get(line..line + 2 * LINE) {
+            if let Some(lines) = black_box(&*rests).get(line..line + 2 * LINE) {
                 sums[0] = sums[0].wrapping_add(lines[0]);
                 sums[1] = sums[1].wrapping_add(lines[LINE]);
             }
