@@ -4,10 +4,11 @@ use std::fs;
 use std::io::Read as _;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use tempfile::TempDir;
 
 use crate::support::child::{Child, Home, Program, api_key};
 use crate::support::{PATIENCE, directory};
@@ -106,38 +107,61 @@ fn until(server: &Child, ca: &str, code: i32) {
     }
 }
 
+/// Certificates that a server has, and others, of another authority, for later.
+struct Renewal {
+    served: TempDir,
+    next: TempDir,
+    /// The files of both authorities.
+    old_ca: String,
+    new_ca: String,
+}
+
+impl Renewal {
+    fn new() -> Self {
+        let (served, next) = (directory(), directory());
+        certificates(served.path());
+        certificates(next.path());
+        Self {
+            old_ca: path(served.path(), "ca.pem"),
+            new_ca: path(next.path(), "ca.pem"),
+            served,
+            next,
+        }
+    }
+
+    /// As certificate tools do: whole, or not at all.
+    fn replace(&self, name: &str, bytes: &[u8]) {
+        let beside = self.served.path().join("beside");
+        fs::write(&beside, bytes).unwrap();
+        fs::set_permissions(&beside, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::rename(&beside, self.served.path().join(name)).unwrap();
+    }
+
+    fn renew(&self) {
+        for name in ["server.key", "server.pem"] {
+            self.replace(name, &fs::read(self.next.path().join(name)).unwrap());
+        }
+    }
+}
+
 #[test]
 fn a_new_certificate_serves_without_a_restart_and_a_bad_one_never_does() {
-    let (served, next) = (directory(), directory());
-    certificates(served.path());
-    certificates(next.path());
-    let home = encrypted(served.path(), &[]);
+    let renewal = Renewal::new();
+    let (old_ca, new_ca) = (&renewal.old_ca, &renewal.new_ca);
+    let home = encrypted(renewal.served.path(), &[]);
     let server = home.serve();
-    let old_ca = served.path().join("old-ca.pem");
-    fs::copy(served.path().join("ca.pem"), &old_ca).unwrap();
-    let (old_ca, new_ca) = (old_ca.display().to_string(), path(next.path(), "ca.pem"));
-    ask(&server, &server.url, &["--tls-ca", &old_ca]).expect(0);
+    ask(&server, &server.url, &["--tls-ca", old_ca]).expect(0);
 
-    let replace = |name: &str, from: &PathBuf| {
-        // As certificate tools do: whole, or not at all.
-        let beside = served.path().join("beside");
-        fs::copy(from, &beside).unwrap();
-        fs::rename(&beside, served.path().join(name)).unwrap();
-    };
-    for name in ["server.key", "server.pem"] {
-        replace(name, &next.path().join(name));
-    }
+    renewal.renew();
     server.signal(Signal::HUP);
-    until(&server, &new_ca, 0);
-    ask(&server, &server.url, &["--tls-ca", &old_ca]).expect(UNREACHABLE);
+    until(&server, new_ca, 0);
+    ask(&server, &server.url, &["--tls-ca", old_ca]).expect(UNREACHABLE);
 
-    let nonsense = next.path().join("nonsense");
-    fs::write(&nonsense, "no certificate").unwrap();
-    replace("server.pem", &nonsense);
+    renewal.replace("server.pem", b"no certificate");
     server.signal(Signal::HUP);
     // The signal takes a moment; whatever it does, the certificate stays.
     for _ in 0..20 {
-        ask(&server, &server.url, &["--tls-ca", &new_ca]).expect(0);
+        ask(&server, &server.url, &["--tls-ca", new_ca]).expect(0);
     }
     let log = server.stop();
     assert!(log.contains("was read again"), "{log}");
@@ -146,40 +170,28 @@ fn a_new_certificate_serves_without_a_restart_and_a_bad_one_never_does() {
 
 #[test]
 fn files_that_change_are_read_again_without_being_asked_and_a_bad_one_is_said_so() {
-    let (served, next) = (directory(), directory());
-    certificates(served.path());
-    certificates(next.path());
-    let home = encrypted(served.path(), &[]);
+    let renewal = Renewal::new();
+    let (old_ca, new_ca) = (&renewal.old_ca, &renewal.new_ca);
+    let home = encrypted(renewal.served.path(), &[]);
     let server = home.serve();
-    let old_ca = served.path().join("old-ca.pem");
-    fs::copy(served.path().join("ca.pem"), &old_ca).unwrap();
-    let (old_ca, new_ca) = (old_ca.display().to_string(), path(next.path(), "ca.pem"));
-    let replace = |name: &str, bytes: &[u8]| {
-        let beside = served.path().join("beside");
-        fs::write(&beside, bytes).unwrap();
-        fs::set_permissions(&beside, fs::Permissions::from_mode(0o600)).unwrap();
-        fs::rename(&beside, served.path().join(name)).unwrap();
-    };
     let old_serves_for = |seconds| {
         let end = Instant::now() + Duration::from_secs(seconds);
         while Instant::now() < end {
-            ask(&server, &server.url, &["--tls-ca", &old_ca]).expect(0);
+            ask(&server, &server.url, &["--tls-ca", old_ca]).expect(0);
             std::thread::sleep(Duration::from_secs(1));
         }
     };
     // It reads its files after it says where it is.
-    ask(&server, &server.url, &["--tls-ca", &old_ca]).expect(0);
-    replace("server.pem", b"no certificate");
+    ask(&server, &server.url, &["--tls-ca", old_ca]).expect(0);
+    renewal.replace("server.pem", b"no certificate");
     // Longer than from one look at the files to the next, and to the one after it.
     old_serves_for(12);
-    let key = served.path().join("server.key");
+    let key = renewal.served.path().join("server.key");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
     old_serves_for(22);
-    for name in ["server.key", "server.pem"] {
-        replace(name, &fs::read(next.path().join(name)).unwrap());
-    }
-    until(&server, &new_ca, 0);
-    ask(&server, &server.url, &["--tls-ca", &old_ca]).expect(UNREACHABLE);
+    renewal.renew();
+    until(&server, new_ca, 0);
+    ask(&server, &server.url, &["--tls-ca", old_ca]).expect(UNREACHABLE);
     let log = server.stop();
     let said = |what| log.find(what).unwrap_or_else(|| panic!("{what} is not in {log}"));
     assert!(

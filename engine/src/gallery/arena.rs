@@ -71,6 +71,10 @@ pub(super) struct Arena {
 
 /// Rows that lie together.
 pub(super) struct Chunk {
+    /// Clear bits belong in no swap file. ORDER: first, since fields are dropped in their order: what is given back to
+    /// the system may be somebody else's when it is unlocked.
+    #[allow(dead_code, reason = "held for its locks")]
+    locks: [Option<region::LockGuard>; 2],
     /// `[rows / 64]`.
     pub(super) fronts: Pages<Columns>,
     /// `[rows / 2][bits / 256 - 1]`: behind each other the other words of two rows.
@@ -79,9 +83,6 @@ pub(super) struct Chunk {
     pub(super) owners: Box<[Person]>,
     /// The number of the first row.
     pub(super) first: usize,
-    /// Clear bits belong in no swap file.
-    #[allow(dead_code, reason = "held for their locks")]
-    locks: [Option<region::LockGuard>; 2],
 }
 
 impl Arena {

@@ -281,29 +281,15 @@ impl Pace {
         threshold: f32,
     ) -> std::result::Result<f32, Duration> {
         let now = self.at(since);
-        let similarities = &[similarity];
-        self.counts.compared(
-            &self.limits,
-            now,
-            &Likeness {
-                similarities,
-                threshold,
-            },
-        )
+        let seen = Likeness::of_one(&similarity, threshold);
+        self.counts.compared(&self.limits, now, &seen)
     }
 
     /// The same of somebody whom a search reaches.
     pub fn named(&mut self, since: Duration, similarity: f32, threshold: f32) -> f32 {
         let now = self.at(since);
-        let similarities = &[similarity];
-        self.counts.named(
-            &self.limits,
-            now,
-            &Likeness {
-                similarities,
-                threshold,
-            },
-        )
+        let seen = Likeness::of_one(&similarity, threshold);
+        self.counts.named(&self.limits, now, &seen)
     }
 
     fn at(&mut self, since: Duration) -> Timestamp {

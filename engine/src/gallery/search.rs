@@ -157,6 +157,7 @@ impl Gallery {
                     .collect();
                 let similarities: Vec<_> = found.iter().map(|found| found.similarity).collect();
                 let seen = Likeness {
+                    faces: search.queries.len(),
                     similarities: &similarities,
                     threshold: *threshold,
                 };
@@ -181,10 +182,7 @@ impl Gallery {
 
     /// Counts that somebody is about to be named.
     pub(super) fn count_named(&self, collection: &Collection, found: &mut Match) -> Result<()> {
-        let seen = Likeness {
-            similarities: &[found.similarity],
-            threshold: found.threshold,
-        };
+        let seen = Likeness::of_one(&found.similarity, found.threshold);
         let key = self.meter_key(collection, &found.person.id);
         found.threshold = self.vault.named(&key, &seen)?;
         Ok(())
@@ -226,10 +224,7 @@ impl Gallery {
         similarity: f32,
         threshold: f32,
     ) -> Result<f32> {
-        let seen = Likeness {
-            similarities: &[similarity],
-            threshold,
-        };
+        let seen = Likeness::of_one(&similarity, threshold);
         self.vault.compared(&self.meter_key(collection, id), &seen)
     }
 

@@ -64,8 +64,10 @@ impl Counts {
         if clear {
             self.refused_in_a_row = 0;
         } else {
-            self.refused_that_day = self.refused_that_day.saturating_add(1);
-            self.refused_in_a_row = self.refused_in_a_row.saturating_add(1);
+            // Of ten faces in a picture each asks.
+            let refused = u32::try_from(seen.faces).unwrap_or(u32::MAX);
+            self.refused_that_day = self.refused_that_day.saturating_add(refused);
+            self.refused_in_a_row = self.refused_in_a_row.saturating_add(refused);
         }
         if limits.doubts == u32::MAX {
             return seen.threshold;
@@ -178,13 +180,24 @@ fn take<const N: usize>(from: &mut &[u8]) -> Option<[u8; N]> {
 /// What a comparison with one person came to.
 #[derive(Clone, Copy)]
 pub(crate) struct Likeness<'a> {
-    /// Of each face that was compared.
+    /// Faces that were compared.
+    pub faces: usize,
+    /// Of those of them that are like the person at all.
     pub similarities: &'a [f32],
     /// From where on the call asks for a yes.
     pub threshold: f32,
 }
 
-impl Likeness<'_> {
+impl<'a> Likeness<'a> {
+    /// Of one face.
+    pub fn of_one(similarity: &'a f32, threshold: f32) -> Self {
+        Self {
+            faces: 1,
+            similarities: std::slice::from_ref(similarity),
+            threshold,
+        }
+    }
+
     /// Beyond doubt the person.
     fn is_clear(&self, limits: &ScoreLimits) -> bool {
         let clear_from = self.threshold + limits.doubt_margin;
@@ -275,10 +288,7 @@ mod tests {
     const THRESHOLD: f32 = 0.4;
 
     fn strictness(counts: &mut Counts, limits: &ScoreLimits, now_ms: u64, similarity: f32) -> &'static str {
-        let seen = Likeness {
-            similarities: &[similarity],
-            threshold: THRESHOLD,
-        };
+        let seen = Likeness::of_one(&similarity, THRESHOLD);
         match counts.named(limits, Timestamp(now_ms), &seen) {
             THRESHOLD => "as asked",
             _ => "strict",
@@ -337,5 +347,21 @@ mod tests {
                 "{similarity}"
             );
         }
+    }
+
+    #[test]
+    fn of_several_faces_of_which_none_is_beyond_doubt_each_was_refused() {
+        let (limits, mut counts) = (ScoreLimits::default(), Counts::default());
+        let seen = |similarities| Likeness {
+            faces: 10,
+            similarities,
+            threshold: THRESHOLD,
+        };
+        let mut compared = |similarities| counts.compared(&limits, Timestamp(DAY_MS), &seen(similarities));
+        // Somebody among them is the person, and nobody was refused.
+        assert_eq!(compared(&[0.9]), Ok(THRESHOLD));
+        assert_eq!([compared(&[]), compared(&[0.41])], [Ok(THRESHOLD); 2]);
+        assert_eq!(compared(&[]), Err(limits.pause), "that were twenty");
+        assert_eq!([counts.refused_that_day, counts.refused_in_a_row], [20; 2]);
     }
 }
