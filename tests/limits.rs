@@ -241,7 +241,7 @@ async fn being_recognised_ends_a_slow_down_that_no_day_limit_asks_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_was_recognised_in_doubt_too_often_is_recognised_beyond_doubt_only_in_every_way() {
-    let (_server, client) = server(LimitArgs {
+    let (server, client) = server(LimitArgs {
         doubts: 2,
         // Another photograph is within it, the same one is not.
         doubt_margin: 0.5,
@@ -252,6 +252,7 @@ async fn who_was_recognised_in_doubt_too_often_is_recognised_beyond_doubt_only_i
     let verified = client.verify("staff", "barack", &other).await.expect("verified");
     assert!(verified.same_person && verified.similarity.is_some());
     assert_eq!(client.found("staff", &other).await, ["barack"]);
+    assert_eq!(server.engine.withheld(), 0);
 
     let verified = client.verify("staff", "barack", &other).await.expect("verified");
     assert!(!verified.same_person && verified.similarity.is_none() && verified.estimate.is_none());
@@ -280,6 +281,7 @@ async fn who_was_recognised_in_doubt_too_often_is_recognised_beyond_doubt_only_i
     };
     let refused = refusal::of(client.persons.clone().add_faces(own).await);
     assert_eq!(refused.code, Code::InvalidArgument);
+    assert_eq!(server.engine.withheld(), 4, "the operator is told");
 
     // Nobody is kept out who is beyond doubt, and nobody else is doubted.
     let verified = client.verify("staff", "barack", &same).await.expect("verified");

@@ -129,14 +129,16 @@ class HNSWRaBitQ(RaBitQFastScan):
 
     def build(self):
         self.basis = rotated(self.gallery)
-        self.index = faiss.IndexHNSWRaBitQ(BITS, 16, faiss.METRIC_INNER_PRODUCT)
+        # By distance, which is all it takes: of features of length 1 it is the same order.
+        self.index = faiss.IndexHNSWRaBitQ(BITS, 16, 1, faiss.METRIC_L2)
         self.index.train(np.ascontiguousarray(self.gallery.floats[:100_000]) @ self.basis)
         for block in self.gallery.blocks(self.gallery.floats):
             self.index.add(block @ self.basis)
 
     def search(self, probes, ef):
         self.index.hnsw.efSearch = ef
-        return super().search(probes, ef)
+        distances, persons = super().search(probes, ef)
+        return -distances, persons
 
 
 class FlatIP(Peer):

@@ -1,24 +1,71 @@
 //! gRPC by itself: a server that does nothing, asked with a message as large as a photograph. What a call costs
-//! however little is done for it, on this machine: no service adds less.
+//! however little is done for it, on this machine: no service adds less, and none that computes on threads of its own
+//! adds less than one that does nothing on such a thread.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use likeness_server::STREAM_WINDOW_BYTES;
 use tokio::net::TcpListener;
 use tokio::runtime::{self, Runtime};
-use tonic::Code;
+use tokio::task::spawn_blocking;
+use tokio_stream::Empty;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
-use tonic_health::pb::HealthCheckRequest;
+use tonic::{Code, Request, Response, Status};
 use tonic_health::pb::health_client::HealthClient;
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-/// A health service alone, on threads of its own, and a client with a connection and a thread of its own.
+/// How a call does its nothing.
+#[derive(Clone, Copy)]
+pub enum Nothing {
+    /// At once, on the thread that read it.
+    AtOnce,
+    /// For so long, on a thread for blocking work, as everything that computes must be. Meanwhile client and network
+    /// sleep, and to wake a processor from a long sleep takes longer than from a short one.
+    For(Duration),
+}
+
+impl Nothing {
+    fn lasts(self) -> Duration {
+        match self {
+            Self::AtOnce => Duration::ZERO,
+            Self::For(time) => time,
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Health for Nothing {
+    async fn check(&self, _: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
+        if let Self::For(time) = *self {
+            let work = move || {
+                let began = Instant::now();
+                while began.elapsed() < time {
+                    std::hint::spin_loop();
+                }
+            };
+            spawn_blocking(work).await.expect("nothing does not panic");
+        }
+        Err(Status::not_found(""))
+    }
+
+    type WatchStream = Empty<Result<HealthCheckResponse, Status>>;
+
+    async fn watch(&self, _: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+}
+
+/// Such a server, on threads of its own, and a client with a connection and a thread of its own.
 pub struct Bare {
     client: Runtime,
     _server: Runtime,
     health: HealthClient<Channel>,
     /// The name of a service that there is not.
     message: String,
+    nothing: Nothing,
 }
 
 impl Bare {
@@ -26,7 +73,7 @@ impl Bare {
     ///
     /// # Panics
     /// Loopback has no free port, or threads cannot be made.
-    pub fn start(bytes: usize) -> Self {
+    pub fn start(bytes: usize, nothing: Nothing) -> Self {
         let server = Runtime::new().expect("threads can be made");
         let client = runtime::Builder::new_current_thread().enable_all().build();
         let client = client.expect("threads can be made");
@@ -36,10 +83,9 @@ impl Bare {
             .expect("loopback has a free port");
         let address = listener.local_addr().expect("it is bound");
         server.spawn(async move {
-            let (_reporter, health) = tonic_health::server::health_reporter();
             let mut server = Server::builder().initial_stream_window_size(STREAM_WINDOW_BYTES);
             server
-                .add_service(health)
+                .add_service(HealthServer::new(nothing))
                 .serve_with_incoming(TcpIncoming::from(listener))
                 .await
         });
@@ -50,7 +96,13 @@ impl Bare {
             _server: server,
             health: HealthClient::new(channel),
             message: "x".repeat(bytes),
+            nothing,
         }
+    }
+
+    /// What calls take at least, in seconds.
+    pub fn lasts(&self) -> f64 {
+        self.nothing.lasts().as_secs_f64()
     }
 
     /// One call.

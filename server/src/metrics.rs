@@ -107,6 +107,11 @@ impl Collector for Fullness {
             Err(error) => tracing::error!(%error, "the running log could not be measured"),
         }
         numbers.counter(
+            "withheld_recognitions",
+            "Who reached a call's threshold and was not recognised: too many recognitions before were in doubt",
+            self.service.engine().withheld(),
+        )?;
+        numbers.counter(
             "logs_lost_calls",
             "Calls missing from the error log, the operation log and the monitoring data",
             self.service.lost_lines(),

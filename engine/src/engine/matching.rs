@@ -134,6 +134,12 @@ impl Engine {
         Ok(found)
     }
 
+    /// How often since the start somebody reached the threshold of a call and was not recognised, because too many
+    /// recognitions before were in doubt.
+    pub fn withheld(&self) -> u64 {
+        self.gallery.withheld()
+    }
+
     /// The least similarity that one comparison may be decided by: below it, every answer would be a step towards
     /// the face of somebody who is enrolled. -1 where there is no floor.
     pub fn floor(&self, scoring: Scoring) -> f32 {

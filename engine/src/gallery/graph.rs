@@ -19,7 +19,7 @@ mod arena;
 use std::collections::HashSet;
 use std::f32::consts::PI;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use hnsw_rs::anndists::dist::distances::Distance;
 use hnsw_rs::hnsw::Hnsw;
@@ -42,6 +42,8 @@ const LAYERS: usize = 16;
 const EF_BUILD: usize = 200;
 /// Of a hundred points so many may be dead before the graph is built anew.
 const DEAD_PERCENT_MAX: usize = 10;
+/// Rows that a keeper links with the cores that are idle at that moment: a fraction of a second's work.
+const TOGETHER: usize = 64;
 /// Below so many faces comparing with all of them is faster than any walk. Tests walk among fewer.
 const GRAPH_FACES_MIN: usize = if cfg!(test) { 16 } else { 2_000 };
 
@@ -365,17 +367,41 @@ impl Drop for Graph {
 }
 
 impl Work {
-    /// Links the rows, without holding anything up; stops early when told to.
+    /// Links the rows, with whatever cores are idle and without holding anything up; stops early when told to.
     pub fn run(&mut self, stop: &AtomicBool) {
-        let _busy = cores::busy();
-        for (done, row) in self.rows.iter().enumerate() {
-            if stop.load(Ordering::Relaxed) || self.arena.is_wiped() {
-                self.rows.truncate(done);
+        let _own = cores::busy();
+        let mut linked = 0;
+        while linked < self.rows.len() {
+            // The first alone: rows that are linked together need a point to begin at.
+            let turn = if linked == 0 { 1 } else { TOGETHER };
+            let end = (linked + turn).min(self.rows.len());
+            let done = self.link(&self.rows[linked..end], stop);
+            linked += done;
+            if linked < end {
+                self.rows.truncate(linked);
                 self.stopped = true;
-                return;
             }
-            self.links.insert((&[u64::from(row.0)], row.0 as usize));
         }
+    }
+
+    /// How many were linked, from the first one on.
+    fn link(&self, rows: &[Row], stop: &AtomicBool) -> usize {
+        let next = AtomicUsize::new(0);
+        let link = |is_guest: bool| {
+            while !stop.load(Ordering::Relaxed) && !self.arena.is_wiped() {
+                let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) else {
+                    return;
+                };
+                self.links.insert((&[u64::from(row.0)], row.0 as usize));
+                if is_guest && cores::crowded() {
+                    return;
+                }
+            }
+        };
+        let borrowed = cores::idle(rows.len() - 1);
+        let mut guests = vec![(); borrowed.cores()];
+        cores::together(&mut guests, || link(false), |()| link(true));
+        next.into_inner().min(rows.len())
     }
 }
 

@@ -20,6 +20,7 @@
 mod counts;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -76,6 +77,8 @@ pub(crate) struct Meter {
     limits: ScoreLimits,
     clock: Clock,
     people: Mutex<HashMap<Key, Metered>>,
+    /// Who reached the threshold of a call and was not recognised for lack of doubts.
+    withheld: AtomicU64,
 }
 
 impl Meter {
@@ -84,7 +87,18 @@ impl Meter {
             limits,
             clock,
             people: Mutex::default(),
+            withheld: AtomicU64::new(0),
         }
+    }
+
+    /// How often since the start somebody reached the threshold of a call and was not recognised for lack of doubts.
+    pub fn withheld(&self) -> u64 {
+        self.withheld.load(Ordering::Relaxed)
+    }
+
+    /// Counts so many of them. Nobody is told but the operator: to a caller it would be the yes that it stands for.
+    pub fn withhold(&self, answers: usize) {
+        self.withheld.fetch_add(answers as u64, Ordering::Relaxed);
     }
 
     /// What is in memory of these people is not theirs any more.
@@ -164,6 +178,7 @@ impl Vault {
             limits,
             clock,
             people,
+            ..
         } = &self.meter;
         let (mut people, now) = (people.lock(), clock.now());
         if !people.contains_key(key) {

@@ -175,7 +175,9 @@ impl Gallery {
             }
         }
         for found in matches {
+            let all = found.len();
             found.retain(|found| found.similarity >= found.threshold);
+            self.vault.meter.withhold(all - found.len());
         }
         Ok(())
     }
@@ -215,6 +217,11 @@ impl Gallery {
             .may_tell(&self.meter_key(collection, id), self.asker(asker))
     }
 
+    /// Who reached a threshold since the start and was not recognised for lack of doubts.
+    pub fn withheld(&self) -> u64 {
+        self.vault.meter.withheld()
+    }
+
     /// Counts a comparison with this person, before it is answered. Answers from which similarity on it is the
     /// person.
     pub fn compared(
@@ -225,7 +232,10 @@ impl Gallery {
         threshold: f32,
     ) -> Result<f32> {
         let seen = Likeness::of_one(&similarity, threshold);
-        self.vault.compared(&self.meter_key(collection, id), &seen)
+        let decided = self.vault.compared(&self.meter_key(collection, id), &seen)?;
+        let withheld = (threshold..decided).contains(&similarity);
+        self.vault.meter.withhold(usize::from(withheld));
+        Ok(decided)
     }
 
     /// Adds who resembles each face in one collection, by its index alone; answers how many faces were
