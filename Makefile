@@ -52,14 +52,14 @@ bench-peers: setup ## Our search beside FAISS, usearch and hnswlib; obtains them
 	scripts/bench-peers.sh $(CARGO_TARGET_DIR)/release/bench-search
 
 # In a folder on the disk that Cargo builds on: many a machine keeps /tmp in memory.
-search-load: assets ## Searches beside enrolments and rebuilds, over gRPC, and a start, among LIKENESS_PEOPLE (100000)
+search-load: assets ## Searches beside enrolments and rebuilds, over gRPC, and a start, among LIKENESS_PEOPLE (100000); a graph of LIKENESS_GRAPH_PEOPLE
 	cargo build $(CARGO_ARGS) --bin bench-load --bin bench-summary
-	people=$${LIKENESS_PEOPLE:-100000}; load=$(CARGO_TARGET_DIR)/release/bench-load; \
+	people=$${LIKENESS_PEOPLE:-100000}; graph=$${LIKENESS_GRAPH_PEOPLE:-$$people}; load=$(CARGO_TARGET_DIR)/release/bench-load; \
 	home=$$(mktemp -d $(CARGO_TARGET_DIR)/likeness-start.XXXXXX); trap 'rm -r '$$home EXIT; \
-	$$load fill $$home $$people; $$load start $$home; $$load flat $$people; $$load graph $$people; \
+	$$load fill $$home $$people; $$load start $$home; $$load flat $$people; $$load graph $$graph; \
 	LIKENESS_PEOPLE=$$people cargo bench --workspace --locked --bench grpc -- --quiet; \
 	$(CARGO_TARGET_DIR)/release/bench-summary $${LIKENESS_RESULTS:-bench/results/search-load} \
-	    'Searches while other things go on' "LIKENESS_PEOPLE=$$people make search-load" \
+	    'Searches while other things go on' "LIKENESS_PEOPLE=$$people LIKENESS_GRAPH_PEOPLE=$$graph make search-load" \
 	    start load-flat load-graph grpc-among
 
 erasure-cost: setup ## What erasing costs; LIKENESS_PEOPLE=1000000 for a million

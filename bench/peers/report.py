@@ -16,6 +16,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib import ticker
 
 COLUMNS = [
     ("engine", "engine", str),
@@ -52,17 +53,23 @@ def table(rows):
     return "\n".join(lines)
 
 
+def curve(row):
+    """What is drawn as one line: our graph and our stages are two."""
+    return f"{row['engine']}, graph" if row["kind"].startswith("graph") else row["engine"]
+
+
 def picture(rows, output):
     sizes = sorted({row["size"] for row in rows if row["threads"] == 1 and row["batch"] == 1})
     figure, axes = plt.subplots(1, len(sizes), figsize=(7 * len(sizes), 6), squeeze=False)
     for axis, size in zip(axes[0], sizes):
         chosen = [r for r in rows if (r["size"], r["threads"], r["batch"]) == (size, 1, 1) and r.get("fnir") is not None]
-        for name in dict.fromkeys(row["engine"] for row in chosen):
-            points = sorted((row["p50_us"], 1 - row["fnir"]) for row in chosen if row["engine"] == name)
+        for name in dict.fromkeys(map(curve, chosen)):
+            points = sorted((row["p50_us"], 1 - row["fnir"]) for row in chosen if curve(row) == name)
             ours = name.startswith("Likeness")
             axis.plot(*zip(*points), "o-" if ours else "s--", label=name, linewidth=2.5 if ours else 1, markersize=8 if ours else 5)
         axis.set(xscale="log", title=f"{size:,} people, one thread, one query at a time", xlabel="p50, microseconds a query")
         axis.set_ylabel("found at FPIR 1 %")
+        axis.xaxis.set_minor_formatter(ticker.NullFormatter())
         axis.grid(True, which="both", alpha=0.3)
         axis.legend(fontsize=8, loc="lower right")
     figure.tight_layout()
