@@ -14,8 +14,8 @@ use likeness_bench::population::Population;
 use likeness_bench::turns::Turns;
 use likeness_bench::{COLLECTION, assets, criterion, measures_all, people};
 use likeness_engine::{
-    Account, Call, CallOrigin, Cancel, Charge, Checks, Choose, CollectionRef, Comparison, Engine, PersonId, Profile,
-    QualityLevel, Query, RandomId, Searching, Timestamp, Wanted,
+    Account, Call, CallOrigin, Cancel, Charge, Checks, Choose, CollectionRef, Comparison, Engine, PersonId,
+    Profile, QualityLevel, Query, RandomId, Searching, Timestamp, Wanted,
 };
 use likeness_proto::v1::matching_service_client::MatchingServiceClient;
 use likeness_proto::v1::person_service_client::PersonServiceClient;
@@ -181,9 +181,7 @@ fn among(people: u64, remote: &dyn Calls, direct: &dyn Calls) {
     figures.add("search over gRPC, p50", remote, "ms");
     figures.add("search in process, p50", direct, "ms");
     let adds = turns.median(|[remote, direct]| remote - direct) * 1e3;
-    figures
-        .add("search: gRPC adds at p50", adds, "ms")
-        .goal_max = Some(ADDED_MS_MAX);
+    figures.add("search: gRPC adds at p50", adds, "ms").goal_max = Some(ADDED_MS_MAX);
     figures.add(
         "search among them: over gRPC / in process",
         turns.median(|[remote, direct]| remote / direct),
