@@ -84,18 +84,19 @@ EQUAL = 0.001
 
 
 def ratios(rows, notes):
-    """What one thing takes for each that another takes in the same run, less being better for us."""
+    """What one thing takes for each that another takes in the same run, less being better for us. Of several runs that
+    measured the same the last one's."""
     alone = {}
     for row in rows:
         if row["threads"] == 1:
             alone[row["run"], row["size"], row["engine"], row["kind"], row["batch"]] = row
-    found = []
+    found = {}
 
     def add(what, size, one, other):
         if one and other:
-            found.append({"what": f"{what}, among {size:,}", "value": one / other})
+            found[f"{what}, among {size:,}"] = one / other
 
-    for run, size in sorted({key[:2] for key in alone}):
+    for run, size in dict.fromkeys(key[:2] for key in alone):
 
         def p50(engine, kind, batch=1):
             return alone.get((run, size, engine, kind, batch), {}).get("p50_us")
@@ -117,12 +118,17 @@ def ratios(rows, notes):
         if beside:
             equal = [row["p50_us"] for row in graphs if row["rank_1"] >= beside["rank_1"] - EQUAL]
             add("graph that finds as many / in stages", size, min(equal, default=None), beside["p50_us"])
-    return found
+    return [{"what": what, "value": value} for what, value in sorted(found.items())]
 
 
-def kept(output, run, measured):
-    """Rows and notes of other runs, but for what has been measured again."""
-    key = lambda row: [row.get(name) for name in ("engine", "kind", "gallery", "size", "threads", "batch")]
+def latest(rows):
+    """Of what several runs measured the last one's: rows are in the order of their runs."""
+    key = lambda row: tuple(row.get(name) for name in ("engine", "kind", "gallery", "size", "threads", "batch"))
+    return list({key(row): row for row in rows}.values())
+
+
+def kept(output, run):
+    """Rows and notes of other runs: whole, for ratios are of one."""
     try:
         with open(f"{output}.json") as before:
             before = json.load(before)
@@ -130,11 +136,9 @@ def kept(output, run, measured):
         return [], []
     # Results from before there were several runs.
     named = f"{before['date']}, {before['machine']}: {before['command']}" if "command" in before else None
-    again = [key(row) for row in measured if "engine" in row]
-    rows = [{"run": named, **row} for row in before["rows"] if key(row) not in again]
-    runs = {row["run"] for row in rows}
+    rows = [{"run": named, **row} for row in before["rows"]]
     notes = [{"run": named, **note} for note in before["notes"]]
-    return rows, [note for note in notes if note["run"] in runs]
+    return [[one for one in some if one["run"] != run] for some in (rows, notes)]
 
 
 def main(source, output, command, add):
@@ -143,10 +147,9 @@ def main(source, output, command, add):
     date = datetime.date.today().isoformat()
     run = f"{date}, {machine()}: {command}"
     rows = [{"run": run, **row} for row in rows]
-    old_rows, old_notes = kept(output, run, rows) if add else ([], [])
+    old_rows, old_notes = kept(output, run) if add else ([], [])
     notes = old_notes + [row for row in rows if "engine" not in row]
     rows = old_rows + [row for row in rows if "engine" in row]
-    rows.sort(key=lambda row: row["size"])
     text = "# Search beside what people use today\n\nWhat the rows mean is in [the README](../README.md). The runs:\n"
     for one in dict.fromkeys(row["run"] for row in rows):
         text += "\n- " + one.replace(": ", ", `", 1) + "`"
@@ -158,7 +161,7 @@ def main(source, output, command, add):
         text += "\n## Ratios, each of one run\n\n| p50, one thread | |\n|---|---:|\n"
         text += "".join(f"| {one['what']} | {one['value']:.2f} |\n" for one in compared)
     for size in sorted({row["size"] for row in rows}):
-        chosen = [row for row in rows if row["size"] == size]
+        chosen = [row for row in latest(rows) if row["size"] == size]
         text += f"\n## {size:,} people ({chosen[0]['gallery']})\n\n{table(chosen)}\n"
     text += f"\n![latency against accuracy]({os.path.basename(output)}.svg)\n"
     with open(f"{output}.md", "w") as out:
@@ -167,7 +170,7 @@ def main(source, output, command, add):
         results = {"load": os.getloadavg()[0], "ratios": compared, "notes": notes, "rows": rows}
         json.dump(results, out, indent=1)
         out.write("\n")
-    picture(rows, output)
+    picture(latest(rows), output)
 
 
 if __name__ == "__main__":
