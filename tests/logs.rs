@@ -500,3 +500,15 @@ async fn the_policy_is_what_the_server_was_started_with_in_both_languages() {
     assert_eq!(usage["usage"][0]["interface"], "GetPolicy");
     server.stop();
 }
+
+#[test]
+fn a_server_whose_logs_cannot_be_opened_never_says_that_it_serves() {
+    let home = Home::new();
+    home.serve().stop();
+    let logs = home.data().join("logs");
+    fs::remove_dir_all(&logs).unwrap();
+    fs::write(&logs, "a file where the folder should be").unwrap();
+    let program = home.refused_start();
+    assert!(program.stderr.contains("opening the logs"), "{}", program.stderr);
+    assert_eq!(program.stdout, "");
+}

@@ -104,11 +104,17 @@ pub struct Listeners {
     pub calls: TcpListener,
     /// Scrapes of the metrics; without one nobody can.
     pub metrics: Option<TcpListener>,
+    /// Called when everything that a start may fail of is done.
+    pub ready: Box<dyn FnOnce() + Send>,
 }
 
 impl From<TcpListener> for Listeners {
     fn from(calls: TcpListener) -> Self {
-        Self { calls, metrics: None }
+        Self {
+            calls,
+            metrics: None,
+            ready: Box::new(|| {}),
+        }
     }
 }
 
@@ -122,7 +128,11 @@ pub async fn serve(
     listeners: impl Into<Listeners>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let Listeners { calls, metrics } = listeners.into();
+    let Listeners {
+        calls,
+        metrics,
+        ready,
+    } = listeners.into();
     let logs = Logs::open(&config.data, &config.retention, &config.region).map_err(ServeError::Logs)?;
     let calling = Arc::clone(&engine);
     let service = Service::new(config, engine, logs);
@@ -160,6 +170,7 @@ pub async fn serve(
         };
         scrape::serve(listener, service.metrics().registry(fullness))
     });
+    ready();
     let (begun, draining) = tokio::sync::oneshot::channel();
     let streams = service.clone();
     let serving = Server::builder()

@@ -97,10 +97,12 @@ async fn run(config: ServeConfig) -> Result<(), Failure> {
     } else {
         "http"
     };
-    // Whoever waits for this waits for a pipe, and may close it when the first line has come.
     let said = format!("serving on {scheme}://{address}\n{metrics_said}");
-    let mut stdout = std::io::stdout();
-    let _ = stdout.write_all(said.as_bytes()).and_then(|()| stdout.flush());
+    listeners.ready = Box::new(move || {
+        // Whoever waits for this waits for a pipe, and may close it when the first line has come.
+        let mut stdout = std::io::stdout();
+        let _ = stdout.write_all(said.as_bytes()).and_then(|()| stdout.flush());
+    });
     likeness_server::serve(&config, engine, listeners, stop.asked()).await?;
     tracing::info!("stopped");
     Ok(())
