@@ -16,7 +16,7 @@ use likeness_bench::{collection_of, config, people, processor, status_bytes};
 use likeness_engine::{Call, CollectionRef, Engine, IndexKind, Query, Searching};
 
 const SEED: u64 = 1;
-/// Who is enrolled beside searches: a tenth of everybody, and at most so many.
+/// Who is enrolled beside searches: as many as there are, and at most so many.
 const BESIDE_MAX: u64 = 100_000;
 /// Searches by themselves, and how long one waits for a graph.
 const ALONE: usize = 2000;
@@ -114,7 +114,7 @@ impl Loaded {
     fn rows(&self, figures: &mut Figures, people: u64, index: IndexKind) {
         let alone = self.searches(|done| done >= ALONE);
         add(figures, "by itself", &alone);
-        let beside = (people / 10).clamp(1, BESIDE_MAX);
+        let beside = people.min(BESIDE_MAX);
         let began = Instant::now();
         let searched = self.beside(|| {
             people::enrol(
