@@ -31,11 +31,11 @@ impl Scene {
 
     /// A scene whose registries hold these two archives, pinned as they are.
     fn with(tgz: &[u8], wheel: &[u8]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().expect("a directory");
         let registry = directory.path().join("registry");
-        fs::create_dir(&registry).unwrap();
-        fs::write(registry.join("models-1.0.0.tgz"), tgz).unwrap();
-        fs::write(registry.join("runtime-2.0-cp312-x86.whl"), wheel).unwrap();
+        fs::create_dir(&registry).expect("made");
+        fs::write(registry.join("models-1.0.0.tgz"), tgz).expect("written");
+        fs::write(registry.join("runtime-2.0-cp312-x86.whl"), wheel).expect("written");
         let pin = |bytes: &[u8]| {
             format!(
                 "bytes = {}\nblake3 = '{}'\n",
@@ -71,7 +71,7 @@ impl Scene {
     }
 
     fn manifest(&self) -> Manifest {
-        Manifest::parse(&self.manifest).unwrap()
+        Manifest::parse(&self.manifest).expect("a valid manifest")
     }
 
     /// A client that notes its arguments and then runs `does`, with `$registry` and, for pip, `$dest` set.
@@ -82,7 +82,7 @@ impl Scene {
             self.path("registry").display(),
             self.path("calls").display(),
         );
-        fs::write(&script, text).unwrap();
+        fs::write(&script, text).expect("written");
         // Run by the shell: executing a file just written fails while another thread forks.
         vec!["sh".into(), script.into()]
     }
@@ -142,7 +142,12 @@ impl Scene {
 
 fn walk(root: &Path, directory: &Path, files: &mut Vec<String>) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let name = entry.path().strip_prefix(root).unwrap().display().to_string();
+        let name = entry
+            .path()
+            .strip_prefix(root)
+            .expect("below the root")
+            .display()
+            .to_string();
         if entry.path().is_dir() {
             walk(root, &entry.path(), files);
         } else if name != ".lock" {
@@ -155,8 +160,8 @@ const ALL: [&str; 3] = ["models/m.onnx", "photographs/p.jpg", "runtime/lib.so"];
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
+    encoder.write_all(bytes).expect("written");
+    encoder.finish().expect("finished")
 }
 
 /// A tar member by hand, so that the name may be one that the tar crate would refuse to write.
@@ -185,25 +190,31 @@ fn zip(members: &[(&str, &[u8])]) -> Vec<u8> {
     for (name, bytes) in members {
         writer
             .start_file(*name, ::zip::write::SimpleFileOptions::default())
-            .unwrap();
-        writer.write_all(bytes).unwrap();
+            .expect("a new file");
+        writer.write_all(bytes).expect("written");
     }
-    writer.finish().unwrap().into_inner()
+    writer.finish().expect("finished").into_inner()
 }
 
 #[test]
 fn files_come_from_both_kinds_of_archive_and_nothing_else_stays() {
     let scene = Scene::new();
-    assert_eq!(scene.fetch().unwrap(), Report { files: 3, placed: 3 });
+    assert_eq!(scene.fetch().expect("fetched"), Report { files: 3, placed: 3 });
     assert_eq!(scene.files(), ALL);
-    assert_eq!(fs::read(scene.assets().join("models/m.onnx")).unwrap(), MODEL);
-    assert_eq!(fs::read(scene.assets().join("runtime/lib.so")).unwrap(), RUNTIME);
+    assert_eq!(
+        fs::read(scene.assets().join("models/m.onnx")).expect("read"),
+        MODEL
+    );
+    assert_eq!(
+        fs::read(scene.assets().join("runtime/lib.so")).expect("read"),
+        RUNTIME
+    );
 }
 
 #[test]
 fn clients_are_told_name_version_python_and_platform_and_no_registry() {
     let scene = Scene::new();
-    scene.fetch().unwrap();
+    scene.fetch().expect("fetched");
     let calls = scene.calls();
     assert!(
         calls.contains("npm pack --ignore-scripts --loglevel=error models@1.0.0"),
@@ -227,19 +238,22 @@ fn clients_are_told_name_version_python_and_platform_and_no_registry() {
 #[test]
 fn a_second_run_does_nothing_and_starts_no_client() {
     let scene = Scene::new();
-    scene.fetch().unwrap();
+    scene.fetch().expect("fetched");
     let calls = scene.calls();
-    assert_eq!(scene.fetch().unwrap(), Report { files: 3, placed: 0 });
+    assert_eq!(scene.fetch().expect("fetched"), Report { files: 3, placed: 0 });
     assert_eq!(scene.calls(), calls);
 }
 
 #[test]
 fn a_changed_file_is_fetched_again_and_only_its_package() {
     let scene = Scene::new();
-    scene.fetch().unwrap();
-    fs::write(scene.assets().join("runtime/lib.so"), "changed").unwrap();
-    assert_eq!(scene.fetch().unwrap(), Report { files: 3, placed: 1 });
-    assert_eq!(fs::read(scene.assets().join("runtime/lib.so")).unwrap(), RUNTIME);
+    scene.fetch().expect("fetched");
+    fs::write(scene.assets().join("runtime/lib.so"), "changed").expect("written");
+    assert_eq!(scene.fetch().expect("fetched"), Report { files: 3, placed: 1 });
+    assert_eq!(
+        fs::read(scene.assets().join("runtime/lib.so")).expect("read"),
+        RUNTIME
+    );
     assert_eq!(scene.calls().matches("npm ").count(), 1);
     assert_eq!(scene.calls().matches("pip ").count(), 2);
 }
@@ -247,9 +261,9 @@ fn a_changed_file_is_fetched_again_and_only_its_package() {
 #[test]
 fn another_archive_than_pinned_is_refused_by_name_version_and_both_digests() {
     let scene = Scene::new();
-    let pinned = fs::read(scene.path("registry/models-1.0.0.tgz")).unwrap();
+    let pinned = fs::read(scene.path("registry/models-1.0.0.tgz")).expect("read");
     let other = tgz(&[("package/m.onnx", b"tampered"), ("package/p.jpg", PHOTO)]);
-    fs::write(scene.path("registry/models-1.0.0.tgz"), &other).unwrap();
+    fs::write(scene.path("registry/models-1.0.0.tgz"), &other).expect("written");
     let message = scene.fetch().unwrap_err().to_string();
     for part in ["models 1.0.0", "by npm", "nothing of it was kept"] {
         assert!(message.contains(part), "{part}: {message}");
@@ -277,7 +291,7 @@ fn a_truncated_archive_is_refused_and_the_next_run_mends_it() {
         .to_string();
     assert!(error.contains("received 50 bytes"), "{error}");
     assert_eq!(scene.files(), ALL[..2]);
-    assert_eq!(scene.fetch().unwrap(), Report { files: 3, placed: 1 });
+    assert_eq!(scene.fetch().expect("fetched"), Report { files: 3, placed: 1 });
     assert_eq!(
         scene.calls().matches("npm ").count(),
         1,
@@ -316,7 +330,7 @@ fn an_archive_places_nothing_but_the_named_members() {
     ];
     let wheel = zip(&[("../../escape", b"x"), ("capi/lib.so.1", RUNTIME)]);
     let scene = Scene::with(&gzip(&hostile.concat()), &wheel);
-    scene.fetch().unwrap();
+    scene.fetch().expect("fetched");
     assert_eq!(scene.files(), ALL);
     assert!(!scene.path("escape").exists() && !scene.path("../escape").exists());
     assert!(!Path::new("/tmp/likeness-escape").exists());
@@ -336,8 +350,8 @@ fn a_link_in_the_place_of_a_member_is_refused() {
                 "/etc/passwd",
                 ::zip::write::SimpleFileOptions::default(),
             )
-            .unwrap();
-        writer.finish().unwrap().into_inner()
+            .expect("a new file");
+        writer.finish().expect("finished").into_inner()
     };
     let scene = Scene::with(
         &tgz(&[("package/m.onnx", MODEL), ("package/p.jpg", PHOTO)]),
@@ -363,13 +377,13 @@ fn a_member_that_is_not_there_is_named() {
 #[test]
 fn a_run_killed_while_fetching_goes_on_with_what_it_had() {
     let scene = Scene::new();
-    let whole = fs::read(scene.path("registry/models-1.0.0.tgz")).unwrap();
+    let whole = fs::read(scene.path("registry/models-1.0.0.tgz")).expect("read");
     // What a run leaves that was killed between the first package's archive and the second's.
-    fs::create_dir_all(scene.assets().join(".archives")).unwrap();
-    fs::create_dir_all(scene.assets().join(".staging-old/fetched")).unwrap();
-    fs::write(scene.assets().join(".archives/models-1.0.0.tgz"), whole).unwrap();
-    fs::write(scene.assets().join(".staging-old/fetched/half"), "half").unwrap();
-    assert_eq!(scene.fetch().unwrap(), Report { files: 3, placed: 3 });
+    fs::create_dir_all(scene.assets().join(".archives")).expect("made");
+    fs::create_dir_all(scene.assets().join(".staging-old/fetched")).expect("made");
+    fs::write(scene.assets().join(".archives/models-1.0.0.tgz"), whole).expect("written");
+    fs::write(scene.assets().join(".staging-old/fetched/half"), "half").expect("written");
+    assert_eq!(scene.fetch().expect("fetched"), Report { files: 3, placed: 3 });
     assert_eq!(scene.files(), ALL);
     assert!(!scene.calls().contains("npm"), "{}", scene.calls());
 }
@@ -377,9 +391,9 @@ fn a_run_killed_while_fetching_goes_on_with_what_it_had() {
 #[test]
 fn a_damaged_archive_of_an_earlier_run_is_fetched_again() {
     let scene = Scene::new();
-    fs::create_dir_all(scene.assets().join(".archives")).unwrap();
-    fs::write(scene.assets().join(".archives/models-1.0.0.tgz"), "half").unwrap();
-    scene.fetch().unwrap();
+    fs::create_dir_all(scene.assets().join(".archives")).expect("made");
+    fs::write(scene.assets().join(".archives/models-1.0.0.tgz"), "half").expect("written");
+    scene.fetch().expect("fetched");
     assert_eq!(scene.files(), ALL);
 }
 
@@ -446,7 +460,7 @@ fn a_missing_client_is_named_with_the_two_ways_out() {
 fn a_directory_of_archives_does_instead_of_registries() {
     let scene = Scene::new();
     assert_eq!(
-        scene.fetch_from(&scene.path("registry")).unwrap(),
+        scene.fetch_from(&scene.path("registry")).expect("copied"),
         Report { files: 3, placed: 3 }
     );
     assert_eq!(scene.files(), ALL);
@@ -461,11 +475,14 @@ fn a_directory_of_archives_does_instead_of_registries() {
 fn a_directory_of_files_does_by_any_of_their_names() {
     let scene = Scene::new();
     let given = scene.path("given");
-    fs::create_dir_all(given.join("models")).unwrap();
-    fs::write(given.join("models/m.onnx"), MODEL).unwrap();
-    fs::write(given.join("p.jpg"), PHOTO).unwrap();
-    fs::write(given.join("lib.so.1"), RUNTIME).unwrap();
-    assert_eq!(scene.fetch_from(&given).unwrap(), Report { files: 3, placed: 3 });
+    fs::create_dir_all(given.join("models")).expect("made");
+    fs::write(given.join("models/m.onnx"), MODEL).expect("written");
+    fs::write(given.join("p.jpg"), PHOTO).expect("written");
+    fs::write(given.join("lib.so.1"), RUNTIME).expect("written");
+    assert_eq!(
+        scene.fetch_from(&given).expect("copied"),
+        Report { files: 3, placed: 3 }
+    );
     assert_eq!(scene.files(), ALL);
 }
 
@@ -473,8 +490,8 @@ fn a_directory_of_files_does_by_any_of_their_names() {
 fn a_directory_is_trusted_no_more_than_a_registry() {
     let scene = Scene::new();
     let given = scene.path("given");
-    fs::create_dir(&given).unwrap();
-    fs::write(given.join("m.onnx"), "another model").unwrap();
+    fs::create_dir(&given).expect("made");
+    fs::write(given.join("m.onnx"), "another model").expect("written");
     let error = scene.fetch_from(&given).unwrap_err();
     assert!(matches!(error, AssetsError::Mismatch { .. }), "{error}");
     assert!(
@@ -483,7 +500,7 @@ fn a_directory_is_trusted_no_more_than_a_registry() {
             .contains(&given.join("m.onnx").display().to_string()),
         "{error}"
     );
-    fs::write(given.join("models-1.0.0.tgz"), "another archive").unwrap();
+    fs::write(given.join("models-1.0.0.tgz"), "another archive").expect("written");
     let error = scene.fetch_from(&given).unwrap_err();
     assert!(matches!(error, AssetsError::Mismatch { .. }), "{error}");
     assert!(scene.files().is_empty());
@@ -493,7 +510,7 @@ fn a_directory_is_trusted_no_more_than_a_registry() {
 fn a_directory_that_lacks_a_file_is_told_every_name_that_would_do() {
     let scene = Scene::new();
     let given = scene.path("given");
-    fs::create_dir(&given).unwrap();
+    fs::create_dir(&given).expect("made");
     let error = scene.fetch_from(&given).unwrap_err().to_string();
     assert!(
         error.contains("models-1.0.0.tgz") && error.contains("models/m.onnx, m.onnx"),
@@ -505,24 +522,27 @@ fn a_directory_that_lacks_a_file_is_told_every_name_that_would_do() {
 fn a_run_waits_for_another_and_does_not_fetch_what_that_one_placed() {
     let scene = Scene::new();
     let assets = scene.assets();
-    let held = Place::hold(&assets, || panic!("nobody else is there")).unwrap();
+    let held = Place::hold(&assets, || panic!("nobody else is there")).expect("held");
     let (says, hears) = mpsc::channel();
     std::thread::scope(|scope| {
         let run = scope.spawn(|| {
             let source = Source::Registries(scene.clients());
             fetch(&scene.manifest(), &source, &assets, &mut |event| {
                 if matches!(event, Event::Waiting) {
-                    says.send(()).unwrap();
+                    says.send(()).expect("heard");
                 }
             })
         });
-        hears.recv().unwrap();
+        hears.recv().expect("said");
         for (name, content) in ALL.iter().zip([MODEL, PHOTO, RUNTIME]) {
-            fs::create_dir_all(assets.join(name).parent().unwrap()).unwrap();
-            fs::write(assets.join(name), content).unwrap();
+            fs::create_dir_all(assets.join(name).parent().expect("below the assets")).expect("made");
+            fs::write(assets.join(name), content).expect("written");
         }
         drop(held);
-        assert_eq!(run.join().unwrap().unwrap(), Report { files: 3, placed: 0 });
+        assert_eq!(
+            run.join().expect("no panic").expect("fetched"),
+            Report { files: 3, placed: 0 }
+        );
     });
     assert_eq!(scene.calls(), "");
 }
@@ -530,11 +550,11 @@ fn a_run_waits_for_another_and_does_not_fetch_what_that_one_placed() {
 #[test]
 fn verifying_tells_missing_from_changed_and_touches_nothing() {
     let scene = Scene::new();
-    scene.fetch().unwrap();
-    fs::write(scene.assets().join("models/m.onnx"), "changed").unwrap();
-    fs::remove_file(scene.assets().join("runtime/lib.so")).unwrap();
+    scene.fetch().expect("fetched");
+    fs::write(scene.assets().join("models/m.onnx"), "changed").expect("written");
+    fs::remove_file(scene.assets().join("runtime/lib.so")).expect("removed");
     let manifest = scene.manifest();
-    let files = verify(&manifest, &machine(), &scene.assets()).unwrap();
+    let files = verify(&manifest, &machine(), &scene.assets()).expect("verified");
     let states: Vec<_> = files
         .iter()
         .map(|file| (file.as_pinned(), file.found.map(|pin| pin.bytes)))
@@ -561,7 +581,10 @@ fn the_directory_is_the_first_that_the_environment_names() {
                 .find(|(key, ..)| *key == name)
                 .map(|(_, value, _)| PathBuf::from(value))
         };
-        assert_eq!(default_dir_in(set).unwrap(), PathBuf::from(all[first].2));
+        assert_eq!(
+            default_dir_in(set).expect("a directory"),
+            PathBuf::from(all[first].2)
+        );
     }
     assert!(matches!(default_dir_in(|_| None), Err(AssetsError::NoDirectory)));
 }

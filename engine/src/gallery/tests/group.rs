@@ -97,15 +97,23 @@ fn changes_of_one_person_that_wait_together_see_each_other_in_order() {
         let anew = scope.spawn(move || enroll(gallery, one, "ada", &[5]).map(|p| p.faces.len()));
         let_it_queue();
         drop(release);
-        assert_eq!(enrolled.join().unwrap().expect("the first"), 1);
-        assert_eq!(other.join().unwrap().expect("unrelated"), 1);
+        assert_eq!(enrolled.join().expect("no panic").expect("the first"), 1);
+        assert_eq!(other.join().expect("no panic").expect("unrelated"), 1);
         assert!(
-            again.join().unwrap().is_err(),
+            again.join().expect("no panic").is_err(),
             "the PersonID is taken by the one before"
         );
-        assert_eq!(more.join().unwrap().expect("the first was seen"), 2);
-        assert_eq!(deleted.join().unwrap().expect("both were seen").faces, 2);
-        assert_eq!(anew.join().unwrap().expect("the PersonID is free again"), 1);
+        assert_eq!(more.join().expect("no panic").expect("the first was seen"), 2);
+        assert_eq!(
+            deleted.join().expect("no panic").expect("both were seen").faces,
+            2
+        );
+        assert_eq!(
+            anew.join()
+                .expect("no panic")
+                .expect("the PersonID is free again"),
+            1
+        );
     });
     // Ada and Bob (2), nothing for the refused, more faces (1), the end (2, the log 2, the anchor), anew (2).
     assert_eq!(disk.syncs() - before, 10);

@@ -15,9 +15,9 @@ fn refusal(text: &str) -> String {
 
 #[test]
 fn the_default_manifest_parses_and_serves_the_machines_it_names() {
-    let manifest = Manifest::parse(crate::assets::DEFAULT_MANIFEST).unwrap();
+    let manifest = Manifest::parse(crate::assets::DEFAULT_MANIFEST).expect("a valid manifest");
     for machine in ["x86_64-linux", "aarch64-linux"] {
-        let packages = manifest.packages_for(machine).unwrap();
+        let packages = manifest.packages_for(machine).expect("a machine it knows");
         let places: Vec<_> = packages
             .iter()
             .flat_map(|package| &package.files)
@@ -30,22 +30,22 @@ fn the_default_manifest_parses_and_serves_the_machines_it_names() {
 
 #[test]
 fn a_model_and_the_package_that_brings_it_are_pinned_alike() {
-    let manifest = Manifest::parse(crate::assets::DEFAULT_MANIFEST).unwrap();
-    let packages = manifest.packages_for("x86_64-linux").unwrap();
+    let manifest = Manifest::parse(crate::assets::DEFAULT_MANIFEST).expect("a valid manifest");
+    let packages = manifest.packages_for("x86_64-linux").expect("a machine it knows");
     for model in manifest.models().iter().filter(|model| !model.blake3.is_empty()) {
         let to = Path::new("models").join(&model.file);
         let file = packages
             .iter()
             .flat_map(|package| &package.files)
             .find(|file| file.to == to)
-            .unwrap();
+            .expect("a pinned file");
         assert_eq!(file.pin.blake3.to_hex().as_str(), model.blake3, "{}", model.role);
     }
 }
 
 #[test]
 fn a_machine_without_a_package_is_told_which_ones_have_it() {
-    let manifest = Manifest::parse(crate::assets::DEFAULT_MANIFEST).unwrap();
+    let manifest = Manifest::parse(crate::assets::DEFAULT_MANIFEST).expect("a valid manifest");
     let error = manifest.packages_for("riscv64-linux").unwrap_err().to_string();
     assert!(
         error.contains("onnxruntime") && error.contains("riscv64-linux"),
@@ -103,7 +103,7 @@ fn two_packages_share_a_place_only_on_different_machines() {
     let both = |a: &str, b: &str| package(a, "p") + &second(b);
     let x86 = "client = 'npm'\nmachine = 'x86_64-linux'";
     let arm = "client = 'npm'\nmachine = 'aarch64-linux'";
-    Manifest::parse(&both(x86, arm)).unwrap();
+    Manifest::parse(&both(x86, arm)).expect("a valid manifest");
     assert!(refusal(&both(x86, x86)).contains("each `to` once"));
     assert!(refusal(&both(x86, "client = 'npm'")).contains("each `to` once"));
 }

@@ -1,0 +1,321 @@
+//! AVX2 and AVX-512.
+
+// SAFETY, for every block of this module: `Kernel::run` alone names these types, inside of functions
+// that are compiled for and called on processors with the instructions; loads and stores are of whole
+// arrays, and need no alignment.
+use std::arch::x86_64::*;
+
+use super::{BLOCK, Columns, LINE, Line, ROWS, Rest, Simd, Table};
+use crate::gallery::arena::COLUMNS;
+use crate::gallery::lookup::Entries;
+use crate::gallery::weights::{PLANES, Worth};
+
+#[derive(Clone, Copy)]
+pub(super) struct Avx512;
+
+impl Simd for Avx512 {
+    type Bytes = __m512i;
+
+    #[inline(always)]
+    fn zero() -> __m512i {
+        unsafe { _mm512_setzero_si512() }
+    }
+    #[inline(always)]
+    fn load(bytes: &[u8; LINE]) -> __m512i {
+        unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+    }
+    #[inline(always)]
+    fn store(bytes: __m512i) -> [u8; LINE] {
+        let mut stored = [0; LINE];
+        unsafe { _mm512_storeu_si512(stored.as_mut_ptr().cast(), bytes) };
+        stored
+    }
+    #[inline(always)]
+    fn nibbles(bytes: __m512i) -> [__m512i; 2] {
+        unsafe {
+            let low = _mm512_set1_epi8(15);
+            [
+                _mm512_and_si512(bytes, low),
+                _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), low),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn lookup(entries: __m512i, nibbles: __m512i) -> __m512i {
+        unsafe { _mm512_shuffle_epi8(entries, nibbles) }
+    }
+    #[inline(always)]
+    fn add(a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_adds_epu8(a, b) }
+    }
+    #[inline(always)]
+    #[allow(
+        clippy::needless_range_loop,
+        reason = "closures are compiled for no processor in particular"
+    )]
+    fn columns<const P: usize>(columns: &Columns, tables: [&Table; P]) -> [__m512i; P] {
+        let mut sums = [Self::zero(); P];
+        for three in 0..COLUMNS / 3 {
+            let a = column(columns, 3 * three);
+            let b = column(columns, 3 * three + 1);
+            let c = column(columns, 3 * three + 2);
+            let abc = tops(a, b, c);
+            for p in 0..P {
+                let [first, second, third, last] = &tables[p].sixes().0[three];
+                sums[p] = Self::add(sums[p], found(a, first));
+                sums[p] = Self::add(sums[p], found(b, second));
+                sums[p] = Self::add(sums[p], found(c, third));
+                sums[p] = Self::add(sums[p], found(abc, last));
+            }
+        }
+        let (a, b) = (column(columns, COLUMNS - 2), column(columns, COLUMNS - 1));
+        let ab = tops(a, b, Self::zero());
+        for p in 0..P {
+            let [first, second, last] = tables[p].sixes().1;
+            sums[p] = Self::add(sums[p], found(a, first));
+            sums[p] = Self::add(sums[p], found(b, second));
+            sums[p] = Self::add(sums[p], found(ab, last));
+        }
+        sums
+    }
+    #[inline(always)]
+    fn rests(lines: &[Line], rest: &Rest) -> [i32; ROWS] {
+        match rest.0.len() {
+            1 => rests::<1>(lines, rest),
+            3 => rests::<3>(lines, rest),
+            _ => rests::<7>(lines, rest),
+        }
+    }
+    #[inline(always)]
+    #[allow(
+        clippy::needless_range_loop,
+        reason = "closures are compiled for no processor in particular"
+    )]
+    fn rest(pair: &[Line], second: usize, rest: &Rest) -> i32 {
+        let middle = pair.len() / 2;
+        let (from, to) = [(0, middle + 1), (middle, pair.len())][second];
+        let mut sum = Self::zero();
+        for at in from..to {
+            // The line in the middle is half of each.
+            let own = if at == middle {
+                [0x00ff, 0xff00][second]
+            } else {
+                0xffff
+            };
+            let all = Loaded::new(&rest.0[at]).add(Self::zero(), &pair[at]);
+            sum = unsafe { _mm512_mask_add_epi32(sum, own, sum, all) };
+        }
+        unsafe { _mm512_reduce_add_epi32(sum) }
+    }
+    #[inline(always)]
+    fn all_at_most(numbers: &[i32; BLOCK], limit: i32) -> u64 {
+        let mut mask = 0;
+        for n in 0..BLOCK / 16 {
+            unsafe {
+                let some = _mm512_loadu_si512(numbers[n * 16..][..16].as_ptr().cast());
+                let within = _mm512_cmple_epi32_mask(some, _mm512_set1_epi32(limit));
+                mask |= u64::from(within) << (16 * n);
+            }
+        }
+        mask
+    }
+    #[inline(always)]
+    fn at_most(bytes: __m512i, limit: u8) -> u64 {
+        unsafe { _mm512_cmple_epu8_mask(bytes, _mm512_set1_epi8(limit.cast_signed())) }
+    }
+    #[inline(always)]
+    fn prefetch<T>(value: &T) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()) }
+    }
+}
+
+#[inline(always)]
+fn line(line: &Line) -> __m512i {
+    unsafe { _mm512_loadu_si512(line.0.as_ptr().cast()) }
+}
+
+#[inline(always)]
+fn column(columns: &Columns, j: usize) -> __m512i {
+    Avx512::load(&columns.0[j])
+}
+
+/// The shuffle looks at the lower six bits of each byte alone: the others need no clearing.
+#[inline(always)]
+fn found(indices: __m512i, entries: &Entries) -> __m512i {
+    unsafe { _mm512_permutexvar_epi8(indices, Avx512::load(&entries.0)) }
+}
+
+/// The upper two bits of a, b and c in the lower six of each byte; the two above may be anything.
+#[inline(always)]
+fn tops(a: __m512i, b: __m512i, c: __m512i) -> __m512i {
+    // The first argument decides of each bit whether it is the second's or the third's.
+    const CHOOSE: i32 = 0xCA;
+    unsafe {
+        let ab = _mm512_ternarylogic_epi32::<CHOOSE>(
+            _mm512_set1_epi8(0b11),
+            _mm512_srli_epi16::<6>(a),
+            _mm512_srli_epi16::<4>(b),
+        );
+        _mm512_ternarylogic_epi32::<CHOOSE>(_mm512_set1_epi8(0b1111), ab, _mm512_srli_epi16::<2>(c))
+    }
+}
+
+/// What a line is worth, in registers.
+struct Loaded {
+    expected: __m512i,
+    planes: [__m512i; PLANES],
+}
+
+impl Loaded {
+    #[inline(always)]
+    #[allow(
+        clippy::needless_range_loop,
+        reason = "closures are compiled for no processor in particular"
+    )]
+    fn new(worth: &Worth) -> Self {
+        let mut planes = [Avx512::zero(); PLANES];
+        for p in 0..PLANES {
+            planes[p] = line(&worth.planes[p]);
+        }
+        Self {
+            expected: line(&worth.expected),
+            planes,
+        }
+    }
+
+    /// Adds what it costs the row that has this line.
+    #[inline(always)]
+    fn add(&self, sum: __m512i, row: &Line) -> __m512i {
+        // Where the row is not what is expected and the plane has a bit.
+        const DIFFERING: i32 = 0x28;
+        unsafe {
+            let row = line(row);
+            let mut units = Avx512::zero();
+            // By bytes: eight bits of the highest worth.
+            for p in (0..PLANES).rev() {
+                let differing = _mm512_ternarylogic_epi64::<DIFFERING>(row, self.expected, self.planes[p]);
+                units = _mm512_add_epi8(_mm512_add_epi8(units, units), _mm512_popcnt_epi8(differing));
+            }
+            _mm512_dpbusd_epi32(sum, units, _mm512_set1_epi8(1))
+        }
+    }
+}
+
+/// The penalties of sixteen rows, `N` lines for each two.
+#[inline(always)]
+#[allow(
+    clippy::needless_range_loop,
+    reason = "closures are compiled for no processor in particular"
+)]
+fn rests<const N: usize>(lines: &[Line], rest: &Rest) -> [i32; ROWS] {
+    let (lines, rest) = (&lines[..ROWS / 2 * N], &rest.0[..N]);
+    let mut sums = [Avx512::zero(); ROWS];
+    unsafe {
+        // A line of all pairs at a time: its planes stay in the registers.
+        for at in 0..N / 2 {
+            let worth = Loaded::new(&rest[at]);
+            for pair in 0..ROWS / 2 {
+                sums[2 * pair] = worth.add(sums[2 * pair], &lines[pair * N + at]);
+            }
+        }
+        // The line in the middle is half of each.
+        let worth = Loaded::new(&rest[N / 2]);
+        for pair in 0..ROWS / 2 {
+            let both = worth.add(Avx512::zero(), &lines[pair * N + N / 2]);
+            let (first, second) = (sums[2 * pair], sums[2 * pair + 1]);
+            sums[2 * pair] = _mm512_mask_add_epi32(first, 0x00ff, first, both);
+            sums[2 * pair + 1] = _mm512_mask_add_epi32(second, 0xff00, second, both);
+        }
+        for at in N / 2 + 1..N {
+            let worth = Loaded::new(&rest[at]);
+            for pair in 0..ROWS / 2 {
+                sums[2 * pair + 1] = worth.add(sums[2 * pair + 1], &lines[pair * N + at]);
+            }
+        }
+        // A transposition, added up on the way: the sixteen parts of each sum become one, in its place.
+        let mut pairs = [Avx512::zero(); 8];
+        for n in 0..8 {
+            let (a, b) = (sums[2 * n], sums[2 * n + 1]);
+            pairs[n] = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+        }
+        let mut fours = [Avx512::zero(); 4];
+        for n in 0..4 {
+            let (a, b) = (pairs[2 * n], pairs[2 * n + 1]);
+            fours[n] = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+        }
+        let [a, b, c, d] = fours;
+        let ab = _mm512_add_epi32(
+            _mm512_shuffle_i64x2::<0b01_00_01_00>(a, b),
+            _mm512_shuffle_i64x2::<0b11_10_11_10>(a, b),
+        );
+        let cd = _mm512_add_epi32(
+            _mm512_shuffle_i64x2::<0b01_00_01_00>(c, d),
+            _mm512_shuffle_i64x2::<0b11_10_11_10>(c, d),
+        );
+        let all = _mm512_add_epi32(
+            _mm512_shuffle_i64x2::<0b10_00_10_00>(ab, cd),
+            _mm512_shuffle_i64x2::<0b11_01_11_01>(ab, cd),
+        );
+        let mut penalties = [0i32; ROWS];
+        _mm512_storeu_si512(penalties.as_mut_ptr().cast(), all);
+        penalties
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Avx2;
+
+impl Simd for Avx2 {
+    type Bytes = [__m256i; 2];
+
+    #[inline(always)]
+    fn zero() -> Self::Bytes {
+        unsafe { [_mm256_setzero_si256(); 2] }
+    }
+    #[inline(always)]
+    fn load(bytes: &[u8; LINE]) -> Self::Bytes {
+        let (low, high) = bytes.split_at(LINE / 2);
+        unsafe { [low, high].map(|half| _mm256_loadu_si256(half.as_ptr().cast())) }
+    }
+    #[inline(always)]
+    fn store(bytes: Self::Bytes) -> [u8; LINE] {
+        let mut stored = [0; LINE];
+        for (half, bytes) in stored.chunks_mut(LINE / 2).zip(bytes) {
+            unsafe { _mm256_storeu_si256(half.as_mut_ptr().cast(), bytes) };
+        }
+        stored
+    }
+    #[inline(always)]
+    fn nibbles(bytes: Self::Bytes) -> [Self::Bytes; 2] {
+        unsafe {
+            let low = _mm256_set1_epi8(15);
+            [
+                bytes.map(|half| _mm256_and_si256(half, low)),
+                bytes.map(|half| _mm256_and_si256(_mm256_srli_epi16::<4>(half), low)),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn lookup(entries: Self::Bytes, nibbles: Self::Bytes) -> Self::Bytes {
+        unsafe { [0, 1].map(|half| _mm256_shuffle_epi8(entries[half], nibbles[half])) }
+    }
+    #[inline(always)]
+    fn add(a: Self::Bytes, b: Self::Bytes) -> Self::Bytes {
+        unsafe { [0, 1].map(|half| _mm256_adds_epu8(a[half], b[half])) }
+    }
+    #[inline(always)]
+    fn at_most(bytes: Self::Bytes, limit: u8) -> u64 {
+        unsafe {
+            let limit = _mm256_set1_epi8(limit.cast_signed());
+            let [low, high] = bytes.map(|half| {
+                let within = _mm256_cmpeq_epi8(_mm256_min_epu8(half, limit), half);
+                u64::from(_mm256_movemask_epi8(within).cast_unsigned())
+            });
+            low | high << 32
+        }
+    }
+    #[inline(always)]
+    fn prefetch<T>(value: &T) {
+        Avx512::prefetch(value);
+    }
+}
