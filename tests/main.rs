@@ -12,6 +12,7 @@ mod busy;
 mod checks;
 mod cli;
 mod collections;
+mod commands;
 mod crash;
 mod deadline;
 mod delete;

@@ -20,6 +20,7 @@ use std::collections::HashSet;
 use std::f32::consts::PI;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use hnsw_rs::anndists::dist::distances::Distance;
 use hnsw_rs::hnsw::Hnsw;
@@ -44,6 +45,9 @@ const EF_BUILD: usize = 200;
 const DEAD_PERCENT_MAX: usize = 10;
 /// Rows that a keeper links with the cores that are idle at that moment: a fraction of a second's work.
 const TOGETHER: usize = 64;
+/// When somebody came for a borrowed core, the keeper works alone for so long: a search waits for a core at most as
+/// long as a row takes, and where searches come one after another hardly one in a hundred does.
+const ALONE: Duration = Duration::from_secs(3);
 /// Below so many faces comparing with all of them is faster than any walk. Tests walk among fewer.
 const GRAPH_FACES_MIN: usize = if cfg!(test) { 16 } else { 2_000 };
 
@@ -181,6 +185,7 @@ impl Graph {
     /// The persons that resemble each probe most, of those whom a walk that keeps `ef` candidates meets or of all who
     /// are asked for.
     pub fn top(&self, ask: &Ask<'_>, ef: usize) -> Found {
+        let _own = cores::busy();
         let by_best_face = matches!(ask.by, By::BestFace);
         let walks = by_best_face && !ask.exact && ask.among.is_none() && self.living >= GRAPH_FACES_MIN;
         let hits = ask.probes.iter().map(|probe| {
@@ -370,12 +375,17 @@ impl Work {
     /// Links the rows, with whatever cores are idle and without holding anything up; stops early when told to.
     pub fn run(&mut self, stop: &AtomicBool) {
         let _own = cores::busy();
-        let mut linked = 0;
+        let (mut linked, mut alone_until) = (0, Instant::now());
         while linked < self.rows.len() {
             // The first alone: rows that are linked together need a point to begin at.
             let turn = if linked == 0 { 1 } else { TOGETHER };
             let end = (linked + turn).min(self.rows.len());
-            let done = self.link(&self.rows[linked..end], stop);
+            let may_borrow = Instant::now() >= alone_until;
+            let borrowed = cores::idle(if may_borrow { turn - 1 } else { 0 });
+            let (done, sent_back) = self.link(&self.rows[linked..end], borrowed.cores(), stop);
+            if sent_back {
+                alone_until = Instant::now() + ALONE;
+            }
             linked += done;
             if linked < end {
                 self.rows.truncate(linked);
@@ -384,9 +394,9 @@ impl Work {
         }
     }
 
-    /// How many were linked, from the first one on.
-    fn link(&self, rows: &[Row], stop: &AtomicBool) -> usize {
-        let next = AtomicUsize::new(0);
+    /// How many were linked, from the first one on, and whether somebody else came for a guest's core.
+    fn link(&self, rows: &[Row], guests: usize, stop: &AtomicBool) -> (usize, bool) {
+        let (next, sent_back) = (AtomicUsize::new(0), AtomicBool::new(false));
         let link = |is_guest: bool| {
             while !stop.load(Ordering::Relaxed) && !self.arena.is_wiped() {
                 let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) else {
@@ -394,14 +404,12 @@ impl Work {
                 };
                 self.links.insert((&[u64::from(row.0)], row.0 as usize));
                 if is_guest && cores::crowded() {
-                    return;
+                    return sent_back.store(true, Ordering::Relaxed);
                 }
             }
         };
-        let borrowed = cores::idle(rows.len() - 1);
-        let mut guests = vec![(); borrowed.cores()];
-        cores::together(&mut guests, || link(false), |()| link(true));
-        next.into_inner().min(rows.len())
+        cores::together(&mut vec![(); guests], || link(false), |()| link(true));
+        (next.into_inner().min(rows.len()), sent_back.into_inner())
     }
 }
 
