@@ -1,9 +1,10 @@
 //! What is written down of calls: everything that is promised, nothing that is not, and nothing for longer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use likeness_engine::Scope;
 use likeness_proto::v1;
 use likeness_proto::v1::import_persons_request::Part;
 use likeness_proto::v1::log_service_client::LogServiceClient;
@@ -68,6 +69,21 @@ fn brief(rows: &[v1::RunningLogRow]) -> Vec<(&str, &str, &str)> {
             )
         })
         .collect()
+}
+
+/// Of every row of the collection, whom it names.
+async fn everybody(client: &Client) -> Vec<String> {
+    let mut logs = LogServiceClient::new(client.channel.clone());
+    let request = v1::ExportRunningLogRequest {
+        collection: "staff".to_owned(),
+    };
+    let answers = logs.export_running_log(request).await;
+    let mut answers = answers.expect("begun").into_inner();
+    let mut all = Vec::new();
+    while let Some(answer) = answers.message().await.expect("it goes on") {
+        all.extend(answer.rows.into_iter().map(|row| row.person_id));
+    }
+    all
 }
 
 async fn totals(client: &Client) -> BTreeMap<String, (u64, u64, u64)> {
@@ -160,22 +176,97 @@ async fn a_person_s_log_has_every_call_and_goes_with_the_person_while_the_bill_s
         [("EnrollPerson", "OK", SUBJECT)]
     );
 
-    // Everybody's at once.
-    let mut logs = LogServiceClient::new(client.channel.clone());
-    let request = v1::ExportRunningLogRequest {
-        collection: "staff".to_owned(),
-    };
-    let mut answers = logs
-        .export_running_log(request)
-        .await
-        .expect("begun")
-        .into_inner();
-    let mut all = Vec::new();
-    while let Some(answer) = answers.message().await.expect("it goes on") {
-        all.extend(answer.rows.into_iter().map(|row| row.person_id));
-    }
+    let mut all = everybody(&client).await;
     all.sort();
     assert_eq!(all, ["barack", "eileen"]);
+}
+
+/// A photograph of somebody who comes by an import.
+async fn import(client: &Client, person_id: &str, photo: &[u8]) {
+    let header = v1::ImportHeader {
+        collection: "staff".to_owned(),
+        import_token: format!("an-import-of-{person_id}"),
+        ..Default::default()
+    };
+    let item = v1::ImportItem {
+        person_id: person_id.to_owned(),
+        photographs: photographs(&[photo]),
+        ..Default::default()
+    };
+    let parts = [Part::Header(header), Part::Item(item)];
+    let parts = parts.map(|part| v1::ImportPersonsRequest { part: Some(part) });
+    let mut persons = client.persons.clone();
+    let answers = persons.import_persons(tokio_stream::iter(parts)).await;
+    let mut answers = answers.expect("begun").into_inner();
+    while answers.message().await.expect("it goes on").is_some() {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_erased_is_in_no_row_however_they_came_and_whoever_asked() {
+    const PEOPLE: [&str; 3] = ["barack", "copied", "imported"];
+    let server = Server::start().await;
+    let client = server.client().await;
+    let other = server
+        .client_for("default", &[Scope::Search, Scope::Verify])
+        .await;
+    client.create("staff").await;
+    let (obama, probe) = (sample("obama.jpg"), sample("obama2.jpg"));
+    client
+        .enroll("staff", "barack", &[&obama])
+        .await
+        .expect("enrolled");
+    client
+        .add_faces("staff", "barack", &[&probe])
+        .await
+        .expect("added");
+    let copy = v1::CopyPersonRequest {
+        collection: "staff".to_owned(),
+        person_id: "barack".to_owned(),
+        target_collection: "staff".to_owned(),
+        target_person_id: "copied".to_owned(),
+        ..Default::default()
+    };
+    client.persons.clone().copy_person(copy).await.expect("copied");
+    import(&client, "imported", &obama).await;
+    let mut found = other.found("staff", &probe).await;
+    found.sort();
+    assert_eq!(found, PEOPLE);
+    for who in PEOPLE {
+        let verified = other.verify("staff", who, &sample("astronaut.png")).await;
+        assert!(!verified.expect("verified").same_person);
+    }
+    let came = |who: &str| match who {
+        "barack" => vec!["EnrollPerson", "AddFaces", "CopyPerson"],
+        "copied" => vec!["CopyPerson"],
+        _ => vec!["ImportPersons"],
+    };
+    for who in PEOPLE {
+        let seen = rows(&client, who).await;
+        let interfaces: Vec<_> = seen.iter().map(|row| row.interface.as_str()).collect();
+        assert_eq!(
+            interfaces,
+            [came(who), vec!["SearchPersons", "VerifyPerson"]].concat()
+        );
+        let askers = seen.iter().map(|row| &row.sub_account).collect::<BTreeSet<_>>();
+        assert_eq!(askers.len(), 2, "both callers are said");
+    }
+
+    let billed = totals(&client).await;
+    for who in PEOPLE {
+        client.delete("staff", who).await.expect("erased");
+    }
+    assert_eq!(totals(&client).await, billed, "the bill is as it was");
+    assert!(everybody(&client).await.is_empty());
+    for who in PEOPLE {
+        client
+            .enroll("staff", who, &[&obama])
+            .await
+            .expect("enrolled again");
+        assert_eq!(
+            brief(&rows(&client, who).await),
+            [("EnrollPerson", "OK", SUBJECT)]
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

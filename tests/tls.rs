@@ -268,6 +268,31 @@ fn with_a_certificate_the_server_listens_off_loopback() {
 }
 
 #[test]
+fn without_encryption_the_server_leaves_loopback_only_if_told_and_says_so_at_every_start() {
+    let home = Home::new();
+    let off_loopback = |more: &[&str]| {
+        let mut command = crate::support::child::likeness();
+        command.args(["serve", "--listen", "0.0.0.0:0", "--keys"]);
+        command.arg(home.keys()).arg("--data").arg(home.data());
+        command.args(more);
+        command
+    };
+    let refused = Program::finish(&mut off_loopback(&[]), &[]);
+    assert_eq!((refused.code, refused.stdout.as_str()), (64, ""));
+    assert!(
+        refused.stderr.contains("--plaintext-off-loopback"),
+        "{}",
+        refused.stderr
+    );
+    for _ in 0..2 {
+        let server = Child::start(&mut off_loopback(&["--plaintext-off-loopback"]));
+        let log = server.stop();
+        assert!(log.contains("serving without encryption"), "{log}");
+    }
+    assert!(!home.serve().stop().contains("without encryption"));
+}
+
+#[test]
 fn a_connection_that_never_shakes_hands_is_cut_and_holds_nobody_up() {
     let own = directory();
     certificates(own.path());

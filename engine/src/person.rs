@@ -25,11 +25,14 @@ pub struct Timestamp(pub u64);
 impl Timestamp {
     /// The clock's time.
     pub fn now() -> Self {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or(Duration::ZERO);
-        Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        Self(u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX))
     }
+}
+
+/// The clock's time, exactly.
+pub(crate) fn since_1970() -> Duration {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or(Duration::ZERO)
 }
 
 /// What the client asserts about the person's consent.

@@ -7,7 +7,7 @@ use crate::gallery::running::usage::{Asked, day_of};
 use crate::gallery::running::{Left, Sink};
 use crate::gallery::vault::Row;
 use crate::names::{Account, CollectionName, PersonId, RandomId};
-use crate::person::{LogKey, Timestamp};
+use crate::person::{LogKey, Timestamp, since_1970};
 
 /// Most people one call has rows of: a search of ten faces names at most a thousand.
 const NOTED_MAX: usize = 1024;
@@ -115,7 +115,7 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let now = Timestamp::now();
+        let now = since_1970();
         let rows = std::mem::take(&mut self.noted).into_iter().map(|noted| {
             let key = row::key(noted.log.id, now);
             let contents = Contents {

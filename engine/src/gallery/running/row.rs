@@ -1,13 +1,15 @@
 //! One row of the running log: one call, and one of the people it was about.
 //!
 //! ```text
-//! key     log id 16 | time of access, milliseconds u64 big endian | random 8
+//! key     log id 16 | time of access, milliseconds u64 big endian | and microseconds u16 big endian | random 6
 //! row     format u8 | nonce 24 | sealed
 //! sealed  length u32 | contents | zeros up to a multiple of 128
 //! ```
 //!
 //! The log id is random and says nothing; when a row was made can be read from its key, because a person's rows
-//! are kept in that order. Everything else is sealed under the person's own log key.
+//! are kept in that order; rows from before had random bytes for microseconds. Everything else is sealed under the person's own log key.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -91,11 +93,14 @@ pub(crate) struct Contents<'a> {
 }
 
 /// The key of a new row.
-pub(crate) fn key(log: RandomId, accessed: Timestamp) -> [u8; 32] {
+pub(crate) fn key(log: RandomId, accessed: Duration) -> [u8; 32] {
+    let ms = u64::try_from(accessed.as_millis()).unwrap_or(u64::MAX);
+    let micros = (accessed.subsec_micros() % 1000) as u16;
     let mut key = [0; 32];
     key[..16].copy_from_slice(&log.0);
-    key[16..24].copy_from_slice(&accessed.0.to_be_bytes());
-    key[24..].copy_from_slice(&crypto::random::<8>());
+    key[16..24].copy_from_slice(&ms.to_be_bytes());
+    key[24..26].copy_from_slice(&micros.to_be_bytes());
+    key[26..].copy_from_slice(&crypto::random::<6>());
     key
 }
 
@@ -177,12 +182,12 @@ mod tests {
     #[test]
     fn a_row_opens_under_its_own_key_place_and_deployment_only() {
         let (log, other, deployment) = (LogKey::random(), LogKey::random(), RandomId([1; 16]));
-        let key = key(log.id, Timestamp(42));
+        let key = key(log.id, Duration::from_millis(42));
         let row = seal(&log, deployment, &key, &contents());
         let read = open(&log, deployment, &key, &row).expect("its own");
         assert_eq!((read.accessed, read.person_id.as_str()), (Timestamp(42), "ada"));
         assert_eq!((read.part, read.billed), (contents().part, true));
-        let elsewhere = super::key(log.id, Timestamp(43));
+        let elsewhere = super::key(log.id, Duration::from_millis(43));
         assert!(open(&other, deployment, &key, &row).is_err());
         assert!(open(&log, RandomId([2; 16]), &key, &row).is_err());
         assert!(open(&log, deployment, &elsewhere, &row).is_err());
@@ -194,9 +199,17 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_one_millisecond_are_in_their_order_too() {
+        let log = RandomId([1; 16]);
+        let at = |micros| key(log, Duration::from_micros(micros));
+        let keys = [41_999, 42_000, 42_001, 42_256, 42_999, 43_000].map(at);
+        assert!(keys.is_sorted());
+    }
+
+    #[test]
     fn the_length_of_a_row_does_not_tell_a_short_name_from_a_longer_one() {
         let (log, deployment) = (LogKey::random(), RandomId([1; 16]));
-        let key = key(log.id, Timestamp(42));
+        let key = key(log.id, Duration::from_millis(42));
         let sealed = |person_id| {
             let contents = Contents {
                 person_id,
