@@ -1,12 +1,13 @@
-//! Where the bits of an index lie: the beginnings of all templates by columns, the rest by rows.
+//! Where the bits of an index lie: the beginnings of all templates by columns, the rest by rows, in whole lines and halves.
 //!
 //! A search reads the first 256 bits of every row and the others of few. Sixty-four rows make a block, and in each of
 //! its [`Columns`] lies one byte of all of them: a byte shuffle looks up what some bits of sixty-four rows are worth
 //! (as in FAISS' "FastScan" of product quantisation, whose codes are nibbles: where the processor shuffles whole
 //! registers six bits are looked up at once, and two thirds of the work is left).
 //!
-//! The other bits lie row by row, and two rows together, because the three quarters of 1024 bits that remain are
-//! one and a half cache lines: a search that wants one row reads two lines, one that wants all reads each once.
+//! The other bits lie row by row: first all that fill whole cache lines, then, elsewhere, the half line that remains of
+//! every length but the shortest, beside another row's. With 1024 bits a search that wants one row reads one line, and
+//! the second of hardly any: by 768 bits nearly everybody is told apart.
 //!
 //! Rows live in chunks that never move and never grow: growing one long vector would leave copies of its
 //! templates in freed memory, and removing a face could not reach them. Every row is somebody's, or free,
@@ -74,11 +75,15 @@ pub(super) struct Chunk {
     /// Clear bits belong in no swap file. ORDER: first, since fields are dropped in their order: what is given back to
     /// the system may be somebody else's when it is unlocked.
     #[allow(dead_code, reason = "held for its locks")]
-    locks: [Option<region::LockGuard>; 2],
+    locks: [Option<region::LockGuard>; 3],
     /// `[rows / 64]`.
     pub(super) fronts: Pages<Columns>,
-    /// `[rows / 2][bits / 256 - 1]`: behind each other the other words of two rows.
-    pub(super) rest: Pages<Line>,
+    /// `[rows][lines]`: behind the first 256 bits what fills whole lines.
+    middles: Pages<Line>,
+    /// Lines of a row in its middle: none, none, one or three.
+    pub(super) lines: usize,
+    /// `[rows / 2]`: the last 256 bits of two rows; of templates of 256 bits, which have no more than their front, none.
+    tails: Pages<Line>,
     /// `[rows]`.
     pub(super) owners: Box<[Person]>,
     /// The number of the first row.
@@ -117,11 +122,6 @@ impl Arena {
         wanted.map(|(number, person)| (row(number), person))
     }
 
-    /// Lines that hold what two rows have behind their columns: none, one, three or seven.
-    pub(super) fn stride(&self) -> usize {
-        stride(self.bits)
-    }
-
     pub(super) fn insert(&mut self, person: Person, template: &Template) -> Row {
         assert!(person != NOBODY, "person numbers are below {PERSONS_MAX}");
         assert_eq!(
@@ -147,7 +147,8 @@ impl Arena {
     pub(super) fn bytes(&self) -> usize {
         let bytes = |chunk: &Chunk| {
             size_of_val(&*chunk.fronts)
-                + size_of_val(&*chunk.rest)
+                + size_of_val(&*chunk.middles)
+                + size_of_val(&*chunk.tails)
                 + size_of_val(&*chunk.owners)
                 + size_of::<Chunk>()
         };
@@ -160,8 +161,8 @@ impl Arena {
         let chunk = &self.chunks[n];
         let mut words = Zeroizing::new([0; Bits::MAX / 64]);
         words[..FRONT_WORDS].copy_from_slice(&chunk.front(i));
-        let halves = words[FRONT_WORDS..].as_chunks_mut().0.iter_mut();
-        for (words, stored) in halves.zip(chunk.rest(i, self.stride())) {
+        let rest = words[FRONT_WORDS..].as_chunks_mut().0.iter_mut();
+        for (words, stored) in rest.zip(chunk.rest(i)) {
             *words = *stored;
         }
         Template::from_words(words[..self.bits.words()].iter().copied())
@@ -182,31 +183,45 @@ impl Arena {
 
     fn overwrite(&mut self, row: Row, owner: Person, words: &[u64]) {
         let (n, i) = place(row);
-        let stride = self.stride();
         let chunk = &mut self.chunks[n];
         chunk.owners[i] = owner;
-        let (front, back) = words.split_at(FRONT_WORDS);
+        let (front, rest) = words.split_at(FRONT_WORDS);
+        let (middle, tail) = rest.split_at(chunk.lines * LINE_WORDS);
         let columns = &mut chunk.fronts[i / BLOCK].0;
         let bytes = front.iter().flat_map(|word| word.to_le_bytes());
         columns
             .iter_mut()
             .zip(bytes)
             .for_each(|(column, byte)| column[i % BLOCK] = byte);
-        for (at, word) in back.iter().enumerate() {
-            let at = (i % 2) * back.len() + at;
-            chunk.rest[i / 2 * stride + at / LINE_WORDS].0[at % LINE_WORDS] = *word;
+        for (line, words) in chunk.middles[i * chunk.lines..]
+            .iter_mut()
+            .zip(middle.as_chunks().0)
+        {
+            line.0 = *words;
+        }
+        if !tail.is_empty() {
+            chunk.tails[i / 2].0.as_chunks_mut::<FRONT_WORDS>().0[i % 2].copy_from_slice(tail);
         }
     }
 }
 
 impl Chunk {
     fn new(first: usize, rows: usize, bits: Bits) -> Self {
+        let lines = (bits.words() - FRONT_WORDS) / LINE_WORDS;
+        let has_tail = bits.words() > FRONT_WORDS + lines * LINE_WORDS;
         let fronts = Pages::zeroed(rows / BLOCK);
-        let rest = Pages::zeroed(rows / 2 * stride(bits));
+        let middles = Pages::zeroed(rows * lines);
+        let tails = Pages::zeroed(if has_tail { rows / 2 } else { 0 });
         Self {
-            locks: [swap::keep_out(&fronts), swap::keep_out(&rest)],
+            locks: [
+                swap::keep_out(&fronts),
+                swap::keep_out(&middles),
+                swap::keep_out(&tails),
+            ],
             fronts,
-            rest,
+            middles,
+            lines,
+            tails,
             owners: vec![NOBODY; rows].into_boxed_slice(),
             first,
         }
@@ -219,29 +234,36 @@ impl Chunk {
         std::array::from_fn(|at| u64::from_le_bytes(std::array::from_fn(|j| columns[8 * at + j][i % BLOCK])))
     }
 
-    /// The other words of row `i`, where `stride` lines hold those of two rows, and so many half lines its own.
+    /// The other words of row `i`, in order.
     #[inline(always)]
-    pub(super) fn rest(&self, i: usize, stride: usize) -> impl Iterator<Item = &[u64; FRONT_WORDS]> {
-        let halves = self.pair(i, stride).iter().flat_map(|line| line.0.as_chunks().0);
-        halves.skip(i % 2 * stride).take(stride)
+    pub(super) fn rest(&self, i: usize) -> impl Iterator<Item = &[u64; FRONT_WORDS]> {
+        let middle = self.middle(i).iter().flat_map(|line| line.0.as_chunks().0);
+        middle.chain(self.tail(i).map(|line| &line.0.as_chunks().0[i % 2]))
     }
 
-    /// The lines in which they lie: with those of 1024 bits two of three.
+    /// The lines in the middle of row `i`.
     #[inline(always)]
-    pub(super) fn own(&self, i: usize, stride: usize) -> &[Line] {
-        let half = stride.div_ceil(2);
-        &self.pair(i, stride)[i % 2 * (stride - half)..][..half]
+    pub(super) fn middle(&self, i: usize) -> &[Line] {
+        &self.middles[i * self.lines..][..self.lines]
     }
 
-    /// The lines of the two rows that lie together.
+    /// The lines in the middle of a block's rows, one row's behind the other's.
     #[inline(always)]
-    pub(super) fn pair(&self, i: usize, stride: usize) -> &[Line] {
-        &self.rest[i / 2 * stride..][..stride]
+    pub(super) fn middle_of_block(&self, block: usize) -> &[Line] {
+        &self.middles[block * BLOCK * self.lines..][..BLOCK * self.lines]
     }
-}
 
-fn stride(bits: Bits) -> usize {
-    (bits.words() - FRONT_WORDS) * 2 / LINE_WORDS
+    /// The line of which half number `i % 2` is row `i`'s tail.
+    #[inline(always)]
+    pub(super) fn tail(&self, i: usize) -> Option<&Line> {
+        self.tails.get(i / 2)
+    }
+
+    /// The tails of a block's rows, if they have any.
+    #[inline(always)]
+    pub(super) fn tails_of_block(&self, block: usize) -> Option<&[Line; BLOCK / 2]> {
+        self.tails.as_chunks().0.get(block)
+    }
 }
 
 impl Drop for Chunk {
@@ -249,7 +271,8 @@ impl Drop for Chunk {
         for columns in &mut *self.fronts {
             columns.0.as_flattened_mut().zeroize();
         }
-        self.rest.iter_mut().for_each(|line| line.0.zeroize());
+        let rest = self.middles.iter_mut().chain(&mut *self.tails);
+        rest.for_each(|line| line.0.zeroize());
     }
 }
 

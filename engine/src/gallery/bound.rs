@@ -12,7 +12,7 @@
 //! - Scores are counted as penalties: D, the sum of |q_i| over the bits that differ. S = sum |q| - 2 D, so
 //!   that "S reaches the bar" is "D is at most its limit", and a is chosen so that E\[D\] is that limit.
 //! - A stage knows X, the sum of its weights h_i over those of its bits that differ: h_i is |q_i| rounded
-//!   down, to steps of a byte or to two bits. What is asked for is X's distribution *given* D, by regression: X - b D with
+//!   down, to steps of a byte or to three bits. What is asked for is X's distribution *given* D, by regression: X - b D with
 //!   b = cov(X, D) / var D has no correlation with D, and is a sum of parts w_i = h_i - b |q_i| (without
 //!   h_i for the bits that the stage does not see). Rounding costs no slack: the bound is that of the
 //!   rounded weights.

@@ -1,14 +1,16 @@
 //! The search of the flat index: a cascade of stages, each reading more of fewer rows.
 //!
 //! 1. The first 256 bits of every row, by shuffles ([`lookup`](crate::gallery::lookup)).
-//! 2. All bits of the rows that are left, roughly: the probe's values rounded to two bits
-//!    ([`weights`](crate::gallery::weights)).
-//! 3. The whole integer score of the rows that are left, which alone decides what is found.
+//! 2. Those of the rows that are left that fill whole lines behind them (768 bits of 1024, with the first), roughly:
+//!    the probe's values rounded to three bits ([`weights`](crate::gallery::weights)).
+//! 3. All others, as roughly.
+//! 4. The whole integer score of the rows that are left, which alone decides what is found.
 //!
 //! What a stage may drop follows from the bar by [`Bound`]: a mated face at the bar or above is dropped by
 //! any of them with probability [`MISS`]. The bar rises as better candidates are found, and the limits
 //! with it. Where they let too much pass, or where nothing may be missed, the scan is a full one: the second stage
 //! of every row, whose rounding is always in the row's favour, with the limit that no row at the bar can exceed.
+//! The limit of the third stage serves the second too: a penalty only grows.
 //!
 //! All probes of a pass meet a block while it is in the cache, and share what is made of it for the shuffles.
 //!
@@ -40,6 +42,10 @@ const RUN: usize = 32;
 
 /// Rows that wait for their other bits to arrive from memory.
 const RING: usize = 32;
+
+/// Of the 64 rows of a block in a full scan, so many left by the second stage go through the third all together: two
+/// lines of three are read anyway. Chosen by trial.
+const MANY: u32 = 12;
 
 /// Probes whose first stage is computed together.
 const TOGETHER: usize = 4;
@@ -85,7 +91,9 @@ pub(super) struct Seek<'a, K: Sink> {
     /// Whether the limits are of use at the present bar.
     narrow: bool,
     /// Rows that wait for the second stage.
-    rows: Ring,
+    for_middle: Ring,
+    /// Rows that wait for the third.
+    for_tail: Ring,
     tally: Tally,
 }
 
@@ -96,6 +104,8 @@ pub(super) struct Tally {
     pub(super) first: u64,
     /// Rows that went through the second.
     pub(super) second: u64,
+    /// Rows that went through the third one by one.
+    pub(super) third: u64,
     /// Rows that went through the full scan.
     pub(super) full: u64,
     /// Rows whose whole score was computed.
@@ -106,6 +116,7 @@ impl Tally {
     fn add(&mut self, other: Self) {
         self.first += other.first;
         self.second += other.second;
+        self.third += other.third;
         self.full += other.full;
         self.whole += other.whole;
     }
@@ -124,7 +135,7 @@ struct Staged {
 #[derive(Clone, Copy, Default)]
 struct Waiting {
     row: u32,
-    front: u8,
+    penalty: i32,
 }
 
 /// What waits.
@@ -181,7 +192,8 @@ impl<'a, K: Sink> Seek<'a, K> {
             probe,
             sink,
             staged,
-            rows: Ring::new(),
+            for_middle: Ring::new(),
+            for_tail: Ring::new(),
             tally: Tally::default(),
         }
     }
@@ -195,7 +207,8 @@ impl<'a, K: Sink> Seek<'a, K> {
             weights: Arc::clone(&self.weights),
             staged: self.staged.clone(),
             narrow: self.narrow,
-            rows: Ring::new(),
+            for_middle: Ring::new(),
+            for_tail: Ring::new(),
             tally: Tally::default(),
         }
     }
@@ -209,6 +222,15 @@ impl<'a, K: Sink> Seek<'a, K> {
     #[inline(always)]
     fn bar(&self) -> i32 {
         self.bar.load(Ordering::Relaxed)
+    }
+
+    /// The largest penalty of rows that are looked at again.
+    #[inline(always)]
+    fn limit(&self) -> i32 {
+        match &self.staged {
+            Some(staged) if self.narrow => staged.limits.all,
+            _ => self.weights.penalty_max(self.bar()),
+        }
     }
 
     #[inline(always)]
@@ -259,11 +281,7 @@ pub(super) fn scan_with<K: Sink + Send>(
     let next = AtomicUsize::new(0);
     let look = |seeks: &mut [Seek<'_, K>], is_guest: bool| {
         while let Some((chunk, blocks)) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let place = Place {
-                chunk,
-                stride: arena.stride(),
-                allowed,
-            };
+            let place = Place { chunk, allowed };
             let blocks = blocks.clone();
             kernel.run(Pass { place, blocks, seeks });
             if is_guest && cores::crowded() {

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use hnsw_rs::anndists::dist::distances::Distance;
 use hnsw_rs::hnsw::Hnsw;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use self::arena::Arena;
 use crate::cores;
@@ -476,44 +476,30 @@ fn asked(probe: &Probe) -> Zeroizing<Vec<u64>> {
 
 /// S, as `template.rs` defines it.
 fn score(planes: &[[u64; PLANES]], sum: i32, row: &[AtomicU64]) -> i32 {
-    let (mut ones, mut words) = (0, [0; Bits::MAX / 64]);
-    let row = read(row, &mut words);
+    let mut ones = 0;
     Kernel::best().run(Ones {
         planes,
         row,
         ones: &mut ones,
     });
-    row.zeroize();
     2 * ones - sum
 }
 
 /// Bits that differ.
 fn distance(a: &[AtomicU64], b: &[AtomicU64]) -> usize {
-    let (mut differing, mut words) = (0, [[0; Bits::MAX / 64]; 2]);
-    let [first, second] = &mut words;
-    let (a, b) = (read(a, first), read(b, second));
+    let mut differing = 0;
     Kernel::best().run(Differing {
         a,
         b,
         differing: &mut differing,
     });
-    a.zeroize();
-    b.zeroize();
     differing as usize
-}
-
-/// Read once, for no processor counts in several atomics at a time; whoever reads wipes them.
-fn read<'a>(row: &[AtomicU64], words: &'a mut [u64; Bits::MAX / 64]) -> &'a mut [u64] {
-    for (word, stored) in words.iter_mut().zip(row) {
-        *word = stored.load(Ordering::Relaxed);
-    }
-    &mut words[..row.len()]
 }
 
 /// The sum of a probe's values where a row has ones.
 struct Ones<'a> {
     planes: &'a [[u64; PLANES]],
-    row: &'a [u64],
+    row: &'a [AtomicU64],
     ones: &'a mut i32,
 }
 
@@ -523,6 +509,7 @@ impl Task for Ones<'_> {
         // Wrapping, or the checks would keep it out of the vector registers: a count is at most 2048.
         let mut counts = [0u64; PLANES];
         for (word, planes) in self.row.iter().zip(self.planes) {
+            let word = word.load(Ordering::Relaxed);
             for p in 0..PLANES {
                 counts[p] = counts[p].wrapping_add(u64::from((word & planes[p]).count_ones()));
             }
@@ -534,9 +521,11 @@ impl Task for Ones<'_> {
 }
 
 /// The bits in which two rows differ.
+///
+/// Word by word: no processor counts in several atomics at a time, and copying them first takes longer than that.
 struct Differing<'a> {
-    a: &'a [u64],
-    b: &'a [u64],
+    a: &'a [AtomicU64],
+    b: &'a [AtomicU64],
     differing: &'a mut u64,
 }
 
@@ -544,7 +533,8 @@ impl Task for Differing<'_> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         for (a, b) in self.a.iter().zip(self.b) {
-            *self.differing = self.differing.wrapping_add(u64::from((a ^ b).count_ones()));
+            let differing = a.load(Ordering::Relaxed) ^ b.load(Ordering::Relaxed);
+            *self.differing = self.differing.wrapping_add(u64::from(differing.count_ones()));
         }
     }
 }

@@ -23,16 +23,18 @@ pub struct Kernels {
 enum Part {
     Columns,
     ColumnsTogether,
-    Rests,
-    Row,
+    Middles,
+    Middle,
+    Tail,
     Full,
 }
 
-const PARTS: [(&str, Part); 5] = [
+const PARTS: [(&str, Part); 6] = [
     ("first stage", Part::Columns),
     ("first stage of four probes", Part::ColumnsTogether),
-    ("second stage, sixteen rows", Part::Rests),
-    ("second stage, a row", Part::Row),
+    ("second stage, sixteen rows", Part::Middles),
+    ("second stage, a row", Part::Middle),
+    ("third stage, a row", Part::Tail),
     ("full scan", Part::Full),
 ];
 
@@ -57,8 +59,9 @@ impl Kernels {
             for kernel in Kernel::all() {
                 let bits = match part {
                     Part::Columns | Part::ColumnsTogether => FRONT_BITS,
-                    Part::Rests | Part::Row => Bits::B1024.get() - FRONT_BITS,
-                    Part::Full => Bits::B1024.get(),
+                    Part::Middles | Part::Middle => LINE * 8,
+                    Part::Tail => Bits::B1024.get() - FRONT_BITS - LINE * 8,
+                    Part::Full => FRONT_BITS + LINE * 8,
                 };
                 let probes = if part == Part::ColumnsTogether {
                     TOGETHER
@@ -76,7 +79,6 @@ impl Kernels {
             kernel.run(Run {
                 chunk,
                 blocks,
-                stride: self.arena.stride(),
                 part,
                 weights: &self.weights,
             });
@@ -87,7 +89,6 @@ impl Kernels {
 struct Run<'a> {
     chunk: &'a Chunk,
     blocks: usize,
-    stride: usize,
     part: Part,
     weights: &'a [Weights; TOGETHER],
 }
@@ -109,20 +110,25 @@ impl Task for Run<'_> {
                         black_box(S::at_most(penalties, 200));
                     }
                 }
-                Part::Rests => {
-                    let own = BLOCK / 2 * self.stride;
-                    let lines = &self.chunk.rest[block * own..][..own];
-                    for lines in lines.chunks_exact(ROWS / 2 * self.stride) {
-                        black_box(S::rests(lines, weights.rest()));
+                Part::Middles => {
+                    let lines = self.chunk.middle_of_block(block);
+                    for lines in lines.chunks_exact(ROWS * self.chunk.lines) {
+                        black_box(S::middles(lines, weights.middle()));
                     }
                 }
-                Part::Row => {
+                Part::Middle => {
                     for i in block * BLOCK..(block + 1) * BLOCK {
-                        black_box(weights.of_row::<S>(self.chunk, self.stride, i, (i % LINE) as u8));
+                        black_box(weights.of_middle::<S>(self.chunk, i));
+                    }
+                }
+                Part::Tail => {
+                    for i in block * BLOCK..(block + 1) * BLOCK {
+                        black_box(weights.of_tail::<S>(self.chunk, i));
                     }
                 }
                 Part::Full => {
-                    black_box(weights.within::<S>(self.chunk, self.stride, block, 7000));
+                    let penalties = weights.of_block::<S>(self.chunk, block);
+                    black_box(S::all_at_most(&penalties, 7000));
                 }
             }
         }

@@ -49,10 +49,15 @@ struct Pass<'a> {
 impl Task for Pass<'_> {
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let (stride, limit) = (self.arena.stride(), self.distance_max.cast_signed());
+        let limit = self.distance_max.cast_signed();
         for block in 0..self.blocks {
             for (n, (template, weights)) in self.asking.iter().enumerate() {
-                let mut near = weights.within::<S>(self.chunk, stride, block, limit);
+                let mut penalties = weights.of_block::<S>(self.chunk, block);
+                let mut near = S::all_at_most(&penalties, limit);
+                if near != 0 {
+                    weights.add_tails::<S>(self.chunk, block, &mut penalties);
+                    near = S::all_at_most(&penalties, limit);
+                }
                 while near != 0 {
                     let i = block * BLOCK + near.trailing_zeros() as usize;
                     near &= near - 1;

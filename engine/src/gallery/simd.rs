@@ -8,9 +8,9 @@
 //! 1.6 ms with AVX2 and 0.9 ms with AVX-512. What each kernel is worth by itself, `cargo bench --bench search --
 //! kernels` says.
 
-use crate::gallery::arena::{BLOCK, Columns, LINE, Line};
+use crate::gallery::arena::{BLOCK, Columns, FRONT_WORDS, LINE, Line};
 use crate::gallery::lookup::{self, Table};
-use crate::gallery::weights::Rest;
+use crate::gallery::weights::Worth;
 
 /// Rows whose penalties are added up together.
 pub(super) const ROWS: usize = 16;
@@ -35,20 +35,38 @@ pub(super) trait Simd: Copy {
     fn columns<const P: usize>(columns: &Columns, tables: [&Table; P]) -> [Self::Bytes; P] {
         lookup::by_nibbles::<Self, P>(columns, tables)
     }
-    /// What it costs each of sixteen rows, whose lines these are, to differ from what is expected, in units.
+    /// What it costs each of sixteen rows, whose middles these are, to differ from what is expected, in units.
     #[inline(always)]
-    fn rests(lines: &[Line], rest: &Rest) -> [i32; ROWS] {
-        let stride = rest.0.len();
+    fn middles(lines: &[Line], worths: &[Worth]) -> [i32; ROWS] {
         let mut sums = [0; ROWS];
-        for (i, sum) in sums.iter_mut().enumerate() {
-            *sum = rest.plainly(&lines[i / 2 * stride..][..stride], i % 2);
+        for (lines, sum) in lines.chunks_exact(worths.len()).zip(&mut sums) {
+            *sum = Self::middle(lines, worths);
         }
         sums
     }
-    /// The same of one row: the first or the second of a pair.
+    /// The same of one row.
     #[inline(always)]
-    fn rest(pair: &[Line], second: usize, rest: &Rest) -> i32 {
-        rest.plainly(pair, second)
+    fn middle(lines: &[Line], worths: &[Worth]) -> i32 {
+        let mut sum = 0i32;
+        for (line, worth) in lines.iter().zip(worths) {
+            sum = sum.wrapping_add(worth.plainly(0, &line.0));
+        }
+        sum
+    }
+    /// What it costs each of sixteen rows whose tails these are.
+    #[inline(always)]
+    fn tails(lines: &[Line; ROWS / 2], worth: &Worth) -> [i32; ROWS] {
+        let mut sums = [0; ROWS];
+        for (i, sum) in sums.iter_mut().enumerate() {
+            *sum = Self::tail(&lines[i / 2], i % 2, worth);
+        }
+        sums
+    }
+    /// The same of one row: the first or the second of a line.
+    #[inline(always)]
+    fn tail(line: &Line, second: usize, worth: &Worth) -> i32 {
+        let halves = line.0.as_chunks::<FRONT_WORDS>().0;
+        worth.plainly(second * FRONT_WORDS, &halves[second])
     }
     /// A bit for each number that is at most `limit`.
     #[inline(always)]

@@ -1,43 +1,43 @@
 //! What it costs a row to differ from a probe, in whole numbers that never exceed the truth.
 //!
-//! The probe's magnitudes |q| are rounded down: where the bits lie in columns to steps of a byte, behind them to two
+//! The probe's magnitudes |q| are rounded down: where the bits lie in columns to steps of a byte, behind them to three
 //! bits. A row's penalty by them is at most D, the sum of |q| over all bits that differ, and by S = sum |q| - 2 D no
 //! row that reaches a bar has a D above its limit: so a scan that drops by that limit misses nobody.
 
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::gallery::arena::{BLOCK, Chunk, FRONT_BITS, FRONT_WORDS, LINE_WORDS, Line};
+use crate::gallery::arena::{BLOCK, Chunk, FRONT_BITS, LINE_WORDS, Line};
 use crate::gallery::lookup::Table;
 use crate::gallery::simd::{ROWS, Simd};
 
 /// Bit planes of what the bits behind the columns are worth.
-pub(super) const PLANES: usize = 2;
+pub(super) const PLANES: usize = 3;
 
-/// What one unit of those is, for a probe's magnitudes of 0 to 127: two thirds of their standard deviation,
-/// chosen by trial. A third plane would let fewer pass, and every row would pay for it.
-const UNIT: u8 = 24;
+/// What one unit of those is, for a probe's magnitudes of 0 to 127: somewhat more than a quarter of their standard
+/// deviation, so that a fifth of their sum is lost. With two planes two fifths were, and every block of a full scan had to
+/// go through the third stage.
+const UNIT: u8 = 10;
 
 /// A probe, as a pass needs it.
 #[derive(ZeroizeOnDrop)]
 pub(super) struct Weights {
     front: Table,
-    rest: Rest,
+    /// `[lines of a row's middle]`.
+    middle: Vec<Worth>,
+    /// Of both rows whose tails share a line.
+    tail: Option<Worth>,
     /// What one of the front's steps is worth.
     #[zeroize(skip)]
-    step: u32,
-    /// What one of the rest's units is worth.
+    step: i32,
+    /// What one of the others' units is worth.
     #[zeroize(skip)]
-    unit: u8,
+    unit: i32,
     /// The sum of all magnitudes.
     #[zeroize(skip)]
     sum: i32,
 }
 
-/// What the bits behind the columns are expected to be and worth: as the rows lie, two behind each other.
-#[derive(ZeroizeOnDrop)]
-pub(super) struct Rest(pub(super) Vec<Worth>);
-
-/// Of 512 bits.
+/// What the bits of a line are expected to be, and the planes of what they are worth otherwise.
 #[derive(Zeroize)]
 pub(super) struct Worth {
     pub(super) expected: Line,
@@ -60,11 +60,14 @@ impl Weights {
         let costs = front
             .iter()
             .map(|q| (*q >= 0, u32::from(q.unsigned_abs()) / step));
+        let (middle, tail) = rest.as_chunks::<{ LINE_WORDS * 64 }>();
+        let tail = (!tail.is_empty()).then(|| Worth::new(&Zeroizing::new([tail, tail].concat()), unit));
         Self {
             front: Table::new(&costs.collect::<Vec<_>>()),
-            rest: Rest::new(rest, unit),
-            step,
-            unit,
+            middle: middle.iter().map(|values| Worth::new(values, unit)).collect(),
+            tail,
+            step: step.cast_signed(),
+            unit: unit.into(),
             sum: values.iter().map(|q| i32::from(*q).abs()).sum(),
         }
     }
@@ -83,8 +86,13 @@ impl Weights {
         &self.front
     }
 
-    pub(super) fn rest(&self) -> &Rest {
-        &self.rest
+    pub(super) fn middle(&self) -> &[Worth] {
+        &self.middle
+    }
+
+    #[cfg(test)]
+    pub(super) fn tail(&self) -> Option<&Worth> {
+        self.tail.as_ref()
     }
 
     /// The largest D of a row that reaches this bar.
@@ -97,7 +105,13 @@ impl Weights {
         UNIT * units(magnitude, UNIT)
     }
 
-    /// A bit for each row of a block whose penalty is at most `limit`.
+    /// A row's penalty by its front, of so many steps.
+    #[inline(always)]
+    pub(super) fn of_front(&self, steps: u8) -> i32 {
+        i32::from(steps).wrapping_mul(self.step)
+    }
+
+    /// The penalties of a block's rows by their fronts and middles: at most 256 * 127 and 1536 * 127.
     ///
     /// Nothing is asked for ahead of its time: the processor does that by itself where lines follow each other, and
     /// asking as well only takes its time.
@@ -106,38 +120,60 @@ impl Weights {
         clippy::needless_range_loop,
         reason = "a closure's instructions are compiled for no processor in particular"
     )]
-    pub(super) fn within<S: Simd>(&self, chunk: &Chunk, stride: usize, block: usize, limit: i32) -> u64 {
+    pub(super) fn of_block<S: Simd>(&self, chunk: &Chunk, block: usize) -> [i32; BLOCK] {
         let [front] = S::columns(&chunk.fronts[block], [&self.front]);
         let front = S::store(front);
-        let mut penalties = [0i32; BLOCK];
-        if stride > 0 {
-            let own = BLOCK / 2 * stride;
-            let lines = &chunk.rest[block * own..];
-            let some = ROWS / 2 * stride;
+        let mut penalties = [0; BLOCK];
+        if !self.middle.is_empty() {
+            let lines = chunk.middle_of_block(block);
+            let some = ROWS * self.middle.len();
             for (n, penalties) in penalties.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
-                *penalties = S::rests(&lines[n * some..][..some], &self.rest);
+                *penalties = S::middles(&lines[n * some..][..some], &self.middle);
             }
         }
-        let (step, unit) = (self.step.cast_signed(), i32::from(self.unit));
         for i in 0..BLOCK {
-            // At most 256 * 127 and 1792 * 127.
             penalties[i] = penalties[i]
-                .wrapping_mul(unit)
-                .wrapping_add(i32::from(front[i]).wrapping_mul(step));
+                .wrapping_mul(self.unit)
+                .wrapping_add(self.of_front(front[i]));
         }
-        S::all_at_most(&penalties, limit)
+        penalties
     }
 
-    /// The penalty of one row, of whose front it is known.
+    /// Adds those by their tails, which are at most 256 * 127.
     #[inline(always)]
-    pub(super) fn of_row<S: Simd>(&self, chunk: &Chunk, stride: usize, i: usize, front: u8) -> i32 {
-        let rest = if stride > 0 {
-            S::rest(chunk.pair(i, stride), i % 2, &self.rest)
-        } else {
-            0
+    #[allow(
+        clippy::needless_range_loop,
+        reason = "a closure's instructions are compiled for no processor in particular"
+    )]
+    pub(super) fn add_tails<S: Simd>(&self, chunk: &Chunk, block: usize, penalties: &mut [i32; BLOCK]) {
+        let (Some(tail), Some(lines)) = (&self.tail, chunk.tails_of_block(block)) else {
+            return;
         };
-        let front = i32::from(front).wrapping_mul(self.step.cast_signed());
-        rest.wrapping_mul(i32::from(self.unit)).wrapping_add(front)
+        let lines = lines.as_chunks().0;
+        for (n, penalties) in penalties.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
+            let more = S::tails(&lines[n], tail);
+            for i in 0..ROWS {
+                penalties[i] = penalties[i].wrapping_add(more[i].wrapping_mul(self.unit));
+            }
+        }
+    }
+
+    /// The penalty of one row by its middle.
+    #[inline(always)]
+    pub(super) fn of_middle<S: Simd>(&self, chunk: &Chunk, i: usize) -> i32 {
+        if self.middle.is_empty() {
+            return 0;
+        }
+        S::middle(chunk.middle(i), &self.middle).wrapping_mul(self.unit)
+    }
+
+    /// The penalty of one row by its tail.
+    #[inline(always)]
+    pub(super) fn of_tail<S: Simd>(&self, chunk: &Chunk, i: usize) -> i32 {
+        match (&self.tail, chunk.tail(i)) {
+            (Some(tail), Some(line)) => S::tail(line, i % 2, tail).wrapping_mul(self.unit),
+            _ => 0,
+        }
     }
 }
 
@@ -145,51 +181,37 @@ fn units(magnitude: u8, unit: u8) -> u8 {
     (magnitude / unit).min((1 << PLANES) - 1)
 }
 
-impl Rest {
+impl Worth {
+    /// Of the values of a line.
     fn new(values: &[i8], unit: u8) -> Self {
-        let words = values.len() / 64;
-        let none = Line([0; LINE_WORDS]);
-        let mut worths: Vec<_> = (0..words * 2 / LINE_WORDS)
-            .map(|_| Worth {
-                expected: none,
-                planes: [none; PLANES],
-            })
-            .collect();
+        let mut worth = Self {
+            expected: Line([0; LINE_WORDS]),
+            planes: [Line([0; LINE_WORDS]); PLANES],
+        };
         for (n, values) in values.chunks(64).enumerate() {
-            let (mut expected, mut planes) = (0u64, [0u64; PLANES]);
             for (i, q) in values.iter().enumerate() {
-                expected |= u64::from(*q >= 0) << i;
+                worth.expected.0[n] |= u64::from(*q >= 0) << i;
                 let units = units(q.unsigned_abs(), unit);
-                for (p, plane) in planes.iter_mut().enumerate() {
-                    *plane |= u64::from(units >> p & 1) << i;
-                }
-            }
-            // For each of the two rows that lie behind each other.
-            for at in [n, n + words] {
-                let worth = &mut worths[at / LINE_WORDS];
-                worth.expected.0[at % LINE_WORDS] = expected;
-                for (plane, word) in worth.planes.iter_mut().zip(planes) {
-                    plane.0[at % LINE_WORDS] = word;
+                for (p, plane) in worth.planes.iter_mut().enumerate() {
+                    plane.0[n] |= u64::from(units >> p & 1) << i;
                 }
             }
         }
-        Self(worths)
+        worth
     }
 
-    /// What it costs one row of a pair, word by word.
+    /// What it costs words of a line, from this one on, to differ: word by word.
     #[inline(always)]
     #[allow(
         clippy::needless_range_loop,
         reason = "a closure's instructions are compiled for no processor in particular"
     )]
-    pub(super) fn plainly(&self, pair: &[Line], second: usize) -> i32 {
+    pub(super) fn plainly<const N: usize>(&self, from: usize, words: &[u64; N]) -> i32 {
         let mut counts = [0u32; PLANES];
-        let words = pair.len() * FRONT_WORDS;
-        for at in second * words..(second + 1) * words {
-            let (l, w) = (at / LINE_WORDS, at % LINE_WORDS);
-            let differing = pair[l].0[w] ^ self.0[l].expected.0[w];
+        for w in 0..N {
+            let differing = words[w] ^ self.expected.0[from + w];
             for p in 0..PLANES {
-                let count = (differing & self.0[l].planes[p].0[w]).count_ones();
+                let count = (differing & self.planes[p].0[from + w]).count_ones();
                 counts[p] = counts[p].wrapping_add(count);
             }
         }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{RUN, Seek, Sink, TOGETHER, Waiting};
+use super::{MANY, RUN, Seek, Sink, TOGETHER, Waiting};
 use crate::gallery::arena::{BLOCK, Chunk, FRONT_WORDS, NOBODY, row};
 use crate::gallery::index::Row;
 use crate::gallery::simd::{Simd, Task};
@@ -15,11 +15,10 @@ pub(super) struct Pass<'p, 'a, K: Sink, F> {
     pub(super) seeks: &'p mut [Seek<'a, K>],
 }
 
-/// A chunk, the lines of each two of its rows, and which of them count.
+/// A chunk, and which of its rows count.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'p, F> {
     pub(super) chunk: &'p Chunk,
-    pub(super) stride: usize,
     pub(super) allowed: F,
 }
 
@@ -54,11 +53,13 @@ impl<K: Sink, F: Fn(Row) -> u64 + Copy> Task for Pass<'_, '_, K, F> {
             if seeks.len() >= TOGETHER {
                 for seek in seeks.iter_mut() {
                     place.second::<S, K>(seek);
+                    place.third::<S, K>(seek);
                 }
             }
         }
         for seek in seeks {
             place.second::<S, K>(seek);
+            place.third::<S, K>(seek);
         }
     }
 }
@@ -112,35 +113,58 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
             let r = mask.trailing_zeros() as usize;
             mask &= mask - 1;
             let i = block * BLOCK + r;
-            for line in self.chunk.own(i, self.stride) {
+            for line in self.chunk.middle(i) {
                 S::prefetch(line);
             }
             let waiting = Waiting {
                 row: i as u32,
-                front: penalties[r],
+                penalty: seek.weights.of_front(penalties[r]),
             };
-            if seek.rows.push(waiting) {
+            if seek.for_middle.push(waiting) {
                 self.second::<S, K>(seek);
             }
         }
     }
 
-    /// The second stage of the rows that waited, and the last of those that are left.
+    /// The second stage of the rows that waited.
     #[inline(always)]
     fn second<S: Simd, K: Sink>(&self, seek: &mut Seek<'_, K>) {
-        let (waiting, len) = seek.rows.take();
+        let (waiting, len) = seek.for_middle.take();
         seek.tally.second += len as u64;
+        let limit = seek.limit();
         for waiting in &waiting[..len] {
-            let i = waiting.row as usize;
-            let penalty = seek
-                .weights
-                .of_row::<S>(self.chunk, self.stride, i, waiting.front);
-            if seek
-                .staged
-                .as_ref()
-                .is_some_and(|staged| penalty <= staged.limits.all)
-            {
-                self.whole(seek, i);
+            let middle = seek.weights.of_middle::<S>(self.chunk, waiting.row as usize);
+            let penalty = waiting.penalty.wrapping_add(middle);
+            if penalty <= limit {
+                self.left_by_middle::<S, K>(seek, waiting.row as usize, penalty);
+            }
+        }
+    }
+
+    /// Lets a row wait that is left.
+    #[inline(always)]
+    fn left_by_middle<S: Simd, K: Sink>(&self, seek: &mut Seek<'_, K>, i: usize, penalty: i32) {
+        if let Some(line) = self.chunk.tail(i) {
+            S::prefetch(line);
+        }
+        let waiting = Waiting {
+            row: i as u32,
+            penalty,
+        };
+        if seek.for_tail.push(waiting) {
+            self.third::<S, K>(seek);
+        }
+    }
+
+    /// The third stage of the rows that waited, and the last of those that are left.
+    #[inline(always)]
+    fn third<S: Simd, K: Sink>(&self, seek: &mut Seek<'_, K>) {
+        let (waiting, len) = seek.for_tail.take();
+        seek.tally.third += len as u64;
+        for waiting in &waiting[..len] {
+            let tail = seek.weights.of_tail::<S>(self.chunk, waiting.row as usize);
+            if waiting.penalty.wrapping_add(tail) <= seek.limit() {
+                self.whole(seek, waiting.row as usize);
             }
         }
     }
@@ -153,13 +177,23 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
             if allowed == 0 {
                 continue;
             }
-            let limit = seek.weights.penalty_max(seek.bar());
-            let within = seek.weights.within::<S>(self.chunk, self.stride, block, limit);
-            let mut left = within & allowed;
+            let limit = seek.limit();
+            let mut penalties = seek.weights.of_block::<S>(self.chunk, block);
+            let mut left = S::all_at_most(&penalties, limit) & allowed;
+            let by_row = left.count_ones() < MANY;
+            if !by_row {
+                seek.weights.add_tails::<S>(self.chunk, block, &mut penalties);
+                left &= S::all_at_most(&penalties, limit);
+            }
             while left != 0 {
-                let i = block * BLOCK + left.trailing_zeros() as usize;
+                let r = left.trailing_zeros() as usize;
                 left &= left - 1;
-                self.whole(seek, i);
+                let i = block * BLOCK + r;
+                if by_row {
+                    self.left_by_middle::<S, K>(seek, i, penalties[r]);
+                } else {
+                    self.whole(seek, i);
+                }
             }
         }
         seek.tally.full += (blocks.len() * BLOCK) as u64;
@@ -172,7 +206,7 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
         let mut counts = [0; PLANES];
         let (planes, rest) = seek.probe.planes().as_chunks::<FRONT_WORDS>().0.split_at(1);
         count(&mut counts, &self.chunk.front(i), &planes[0]);
-        for (words, planes) in self.chunk.rest(i, self.stride).zip(rest) {
+        for (words, planes) in self.chunk.rest(i).zip(rest) {
             count(&mut counts, words, planes);
         }
         seek.tally.whole += 1;

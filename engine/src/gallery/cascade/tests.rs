@@ -171,7 +171,7 @@ proptest! {
     #[test]
     fn every_kernel_computes_what_the_portable_one_does(
         columns in prop::collection::vec(any::<u8>(), LINE * COLUMNS),
-        words in prop::collection::vec(any::<u64>(), LINE_WORDS * 7 * ROWS / 2),
+        words in prop::collection::vec(any::<u64>(), LINE_WORDS * 3 * ROWS),
         values in prop::sample::select(Bits::ALL.to_vec()).prop_flat_map(values),
         numbers in prop::collection::vec(-300..300i32, BLOCK),
         (step, limit) in (1..40u32, any::<u8>()),
@@ -187,16 +187,23 @@ proptest! {
                     out.extend(S::store(bytes).map(i64::from));
                     out.push(S::at_most(bytes, limit).cast_signed());
                 }
-                let (stride, rest) = (weights.rest().0.len(), weights.rest());
-                if stride > 0 {
-                    let sixteen = out.len();
-                    out.extend(S::rests(&lines[..stride * ROWS / 2], rest).map(i64::from));
-                    let pairs = lines.chunks(stride).take(ROWS / 2);
-                    for (n, pair) in pairs.enumerate() {
-                        out.extend([0, 1].map(|second| i64::from(S::rest(pair, second, rest))));
-                        // Sixteen at once are the same as each by itself.
-                        assert_eq!(out[out.len() - 2..], out[sixteen + 2 * n..][..2]);
+                // Sixteen at once are the same as each by itself.
+                let middle = weights.middle();
+                if !middle.is_empty() {
+                    let lines = &lines[..middle.len() * ROWS];
+                    let sums = S::middles(lines, middle);
+                    for (lines, sum) in lines.chunks(middle.len()).zip(sums) {
+                        assert_eq!(S::middle(lines, middle), sum);
                     }
+                    out.extend(sums.map(i64::from));
+                }
+                if let Some(tail) = weights.tail() {
+                    let lines = &lines.as_chunks().0[0];
+                    let sums = S::tails(lines, tail);
+                    for (i, sum) in sums.iter().enumerate() {
+                        assert_eq!(S::tail(&lines[i / 2], i % 2, tail), *sum);
+                    }
+                    out.extend(sums.map(i64::from));
                 }
                 out.push(S::all_at_most(numbers, i32::from(limit)).cast_signed());
             }

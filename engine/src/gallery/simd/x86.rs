@@ -5,7 +5,7 @@
 // arrays, and need no alignment.
 use std::arch::x86_64::*;
 
-use super::{BLOCK, Columns, LINE, Line, ROWS, Rest, Simd, Table};
+use super::{BLOCK, Columns, LINE, Line, ROWS, Simd, Table};
 use crate::gallery::arena::COLUMNS;
 use crate::gallery::lookup::Entries;
 use crate::gallery::weights::{PLANES, Worth};
@@ -79,33 +79,39 @@ impl Simd for Avx512 {
         sums
     }
     #[inline(always)]
-    fn rests(lines: &[Line], rest: &Rest) -> [i32; ROWS] {
-        match rest.0.len() {
-            1 => rests::<1>(lines, rest),
-            3 => rests::<3>(lines, rest),
-            _ => rests::<7>(lines, rest),
+    fn middles(lines: &[Line], worths: &[Worth]) -> [i32; ROWS] {
+        match worths.len() {
+            1 => middles::<1>(lines, worths),
+            _ => middles::<3>(lines, worths),
         }
+    }
+    #[inline(always)]
+    fn middle(lines: &[Line], worths: &[Worth]) -> i32 {
+        let mut sum = Self::zero();
+        for (line, worth) in lines.iter().zip(worths) {
+            sum = Loaded::new(worth).add(sum, line);
+        }
+        unsafe { _mm512_reduce_add_epi32(sum) }
     }
     #[inline(always)]
     #[allow(
         clippy::needless_range_loop,
         reason = "closures are compiled for no processor in particular"
     )]
-    fn rest(pair: &[Line], second: usize, rest: &Rest) -> i32 {
-        let middle = pair.len() / 2;
-        let (from, to) = [(0, middle + 1), (middle, pair.len())][second];
-        let mut sum = Self::zero();
-        for at in from..to {
-            // The line in the middle is half of each.
-            let own = if at == middle {
-                [0x00ff, 0xff00][second]
-            } else {
-                0xffff
-            };
-            let all = Loaded::new(&rest.0[at]).add(Self::zero(), &pair[at]);
-            sum = unsafe { _mm512_mask_add_epi32(sum, own, sum, all) };
+    fn tails(lines: &[Line; ROWS / 2], worth: &Worth) -> [i32; ROWS] {
+        let worth = Loaded::new(worth);
+        let mut sums = [Self::zero(); ROWS];
+        for pair in 0..ROWS / 2 {
+            let both = worth.add(Self::zero(), &lines[pair]);
+            sums[2 * pair] = unsafe { _mm512_maskz_mov_epi32(HALVES[0], both) };
+            sums[2 * pair + 1] = unsafe { _mm512_maskz_mov_epi32(HALVES[1], both) };
         }
-        unsafe { _mm512_reduce_add_epi32(sum) }
+        added_up(&sums)
+    }
+    #[inline(always)]
+    fn tail(line: &Line, second: usize, worth: &Worth) -> i32 {
+        let both = Loaded::new(worth).add(Self::zero(), line);
+        unsafe { _mm512_mask_reduce_add_epi32(HALVES[second], both) }
     }
     #[inline(always)]
     fn all_at_most(numbers: &[i32; BLOCK], limit: i32) -> u64 {
@@ -201,37 +207,36 @@ impl Loaded {
     }
 }
 
-/// The penalties of sixteen rows, `N` lines for each two.
+/// The parts of a register that are the first half of a line, and the second.
+const HALVES: [__mmask16; 2] = [0x00ff, 0xff00];
+
+/// The penalties of sixteen rows of `N` lines.
 #[inline(always)]
 #[allow(
     clippy::needless_range_loop,
     reason = "closures are compiled for no processor in particular"
 )]
-fn rests<const N: usize>(lines: &[Line], rest: &Rest) -> [i32; ROWS] {
-    let (lines, rest) = (&lines[..ROWS / 2 * N], &rest.0[..N]);
+fn middles<const N: usize>(lines: &[Line], worths: &[Worth]) -> [i32; ROWS] {
+    let (lines, worths) = (&lines[..ROWS * N], &worths[..N]);
     let mut sums = [Avx512::zero(); ROWS];
+    // A line of all rows at a time: its planes stay in the registers.
+    for at in 0..N {
+        let worth = Loaded::new(&worths[at]);
+        for i in 0..ROWS {
+            sums[i] = worth.add(sums[i], &lines[i * N + at]);
+        }
+    }
+    added_up(&sums)
+}
+
+/// The sum of each one's sixteen parts.
+#[inline(always)]
+#[allow(
+    clippy::needless_range_loop,
+    reason = "closures are compiled for no processor in particular"
+)]
+fn added_up(sums: &[__m512i; ROWS]) -> [i32; ROWS] {
     unsafe {
-        // A line of all pairs at a time: its planes stay in the registers.
-        for at in 0..N / 2 {
-            let worth = Loaded::new(&rest[at]);
-            for pair in 0..ROWS / 2 {
-                sums[2 * pair] = worth.add(sums[2 * pair], &lines[pair * N + at]);
-            }
-        }
-        // The line in the middle is half of each.
-        let worth = Loaded::new(&rest[N / 2]);
-        for pair in 0..ROWS / 2 {
-            let both = worth.add(Avx512::zero(), &lines[pair * N + N / 2]);
-            let (first, second) = (sums[2 * pair], sums[2 * pair + 1]);
-            sums[2 * pair] = _mm512_mask_add_epi32(first, 0x00ff, first, both);
-            sums[2 * pair + 1] = _mm512_mask_add_epi32(second, 0xff00, second, both);
-        }
-        for at in N / 2 + 1..N {
-            let worth = Loaded::new(&rest[at]);
-            for pair in 0..ROWS / 2 {
-                sums[2 * pair + 1] = worth.add(sums[2 * pair + 1], &lines[pair * N + at]);
-            }
-        }
         // A transposition, added up on the way: the sixteen parts of each sum become one, in its place.
         let mut pairs = [Avx512::zero(); 8];
         for n in 0..8 {
