@@ -70,7 +70,7 @@ attack: setup ## What similarities give away, without limits and with them; figu
 	$(CARGO_TARGET_DIR)/release/bench-attack
 
 start-cost: setup ## What a start costs; LIKENESS_PEOPLE=1000000 for a million
-	@home=$$(mktemp -d) && trap 'rm -r '$$home EXIT && for run in fill measure; do \
+	@home=$$(mktemp -d) && trap 'rm -r '$$home EXIT && for run in fill measure again; do \
 	    LIKENESS_START_DATA=$$home cargo test $(CARGO_ARGS) --lib what_a_start_costs -- --ignored --nocapture || exit 1; \
 	done
 
