@@ -105,7 +105,7 @@ impl Bound {
             return None;
         }
         bound.approach(bar);
-        let [front, _] = bound.penalties(|m| m);
+        let front = bound.limit(0, &bound.each_bit(|m| m));
         bound.step = ((front / STEPS).ceil() as u32).max(1);
         Some(bound)
     }
@@ -154,6 +154,12 @@ impl Bound {
 
     /// The penalty that each stage may have, where `front` says what a magnitude counts as in columns.
     fn penalties(&self, front: impl Fn(f64) -> f64) -> [f64; STAGES] {
+        let bits = self.each_bit(front);
+        std::array::from_fn(|stage| self.limit(stage, &bits))
+    }
+
+    /// The bits of each magnitude, in columns and behind them, where `front` says what it counts as in columns.
+    fn each_bit(&self, front: impl Fn(f64) -> f64) -> [[Bit; MAGNITUDES]; 2] {
         let front: [Bit; MAGNITUDES] = std::array::from_fn(|m| {
             let m = m as f64;
             let f = density(self.a * m);
@@ -169,8 +175,7 @@ impl Bound {
             h: f64::from(Weights::worth(m as u8)),
             ..front[m]
         });
-        let bits = [front, rest];
-        std::array::from_fn(|stage| self.limit(stage, &bits))
+        [front, rest]
     }
 
     /// The penalty that a stage may have.

@@ -92,8 +92,8 @@ fn entries(costs: &[Cost]) -> Entries {
             *with = *without + if *expected { -cost } else { cost };
         }
     }
-    let values = 1 << costs.len();
-    Entries(std::array::from_fn(|value| all[value % values].min(255) as u8))
+    let last = (1 << costs.len()) - 1;
+    Entries(std::array::from_fn(|value| all[value & last].min(255) as u8))
 }
 
 /// The penalties of a block's rows for each of `P` tables, nibble by nibble: those are found once for all.
