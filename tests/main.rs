@@ -13,6 +13,7 @@ mod checks;
 mod cli;
 mod collections;
 mod commands;
+mod consent;
 mod crash;
 mod deadline;
 mod delete;

@@ -43,8 +43,8 @@ const RUN: usize = 32;
 /// Rows that wait for their other bits to arrive from memory.
 const RING: usize = 32;
 
-/// Of the 64 rows of a block in a full scan, so many left by the second stage go through the third all together: two
-/// lines of three are read anyway. Chosen by trial.
+/// Of the 64 rows of a block in a full scan, so many left by the second stage go through the third all together: their
+/// tails lie in up to a third of the block's lines, and all of those follow each other. A guess; it decides nothing but time.
 const MANY: u32 = 12;
 
 /// Probes whose first stage is computed together.
