@@ -90,6 +90,7 @@ pub(super) struct Seek<'a, K: Sink> {
     staged: Option<Staged>,
     /// Whether the limits are of use at the present bar.
     narrow: bool,
+    fronts: Fronts,
     /// Rows that wait for the second stage.
     for_middle: Ring,
     /// Rows that wait for the third.
@@ -129,6 +130,23 @@ struct Staged {
     limits: Limits,
     /// The bar that the limits were made for.
     bar: i32,
+}
+
+/// What the first stage has of the blocks of a run.
+struct Fronts {
+    /// A bit for each row that is left.
+    left: [u64; RUN],
+    /// In steps of the front.
+    penalties: [[u8; BLOCK]; RUN],
+}
+
+impl Fronts {
+    fn new() -> Self {
+        Self {
+            left: [0; RUN],
+            penalties: [[0; BLOCK]; RUN],
+        }
+    }
 }
 
 /// A row of a chunk, and its penalty so far.
@@ -192,6 +210,7 @@ impl<'a, K: Sink> Seek<'a, K> {
             probe,
             sink,
             staged,
+            fronts: Fronts::new(),
             for_middle: Ring::new(),
             for_tail: Ring::new(),
             tally: Tally::default(),
@@ -207,6 +226,7 @@ impl<'a, K: Sink> Seek<'a, K> {
             weights: Arc::clone(&self.weights),
             staged: self.staged.clone(),
             narrow: self.narrow,
+            fronts: Fronts::new(),
             for_middle: Ring::new(),
             for_tail: Ring::new(),
             tally: Tally::default(),

@@ -116,13 +116,24 @@ impl Weights {
     /// Nothing is asked for ahead of its time: the processor does that by itself where lines follow each other, and
     /// asking as well only takes its time.
     #[inline(always)]
+    pub(super) fn of_block<S: Simd>(&self, chunk: &Chunk, block: usize) -> [i32; BLOCK] {
+        self.of_middles::<S>(chunk, block, &self.of_fronts::<S>(chunk, block))
+    }
+
+    /// The penalties of a block's rows by their fronts, in steps.
+    #[inline(always)]
+    pub(super) fn of_fronts<S: Simd>(&self, chunk: &Chunk, block: usize) -> [u8; BLOCK] {
+        let [fronts] = S::columns(&chunk.fronts[block], [&self.front]);
+        S::store(fronts)
+    }
+
+    /// Those by their fronts and middles, where these are by their fronts.
+    #[inline(always)]
     #[allow(
         clippy::needless_range_loop,
         reason = "a closure's instructions are compiled for no processor in particular"
     )]
-    pub(super) fn of_block<S: Simd>(&self, chunk: &Chunk, block: usize) -> [i32; BLOCK] {
-        let [front] = S::columns(&chunk.fronts[block], [&self.front]);
-        let front = S::store(front);
+    pub(super) fn of_middles<S: Simd>(&self, chunk: &Chunk, block: usize, fronts: &[u8; BLOCK]) -> [i32; BLOCK] {
         let mut penalties = [0; BLOCK];
         if !self.middle.is_empty() {
             let lines = chunk.middle_of_block(block);
@@ -134,7 +145,7 @@ impl Weights {
         for i in 0..BLOCK {
             penalties[i] = penalties[i]
                 .wrapping_mul(self.unit)
-                .wrapping_add(self.of_front(front[i]));
+                .wrapping_add(self.of_front(fronts[i]));
         }
         penalties
     }

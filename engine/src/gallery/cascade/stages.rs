@@ -38,8 +38,8 @@ impl<K: Sink, F: Fn(Row) -> u64 + Copy> Task for Pass<'_, '_, K, F> {
                     .count();
                 let count = if together == TOGETHER { TOGETHER } else { 1 };
                 match &mut seeks[at..at + count] {
-                    [a, b, c, d] => place.first::<S, K, TOGETHER>(start..end, [a, b, c, d]),
-                    [one] if one.narrow => place.first::<S, K, 1>(start..end, [one]),
+                    [a, b, c, d] => place.first_together::<S, K>(start..end, [a, b, c, d]),
+                    [one] if one.narrow => place.first::<S, K>(start..end, one),
                     // No closure: its instructions would be compiled for no processor in particular.
                     others => {
                         for seek in others {
@@ -70,60 +70,86 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
         (self.allowed)(row(self.chunk.first + block * BLOCK))
     }
 
-    /// The first stage of some blocks, for `P` probes.
+    /// The first stage of at most [`RUN`] blocks for one probe, which goes on with what a block leaves at once: meanwhile
+    /// the next one comes from memory.
     #[inline(always)]
-    fn first<S: Simd, K: Sink, const P: usize>(
+    fn first<S: Simd, K: Sink>(&self, blocks: Range<usize>, seek: &mut Seek<'_, K>) {
+        let mut count = 0;
+        for block in blocks.clone() {
+            self.of_fronts::<S, K, 1>(block, 0, [&mut *seek]);
+            count += self.left_by_front::<S, K>(seek, block, 0);
+        }
+        seek.tally.first += (blocks.len() * BLOCK) as u64;
+        seek.follow(count, blocks.len() * BLOCK);
+    }
+
+    /// The same for several probes, which find the blocks in the cache: all of them first, without a branch, and then
+    /// what they left, so that the processor has little to guess.
+    #[inline(always)]
+    fn first_together<S: Simd, K: Sink>(
         &self,
         blocks: Range<usize>,
-        mut seeks: [&mut Seek<'_, K>; P],
+        mut seeks: [&mut Seek<'_, K>; TOGETHER],
     ) {
-        let mut left = [0; P];
-        for block in blocks.clone() {
-            let allowed = self.allowed(block);
-            if allowed == 0 {
-                continue;
-            }
-            let weights = seeks.each_ref().map(|seek| seek.weights.front());
-            let penalties = S::columns::<P>(&self.chunk.fronts[block], weights);
-            for p in 0..P {
-                let staged = seeks[p].staged.as_ref().expect("it has stages");
-                let mask = S::at_most(penalties[p], staged.limits.front) & allowed;
-                if mask != 0 {
-                    left[p] += mask.count_ones() as usize;
-                    self.left::<S, K>(seeks[p], block, mask, S::store(penalties[p]));
-                }
-            }
+        for (n, block) in blocks.clone().enumerate() {
+            self.of_fronts::<S, K, TOGETHER>(block, n, seeks.each_mut().map(|seek| &mut **seek));
         }
-        for (seek, left) in seeks.iter_mut().zip(left) {
+        for seek in seeks {
+            let mut count = 0;
+            for (n, block) in blocks.clone().enumerate() {
+                count += self.left_by_front::<S, K>(seek, block, n);
+            }
             seek.tally.first += (blocks.len() * BLOCK) as u64;
-            seek.follow(left, blocks.len() * BLOCK);
+            seek.follow(count, blocks.len() * BLOCK);
         }
     }
 
-    /// Lets the rows of a block wait that are left.
+    /// Notes a block's penalties, and which of its rows are left, as the `n`-th of a run.
     #[inline(always)]
-    fn left<S: Simd, K: Sink>(
+    fn of_fronts<S: Simd, K: Sink, const P: usize>(
         &self,
-        seek: &mut Seek<'_, K>,
         block: usize,
-        mut mask: u64,
-        penalties: [u8; BLOCK],
+        n: usize,
+        mut seeks: [&mut Seek<'_, K>; P],
     ) {
-        while mask != 0 {
-            let r = mask.trailing_zeros() as usize;
-            mask &= mask - 1;
+        let allowed = self.allowed(block);
+        if allowed == 0 {
+            for seek in seeks {
+                seek.fronts.left[n] = 0;
+            }
+            return;
+        }
+        let tables = seeks.each_ref().map(|seek| seek.weights.front());
+        let penalties = S::columns::<P>(&self.chunk.fronts[block], tables);
+        for p in 0..P {
+            let limit = seeks[p].staged.as_ref().expect("it has stages").limits.front;
+            let fronts = &mut seeks[p].fronts;
+            fronts.left[n] = S::at_most(penalties[p], limit) & allowed;
+            fronts.penalties[n] = S::store(penalties[p]);
+        }
+    }
+
+    /// Lets the rows of a block wait, the `n`-th of its run, that its front left: so many.
+    #[inline(always)]
+    fn left_by_front<S: Simd, K: Sink>(&self, seek: &mut Seek<'_, K>, block: usize, n: usize) -> usize {
+        let all = seek.fronts.left[n];
+        let mut left = all;
+        while left != 0 {
+            let r = left.trailing_zeros() as usize;
+            left &= left - 1;
             let i = block * BLOCK + r;
             for line in self.chunk.middle(i) {
                 S::prefetch(line);
             }
             let waiting = Waiting {
                 row: i as u32,
-                penalty: seek.weights.of_front(penalties[r]),
+                penalty: seek.weights.of_front(seek.fronts.penalties[n][r]),
             };
             if seek.for_middle.push(waiting) {
                 self.second::<S, K>(seek);
             }
         }
+        all.count_ones() as usize
     }
 
     /// The second stage of the rows that waited.
@@ -172,13 +198,20 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
     /// All rows of some blocks, by penalties that none at the bar exceeds.
     #[inline(always)]
     fn full<S: Simd, K: Sink>(&self, blocks: Range<usize>, seek: &mut Seek<'_, K>) {
-        for block in blocks.clone() {
+        // Whatever lies together is read together: the processor reads on by itself, as long as one line follows the other.
+        for (n, block) in blocks.clone().enumerate() {
+            if self.allowed(block) != 0 {
+                seek.fronts.penalties[n] = seek.weights.of_fronts::<S>(self.chunk, block);
+            }
+        }
+        for (n, block) in blocks.clone().enumerate() {
             let allowed = self.allowed(block);
             if allowed == 0 {
                 continue;
             }
             let limit = seek.limit();
-            let mut penalties = seek.weights.of_block::<S>(self.chunk, block);
+            let fronts = &seek.fronts.penalties[n];
+            let mut penalties = seek.weights.of_middles::<S>(self.chunk, block, fronts);
             let mut left = S::all_at_most(&penalties, limit) & allowed;
             let by_row = left.count_ones() < MANY;
             if !by_row {

@@ -87,11 +87,11 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn middle(lines: &[Line], worths: &[Worth]) -> i32 {
-        let mut sum = Self::zero();
+        let mut units = Self::zero();
         for (line, worth) in lines.iter().zip(worths) {
-            sum = Loaded::new(worth).add(sum, line);
+            units = Loaded::new(worth).add(units, line);
         }
-        unsafe { _mm512_reduce_add_epi32(sum) }
+        unsafe { _mm512_reduce_add_epi64(eights(units)) as i32 }
     }
     #[inline(always)]
     #[allow(
@@ -102,16 +102,16 @@ impl Simd for Avx512 {
         let worth = Loaded::new(worth);
         let mut sums = [Self::zero(); ROWS];
         for pair in 0..ROWS / 2 {
-            let both = worth.add(Self::zero(), &lines[pair]);
-            sums[2 * pair] = unsafe { _mm512_maskz_mov_epi32(HALVES[0], both) };
-            sums[2 * pair + 1] = unsafe { _mm512_maskz_mov_epi32(HALVES[1], both) };
+            let both = eights(worth.add(Self::zero(), &lines[pair]));
+            sums[2 * pair] = unsafe { _mm512_maskz_mov_epi64(HALVES[0], both) };
+            sums[2 * pair + 1] = unsafe { _mm512_maskz_mov_epi64(HALVES[1], both) };
         }
         added_up(&sums)
     }
     #[inline(always)]
     fn tail(line: &Line, second: usize, worth: &Worth) -> i32 {
-        let both = Loaded::new(worth).add(Self::zero(), line);
-        unsafe { _mm512_mask_reduce_add_epi32(HALVES[second], both) }
+        let both = eights(Loaded::new(worth).add(Self::zero(), line));
+        unsafe { _mm512_mask_reduce_add_epi64(HALVES[second], both) as i32 }
     }
     #[inline(always)]
     fn all_at_most(numbers: &[i32; BLOCK], limit: i32) -> u64 {
@@ -189,7 +189,8 @@ impl Loaded {
         }
     }
 
-    /// Adds what it costs the row that has this line.
+    /// Adds what it costs the row that has this line, in units by bytes: at most 56 for each of a row's lines, which are
+    /// three at most.
     #[inline(always)]
     fn add(&self, sum: __m512i, row: &Line) -> __m512i {
         // Where the row is not what is expected and the plane has a bit.
@@ -197,18 +198,23 @@ impl Loaded {
         unsafe {
             let row = line(row);
             let mut units = Avx512::zero();
-            // By bytes: eight bits of the highest worth.
             for p in (0..PLANES).rev() {
                 let differing = _mm512_ternarylogic_epi64::<DIFFERING>(row, self.expected, self.planes[p]);
                 units = _mm512_add_epi8(_mm512_add_epi8(units, units), _mm512_popcnt_epi8(differing));
             }
-            _mm512_dpbusd_epi32(sum, units, _mm512_set1_epi8(1))
+            _mm512_add_epi8(sum, units)
         }
     }
 }
 
+/// The sums of each eight bytes: at most 8 * 168.
+#[inline(always)]
+fn eights(units: __m512i) -> __m512i {
+    unsafe { _mm512_sad_epu8(units, Avx512::zero()) }
+}
+
 /// The parts of a register that are the first half of a line, and the second.
-const HALVES: [__mmask16; 2] = [0x00ff, 0xff00];
+const HALVES: [__mmask8; 2] = [0x0f, 0xf0];
 
 /// The penalties of sixteen rows of `N` lines.
 #[inline(always)]
@@ -226,10 +232,13 @@ fn middles<const N: usize>(lines: &[Line], worths: &[Worth]) -> [i32; ROWS] {
             sums[i] = worth.add(sums[i], &lines[i * N + at]);
         }
     }
+    for i in 0..ROWS {
+        sums[i] = eights(sums[i]);
+    }
     added_up(&sums)
 }
 
-/// The sum of each one's sixteen parts.
+/// The sum of each one's eight parts.
 #[inline(always)]
 #[allow(
     clippy::needless_range_loop,
@@ -237,17 +246,14 @@ fn middles<const N: usize>(lines: &[Line], worths: &[Worth]) -> [i32; ROWS] {
 )]
 fn added_up(sums: &[__m512i; ROWS]) -> [i32; ROWS] {
     unsafe {
-        // A transposition, added up on the way: the sixteen parts of each sum become one, in its place.
-        let mut pairs = [Avx512::zero(); 8];
-        for n in 0..8 {
-            let (a, b) = (sums[2 * n], sums[2 * n + 1]);
-            pairs[n] = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-        }
+        // In each lane the two parts of four rows, packed into words and added by pairs.
         let mut fours = [Avx512::zero(); 4];
         for n in 0..4 {
-            let (a, b) = (pairs[2 * n], pairs[2 * n + 1]);
-            fours[n] = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+            let ab = _mm512_packus_epi32(sums[4 * n], sums[4 * n + 1]);
+            let cd = _mm512_packus_epi32(sums[4 * n + 2], sums[4 * n + 3]);
+            fours[n] = _mm512_madd_epi16(_mm512_packus_epi32(ab, cd), _mm512_set1_epi16(1));
         }
+        // The four lanes of each four rows become one, in its place.
         let [a, b, c, d] = fours;
         let ab = _mm512_add_epi32(
             _mm512_shuffle_i64x2::<0b01_00_01_00>(a, b),
