@@ -158,9 +158,7 @@ fn avx2(task: impl Task) {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(
-    enable = "avx2,popcnt,avx512f,avx512bw,avx512vl,avx512vbmi,avx512bitalg,avx512vpopcntdq"
-)]
+#[target_feature(enable = "avx2,popcnt,avx512f,avx512bw,avx512vl,avx512vbmi,avx512bitalg,avx512vpopcntdq")]
 fn avx512(task: impl Task) {
     task.run::<x86::Avx512>();
 }

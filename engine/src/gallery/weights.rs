@@ -133,7 +133,12 @@ impl Weights {
         clippy::needless_range_loop,
         reason = "a closure's instructions are compiled for no processor in particular"
     )]
-    pub(super) fn of_middles<S: Simd>(&self, chunk: &Chunk, block: usize, fronts: &[u8; BLOCK]) -> [i32; BLOCK] {
+    pub(super) fn of_middles<S: Simd>(
+        &self,
+        chunk: &Chunk,
+        block: usize,
+        fronts: &[u8; BLOCK],
+    ) -> [i32; BLOCK] {
         let mut penalties = [0; BLOCK];
         if !self.middle.is_empty() {
             let lines = chunk.middle_of_block(block);

@@ -110,7 +110,7 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
         &self,
         block: usize,
         n: usize,
-        mut seeks: [&mut Seek<'_, K>; P],
+        seeks: [&mut Seek<'_, K>; P],
     ) {
         let allowed = self.allowed(block);
         if allowed == 0 {
