@@ -209,32 +209,31 @@ async fn a_message_that_never_arrives_whole_is_given_up_with_its_place() {
         ..NewApiKey::default()
     };
     let key = server.key("default", key).await;
-    let request = http::Request::post(format!(
-        "{}/likeness.v1.MatchingService/DetectFaces",
-        server.url()
-    ))
-    .header("content-type", "application/grpc")
-    .header("te", "trailers")
-    .header("authorization", format!("Bearer {}", *key.text()))
-    .body(())
-    .unwrap();
-    let began = Instant::now();
-    let (response, mut sending) = client
-        .ready()
-        .await
-        .unwrap()
-        .send_request(request, false)
-        .unwrap();
-    // The beginning of a message of 1,000 bytes.
-    let begun = [&[0u8, 0, 0, 3, 232][..], &[0; 100]].concat();
-    sending.send_data(begun.into(), false).unwrap();
     let other = server.client().await;
-    let until = Instant::now() + Duration::from_secs(3);
-    let busy = loop {
+    let until = Instant::now() + PATIENCE;
+    let (began, response, _sending, busy) = loop {
+        let request = http::Request::post(format!(
+            "{}/likeness.v1.MatchingService/DetectFaces",
+            server.url()
+        ))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("authorization", format!("Bearer {}", *key.text()))
+        .body(())
+        .unwrap();
+        let began = Instant::now();
+        let mut ready = client.clone().ready().await.unwrap();
+        let (response, mut sending) = ready.send_request(request, false).unwrap();
+        // The beginning of a message of 1,000 bytes.
+        let begun = [&[0u8, 0, 0, 3, 232][..], &[0; 100]].concat();
+        sending.send_data(begun.into(), false).unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
         match other.detect(&tiny()).await {
-            Err(status) => break refusal::read(&status),
+            Err(status) => break (began, response, sending, refusal::read(&status)),
+            // It has not come yet, or found the only place taken by this one.
             Ok(_) => assert!(Instant::now() < until, "the call was never counted"),
         }
+        sending.send_reset(h2::Reason::CANCEL);
     };
     assert_eq!(busy, Refused::new(Code::ResourceExhausted, "BUSY"));
     let mut health = tonic_health::pb::health_client::HealthClient::new(other.channel.clone());
