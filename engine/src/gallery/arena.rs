@@ -234,6 +234,12 @@ impl Chunk {
         std::array::from_fn(|at| u64::from_le_bytes(std::array::from_fn(|j| columns[8 * at + j][i % BLOCK])))
     }
 
+    /// The columns of `B` blocks from that one on.
+    #[inline(always)]
+    pub(super) fn fronts_of_blocks<const B: usize>(&self, block: usize) -> &[Columns; B] {
+        self.fronts[block..].first_chunk().expect("blocks of one chunk")
+    }
+
     /// The other words of row `i`, in order.
     #[inline(always)]
     pub(super) fn rest(&self, i: usize) -> impl Iterator<Item = &[u64; FRONT_WORDS]> {

@@ -19,6 +19,7 @@
 //! it in one sink already, so that none below it is among the best of all.
 
 mod stages;
+pub(super) mod turned;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ use crate::template::Probe;
 pub(super) const MISS: f64 = 1e-6;
 
 /// Blocks that a probe goes through before the next one's turn: 64 KiB of columns, within the second cache.
-const RUN: usize = 32;
+pub(super) const RUN: usize = 32;
 
 /// Rows that wait for their other bits to arrive from memory.
 const RING: usize = 32;
@@ -48,7 +49,16 @@ const RING: usize = 32;
 const MANY: u32 = 12;
 
 /// Probes whose first stage is computed together.
-const TOGETHER: usize = 4;
+pub(super) const TOGETHER: usize = 4;
+
+/// Probes that look at everybody, from so many on by columns.
+const SEVERAL: usize = 4;
+
+/// Blocks that lie in the cache and are computed together, for several probes and for one: each entry of a table is loaded
+/// once for all of them. Blocks that come from memory are computed one by one: the processor reads on by itself only where
+/// one line follows the other.
+pub(super) const ABREAST: usize = 2;
+pub(super) const ABREAST_ALONE: usize = 4;
 
 /// The part of the rows that the first stage may leave before a full scan is faster: of a row by itself two lines are
 /// read from anywhere, of all rows each line once, in order. Chosen by trial on synthetic people at the default
@@ -300,10 +310,16 @@ pub(super) fn scan_with<K: Sink + Send>(
     let pieces: Vec<_> = pieces(arena).collect();
     let next = AtomicUsize::new(0);
     let look = |seeks: &mut [Seek<'_, K>], is_guest: bool| {
+        let mut turned = None;
         while let Some((chunk, blocks)) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
             let place = Place { chunk, allowed };
             let blocks = blocks.clone();
-            kernel.run(Pass { place, blocks, seeks });
+            kernel.run(Pass {
+                place,
+                blocks,
+                seeks,
+                turned: &mut turned,
+            });
             if is_guest && cores::crowded() {
                 return;
             }

@@ -1,21 +1,26 @@
 //! The kernels of a search by themselves, for the benchmark alone: each instruction set on the same few templates.
 
+use std::cell::RefCell;
 use std::hint::black_box;
 
 use crate::gallery::arena::{Arena, BLOCK, Chunk, FRONT_BITS, LINE};
+use crate::gallery::cascade::turned::Turned;
+use crate::gallery::cascade::{ABREAST, ABREAST_ALONE, RUN, TOGETHER};
 use crate::gallery::simd::{Kernel, ROWS, Simd, Task};
 use crate::gallery::weights::Weights;
 use crate::template::{Bits, Probe, Template};
 
 /// Templates of 1024 bits that the second cache holds: 256 KiB.
 const FACES: u32 = 2048;
-/// Probes that share what is made of a block.
-const TOGETHER: usize = 4;
+/// Lines in the middle of each.
+const LINES: usize = 1;
 
 /// Some templates, and probes.
-pub struct Kernels {
+pub struct Kernels<'p> {
     arena: Arena,
+    probe: &'p Probe,
     weights: [Weights; TOGETHER],
+    turned: RefCell<Turned>,
 }
 
 /// A part of a search.
@@ -25,22 +30,26 @@ enum Part {
     ColumnsTogether,
     Middles,
     Middle,
+    Turn,
+    MiddlesByColumns,
     Tail,
     Full,
 }
 
-const PARTS: [(&str, Part); 6] = [
+const PARTS: [(&str, Part); 8] = [
     ("first stage", Part::Columns),
     ("first stage of four probes", Part::ColumnsTogether),
     ("second stage, sixteen rows", Part::Middles),
     ("second stage, a row", Part::Middle),
+    ("turning middles to columns", Part::Turn),
+    ("second stage by columns", Part::MiddlesByColumns),
     ("third stage, a row", Part::Tail),
     ("full scan", Part::Full),
 ];
 
-impl Kernels {
+impl<'p> Kernels<'p> {
     /// Of synthetic templates and probes.
-    pub fn new(templates: impl Iterator<Item = Template>, probe: &Probe) -> Self {
+    pub fn new(templates: impl Iterator<Item = Template>, probe: &'p Probe) -> Self {
         let mut arena = Arena::new(Bits::B1024);
         for (person, template) in templates.take(FACES as usize).enumerate() {
             arena.insert(person as u32, &template);
@@ -48,6 +57,8 @@ impl Kernels {
         let values = probe.values();
         Self {
             arena,
+            probe,
+            turned: RefCell::new(Turned::new(LINES)),
             weights: std::array::from_fn(|n| Weights::new(&values, 10 + n as u32)),
         }
     }
@@ -59,7 +70,7 @@ impl Kernels {
             for kernel in Kernel::all() {
                 let bits = match part {
                     Part::Columns | Part::ColumnsTogether => FRONT_BITS,
-                    Part::Middles | Part::Middle => LINE * 8,
+                    Part::Middles | Part::Middle | Part::Turn | Part::MiddlesByColumns => LINE * 8 * LINES,
                     Part::Tail => Bits::B1024.get() - FRONT_BITS - LINE * 8,
                     Part::Full => FRONT_BITS + LINE * 8,
                 };
@@ -80,7 +91,9 @@ impl Kernels {
                 chunk,
                 blocks,
                 part,
+                probe: self.probe,
                 weights: &self.weights,
+                turned: &mut self.turned.borrow_mut(),
             });
         }
     }
@@ -90,7 +103,9 @@ struct Run<'a> {
     chunk: &'a Chunk,
     blocks: usize,
     part: Part,
+    probe: &'a Probe,
     weights: &'a [Weights; TOGETHER],
+    turned: &'a mut Turned,
 }
 
 impl Task for Run<'_> {
@@ -100,14 +115,15 @@ impl Task for Run<'_> {
         for block in 0..self.blocks {
             match self.part {
                 Part::Columns => {
-                    let [penalties] = S::columns(&self.chunk.fronts[block], [weights.front()]);
+                    let [[penalties]] = S::columns(self.chunk.fronts_of_blocks(block), [weights.front()]);
                     black_box(S::at_most(penalties, 200));
                 }
-                Part::ColumnsTogether => {
+                Part::ColumnsTogether if block % ABREAST == 0 => {
                     let [a, b, c, d] = self.weights;
                     let fronts = [a.front(), b.front(), c.front(), d.front()];
-                    for penalties in S::columns(&self.chunk.fronts[block], fronts) {
-                        black_box(S::at_most(penalties, 200));
+                    let columns = self.chunk.fronts_of_blocks::<ABREAST>(block);
+                    for penalties in S::columns(columns, fronts).as_flattened() {
+                        black_box(S::at_most(*penalties, 200));
                     }
                 }
                 Part::Middles => {
@@ -121,6 +137,16 @@ impl Task for Run<'_> {
                         black_box(weights.of_middle::<S>(self.chunk, i));
                     }
                 }
+                Part::Turn if block % RUN == 0 => {
+                    let blocks = block..(block + RUN).min(self.blocks);
+                    self.turned.fill::<S>(self.chunk, blocks, |_| true);
+                }
+                Part::MiddlesByColumns if block % ABREAST_ALONE == 0 => {
+                    let tables = weights.middle_tables(self.probe).iter().enumerate();
+                    let turned = &*self.turned;
+                    let parts = tables.map(|(half, table)| (turned.of_blocks(half, block % RUN), table));
+                    black_box(weights.of_columns::<S, ABREAST_ALONE>(parts));
+                }
                 Part::Tail => {
                     for i in block * BLOCK..(block + 1) * BLOCK {
                         black_box(weights.of_tail::<S>(self.chunk, i));
@@ -130,6 +156,8 @@ impl Task for Run<'_> {
                     let penalties = weights.of_block::<S>(self.chunk, block);
                     black_box(S::all_at_most(&penalties, 7000));
                 }
+                // Several blocks at once, of which this is not the first.
+                Part::ColumnsTogether | Part::Turn | Part::MiddlesByColumns => {}
             }
         }
     }

@@ -30,10 +30,21 @@ pub(super) trait Simd: Copy {
     fn add(a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
     /// A bit for each byte that is at most `limit`.
     fn at_most(bytes: Self::Bytes, limit: u8) -> u64;
-    /// The penalties of a block's rows for each of `P` tables.
+    /// The penalties of the rows of `B` blocks for each of `P` tables.
     #[inline(always)]
-    fn columns<const P: usize>(columns: &Columns, tables: [&Table; P]) -> [Self::Bytes; P] {
-        lookup::by_nibbles::<Self, P>(columns, tables)
+    #[allow(
+        clippy::needless_range_loop,
+        reason = "a closure's instructions are compiled for no processor in particular"
+    )]
+    fn columns<const B: usize, const P: usize>(
+        blocks: &[Columns; B],
+        tables: [&Table; P],
+    ) -> [[Self::Bytes; P]; B] {
+        let mut sums = [[Self::zero(); P]; B];
+        for b in 0..B {
+            sums[b] = lookup::by_nibbles::<Self, P>(&blocks[b], tables);
+        }
+        sums
     }
     /// What it costs each of sixteen rows, whose middles these are, to differ from what is expected, in units.
     #[inline(always)]

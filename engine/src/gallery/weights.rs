@@ -4,11 +4,14 @@
 //! bits. A row's penalty by them is at most D, the sum of |q| over all bits that differ, and by S = sum |q| - 2 D no
 //! row that reaches a bar has a D above its limit: so a scan that drops by that limit misses nobody.
 
+use std::sync::OnceLock;
+
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::gallery::arena::{BLOCK, Chunk, FRONT_BITS, LINE_WORDS, Line};
-use crate::gallery::lookup::Table;
+use crate::gallery::arena::{BLOCK, Chunk, Columns, FRONT_BITS, LINE_WORDS, Line};
+use crate::gallery::lookup::{Cost, Table};
 use crate::gallery::simd::{ROWS, Simd};
+use crate::template::Probe;
 
 /// Bit planes of what the bits behind the columns are worth.
 pub(super) const PLANES: usize = 3;
@@ -24,6 +27,9 @@ pub(super) struct Weights {
     front: Table,
     /// `[lines of a row's middle]`.
     middle: Vec<Worth>,
+    /// `[halves of a row's middle]`: the same in the front's steps, as soon as somebody looks it up by columns.
+    #[zeroize(skip)] // Each table wipes itself.
+    middle_tables: OnceLock<Vec<Table>>,
     /// Of both rows whose tails share a line.
     tail: Option<Worth>,
     /// What one of the front's steps is worth.
@@ -57,13 +63,11 @@ impl Weights {
 
     fn of(values: &[i8], step: u32, unit: u8) -> Self {
         let (front, rest) = values.split_at(FRONT_BITS);
-        let costs = front
-            .iter()
-            .map(|q| (*q >= 0, u32::from(q.unsigned_abs()) / step));
         let (middle, tail) = rest.as_chunks::<{ LINE_WORDS * 64 }>();
         let tail = (!tail.is_empty()).then(|| Worth::new(&Zeroizing::new([tail, tail].concat()), unit));
         Self {
-            front: Table::new(&costs.collect::<Vec<_>>()),
+            front: Table::new(&costs(front, step)),
+            middle_tables: OnceLock::new(),
             middle: middle.iter().map(|values| Worth::new(values, unit)).collect(),
             tail,
             step: step.cast_signed(),
@@ -88,6 +92,16 @@ impl Weights {
 
     pub(super) fn middle(&self) -> &[Worth] {
         &self.middle
+    }
+
+    /// What the middle's bits cost, 256 of them in each table, where these weights are the probe's.
+    pub(super) fn middle_tables(&self, probe: &Probe) -> &[Table] {
+        self.middle_tables.get_or_init(|| {
+            let (values, step) = (probe.values(), self.step.cast_unsigned());
+            let middle = &values[FRONT_BITS..][..LINE_WORDS * 64 * self.middle.len()];
+            let halves = middle.chunks(FRONT_BITS);
+            halves.map(|half| Table::new(&costs(half, step))).collect()
+        })
     }
 
     #[cfg(test)]
@@ -123,8 +137,37 @@ impl Weights {
     /// The penalties of a block's rows by their fronts, in steps.
     #[inline(always)]
     pub(super) fn of_fronts<S: Simd>(&self, chunk: &Chunk, block: usize) -> [u8; BLOCK] {
-        let [fronts] = S::columns(&chunk.fronts[block], [&self.front]);
+        let [[fronts]] = S::columns(std::array::from_ref(&chunk.fronts[block]), [&self.front]);
         S::store(fronts)
+    }
+
+    /// The penalties of all rows of `B` blocks by what was looked up of each 256 bits: at most 255 steps each time.
+    #[inline(always)]
+    #[allow(
+        clippy::needless_range_loop,
+        reason = "a closure's instructions are compiled for no processor in particular"
+    )]
+    pub(super) fn of_columns<'c, S: Simd, const B: usize>(
+        &self,
+        parts: impl Iterator<Item = (&'c [Columns; B], &'c Table)>,
+    ) -> [[i32; BLOCK]; B] {
+        let mut steps = [[0u16; BLOCK]; B];
+        for (columns, table) in parts {
+            let found = S::columns(columns, [table]);
+            for b in 0..B {
+                let bytes = S::store(found[b][0]);
+                for i in 0..BLOCK {
+                    steps[b][i] = steps[b][i].wrapping_add(bytes[i].into());
+                }
+            }
+        }
+        let mut penalties = [[0; BLOCK]; B];
+        for b in 0..B {
+            for i in 0..BLOCK {
+                penalties[b][i] = i32::from(steps[b][i]).wrapping_mul(self.step);
+            }
+        }
+        penalties
     }
 
     /// Those by their fronts and middles, where these are by their fronts.
@@ -191,6 +234,12 @@ impl Weights {
             _ => 0,
         }
     }
+}
+
+/// What bits cost in steps, for these values.
+fn costs(values: &[i8], step: u32) -> Vec<Cost> {
+    let cost = |q: &i8| (*q >= 0, u32::from(q.unsigned_abs()) / step);
+    values.iter().map(cost).collect()
 }
 
 fn units(magnitude: u8, unit: u8) -> u8 {

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::{MANY, RUN, Seek, Sink, TOGETHER, Waiting};
+use super::turned::Turned;
+use super::{ABREAST, ABREAST_ALONE, MANY, RUN, SEVERAL, Seek, Sink, TOGETHER, Waiting};
 use crate::gallery::arena::{BLOCK, Chunk, FRONT_WORDS, NOBODY, row};
 use crate::gallery::index::Row;
 use crate::gallery::simd::{Simd, Task};
@@ -13,6 +14,8 @@ pub(super) struct Pass<'p, 'a, K: Sink, F> {
     pub(super) place: Place<'p, F>,
     pub(super) blocks: Range<usize>,
     pub(super) seeks: &'p mut [Seek<'a, K>],
+    /// Where middles are turned around, once they are.
+    pub(super) turned: &'p mut Option<Turned>,
 }
 
 /// A chunk, and which of its rows count.
@@ -25,9 +28,22 @@ pub(super) struct Place<'p, F> {
 impl<K: Sink, F: Fn(Row) -> u64 + Copy> Task for Pass<'_, '_, K, F> {
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Self { place, blocks, seeks } = self;
+        let Self {
+            place,
+            blocks,
+            seeks,
+            turned,
+        } = self;
         for start in blocks.clone().step_by(RUN) {
             let end = (start + RUN).min(blocks.end);
+            let full = seeks.iter().filter(|seek| !seek.narrow).count();
+            let by_columns = if full >= SEVERAL && place.chunk.lines > 0 {
+                let turned = turned.get_or_insert_with(|| Turned::new(place.chunk.lines));
+                turned.fill::<S>(place.chunk, start..end, |block| place.allowed(block) != 0);
+                Some(&*turned)
+            } else {
+                None
+            };
             let mut at = 0;
             while at < seeks.len() {
                 // Those that go through the stages and come together are looked at together.
@@ -38,12 +54,15 @@ impl<K: Sink, F: Fn(Row) -> u64 + Copy> Task for Pass<'_, '_, K, F> {
                     .count();
                 let count = if together == TOGETHER { TOGETHER } else { 1 };
                 match &mut seeks[at..at + count] {
-                    [a, b, c, d] => place.first_together::<S, K>(start..end, [a, b, c, d]),
+                    [a, b, c, d] => place.first_together::<S, K>(start..end, [a, b, c, d], at > 0),
                     [one] if one.narrow => place.first::<S, K>(start..end, one),
                     // No closure: its instructions would be compiled for no processor in particular.
                     others => {
                         for seek in others {
-                            place.full::<S, K>(start..end, seek);
+                            match by_columns {
+                                Some(turned) => place.full_by_columns::<S, K>(start..end, seek, turned),
+                                None => place.full::<S, K>(start..end, seek),
+                            }
                         }
                     }
                 }
@@ -76,23 +95,32 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
     fn first<S: Simd, K: Sink>(&self, blocks: Range<usize>, seek: &mut Seek<'_, K>) {
         let mut count = 0;
         for block in blocks.clone() {
-            self.of_fronts::<S, K, 1>(block, 0, [&mut *seek]);
+            self.of_fronts::<S, K, 1, 1>(block, 0, [&mut *seek]);
             count += self.left_by_front::<S, K>(seek, block, 0);
         }
         seek.tally.first += (blocks.len() * BLOCK) as u64;
         seek.follow(count, blocks.len() * BLOCK);
     }
 
-    /// The same for several probes, which find the blocks in the cache: all of them first, without a branch, and then
-    /// what they left, so that the processor has little to guess.
+    /// The same for several probes: all of the blocks first, without a branch, and then what they left, so that the
+    /// processor has little to guess. Whether the blocks are in the cache already decides nothing but time.
     #[inline(always)]
     fn first_together<S: Simd, K: Sink>(
         &self,
         blocks: Range<usize>,
         mut seeks: [&mut Seek<'_, K>; TOGETHER],
+        cached: bool,
     ) {
-        for (n, block) in blocks.clone().enumerate() {
-            self.of_fronts::<S, K, TOGETHER>(block, n, seeks.each_mut().map(|seek| &mut **seek));
+        let mut n = 0;
+        while cached && n + ABREAST <= blocks.len() {
+            let seeks = seeks.each_mut().map(|seek| &mut **seek);
+            self.of_fronts::<S, K, ABREAST, TOGETHER>(blocks.start + n, n, seeks);
+            n += ABREAST;
+        }
+        while n < blocks.len() {
+            let seeks = seeks.each_mut().map(|seek| &mut **seek);
+            self.of_fronts::<S, K, 1, TOGETHER>(blocks.start + n, n, seeks);
+            n += 1;
         }
         for seek in seeks {
             let mut count = 0;
@@ -104,28 +132,37 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
         }
     }
 
-    /// Notes a block's penalties, and which of its rows are left, as the `n`-th of a run.
+    /// Notes the penalties of `B` blocks, and which of their rows are left, from the `n`-th of a run on.
     #[inline(always)]
-    fn of_fronts<S: Simd, K: Sink, const P: usize>(
+    #[allow(
+        clippy::needless_range_loop,
+        reason = "a closure's instructions are compiled for no processor in particular"
+    )]
+    fn of_fronts<S: Simd, K: Sink, const B: usize, const P: usize>(
         &self,
         block: usize,
         n: usize,
         seeks: [&mut Seek<'_, K>; P],
     ) {
-        let allowed = self.allowed(block);
-        if allowed == 0 {
+        let mut allowed = [0; B];
+        for b in 0..B {
+            allowed[b] = self.allowed(block + b);
+        }
+        if allowed == [0; B] {
             for seek in seeks {
-                seek.fronts.left[n] = 0;
+                seek.fronts.left[n..n + B].fill(0);
             }
             return;
         }
         let tables = seeks.each_ref().map(|seek| seek.weights.front());
-        let penalties = S::columns::<P>(&self.chunk.fronts[block], tables);
+        let penalties = S::columns(self.chunk.fronts_of_blocks::<B>(block), tables);
         for p in 0..P {
             let limit = seeks[p].staged.as_ref().expect("it has stages").limits.front;
             let fronts = &mut seeks[p].fronts;
-            fronts.left[n] = S::at_most(penalties[p], limit) & allowed;
-            fronts.penalties[n] = S::store(penalties[p]);
+            for b in 0..B {
+                fronts.left[n + b] = S::at_most(penalties[b][p], limit) & allowed[b];
+                fronts.penalties[n + b] = S::store(penalties[b][p]);
+            }
         }
     }
 
@@ -205,32 +242,76 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
             }
         }
         for (n, block) in blocks.clone().enumerate() {
-            let allowed = self.allowed(block);
-            if allowed == 0 {
-                continue;
-            }
-            let limit = seek.limit();
-            let fronts = &seek.fronts.penalties[n];
-            let mut penalties = seek.weights.of_middles::<S>(self.chunk, block, fronts);
-            let mut left = S::all_at_most(&penalties, limit) & allowed;
-            let by_row = left.count_ones() < MANY;
-            if !by_row {
-                seek.weights.add_tails::<S>(self.chunk, block, &mut penalties);
-                left &= S::all_at_most(&penalties, limit);
-            }
-            while left != 0 {
-                let r = left.trailing_zeros() as usize;
-                left &= left - 1;
-                let i = block * BLOCK + r;
-                if by_row {
-                    self.left_by_middle::<S, K>(seek, i, penalties[r]);
-                } else {
-                    self.whole(seek, i);
-                }
+            if self.allowed(block) != 0 {
+                let fronts = &seek.fronts.penalties[n];
+                let penalties = seek.weights.of_middles::<S>(self.chunk, block, fronts);
+                self.left_by_block::<S, K>(seek, block, penalties);
             }
         }
         seek.tally.full += (blocks.len() * BLOCK) as u64;
         seek.follow(0, blocks.len() * BLOCK);
+    }
+
+    /// The same for one of several probes, by what lies in columns for all of them.
+    #[inline(always)]
+    fn full_by_columns<S: Simd, K: Sink>(&self, blocks: Range<usize>, seek: &mut Seek<'_, K>, turned: &Turned) {
+        let mut n = 0;
+        while n + ABREAST_ALONE <= blocks.len() {
+            self.of_columns::<S, K, ABREAST_ALONE>(blocks.start + n, n, seek, turned);
+            n += ABREAST_ALONE;
+        }
+        while n < blocks.len() {
+            self.of_columns::<S, K, 1>(blocks.start + n, n, seek, turned);
+            n += 1;
+        }
+        seek.tally.full += (blocks.len() * BLOCK) as u64;
+        seek.follow(0, blocks.len() * BLOCK);
+    }
+
+    /// `B` blocks of it, from the `n`-th of the run on.
+    #[inline(always)]
+    fn of_columns<S: Simd, K: Sink, const B: usize>(
+        &self,
+        block: usize,
+        n: usize,
+        seek: &mut Seek<'_, K>,
+        turned: &Turned,
+    ) {
+        let weights = &seek.weights;
+        let fronts = (self.chunk.fronts_of_blocks::<B>(block), weights.front());
+        let halves = weights.middle_tables(seek.probe).iter().enumerate();
+        let middles = halves.map(|(half, table)| (turned.of_blocks::<B>(half, n), table));
+        let penalties = weights.of_columns::<S, B>(std::iter::once(fronts).chain(middles));
+        for (b, penalties) in penalties.into_iter().enumerate() {
+            self.left_by_block::<S, K>(seek, block + b, penalties);
+        }
+    }
+
+    /// What is left of a block by the penalties of its fronts and middles.
+    #[inline(always)]
+    fn left_by_block<S: Simd, K: Sink>(
+        &self,
+        seek: &mut Seek<'_, K>,
+        block: usize,
+        mut penalties: [i32; BLOCK],
+    ) {
+        let limit = seek.limit();
+        let mut left = S::all_at_most(&penalties, limit) & self.allowed(block);
+        let by_row = left.count_ones() < MANY;
+        if !by_row {
+            seek.weights.add_tails::<S>(self.chunk, block, &mut penalties);
+            left &= S::all_at_most(&penalties, limit);
+        }
+        while left != 0 {
+            let r = left.trailing_zeros() as usize;
+            left &= left - 1;
+            let i = block * BLOCK + r;
+            if by_row {
+                self.left_by_middle::<S, K>(seek, i, penalties[r]);
+            } else {
+                self.whole(seek, i);
+            }
+        }
     }
 
     /// The integer score of a row, and whoever reaches the bar by it.

@@ -154,7 +154,7 @@ proptest! {
     #[test]
     fn a_full_scan_equals_a_plain_sort(
         (templates, probes) in prop::sample::select(Bits::ALL.to_vec()).prop_flat_map(|bits| {
-            (prop::collection::vec(template(bits), 1..200), prop::collection::vec(values(bits), 1..6))
+            (prop::collection::vec(template(bits), 1..400), prop::collection::vec(values(bits), 1..9))
         }),
         k in 1..12usize,
         similarity in prop_oneof![Just(-1.0f32), -0.2f32..0.2],
@@ -170,20 +170,20 @@ proptest! {
 
     #[test]
     fn every_kernel_computes_what_the_portable_one_does(
-        columns in prop::collection::vec(any::<u8>(), LINE * COLUMNS),
+        columns in prop::collection::vec(any::<u8>(), 2 * LINE * COLUMNS),
         words in prop::collection::vec(any::<u64>(), LINE_WORDS * 3 * ROWS),
         values in prop::sample::select(Bits::ALL.to_vec()).prop_flat_map(values),
         numbers in prop::collection::vec(-300..300i32, BLOCK),
         (step, limit) in (1..40u32, any::<u8>()),
     ) {
-        struct Operations<'a>(&'a Columns, &'a [Line], &'a Weights, &'a [i32; BLOCK], u8, &'a mut Vec<i64>);
+        struct Operations<'a>(&'a [Columns; 2], &'a [Line], &'a Weights, &'a [i32; BLOCK], u8, &'a mut Vec<i64>);
         impl Task for Operations<'_> {
             #[inline(always)]
             fn run<S: Simd>(self) {
                 let Self(columns, lines, weights, numbers, limit, out) = self;
-                let [a, b] = S::columns(columns, [weights.front(); 2]);
-                let [c] = S::columns(columns, [weights.front()]);
-                for bytes in [a, b, c, S::add(a, b), S::load(&columns.0[0]), S::zero()] {
+                let [[a, b], [c, d]] = S::columns(columns, [weights.front(); 2]);
+                let [[e]] = S::columns(std::array::from_ref(&columns[0]), [weights.front()]);
+                for bytes in [a, b, c, d, e, S::add(a, c), S::load(&columns[0].0[0]), S::zero()] {
                     out.extend(S::store(bytes).map(i64::from));
                     out.push(S::at_most(bytes, limit).cast_signed());
                 }
@@ -209,7 +209,7 @@ proptest! {
             }
         }
         let lanes = columns.as_chunks().0;
-        let columns = Columns(std::array::from_fn(|j| lanes[j]));
+        let columns = std::array::from_fn(|b| Columns(std::array::from_fn(|j| lanes[b * COLUMNS + j])));
         let lines: Vec<_> = words.as_chunks().0.iter().map(|words| Line(*words)).collect();
         let weights = Weights::new(&values, step);
         let numbers = std::array::from_fn(|i| numbers[i]);
@@ -231,7 +231,7 @@ proptest! {
         impl Task for One<'_> {
             #[inline(always)]
             fn run<S: Simd>(self) {
-                let [penalties] = S::columns(self.0, [self.1]);
+                let [[penalties]] = S::columns(std::array::from_ref(self.0), [self.1]);
                 self.2.extend(S::store(penalties));
             }
         }

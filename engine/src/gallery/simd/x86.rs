@@ -53,28 +53,31 @@ impl Simd for Avx512 {
         clippy::needless_range_loop,
         reason = "closures are compiled for no processor in particular"
     )]
-    fn columns<const P: usize>(columns: &Columns, tables: [&Table; P]) -> [__m512i; P] {
-        let mut sums = [Self::zero(); P];
+    fn columns<const B: usize, const P: usize>(
+        blocks: &[Columns; B],
+        tables: [&Table; P],
+    ) -> [[__m512i; P]; B] {
+        let mut sums = [[Self::zero(); P]; B];
         for three in 0..COLUMNS / 3 {
-            let a = column(columns, 3 * three);
-            let b = column(columns, 3 * three + 1);
-            let c = column(columns, 3 * three + 2);
-            let abc = tops(a, b, c);
+            let mut indices = [[Self::zero(); 4]; B];
+            for b in 0..B {
+                let first = column(&blocks[b], 3 * three);
+                let second = column(&blocks[b], 3 * three + 1);
+                let third = column(&blocks[b], 3 * three + 2);
+                indices[b] = [first, second, third, tops(first, second, third)];
+            }
             for p in 0..P {
-                let [first, second, third, last] = &tables[p].sixes().0[three];
-                sums[p] = Self::add(sums[p], found(a, first));
-                sums[p] = Self::add(sums[p], found(b, second));
-                sums[p] = Self::add(sums[p], found(c, third));
-                sums[p] = Self::add(sums[p], found(abc, last));
+                add_found(&mut sums, p, &indices, &tables[p].sixes().0[three]);
             }
         }
-        let (a, b) = (column(columns, COLUMNS - 2), column(columns, COLUMNS - 1));
-        let ab = tops(a, b, Self::zero());
+        let mut indices = [[Self::zero(); 3]; B];
+        for b in 0..B {
+            let first = column(&blocks[b], COLUMNS - 2);
+            let second = column(&blocks[b], COLUMNS - 1);
+            indices[b] = [first, second, tops(first, second, Self::zero())];
+        }
         for p in 0..P {
-            let [first, second, last] = tables[p].sixes().1;
-            sums[p] = Self::add(sums[p], found(a, first));
-            sums[p] = Self::add(sums[p], found(b, second));
-            sums[p] = Self::add(sums[p], found(ab, last));
+            add_found(&mut sums, p, &indices, tables[p].sixes().1);
         }
         sums
     }
@@ -145,10 +148,27 @@ fn column(columns: &Columns, j: usize) -> __m512i {
     Avx512::load(&columns.0[j])
 }
 
+/// Adds what a table's entries are to the sums of table `p`: each is loaded once for all blocks.
+///
 /// The shuffle looks at the lower six bits of each byte alone: the others need no clearing.
 #[inline(always)]
-fn found(indices: __m512i, entries: &Entries) -> __m512i {
-    unsafe { _mm512_permutexvar_epi8(indices, Avx512::load(&entries.0)) }
+#[allow(
+    clippy::needless_range_loop,
+    reason = "closures are compiled for no processor in particular"
+)]
+fn add_found<const B: usize, const P: usize, const N: usize>(
+    sums: &mut [[__m512i; P]; B],
+    p: usize,
+    indices: &[[__m512i; N]; B],
+    entries: &[Entries; N],
+) {
+    for n in 0..N {
+        let entries = Avx512::load(&entries[n].0);
+        for b in 0..B {
+            let found = unsafe { _mm512_permutexvar_epi8(indices[b][n], entries) };
+            sums[b][p] = Avx512::add(sums[b][p], found);
+        }
+    }
 }
 
 /// The upper two bits of a, b and c in the lower six of each byte; the two above may be anything.
