@@ -67,7 +67,7 @@ async fn who_is_enrolled_twice_is_found_and_nobody_else() {
     assert!(
         pairs
             .iter()
-            .all(|pair| pair.similarity > 0.4 && pair.similarity <= 1.0)
+            .all(|pair| pair.similarity.is_some_and(|similarity| similarity > 0.4 && similarity <= 1.0))
     );
 
     let refused = |request| {

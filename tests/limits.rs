@@ -338,6 +338,25 @@ async fn after_so_many_similarities_in_a_day_a_caller_is_told_yes_or_no() {
         .await
         .expect("verified");
     assert!(other.similarity.is_some(), "each person is counted alone");
+
+    // Whoever may enrol could enrol what he asks with.
+    let enrolled = client.enroll("staff", "bo", &[&photo]).await;
+    enrolled.expect("enrolled");
+    for (told, client) in [(false, &client), (true, &server.client().await)] {
+        let request = v1::FindDuplicatesRequest {
+            collection: "staff".to_owned(),
+            ..Default::default()
+        };
+        let reply = client.matching.clone().find_duplicates(request).await;
+        let mut answers = reply.expect("begun").into_inner();
+        let mut pairs = Vec::new();
+        while let Some(answer) = answers.message().await.expect("answered") {
+            pairs.extend(answer.pairs);
+        }
+        assert_eq!(pairs.len(), 1, "barack and bo");
+        let [similarity, estimate] = [pairs[0].similarity.is_some(), pairs[0].estimate.is_some()];
+        assert_eq!([similarity, estimate], [told; 2]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

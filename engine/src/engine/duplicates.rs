@@ -37,8 +37,9 @@ impl Engine {
             .calibration()
             .similarity(collection.stored_scoring(), max_far);
         call.reads(&collection.0.readers);
+        let asker = self.gallery.asker(call.asker());
         call.step(Step::Match, || {
-            self.gallery.duplicates(&collection.0, similarity_min, cursor)
+            self.gallery.duplicates(&collection.0, similarity_min, cursor, asker)
         })
     }
 }

@@ -54,10 +54,17 @@ impl Engine {
         found: impl Iterator<Item = (usize, &'a Collection, &'a Match)>,
     ) {
         for (at, collection, found) in found {
-            let part = Part::Found {
-                face: u32::try_from(face).unwrap_or(u32::MAX),
-                rank: u32::try_from(at + 1).unwrap_or(u32::MAX),
-                similarity: (found.similarity * 100.0).round() / 100.0,
+            let [face, rank] = [face, at + 1].map(|number| u32::try_from(number).unwrap_or(u32::MAX));
+            // As the caller is told, or whoever reads the log learns what the call withheld.
+            let part = if found.is_told {
+                let similarity = self.rounded(found.similarity);
+                Part::Found {
+                    face,
+                    rank,
+                    similarity,
+                }
+            } else {
+                Part::Named { face, rank }
             };
             self.note(call, collection, &found.person, part);
         }

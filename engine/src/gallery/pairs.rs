@@ -16,6 +16,7 @@ use crate::crypto;
 use crate::error::{RequestError, Result};
 use crate::gallery::codec::Digest;
 use crate::gallery::collection::{Collection, People};
+use crate::gallery::meter::Asker;
 use crate::gallery::{Gallery, exists};
 use crate::names::{PersonId, RandomId};
 use crate::person::Person;
@@ -51,6 +52,8 @@ pub struct DuplicatePair {
     pub second: PersonId,
     /// Of their two most similar faces, by the stored templates: -1 to 1 (an estimate of the cosine).
     pub similarity: f32,
+    /// Whether the caller may be told the similarity: of neither of them too many were.
+    pub is_told: bool,
 }
 
 /// A pair of people, the first one's digest below the second's.
@@ -138,6 +141,7 @@ impl Gallery {
         collection: &Arc<Collection>,
         similarity_min: f32,
         cursor: DuplicateCursor,
+        asker: Asker,
     ) -> Result<Duplicates> {
         exists(collection)?;
         let generation = collection.generation();
@@ -156,7 +160,13 @@ impl Gallery {
             None => taken.checked_sub(1).map(|last| cursor.after((turns[last], LAST))),
         };
         let pairs = self.name_pairs(collection, found.pairs, distance_max)?;
-        let pairs = self.still_pairs(collection, generation, pairs)?;
+        let mut pairs = self.still_pairs(collection, generation, pairs)?;
+        for pair in &mut pairs {
+            let of_both = [&pair.first, &pair.second].map(|id| self.meter_key(collection, id));
+            // Both count it, also where the other one's are used up.
+            let [first, second] = of_both.map(|key| self.vault.may_tell(&key, asker));
+            pair.is_told = first? & second?;
+        }
         let left = next.map_or(0, |next| collection.people.read().after(next));
         Ok(Duplicates {
             pairs,
@@ -189,6 +199,7 @@ impl Gallery {
                 first: first.id.clone(),
                 second: second.id.clone(),
                 similarity: stored_similarity(distance, collection.scheme.bits),
+                is_told: false,
             }));
         }
         Ok(pairs)

@@ -12,7 +12,7 @@ use tonic::Streaming;
 use super::Outcome;
 use super::client::{Connection, counted};
 use super::exit::Failure;
-use super::matching::{estimate_json, score_text};
+use super::matching::{estimate_json, similarity_text};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -132,9 +132,8 @@ impl Found {
         for pair in &self.pairs {
             let _ = writeln!(
                 text,
-                "{:.3}  {}  {}  {}",
-                pair.similarity,
-                score_text(pair.estimate.as_ref()),
+                "{}  {}  {}",
+                similarity_text(pair.similarity, pair.estimate.as_ref()),
                 pair.first_person_id,
                 pair.second_person_id
             );

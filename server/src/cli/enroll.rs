@@ -159,7 +159,7 @@ pub(super) fn enrolled(
         }
     }
     for found in duplicates {
-        let similarity = similarity_text(found);
+        let similarity = similarity_text(found.similarity, found.estimate.as_ref());
         let line = format!("{similarity}  {}  {}", found.person_id, found.name);
         let _ = writeln!(text, "enrolled already: {}", line.trim_end());
     }

@@ -189,10 +189,10 @@ pub(super) fn score_text(estimate: Option<&v1::Estimate>) -> String {
 }
 
 /// How similar a match is, as in `0.780  score 87`.
-pub(super) fn similarity_text(found: &v1::Match) -> String {
-    found.similarity.map_or_else(
+pub(super) fn similarity_text(similarity: Option<f32>, estimate: Option<&v1::Estimate>) -> String {
+    similarity.map_or_else(
         || "not told".to_owned(),
-        |similarity| format!("{similarity:.3}  {}", score_text(found.estimate.as_ref())),
+        |similarity| format!("{similarity:.3}  {}", score_text(estimate)),
     )
 }
 

@@ -182,7 +182,7 @@ impl Found<'_> {
             } else {
                 ""
             };
-            let similarity = similarity_text(found);
+            let similarity = similarity_text(found.similarity, found.estimate.as_ref());
             let line = format!("{similarity}  {}  {}", found.person_id, found.name);
             let line = if place.is_empty() {
                 line

@@ -44,6 +44,7 @@ pub fn log_row(row: LogRow) -> v1::RunningLogRow {
             rank,
             similarity,
         } => (v1::PersonPart::Found, face, rank, Some(similarity)),
+        Part::Named { face, rank } => (v1::PersonPart::Found, face, rank, None),
     };
     v1::RunningLogRow {
         request_id: row.request.to_string(),

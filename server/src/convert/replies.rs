@@ -24,12 +24,13 @@ pub fn estimate(estimate: Estimate) -> v1::Estimate {
 /// A slice of a search for duplicates, on the wire.
 pub fn duplicates(found: Duplicates, engine: &Engine, scoring: Scoring) -> v1::FindDuplicatesResponse {
     let pair = |pair: DuplicatePair| {
-        let similarity = engine.rounded(pair.similarity);
+        let similarity = pair.is_told.then(|| engine.rounded(pair.similarity));
+        let of = |similarity| estimate(engine.calibration().estimate(scoring, similarity, None));
         v1::DuplicatePair {
             first_person_id: pair.first.as_str().to_owned(),
             second_person_id: pair.second.as_str().to_owned(),
             similarity,
-            estimate: Some(estimate(engine.calibration().estimate(scoring, similarity, None))),
+            estimate: similarity.map(of),
         }
     };
     v1::FindDuplicatesResponse {

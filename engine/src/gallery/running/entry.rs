@@ -89,12 +89,11 @@ impl Entry {
             id: id.clone(),
             part,
         };
-        let found = matches!(part, Part::Found { .. });
         let has_room = self.noted.len() < NOTED_MAX;
         let before = self
             .noted
             .iter_mut()
-            .find(|other| !found && other.log.id == log.id && !matches!(other.part, Part::Found { .. }));
+            .find(|other| !part.is_found() && other.log.id == log.id && !other.part.is_found());
         match before {
             Some(before) => *before = noted,
             None if has_room => self.noted.push(noted),
@@ -104,8 +103,7 @@ impl Entry {
 
     /// Whether somebody whom the call names is noted.
     pub fn has_subject(&self) -> bool {
-        let found = |noted: &Noted| matches!(noted.part, Part::Found { .. });
-        self.noted.iter().any(|noted| !found(noted))
+        self.noted.iter().any(|noted| !noted.part.is_found())
     }
 
     pub fn end(&mut self, result: &'static str, charge: Charge) {

@@ -39,13 +39,27 @@ pub enum Part {
         face: u32,
         /// The place among those found, from 1.
         rank: u32,
-        /// The similarity, rounded to a hundredth.
+        /// The similarity, as it was told.
         similarity: f32,
+    },
+    /// The same, where the similarity was not told.
+    Named {
+        /// Which of the faces that were looked for, from 0.
+        face: u32,
+        /// The place among those found, from 1.
+        rank: u32,
     },
 }
 
-/// A row, as it is read.
-#[derive(Debug, Clone, PartialEq)]
+impl Part {
+    /// Whether the call did not name the person, and its answer did.
+    pub(super) fn is_found(self) -> bool {
+        matches!(self, Self::Found { .. } | Self::Named { .. })
+    }
+}
+
+/// A row, as it is read. It has no `Debug`: names and addresses reach no message.
+#[derive(Clone, PartialEq)]
 pub struct LogRow {
     /// Names the call.
     pub request: RandomId,

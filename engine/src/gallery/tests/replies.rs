@@ -101,7 +101,7 @@ fn names(gallery: &Gallery, one: &Arc<Collection>, two: &Arc<Collection>, n: u64
     let found = found.map(|found| format!("{}/{}", found.collection.as_str(), found.person.id.as_str()));
     let mut names: Vec<_> = found.collect();
     let twice = gallery
-        .duplicates(one, 0.99, DuplicateCursor::begin(one))
+        .duplicates(one, 0.99, DuplicateCursor::begin(one), asking().asker)
         .expect("searched");
     for pair in &twice.pairs {
         names.extend([&pair.first, &pair.second].map(|id| format!("one/{}", id.as_str())));
