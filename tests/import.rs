@@ -555,3 +555,32 @@ fn the_command_imports_a_folder_and_goes_on_from_its_report() {
     ]);
     other.expect(64);
 }
+
+#[test]
+fn whoever_cannot_be_read_is_in_the_report_and_counts_as_long_as_the_source_has_them() {
+    let home = Home::new();
+    let child = home.serve();
+    child.ask(&["collection", "create", "staff"]).expect(0);
+    let work = directory();
+    let folder = work.path().join("photographs");
+    let report = work.path().join("report.jsonl");
+    std::fs::create_dir_all(folder.join("ada/more")).unwrap();
+    for photograph in ["ada/one.png", "eve.png"] {
+        std::fs::write(folder.join(photograph), tiny()).unwrap();
+    }
+    let paths = [&folder, &report].map(|path| path.to_str().unwrap());
+    let again = ["import", "staff", paths[0], "--report", paths[1], "--json"];
+    let json = child.ask(&again).expect(1).json();
+    assert_eq!(
+        (json["enrolled"].as_u64(), json["refused"]["FILE"].as_u64()),
+        (Some(1), Some(1)),
+        "{json}"
+    );
+    let lines = std::fs::read_to_string(&report).unwrap();
+    assert!(
+        lines.contains("\"ada\"") && lines.contains("expected a file"),
+        "{lines}"
+    );
+    std::fs::remove_dir_all(folder.join("ada")).unwrap();
+    child.ask(&again).expect(0);
+}

@@ -4,7 +4,7 @@ mod report;
 mod source;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -71,15 +71,14 @@ impl ImportCommand {
         let path = path.unwrap_or_else(|| PathBuf::from(format!("import-{}.jsonl", self.collection)));
         let mut report = Report::open(&path, &self.collection)?;
         let mut client = PersonServiceClient::new(connection.open().await?);
-        let total = entries.len();
-        let (done, mut left): (Vec<Entry>, Vec<Entry>) = entries
-            .into_iter()
-            .partition(|entry| report.is_done(entry.sequence(), self.refused_again));
-        let bar = ProgressBar::new(total as u64).with_style(
+        let everyone: Vec<u64> = entries.iter().map(Entry::sequence).collect();
+        let mut left = entries;
+        left.retain(|entry| !report.is_done(entry.sequence(), self.refused_again));
+        let bar = ProgressBar::new(everyone.len() as u64).with_style(
             ProgressStyle::with_template("{bar:40} {pos}/{len} people, {eta} left")
                 .expect("the template is well-formed"),
         );
-        bar.set_position(done.len() as u64);
+        bar.set_position((everyone.len() - left.len()) as u64);
         refuse_unsendable(&mut report, &mut left)?;
         let left = Arc::new(left);
         let by_number: HashMap<u64, &Entry> = left.iter().map(|e| (e.sequence(), e)).collect();
@@ -109,7 +108,7 @@ impl ImportCommand {
                 );
                 Err(status.into())
             }
-            None => Ok(summary(&report, &done, &left, &path)),
+            None => Ok(summary(&report, &everyone, &path)),
         }
     }
 
@@ -144,7 +143,7 @@ fn sending(header: v1::ImportHeader, left: Arc<Vec<Entry>>) -> mpsc::Receiver<v1
             return;
         }
         for entry in left.iter() {
-            // What cannot be read any more has no result, and is looked at by the next run.
+            // What cannot be read any more has no result: the summary counts it, and the next run looks at it.
             if let Ok(item) = entry.item()
                 && requests.send(request(Part::Item(item))).await.is_err()
             {
@@ -211,25 +210,19 @@ fn line(entry: &Entry, result: v1::ImportPersonsResponse) -> Line {
     line
 }
 
-/// Of everyone who is in the source now.
-fn summary(report: &Report, done: &[Entry], left: &[Entry], path: &std::path::Path) -> Outcome {
-    let numbers = done
+/// Of everyone who is in the source now: the report may know others as well.
+fn summary(report: &Report, everyone: &[u64], path: &Path) -> Outcome {
+    let lines: Vec<&Line> = everyone
         .iter()
-        .map(Entry::sequence)
-        .chain(left.iter().map(Entry::sequence));
-    let lines: Vec<_> = numbers.filter_map(|item| report.lines.get(&item)).collect();
+        .filter_map(|item| report.lines.get(item))
+        .collect();
     let enrolled = lines.iter().filter(|line| line.faces.is_some()).count();
     let faces: u64 = lines.iter().filter_map(|line| line.faces).map(u64::from).sum();
-    // Those that could not be sent have lines too.
-    let refused: Vec<_> = report
-        .lines
-        .values()
-        .filter(|line| line.refused.is_some())
-        .collect();
     let mut reasons: HashMap<&str, u64> = HashMap::new();
-    for line in refused.iter().filter_map(|line| line.refused.as_ref()) {
-        *reasons.entry(&line.reason).or_default() += 1;
+    for refused in lines.iter().filter_map(|line| line.refused.as_ref()) {
+        *reasons.entry(&refused.reason).or_default() += 1;
     }
+    let unanswered = everyone.len() - lines.len();
     let mut text = format!(
         "{} enrolled with {}\n",
         counted(enrolled as u64, "person", "people"),
@@ -240,12 +233,22 @@ fn summary(report: &Report, done: &[Entry], left: &[Entry], path: &std::path::Pa
     for (reason, count) in &sorted {
         text += &format!("{} refused: {reason}\n", counted(**count, "person", "people"));
     }
-    if !refused.is_empty() {
+    if !reasons.is_empty() {
         text += &format!("each is in {}\n", path.display());
     }
+    if unanswered > 0 {
+        let people = counted(unanswered as u64, "person", "people");
+        text += &format!("{people} without a result: the same command asks again\n");
+    }
     Outcome {
-        json: json!({ "enrolled": enrolled, "faces": faces, "refused": reasons, "report": path }),
+        json: json!({
+            "enrolled": enrolled,
+            "faces": faces,
+            "refused": reasons,
+            "unanswered": unanswered,
+            "report": path,
+        }),
         text,
-        holds: refused.is_empty(),
+        holds: enrolled == everyone.len(),
     }
 }

@@ -60,8 +60,8 @@ impl Entry {
     pub fn unsendable(&self) -> Option<Unsendable> {
         let mut bytes = 0;
         for path in &self.photographs {
-            match std::fs::metadata(path) {
-                Ok(metadata) => bytes += metadata.len(),
+            match readable(path) {
+                Ok(length) => bytes += length,
                 Err(error) => {
                     return Some(Unsendable {
                         reason: "FILE",
@@ -105,6 +105,18 @@ impl Entry {
             expires: None,
         })
     }
+}
+
+/// How many bytes a file has that can be read. It is opened, since what is known of a file does not say whether
+/// it may be.
+fn readable(path: &Path) -> std::io::Result<u64> {
+    let metadata = std::fs::metadata(path)?;
+    // Before it is opened: a pipe would wait for its other end.
+    if !metadata.is_file() {
+        return Err(std::io::Error::other("expected a file"));
+    }
+    std::fs::File::open(path)?;
+    Ok(metadata.len())
 }
 
 /// Everyone in a source, each once.
@@ -289,5 +301,26 @@ mod tests {
         assert_eq!(read(&path).expect("lines")[0].embeddings, [[0.5, -1.0]]);
         let (_home, path) = written("people.jsonl", "{\"person\":\"ada\"}\n");
         assert!(matches!(read(&path), Err(Failure::Usage(_))));
+    }
+
+    #[test]
+    fn what_cannot_be_read_cannot_be_sent() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let (home, locked) = written("locked.jpg", "bytes");
+        let unsendable = |path: &Path| {
+            let entry = Entry {
+                photographs: vec![path.to_owned()],
+                ..Entry::default()
+            };
+            entry.unsendable().map(|why| why.reason)
+        };
+        assert_eq!(unsendable(&locked), None);
+        assert_eq!(unsendable(home.path()), Some("FILE"), "a folder");
+        assert_eq!(unsendable(&home.path().join("missing.jpg")), Some("FILE"));
+        std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0)).expect("locked");
+        // The superuser reads it all the same.
+        let may_read = std::fs::File::open(&locked).is_ok();
+        assert_eq!(unsendable(&locked).is_none(), may_read);
     }
 }
