@@ -7,7 +7,9 @@ use likeness_server::credential::KeyedChannel;
 use serde_json::{Value, json};
 
 use super::Outcome;
-use super::client::{Connection, QualityArgument, call_json, counted, level_text, time_text};
+use super::client::{
+    Connection, QualityArgument, RECEIPTS_BYTES_MAX, call_json, counted, level_text, time_text,
+};
 use super::exit::Failure;
 
 const EXAMPLES: &str = "\
@@ -120,7 +122,8 @@ enum Command {
 impl CollectionCommand {
     /// Carries the command out.
     pub async fn run(self, connection: &Connection) -> Result<Outcome, Failure> {
-        let mut client = CollectionServiceClient::new(connection.open().await?);
+        let client = CollectionServiceClient::new(connection.open().await?);
+        let mut client = client.max_decoding_message_size(RECEIPTS_BYTES_MAX);
         let (call, collection) = match self.command {
             Command::Create {
                 name,

@@ -9,7 +9,7 @@ use likeness_proto::v1::key_service_client::KeyServiceClient;
 use serde_json::json;
 
 use super::Outcome;
-use super::client::{Connection, call_json, hex};
+use super::client::{Connection, RECEIPTS_BYTES_MAX, call_json, hex};
 use super::exit::Failure;
 
 const EXAMPLES: &str = "\
@@ -186,7 +186,8 @@ async fn rotate_signing(connection: &Connection) -> Result<Outcome, Failure> {
 }
 
 async fn destroy_group(connection: &Connection, key_group: String) -> Result<Outcome, Failure> {
-    let mut client = KeyServiceClient::new(connection.open().await?);
+    let client = KeyServiceClient::new(connection.open().await?);
+    let mut client = client.max_decoding_message_size(RECEIPTS_BYTES_MAX);
     let reply = client
         .destroy_key_group(v1::DestroyKeyGroupRequest { key_group })
         .await?

@@ -12,7 +12,7 @@ use likeness_proto::v1::erasure_service_client::ErasureServiceClient;
 use serde_json::{Value, json};
 
 use super::Outcome;
-use super::client::{Connection, call_json, hex, time_text, unhex};
+use super::client::{Connection, RECEIPTS_BYTES_MAX, call_json, hex, time_text, unhex};
 use super::exit::Failure;
 
 const EXAMPLES: &str = "\
@@ -28,6 +28,12 @@ Examples:
   likeness receipt subject staff ada NONCE                   # a person's
   likeness receipt subject staff '' NONCE                    # a whole collection's
   likeness receipt subject '' '' NONCE --account branch      # the last one of a closed account";
+
+/// Receipts that are asked for at once. A full one has 224 bytes, and 32 for each of its keys.
+const PAGE_RECEIPTS: u32 = 100;
+const _: () = assert!(
+    PAGE_RECEIPTS as usize * (224 + 32 * receipts::KEYS_PER_RECEIPT_MAX) < RECEIPTS_BYTES_MAX
+);
 
 /// Export and verify the proofs of erasure
 #[derive(Debug, Args)]
@@ -174,12 +180,13 @@ async fn get(connection: &Connection, sequence: u64) -> Result<Outcome, Failure>
 }
 
 async fn export(connection: &Connection, file: &Path) -> Result<Outcome, Failure> {
-    let mut client = ErasureServiceClient::new(connection.open().await?);
+    let client = ErasureServiceClient::new(connection.open().await?);
+    let mut client = client.max_decoding_message_size(RECEIPTS_BYTES_MAX);
     let (mut log, mut count, mut first) = (Vec::new(), 0, 0);
     loop {
         let request = v1::ListErasureReceiptsRequest {
             first,
-            page_size: 100,
+            page_size: PAGE_RECEIPTS,
         };
         let reply = client.list_erasure_receipts(request).await?.into_inner();
         count += reply.receipts.len();
