@@ -67,12 +67,24 @@ fn collections_are_made_shown_changed_and_erased() {
     assert_eq!(json["collection"]["faces_per_person_max"], 3);
     assert_eq!(json["collection"]["threshold"], 0.5);
     let gone = server.ask(&["collection", "delete", "staff"]).expect(0).stdout;
-    assert!(gone.contains("erased staff and 0 people"), "{gone}");
+    assert!(
+        gone.contains("erased staff and 0 people\n  receipt ") && gone.contains(", nonce "),
+        "{gone}"
+    );
     let gone = server
         .ask(&["--json", "collection", "delete", "visitors"])
         .expect(0)
         .json();
     assert_eq!(gone["persons_erased"], 0);
+    // The nonce shows that the receipt is this collection's.
+    let receipt = &gone["receipts"][0];
+    let (sequence, nonce) = (
+        receipt["sequence"].to_string(),
+        receipt["nonce"].as_str().expect("a nonce"),
+    );
+    let logged = server.ask(&["--json", "receipt", "get", &sequence]).expect(0);
+    let subject = server.ask(&["--json", "receipt", "subject", "visitors", "", nonce]);
+    assert_eq!(logged.json()["subject"], subject.expect(0).json()["subject"]);
     server.ask(&["collection", "get", "staff"]).expect(66);
 }
 

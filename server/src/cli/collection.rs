@@ -10,6 +10,7 @@ use super::Outcome;
 use super::client::{
     Connection, QualityArgument, RECEIPTS_BYTES_MAX, call_json, counted, level_text, time_text,
 };
+use super::delete::{receipt_json, receipt_lines};
 use super::exit::Failure;
 
 const EXAMPLES: &str = "\
@@ -210,9 +211,14 @@ async fn delete(mut client: CollectionServiceClient<KeyedChannel>, name: String)
         ..Default::default()
     };
     let reply = client.delete_collection(request).await?.into_inner();
-    let json = json!({ "call": call_json(reply.call.as_ref()), "persons_erased": reply.persons_erased });
+    let receipts: Vec<_> = reply.receipts.iter().map(receipt_json).collect();
+    let json = json!({
+        "call": call_json(reply.call.as_ref()),
+        "persons_erased": reply.persons_erased,
+        "receipts": receipts,
+    });
     let people = counted(reply.persons_erased, "person", "people");
-    let text = format!("erased {name} and {people}\n");
+    let text = format!("erased {name} and {people}\n{}", receipt_lines(&reply.receipts));
     Ok(Outcome::done(json, text))
 }
 

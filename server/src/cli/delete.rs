@@ -185,11 +185,23 @@ fn progress(people: usize) -> ProgressBar {
 
 fn erased_line(person_id: &str, collection: &str, faces: u32, receipt: &v1::ErasureReceipt) -> String {
     format!(
-        "erased {person_id} from {collection}: {}; receipt {}, nonce {}\n",
+        "erased {person_id} from {collection}: {}; {}\n",
         counted(faces, "face", "faces"),
-        receipt.sequence,
-        hex(&receipt.nonce)
+        receipt_text(receipt)
     )
+}
+
+/// Where a receipt is in the log, and what shows whom it is about.
+fn receipt_text(receipt: &v1::ErasureReceipt) -> String {
+    format!("receipt {}, nonce {}", receipt.sequence, hex(&receipt.nonce))
+}
+
+/// The receipts of an erasure of many, a line each.
+pub fn receipt_lines(receipts: &[v1::ErasureReceipt]) -> String {
+    let lines = receipts
+        .iter()
+        .map(|receipt| format!("  {}\n", receipt_text(receipt)));
+    lines.collect()
 }
 
 /// A receipt with its nonce, for scripts.

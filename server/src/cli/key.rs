@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::Outcome;
 use super::client::{Connection, RECEIPTS_BYTES_MAX, call_json, hex};
+use super::delete::{receipt_json, receipt_lines};
 use super::exit::Failure;
 
 const EXAMPLES: &str = "\
@@ -192,15 +193,12 @@ async fn destroy_group(connection: &Connection, key_group: String) -> Result<Out
         .destroy_key_group(v1::DestroyKeyGroupRequest { key_group })
         .await?
         .into_inner();
-    let receipts: Vec<_> = reply
-        .receipts
-        .iter()
-        .map(|r| json!({ "sequence": r.sequence, "receipt": hex(&r.receipt), "nonce": hex(&r.nonce) }))
-        .collect();
+    let receipts: Vec<_> = reply.receipts.iter().map(receipt_json).collect();
     let text = format!(
-        "erased {} people and destroyed the key of their templates; {} receipts\n",
+        "erased {} people and destroyed the key of their templates; {} receipts\n{}",
         reply.persons_erased,
-        receipts.len()
+        receipts.len(),
+        receipt_lines(&reply.receipts)
     );
     let json = json!({ "persons_erased": reply.persons_erased, "receipts": receipts });
     Ok(Outcome::done(json, text))
