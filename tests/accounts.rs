@@ -321,9 +321,9 @@ fn a_deployment_is_closed_with_everything_in_it() {
     let home = Home::new();
     let server = home.serve();
     server.ask(&["collection", "create", "staff"]).expect(0);
-    server
-        .ask(&["account", "create", "branch", "--persons", "10"])
-        .expect(0);
+    let made = server.ask(&["account", "create", "branch", "--persons", "10"]);
+    let made = made.expect(0).stdout;
+    assert!(made.contains("renew the copy"), "{made}");
     let key = server
         .ask(&["api-key", "create", "--account", "branch", "--all-scopes"])
         .expect(0)

@@ -82,6 +82,9 @@ enum Command {
     },
 }
 
+/// An older copy lacks the key of the account's templates.
+const COPY_KEYS: &str = "The key store has a new key for it: renew the copy that you keep of the key store.\n";
+
 /// What of an account can be changed.
 #[derive(Debug, Args)]
 struct Settings {
@@ -121,6 +124,7 @@ impl AccountCommand {
             return close_deployment(offline, confirm);
         }
         let mut client = AccountServiceClient::new(connection.open().await?);
+        let is_new = matches!(self.command, Command::Create { .. });
         let (call, account) = match self.command {
             Command::Create { name, settings } => {
                 let request = v1::CreateAccountRequest {
@@ -163,7 +167,11 @@ impl AccountCommand {
         let account = account.unwrap_or_default();
         let mut json = account_json(&account);
         json["call"] = call_json(call.as_ref());
-        Ok(Outcome::done(json, account_line(&account)))
+        let mut text = account_line(&account);
+        if is_new {
+            text += COPY_KEYS;
+        }
+        Ok(Outcome::done(json, text))
     }
 }
 
