@@ -40,7 +40,7 @@ const EXAMPLES: &str = "\
 A first session:
   likeness models fetch
   likeness key init --keys ~/likeness/keys --data ~/likeness/data
-  likeness api-key create --keys ~/likeness/keys --data ~/likeness/data --all-scopes >~/likeness/api-key
+  (umask 077; likeness api-key create --keys ~/likeness/keys --data ~/likeness/data --all-scopes >~/likeness/api-key)
   export LIKENESS_API_KEY_FILE=~/likeness/api-key
   likeness serve --keys ~/likeness/keys --data ~/likeness/data &
   likeness collection create staff

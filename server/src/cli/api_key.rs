@@ -16,7 +16,7 @@ use super::terms::date_or_time_from_now;
 
 const EXAMPLES: &str = "\
 Examples:
-  likeness api-key create --keys ~/likeness/keys --data ~/likeness/data --all-scopes >~/likeness/api-key
+  (umask 077; likeness api-key create --keys ~/likeness/keys --data ~/likeness/data --all-scopes >~/likeness/api-key)
   likeness api-key create --scope search,verify --collection staff --label 'front door' --expires 52w
   likeness api-key list
   likeness api-key revoke 7f0c1f6ac4a24d0f9d8a2a1e5b6c7d8e
