@@ -237,7 +237,7 @@ pub struct ApiKeyInfo {
     pub label: String,
 }
 
-/// How much an account may hold and ask. Zero is no limit.
+/// How much an account may hold and ask. Zero is no limit of its own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Quotas {
     /// People in all its collections together.

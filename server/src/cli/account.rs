@@ -97,7 +97,7 @@ struct Settings {
     /// Faces of all of them; 0 for no limit
     #[arg(long, value_name = "N")]
     faces: Option<u64>,
-    /// Calls a second, by all its keys; 0 for no limit
+    /// Calls a second, by all its keys; 0 for the server's --calls-per-second, which one key never has more than
     #[arg(long, value_name = "N")]
     calls_per_second: Option<u32>,
 }
