@@ -65,8 +65,8 @@ enum Command {
         /// How good faces must be: none, low, medium, high or strict [default: none]
         #[arg(long, value_enum, value_name = "LEVEL", hide_possible_values = true)]
         quality: Option<QualityArgument>,
-        /// How it is searched: flat compares with everyone, graph is for millions and may miss somebody
-        /// [default: flat]
+        /// How it is searched: flat compares with everyone; graph compares with some only and may miss somebody; see
+        /// `likeness index measure` [default: flat]
         #[arg(long, value_enum, value_name = "KIND", hide_possible_values = true)]
         index: Option<IndexArgument>,
         /// Candidates that a search of a graph keeps, 16 to 4096: the more, the slower and the surer
