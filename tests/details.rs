@@ -350,7 +350,10 @@ async fn numbers_have_their_ranges() {
         face_choice: 7,
         ..Default::default()
     };
-    assert_eq!(refusal::fields(client.search_as(request).await), ["face_choice"]);
+    let refused = client.search_as(request).await;
+    let message = refused.as_ref().err().expect("refused").message();
+    assert!(message.contains("2 (all)"), "{message}");
+    assert_eq!(refusal::fields(refused), ["face_choice"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -369,8 +372,8 @@ async fn photographs_texts_and_lists_have_their_limits() {
         ["photographs"]
     );
     assert_eq!(
-        refusal::fields(client.enroll("staff", "x", &[b""]).await),
-        ["photographs"]
+        refusal::fields(client.enroll("staff", "x", &[&photo[..], b""]).await),
+        ["photographs[1]"]
     );
     assert_eq!(refusal::fields(client.search("staff", b"").await), ["photograph"]);
     assert_eq!(refusal::fields(client.compare(&photo, b"").await), ["second"]);

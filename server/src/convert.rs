@@ -89,11 +89,15 @@ pub fn in_field<T>(field: &'static str, parsed: Result<T>) -> Result<T> {
 
 /// An unset or unknown number on the wire is an error, not a default.
 pub fn face_choice(choice: i32) -> Result<Choose> {
+    one_face(choice, "0 (only) or 1 (largest)")
+}
+
+fn one_face(choice: i32, expected: &str) -> Result<Choose> {
     match v1::FaceChoice::try_from(choice) {
         Ok(v1::FaceChoice::Only) => Ok(Choose::Only),
         Ok(v1::FaceChoice::Largest) => Ok(Choose::Largest),
         Ok(v1::FaceChoice::All) | Err(_) => {
-            Err(RequestError::invalid("face_choice", "0 (only) or 1 (largest)", choice.to_string()).into())
+            Err(RequestError::invalid("face_choice", expected, choice.to_string()).into())
         }
     }
 }
@@ -110,7 +114,7 @@ pub enum Sought {
 pub fn sought(choice: i32) -> Result<Sought> {
     match v1::FaceChoice::try_from(choice) {
         Ok(v1::FaceChoice::All) => Ok(Sought::All),
-        _ => face_choice(choice).map(Sought::One),
+        _ => one_face(choice, "0 (only), 1 (largest) or 2 (all)").map(Sought::One),
     }
 }
 
@@ -301,16 +305,17 @@ pub fn photograph(field: &'static str, photograph: Option<v1::Photograph>) -> Re
 }
 
 /// The bytes of several photographs.
-pub fn photographs(photographs: Vec<v1::Photograph>) -> Result<Vec<Vec<u8>>> {
+pub fn photographs(photographs: Vec<v1::Photograph>) -> Result<Vec<Vec<u8>>, Refusal> {
     let count = photographs.len();
     if count == 0 || count > PHOTOGRAPHS_MAX {
         let expected = format!("1 to {PHOTOGRAPHS_MAX} photographs");
         return Err(RequestError::invalid("photographs", expected, count.to_string()).into());
     }
-    photographs
-        .into_iter()
-        .map(|p| photograph("photographs", Some(p)))
-        .collect()
+    let photographs = photographs.into_iter().enumerate().map(|(n, photo)| {
+        let in_place = |error| Refusal::Item(format!("photographs[{n}]"), error);
+        photograph("photographs", Some(photo)).map_err(in_place)
+    });
+    photographs.collect()
 }
 
 /// What the client keeps with a person.

@@ -59,6 +59,8 @@ pub enum Failure {
         /// The same for scripts.
         json: Value,
     },
+    /// A defect of this program's.
+    Defect(String),
     /// A step of the guided tour did not show what it should.
     Demo(String),
 }
@@ -86,7 +88,7 @@ impl Failure {
             Self::Usage(_) => USAGE,
             Self::Verification(_) => DATA,
             Self::Interrupted { .. } => BUSY,
-            Self::Demo(_) => DEFECT,
+            Self::Defect(_) | Self::Demo(_) => DEFECT,
         }
     }
 
@@ -129,6 +131,7 @@ impl fmt::Display for Failure {
             Self::File { doing, path, source } => write!(f, "{doing} {}: {source}", path.display()),
             Self::Usage(what)
             | Self::Verification(what)
+            | Self::Defect(what)
             | Self::Demo(what)
             | Self::Interrupted { why: what, .. } => f.write_str(what),
         }

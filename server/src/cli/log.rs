@@ -183,7 +183,6 @@ async fn usage(
     request: v1::GetUsageRequest,
 ) -> Result<Outcome, Failure> {
     let reply = client.get_usage(request).await?.into_inner();
-    let size = reply.running_log.unwrap_or_default();
     let mut text = String::new();
     for day in &reply.usage {
         let _ = writeln!(
@@ -196,23 +195,26 @@ async fn usage(
             counted(day.errors, "error", "errors")
         );
     }
-    let _ = writeln!(
-        text,
-        "running log: about {} in {} bytes; {} lost",
-        counted(size.rows, "row", "rows"),
-        size.bytes,
-        counted(size.lost_calls, "call", "calls")
-    );
+    // Told to the operator only.
+    if let Some(size) = &reply.running_log {
+        let _ = writeln!(
+            text,
+            "running log: about {} in {} bytes; {} lost",
+            counted(size.rows, "row", "rows"),
+            size.bytes,
+            counted(size.lost_calls, "call", "calls")
+        );
+    }
     let json = json!({
         "call": call_json(reply.call.as_ref()),
         "usage": reply.usage.iter().map(|day| json!({
             "account": day.account, "interface": day.interface, "day": day.day,
             "calls": day.calls, "billed": day.billed, "errors": day.errors,
         })).collect::<Vec<_>>(),
-        "running_log": {
+        "running_log": reply.running_log.as_ref().map(|size| json!({
             "rows": size.rows, "bytes": size.bytes, "bytes_warning": size.bytes_warning,
             "lost_calls": size.lost_calls, "lost_rows": size.lost_rows,
-        },
+        })),
     });
     Ok(Outcome::done(json, text))
 }

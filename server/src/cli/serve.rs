@@ -81,7 +81,7 @@ async fn run(config: ServeConfig) -> Result<(), Failure> {
     let opening = config.clone();
     let (engine, report) = tokio::task::spawn_blocking(move || likeness_server::open(&opening))
         .await
-        .map_err(|_| Failure::Usage("opening failed unexpectedly".to_owned()))??;
+        .map_err(|_| Failure::Defect("opening failed unexpectedly".to_owned()))??;
     tracing::info!(?report, "opened");
     if engine.is_rotation_unfinished() {
         let engine = Arc::clone(&engine);
