@@ -146,6 +146,15 @@ fn the_list_of_commands_above_is_whole() {
 }
 
 #[test]
+fn the_help_of_the_server_has_no_options_of_its_clients() {
+    let help = Program::run(&["serve", "--help"]).expect(0).stdout;
+    assert!(help.contains("--plaintext-off-loopback"), "{help}");
+    for option in ["--api-key-file", "--tls-ca ", "--plaintext-key-off-loopback"] {
+        assert!(!help.contains(option), "{option}: {help}");
+    }
+}
+
+#[test]
 fn wrong_arguments_are_the_callers_mistake() {
     for arguments in [
         &[][..],

@@ -48,10 +48,10 @@ A first session:
   likeness search staff door.jpg
   likeness delete staff ada
 
-Exit codes: 0 done; 1 no match (search, verify, compare), a failed check, or not everybody on a list; 64 wrong usage; 65 a photograph
-or a value was refused; 66 no such collection, person, face or file; 69 the server cannot be reached or
-cannot work; 70 a defect; 73 the name is taken; 75 busy or interrupted, try again; 77 the API key is missing or may
-not; 78 keys, models or data do not fit.";
+Exit codes: 0 done; 1 no match (search, verify, compare), somebody is enrolled already (enroll, person add-faces),
+a failed check, or not everybody on a list; 64 wrong usage; 65 a photograph or a value was refused; 66 no such
+collection, person, face or file; 69 the server cannot be reached or cannot work; 70 a defect; 73 the name is taken;
+75 busy or interrupted, try again; 77 the API key is missing or may not; 78 keys, models or data do not fit.";
 
 /// Face-feature matching: photographs in, irreversible templates kept, people found and erased
 #[derive(Debug, Parser)]
@@ -121,13 +121,14 @@ impl Outcome {
 /// Commands that ask no server.
 const LOCAL: [&str; 7] = ["serve", "key", "models", "eval", "calibrate", "demo", "tls"];
 /// Global options that speak of a server.
-const ASKING: [&str; 6] = [
+const ASKING: [&str; 7] = [
     "server",
     "timeout",
     "api_key_file",
     "ask_tls_ca",
     "ask_tls_client_cert",
     "ask_tls_client_key",
+    "plaintext_key_off_loopback",
 ];
 /// Commands that have nothing to say in JSON.
 const TEXT_ONLY: [&str; 2] = ["serve", "demo"];

@@ -35,7 +35,8 @@ enum Command {
     Measure {
         /// The collection
         collection: String,
-        /// People whose faces the index is made of that the collection does not have: 1 to 10,000,000
+        /// Most people whose faces the second index (the kind that the collection does not use) is built from: 1 to
+        /// 10,000,000
         #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
         people: u32,
         /// Faces to look for: 1 to 10,000

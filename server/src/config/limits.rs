@@ -1,4 +1,4 @@
-//! Limits on what callers may ask, and how fast: every one is an option, with its default here.
+//! Limits on what callers may ask, and how fast: a few constants, and options with their defaults.
 
 use std::time::Duration;
 
