@@ -22,10 +22,11 @@ pub(super) struct Arena {
 }
 
 struct Chunk {
-    words: Box<[AtomicU64]>,
-    /// Clear bits belong in no swap file.
+    /// Clear bits belong in no swap file. ORDER: first, since fields are dropped in their order: what is given back to
+    /// the system may be somebody else's when it is unlocked.
     #[allow(dead_code, reason = "held for its lock")]
     lock: Option<region::LockGuard>,
+    words: Box<[AtomicU64]>,
 }
 
 impl Arena {
