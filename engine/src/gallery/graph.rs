@@ -16,7 +16,7 @@
 
 mod arena;
 
-use std::collections::HashSet;
+use std::collections::VecDeque;
 use std::f32::consts::PI;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -74,8 +74,10 @@ pub(crate) struct Graph {
     owners: Vec<Person>,
     places: Vec<Place>,
     free: Vec<Row>,
-    /// Living rows that the graph does not know: compared with in full.
-    outside: Vec<Row>,
+    /// Rows that the graph does not know: compared with in full. All of them live, but those that are `gone`.
+    outside: VecDeque<Row>,
+    /// Rows that were erased since a keeper began, and that the graph did not know then.
+    gone: Vec<Row>,
     /// Rows that the graph knows and that are nobody's.
     dead: usize,
     living: usize,
@@ -91,6 +93,8 @@ pub(crate) struct Work {
     arena: Arc<Arena>,
     links: Arc<Links>,
     rows: Vec<Row>,
+    /// So many of the first rows outside are among them.
+    first: usize,
     /// A graph of its own, to take the place of the old one.
     anew: bool,
     /// Dead rows that the new graph will not know.
@@ -109,7 +113,8 @@ impl Graph {
             owners: Vec::new(),
             places: Vec::new(),
             free: Vec::new(),
-            outside: Vec::new(),
+            outside: VecDeque::new(),
+            gone: Vec::new(),
             dead: 0,
             living: 0,
             kept: false,
@@ -132,7 +137,7 @@ impl Graph {
         self.arena.write(row.0, template.words().iter().copied());
         self.owners[row.0 as usize] = person;
         self.places[row.0 as usize] = Place::Outside;
-        self.outside.push(row);
+        self.outside.push_back(row);
         self.living += 1;
         row
     }
@@ -148,7 +153,7 @@ impl Graph {
         match self.places[at] {
             Place::Inside => self.dead += 1,
             // On its way into the graph perhaps: it is dealt with when the keeper comes back.
-            Place::Outside if self.kept => {}
+            Place::Outside if self.kept => self.gone.push(row),
             Place::Outside | Place::Free => {
                 self.outside.retain(|outside| *outside != row);
                 self.release(row);
@@ -296,7 +301,7 @@ impl Graph {
         }
         let anew = self.is_stale();
         self.kept = true;
-        let (links, rows, released) = if anew {
+        let (links, rows, first, released) = if anew {
             let (living, gone): (Vec<_>, Vec<_>) =
                 self.all().partition(|row| self.owners[row.0 as usize] != NOBODY);
             let inside = |row: &Row| self.places[row.0 as usize] == Place::Inside;
@@ -304,16 +309,19 @@ impl Graph {
             (
                 Arc::new(links(&self.arena, self.bits, living.len())),
                 living,
+                self.outside.len(),
                 dead,
             )
         } else {
-            let some = self.outside.iter().copied().take(rows_max).collect();
-            (Arc::clone(&self.links), some, Vec::new())
+            let some: Vec<_> = self.outside.iter().copied().take(rows_max).collect();
+            let first = some.len();
+            (Arc::clone(&self.links), some, first, Vec::new())
         };
         Some(Work {
             arena: Arc::clone(&self.arena),
             links,
             rows,
+            first,
             anew,
             released,
             stopped: false,
@@ -334,8 +342,6 @@ impl Graph {
             self.forget_gone();
             return work;
         }
-        let done: HashSet<Row> = work.rows.iter().copied().collect();
-        self.outside.retain(|row| !done.contains(row));
         if work.anew {
             std::mem::swap(&mut self.links, &mut work.links);
             self.dead = 0;
@@ -343,24 +349,28 @@ impl Graph {
                 self.release(row);
             }
         }
-        for row in done {
+        for row in &work.rows {
             self.places[row.0 as usize] = Place::Inside;
             // Erased while it was linked: the graph knows it, and it is nobody's.
             self.dead += usize::from(self.owners[row.0 as usize] == NOBODY);
         }
+        // Whoever came since stands behind them. A stopped keeper has not linked all that it took.
+        self.outside.drain(..work.first.min(work.rows.len()));
         self.forget_gone();
         work
     }
 
     /// Rows that were erased while a keeper was at work, and are in no graph.
     fn forget_gone(&mut self) {
-        let outside = std::mem::take(&mut self.outside);
-        let (gone, outside) = outside
-            .into_iter()
-            .partition(|row| self.owners[row.0 as usize] == NOBODY);
-        self.outside = outside;
-        let gone: Vec<Row> = gone;
-        gone.into_iter().for_each(|row| self.release(row));
+        if self.gone.is_empty() {
+            return;
+        }
+        self.outside.retain(|row| self.owners[row.0 as usize] != NOBODY);
+        for row in std::mem::take(&mut self.gone) {
+            if self.places[row.0 as usize] == Place::Outside {
+                self.release(row);
+            }
+        }
     }
 }
 

@@ -231,6 +231,25 @@ fn a_stopped_keeper_leaves_what_it_did_not_do_outside() {
 }
 
 #[test]
+fn who_is_erased_on_the_way_into_a_graph_is_dead_in_it_and_who_is_erased_before_it_is_not() {
+    let (mut graph, _) = filled(100);
+    let mut numbers = Numbers(10);
+    let mut enrol = |graph: &mut Graph, person| graph.insert(person, &face(&numbers.words(1)));
+    let linked = enrol(&mut graph, 200);
+    let erased = enrol(&mut graph, 201);
+    let waiting = enrol(&mut graph, 202);
+    let mut work = graph.work(2).expect("three are outside");
+    let late = enrol(&mut graph, 203);
+    graph.remove(erased);
+    graph.remove(waiting);
+    work.run(&AtomicBool::new(false));
+    drop(graph.adopt(work));
+    assert_eq!(graph.places[linked.0 as usize], Place::Inside);
+    assert_eq!((graph.dead, &graph.free[..]), (1, &[waiting][..]));
+    assert_eq!(graph.outside, [late]);
+}
+
+#[test]
 fn what_compares_with_everyone_answers_as_the_flat_index_does() {
     let (mut graph, rows) = filled(1000);
     let (mut flat, mut several, mut numbers) = (Flat::new(BITS), Several::default(), Numbers(9));
