@@ -296,36 +296,42 @@ impl Graph {
 
     /// What a keeper should do next, if anything: at most `rows_max` rows into the graph, or a graph anew.
     pub fn work(&mut self, rows_max: usize) -> Option<Work> {
-        if !self.has_work() {
+        if !self.is_stale() {
+            return self.more(rows_max);
+        }
+        self.has_work().then(|| self.renewal())
+    }
+
+    /// At most `rows_max` rows that should go into the graph, however much of it is dead: that takes no longer than
+    /// these rows do.
+    pub fn more(&mut self, rows_max: usize) -> Option<Work> {
+        if !self.has_work() || self.outside.is_empty() {
             return None;
         }
-        let anew = self.is_stale();
+        let rows: Vec<_> = self.outside.iter().copied().take(rows_max).collect();
         self.kept = true;
-        let (links, rows, first, released) = if anew {
-            let (living, gone): (Vec<_>, Vec<_>) =
-                self.all().partition(|row| self.owners[row.0 as usize] != NOBODY);
-            let inside = |row: &Row| self.places[row.0 as usize] == Place::Inside;
-            let dead = gone.into_iter().filter(inside).collect();
-            (
-                Arc::new(links(&self.arena, self.bits, living.len())),
-                living,
-                self.outside.len(),
-                dead,
-            )
-        } else {
-            let some: Vec<_> = self.outside.iter().copied().take(rows_max).collect();
-            let first = some.len();
-            (Arc::clone(&self.links), some, first, Vec::new())
-        };
         Some(Work {
-            arena: Arc::clone(&self.arena),
-            links,
+            first: rows.len(),
             rows,
-            first,
-            anew,
-            released,
-            stopped: false,
+            ..Work::new(&self.arena, Arc::clone(&self.links))
         })
+    }
+
+    /// A graph of all living rows.
+    fn renewal(&mut self) -> Work {
+        let (living, gone): (Vec<_>, Vec<_>) =
+            self.all().partition(|row| self.owners[row.0 as usize] != NOBODY);
+        let inside = |row: &Row| self.places[row.0 as usize] == Place::Inside;
+        let released = gone.into_iter().filter(inside).collect();
+        self.kept = true;
+        let links = Arc::new(links(&self.arena, self.bits, living.len()));
+        Work {
+            rows: living,
+            first: self.outside.len(),
+            anew: true,
+            released,
+            ..Work::new(&self.arena, links)
+        }
     }
 
     /// Takes over what a keeper has done; what is left of it, perhaps a whole graph, is dropped best where it
@@ -382,6 +388,19 @@ impl Drop for Graph {
 }
 
 impl Work {
+    /// Nothing yet to be linked in `links`.
+    fn new(arena: &Arc<Arena>, links: Arc<Links>) -> Self {
+        Self {
+            arena: Arc::clone(arena),
+            links,
+            rows: Vec::new(),
+            first: 0,
+            anew: false,
+            released: Vec::new(),
+            stopped: false,
+        }
+    }
+
     /// Links the rows, with whatever cores are idle and without holding anything up; stops early when told to.
     pub fn run(&mut self, stop: &AtomicBool) {
         let _own = cores::busy();

@@ -136,6 +136,14 @@ impl Index {
         }
     }
 
+    /// At most `rows_max` rows that should go into a graph, and never a graph anew.
+    pub(crate) fn more(&mut self, rows_max: usize) -> Option<Work> {
+        match self {
+            Self::Flat(_) => None,
+            Self::Graph(graph) => graph.more(rows_max),
+        }
+    }
+
     /// Takes over what a keeper has done; what is left is dropped best where no lock is held.
     #[must_use = "dropping a graph takes long: let no lock be held"]
     pub(crate) fn adopt(&mut self, work: Work) -> Work {

@@ -267,7 +267,8 @@ impl Measuring {
 
     /// Links some faces of the graph that was made for it; whether there were any.
     fn link(&self) -> bool {
-        let graph = |people: &mut People| people.shadow.as_mut()?.index.work(LINKED);
+        // Never anew, however many went meanwhile: a slice would last as long as that takes, and nothing could stop it.
+        let graph = |people: &mut People| people.shadow.as_mut()?.index.more(LINKED);
         let Some(mut work) = graph(&mut self.collection.people.write()) else {
             return false;
         };

@@ -250,6 +250,22 @@ fn who_is_erased_on_the_way_into_a_graph_is_dead_in_it_and_who_is_erased_before_
 }
 
 #[test]
+fn what_is_to_be_linked_and_never_anew_is_no_graph_of_all() {
+    let (mut graph, rows) = filled(100);
+    for (row, _) in rows.iter().take(40) {
+        graph.remove(*row);
+    }
+    assert!(graph.more(1000).is_none(), "nobody is outside");
+    graph.insert(200, &face(&rows[0].1));
+    let mut work = graph.more(1000).expect("one is outside");
+    assert!(work.rows.len() == 1 && !work.anew, "none was asked for");
+    work.run(&AtomicBool::new(false));
+    drop(graph.adopt(work));
+    assert_eq!((graph.dead, graph.outside.len()), (40, 0));
+    assert!(graph.has_work(), "for whoever may build it anew");
+}
+
+#[test]
 fn what_compares_with_everyone_answers_as_the_flat_index_does() {
     let (mut graph, rows) = filled(1000);
     let (mut flat, mut several, mut numbers) = (Flat::new(BITS), Several::default(), Numbers(9));
