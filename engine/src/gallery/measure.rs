@@ -36,6 +36,9 @@ pub const EF_TRIED: [u32; 7] = [32, 64, 128, 256, 512, 1024, 2048];
 pub const RECALL_MIN: f64 = 0.99;
 /// A graph is recommended where it takes at most this part of the flat index's time: it costs memory, and may miss.
 const FASTER: f64 = 0.5;
+/// So many in a hundred may the faces of two indexes differ that are compared: people come and go while they are
+/// measured, and so few change no figure that decides.
+const APART_PERCENT_MAX: usize = 5;
 /// The cosine between a stored face and what asks for it: half of people's photographs are more alike.
 const COSINE: f64 = 0.7;
 /// The largest value of a probe in standard deviations: that of a thousand normal ones.
@@ -357,14 +360,16 @@ fn changed(expected: &'static str, received: &str) -> crate::Error {
 }
 
 /// The kind that these rows speak for, and for a graph the least `ef` that agrees often enough: a graph where it
-/// agrees in [`RECALL_MIN`] and is at least twice as fast as the flat index of as many faces, else the flat index.
+/// agrees in [`RECALL_MIN`] and is at least twice as fast as the flat index of about as many faces, else the flat
+/// index.
 pub fn recommended(rows: &[Measured]) -> (IndexKind, Option<u32>) {
     let flat = rows.iter().find(|row| row.kind == IndexKind::Flat && !row.exact);
     let good = |row: &&Measured| {
         row.kind == IndexKind::Graph
             && row.recall >= RECALL_MIN
             && flat.is_some_and(|flat| {
-                flat.faces == row.faces && row.p50.as_secs_f64() <= FASTER * flat.p50.as_secs_f64()
+                flat.faces.abs_diff(row.faces) * 100 <= flat.faces * APART_PERCENT_MAX
+                    && row.p50.as_secs_f64() <= FASTER * flat.p50.as_secs_f64()
             })
     };
     match rows.iter().filter(good).min_by_key(|row| row.ef) {
@@ -441,6 +446,16 @@ mod tests {
             ..graph(64, 1.0, 1)
         };
         assert_eq!(recommended(&[flat, of_some]), (IndexKind::Flat, None));
+        let of = |faces, row: Measured| Measured { faces, ..row };
+        let cases = [
+            (95, IndexKind::Graph),
+            (105, IndexKind::Graph),
+            (94, IndexKind::Flat),
+        ];
+        for (faces, expected) in cases {
+            let rows = [of(100, flat), of(faces, graph(64, 1.0, 1))];
+            assert_eq!(recommended(&rows).0, expected, "{faces} of 100");
+        }
         assert_eq!(recommended(&[]), (IndexKind::Flat, None));
     }
 
