@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
 use crate::crypto;
@@ -12,6 +12,7 @@ use crate::error::{RequestError, Result};
 use crate::fused::Agreement;
 use crate::gallery::codec::{self, Binding, Digest, Unreadable};
 use crate::gallery::expiry::Expiries;
+use crate::gallery::graph::Graph;
 use crate::gallery::index::{Index, Row};
 use crate::gallery::measure::Shadow;
 use crate::gallery::numbers::Numbers;
@@ -135,6 +136,8 @@ pub(crate) struct Collection {
     pub readers: Readers,
     /// Searches that look through it.
     pub passes: Arc<Passes>,
+    /// Graphs that went, overwritten, until somebody drops them whom it does not hold up.
+    left: Mutex<Vec<Graph>>,
 }
 
 impl Collection {
@@ -169,6 +172,7 @@ impl Collection {
             generation: AtomicU64::new(0),
             readers: Readers::default(),
             passes: Arc::default(),
+            left: Mutex::default(),
         }
     }
 
@@ -180,13 +184,34 @@ impl Collection {
     pub fn set_deleted(&self) {
         self.deleted.store(true, Ordering::Release);
         let nobody = People::new(&self.settings.read());
-        *self.people.write() = nobody;
+        // With its own lock let go, for a graph takes long.
+        let everybody = std::mem::replace(&mut *self.people.write(), nobody);
+        self.leave(everybody.index);
+        if let Some(shadow) = everybody.shadow {
+            self.leave(shadow.index);
+        }
     }
 
     /// Takes other settings; another kind of index is made here, and nobody is found meanwhile.
     pub fn set_settings(&self, settings: CollectionSettings) {
-        self.people.write().set_index(&settings);
+        let before = self.people.write().set_index(&settings);
         *self.settings.write() = settings;
+        if let Some(index) = before {
+            self.leave(index);
+        }
+    }
+
+    /// Overwrites an index that goes. The links of a graph are so many that dropping them takes seconds, and changes of
+    /// every collection would wait: they are left to the keeper, or go with the collection.
+    fn leave(&self, index: Index) {
+        let left = index.wiped();
+        self.left.lock().extend(left);
+    }
+
+    /// What is left of graphs that went.
+    #[must_use = "dropping a graph takes long: let no lock be held"]
+    pub fn take_left(&self) -> Vec<Graph> {
+        std::mem::take(&mut *self.left.lock())
     }
 
     /// People, damaged ones included, and faces that can be found.
@@ -247,16 +272,18 @@ impl People {
         }
     }
 
-    /// Moves every face into an index of another kind, or tells the one there is of another `ef`.
-    fn set_index(&mut self, settings: &CollectionSettings) {
+    /// Moves every face into an index of another kind, and answers the one before; or tells the one there is of
+    /// another `ef`.
+    #[must_use = "dropping a graph takes long: let no lock be held"]
+    fn set_index(&mut self, settings: &CollectionSettings) -> Option<Index> {
         if self.index.is_graph() == (settings.index == IndexKind::Graph) {
             self.index.set_ef(settings.ef);
-            return;
+            return None;
         }
         let mut index = Index::new(settings.bits, settings.index, settings.ef);
         self.numbers
             .reseat(|number, row| index.insert(number, &self.index.template(row)));
-        self.index = index;
+        Some(std::mem::replace(&mut self.index, index))
     }
 
     /// Makes exactly this person's faces findable under `digest`, whatever was there before.
@@ -392,6 +419,7 @@ impl Collection {
             generation: AtomicU64::new(0),
             readers: Readers::default(),
             passes: Arc::default(),
+            left: Mutex::default(),
         })
     }
 }

@@ -366,6 +366,11 @@ impl Graph {
         work
     }
 
+    /// Overwrites all faces of a graph that goes.
+    pub fn wipe(&self) {
+        self.arena.wipe();
+    }
+
     /// Rows that were erased while a keeper was at work, and are in no graph.
     fn forget_gone(&mut self) {
         if self.gone.is_empty() {
@@ -383,7 +388,7 @@ impl Graph {
 impl Drop for Graph {
     fn drop(&mut self) {
         // ORDER: here, and not with the arena: a keeper may hold that for as long as it works.
-        self.arena.wipe();
+        self.wipe();
     }
 }
 

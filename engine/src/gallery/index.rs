@@ -153,6 +153,20 @@ impl Index {
         }
     }
 
+    /// Overwrites every face of an index that goes. What is left of it, a whole graph, is dropped best where that holds
+    /// nobody up.
+    #[must_use = "dropping a graph takes long: let no lock be held"]
+    pub(crate) fn wiped(self) -> Option<Graph> {
+        match self {
+            // It is wiped as it is dropped, and that is all there is to do.
+            Self::Flat(_) => None,
+            Self::Graph(graph) => {
+                graph.wipe();
+                Some(graph)
+            }
+        }
+    }
+
     /// Adds a face of `person`.
     pub(crate) fn insert(&mut self, person: Person, template: &Template) -> Row {
         match self {

@@ -77,7 +77,11 @@ pub(super) fn keep(collections: &RwLock<Collections>, stop: &AtomicBool) {
 
 /// Does the next piece of work for a collection, if there is any.
 fn take_turn(collection: &Collection, stop: &AtomicBool) -> bool {
-    if stop.load(Ordering::Relaxed) || !collection.people.read().index.has_work() {
+    if stop.load(Ordering::Relaxed) {
+        return false;
+    }
+    drop(collection.take_left());
+    if !collection.people.read().index.has_work() {
         return false;
     }
     let Some(mut work) = collection.people.write().index.work(ROWS_MAX) else {

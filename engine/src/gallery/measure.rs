@@ -84,7 +84,7 @@ pub struct MeasuredSlice {
 
 /// An index of the kind that the collection does not have, of some of its faces.
 pub(crate) struct Shadow {
-    index: Index,
+    pub index: Index,
     rows: HashMap<Person, Vec<Row>>,
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::gallery::collection::IndexKind;
+use crate::gallery::index::Row;
 use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};
 use crate::gallery::tests::support::*;
 use crate::gallery::{Background, Gallery};
@@ -68,6 +69,31 @@ fn a_collection_changes_its_kind_and_everyone_is_still_found() {
     }
     gallery.delete(&one, &id("ada"), REQUEST).expect("deleted");
     assert_eq!(found(&gallery, &one, 2), [""; 0]);
+}
+
+#[test]
+fn a_graph_that_went_is_overwritten_at_once_and_dropped_by_the_keeper() {
+    let (disk, ring) = (FakeDisk::default(), ring());
+    let gallery = opened(&disk, &ring);
+    let one = with_people(&gallery);
+    let change_to = |index| {
+        let change = move |settings| Ok(crate::CollectionSettings { index, ..settings });
+        gallery.update_collection(&one, change, REQUEST).expect("changed");
+    };
+    change_to(IndexKind::Flat);
+    let left = one.take_left();
+    assert_eq!(left.len(), 1);
+    let face = left[0].template(Row(0));
+    assert!(face.words().iter().all(|word| *word == 0));
+    change_to(IndexKind::Graph);
+    change_to(IndexKind::Flat);
+    gallery.keep_now();
+    assert!(one.take_left().is_empty());
+    change_to(IndexKind::Graph);
+    gallery
+        .delete_collection(&account(), &name("one"), REQUEST)
+        .expect("deleted");
+    assert_eq!(one.take_left().len(), 1);
 }
 
 #[test]
