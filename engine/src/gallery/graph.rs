@@ -9,8 +9,8 @@
 //!   Two stored faces are compared by the cosine that their Hamming distance estimates.
 //! - What was enrolled since the last turn of the keeper is not in the graph yet and is compared with in full: whoever is
 //!   enrolled is found by the next search.
-//! - hnsw_rs cannot remove a point. A dead row leads nowhere and is in no answer; when a tenth of the points is
-//!   dead, a new graph is built of the living while the old one serves.
+//! - hnsw_rs cannot remove a point. A dead row leads nowhere and is in no answer; when a tenth of the points is dead, a
+//!   new graph is built of the living while the old one serves, or the graph is let go where few live.
 //! - A filter makes graphs slow and blind, so filtered searches compare with everyone who is allowed, in full. So do
 //!   searches that may miss nobody, those by all faces of a person, and the search for people enrolled twice.
 
@@ -287,25 +287,33 @@ impl Graph {
 
     /// Whether a keeper has something to do.
     pub fn has_work(&self) -> bool {
-        !self.kept && self.living >= GRAPH_FACES_MIN && (self.is_stale() || !self.outside.is_empty())
+        !self.kept && (self.is_stale() || self.unlinked() > 0)
     }
 
     fn is_stale(&self) -> bool {
         self.dead * 100 > (self.dead + self.living) * DEAD_PERCENT_MAX
     }
 
-    /// What a keeper should do next, if anything: at most `rows_max` rows into the graph, or a graph anew.
+    /// What a keeper should do next, if anything: at most `rows_max` rows into the graph, or a graph anew, or none
+    /// where few are left.
     pub fn work(&mut self, rows_max: usize) -> Option<Work> {
         if !self.is_stale() {
             return self.more(rows_max);
         }
-        self.has_work().then(|| self.renewal())
+        if !self.has_work() {
+            return None;
+        }
+        Some(if self.living < GRAPH_FACES_MIN {
+            self.dissolved()
+        } else {
+            self.renewal()
+        })
     }
 
     /// At most `rows_max` rows that should go into the graph, however much of it is dead: that takes no longer than
     /// these rows do.
     pub fn more(&mut self, rows_max: usize) -> Option<Work> {
-        if !self.has_work() || self.outside.is_empty() {
+        if self.kept || self.unlinked() == 0 {
             return None;
         }
         let rows: Vec<_> = self.outside.iter().copied().take(rows_max).collect();
@@ -332,6 +340,25 @@ impl Graph {
             released,
             ..Work::new(&self.arena, links)
         }
+    }
+
+    /// Forgets the graph, for so few are left that nobody walks; what is answered holds it, with nothing to link.
+    fn dissolved(&mut self) -> Work {
+        let none = Arc::new(links(&self.arena, self.bits, 0));
+        let before = std::mem::replace(&mut self.links, none);
+        self.kept = true;
+        self.dead = 0;
+        for row in self.all() {
+            match (self.places[row.0 as usize], self.owners[row.0 as usize]) {
+                (Place::Inside, NOBODY) => self.release(row),
+                (Place::Inside, _) => {
+                    self.places[row.0 as usize] = Place::Outside;
+                    self.outside.push_back(row);
+                }
+                (Place::Free | Place::Outside, _) => {}
+            }
+        }
+        Work::new(&self.arena, before)
     }
 
     /// Takes over what a keeper has done; what is left of it, perhaps a whole graph, is dropped best where it

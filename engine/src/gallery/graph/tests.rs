@@ -266,6 +266,32 @@ fn what_is_to_be_linked_and_never_anew_is_no_graph_of_all() {
 }
 
 #[test]
+fn a_graph_of_which_few_live_is_let_go_and_one_of_many_is_built_again() {
+    let (mut graph, rows) = filled(100);
+    for (row, _) in rows.iter().skip(10) {
+        graph.remove(*row);
+    }
+    assert!(graph.has_work(), "nearly all are dead");
+    keep(&mut graph);
+    assert_eq!((graph.dead, graph.free.len(), graph.outside.len()), (0, 90, 10));
+    assert_eq!(graph.links.get_nb_point(), 0);
+    let mut numbers = Numbers(11);
+    let found_again = |graph: &Graph, numbers: &mut Numbers| {
+        let (row, words) = &rows[3];
+        let found = walked(graph, &probe_of(words, numbers), 1, 0.9);
+        assert_eq!(persons(&found), [row.0]);
+    };
+    found_again(&graph, &mut numbers);
+    for person in 200..250 {
+        graph.insert(person, &face(&numbers.words(u64::from(person))));
+    }
+    assert_eq!(graph.owners.len(), 100, "rows are used again");
+    keep(&mut graph);
+    assert_eq!((graph.links.get_nb_point(), graph.outside.len()), (60, 0));
+    found_again(&graph, &mut numbers);
+}
+
+#[test]
 fn what_compares_with_everyone_answers_as_the_flat_index_does() {
     let (mut graph, rows) = filled(1000);
     let (mut flat, mut several, mut numbers) = (Flat::new(BITS), Several::default(), Numbers(9));
