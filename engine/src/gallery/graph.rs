@@ -15,18 +15,19 @@
 //!   searches that may miss nobody, those by all faces of a person, and the search for people enrolled twice.
 
 mod arena;
+mod work;
 
 use std::collections::VecDeque;
 use std::f32::consts::PI;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hnsw_rs::anndists::dist::distances::Distance;
 use hnsw_rs::hnsw::Hnsw;
 use zeroize::Zeroizing;
 
 use self::arena::Arena;
+pub(crate) use self::work::Work;
 use crate::cores;
 use crate::gallery::cascade::Sink;
 use crate::gallery::index::{Ask, By, Found, Near, PERSONS_MAX, Person, Row};
@@ -43,11 +44,6 @@ const LAYERS: usize = 16;
 const EF_BUILD: usize = 200;
 /// Of a hundred points so many may be dead before the graph is built anew.
 const DEAD_PERCENT_MAX: usize = 10;
-/// Rows that a keeper links with the cores that are idle at that moment: a fraction of a second's work.
-const TOGETHER: usize = 64;
-/// When somebody came for a borrowed core, the keeper works alone for so long: a search waits for a core at most as
-/// long as a row takes, and where searches come one after another hardly one in a hundred does.
-const ALONE: Duration = Duration::from_secs(3);
 /// Below so many faces comparing with all of them is faster than any walk. Tests walk among fewer.
 const GRAPH_FACES_MIN: usize = if cfg!(test) { 16 } else { 2_000 };
 
@@ -86,20 +82,6 @@ pub(crate) struct Graph {
     kept: bool,
     /// Candidates that a walk keeps: the more, the slower and the surer.
     ef: usize,
-}
-
-/// Rows on their way into a graph, and what else a keeper needs: nothing of it holds up a search.
-pub(crate) struct Work {
-    arena: Arc<Arena>,
-    links: Arc<Links>,
-    rows: Vec<Row>,
-    /// So many of the first rows outside are among them.
-    first: usize,
-    /// A graph of its own, to take the place of the old one.
-    anew: bool,
-    /// Dead rows that the new graph will not know.
-    released: Vec<Row>,
-    stopped: bool,
 }
 
 impl Graph {
@@ -416,61 +398,6 @@ impl Drop for Graph {
     fn drop(&mut self) {
         // ORDER: here, and not with the arena: a keeper may hold that for as long as it works.
         self.wipe();
-    }
-}
-
-impl Work {
-    /// Nothing yet to be linked in `links`.
-    fn new(arena: &Arc<Arena>, links: Arc<Links>) -> Self {
-        Self {
-            arena: Arc::clone(arena),
-            links,
-            rows: Vec::new(),
-            first: 0,
-            anew: false,
-            released: Vec::new(),
-            stopped: false,
-        }
-    }
-
-    /// Links the rows, with whatever cores are idle and without holding anything up; stops early when told to.
-    pub fn run(&mut self, stop: &AtomicBool) {
-        let _own = cores::busy();
-        let (mut linked, mut alone_until) = (0, Instant::now());
-        while linked < self.rows.len() {
-            // The first alone: rows that are linked together need a point to begin at.
-            let turn = if linked == 0 { 1 } else { TOGETHER };
-            let end = (linked + turn).min(self.rows.len());
-            let may_borrow = Instant::now() >= alone_until;
-            let borrowed = cores::idle(if may_borrow { turn - 1 } else { 0 });
-            let (done, sent_back) = self.link(&self.rows[linked..end], borrowed.cores(), stop);
-            if sent_back {
-                alone_until = Instant::now() + ALONE;
-            }
-            linked += done;
-            if linked < end {
-                self.rows.truncate(linked);
-                self.stopped = true;
-            }
-        }
-    }
-
-    /// How many were linked, from the first one on, and whether somebody else came for a guest's core.
-    fn link(&self, rows: &[Row], guests: usize, stop: &AtomicBool) -> (usize, bool) {
-        let (next, sent_back) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let link = |is_guest: bool| {
-            while !stop.load(Ordering::Relaxed) && !self.arena.is_wiped() {
-                let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) else {
-                    return;
-                };
-                self.links.insert((&[u64::from(row.0)], row.0 as usize));
-                if is_guest && cores::crowded() {
-                    return sent_back.store(true, Ordering::Relaxed);
-                }
-            }
-        };
-        cores::together(&mut vec![(); guests], || link(false), |()| link(true));
-        (next.into_inner().min(rows.len()), sent_back.into_inner())
     }
 }
 
