@@ -4,6 +4,7 @@
 //! by piece, and gives them back as soon as somebody else comes to compute: a search alone is faster, and under
 //! load there are never more threads at work than without.
 
+use std::cell::Cell;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -60,13 +61,45 @@ pub(crate) fn idle(at_most: usize) -> Busy {
     Busy(taken)
 }
 
-/// Whether more threads compute than there are cores.
-pub(crate) fn crowded() -> bool {
-    BUSY.load(Ordering::Relaxed) > *CORES
+/// Whether a guest of [`together`] goes home: while more threads compute than there are cores. It is not counted any
+/// more then, so that one goes for each core that somebody else wants, and the others stay.
+pub(crate) fn leave() -> bool {
+    let leaves = BUSY.fetch_update(Ordering::Relaxed, Ordering::Relaxed, without_one);
+    if leaves.is_ok() {
+        LEFT.set(true);
+    }
+    leaves.is_ok()
+}
+
+/// One thread fewer, if there are as many as cores even so.
+fn without_one(busy: usize) -> Option<usize> {
+    busy.checked_sub(1).filter(|others| *others >= *CORES)
+}
+
+thread_local! {
+    /// Whether the guest that worked on this thread last has left.
+    static LEFT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Guests that left. When it is dropped they are counted again, for whoever borrowed their cores gives back all of them
+/// next.
+struct Gone(AtomicUsize);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        BUSY.fetch_add(*self.0.get_mut(), Ordering::Relaxed);
+    }
 }
 
 /// Does `work` on this thread, and at the same time for each of `others` on a borrowed one.
 pub(crate) fn together<T: Send>(others: &mut [T], own: impl FnOnce(), work: impl Fn(&mut T) + Sync) {
+    let gone = Gone(AtomicUsize::new(0));
+    let work = |other: &mut T| {
+        work(other);
+        if LEFT.take() {
+            gone.0.fetch_add(1, Ordering::Relaxed);
+        }
+    };
     match (&*POOL, others) {
         (_, []) => own(),
         (None, others) => {
@@ -92,6 +125,13 @@ mod tests {
         let (mut others, mut own) = ([1, 2, 3], 0);
         together(&mut others, || own = 7, |other| *other *= 10);
         assert_eq!((others, own), ([10, 20, 30], 7));
+    }
+
+    #[test]
+    fn as_many_guests_leave_as_cores_are_wanted() {
+        let busy = std::iter::successors(Some(*CORES + 3), |busy| without_one(*busy));
+        assert_eq!(busy.count() - 1, 3);
+        assert_eq!((without_one(*CORES), without_one(0)), (None, None));
     }
 
     #[test]

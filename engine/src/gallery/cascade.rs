@@ -320,7 +320,7 @@ pub(super) fn scan_with<K: Sink + Send>(
                 seeks,
                 turned: &mut turned,
             });
-            if is_guest && cores::crowded() {
+            if is_guest && cores::leave() {
                 return;
             }
         }

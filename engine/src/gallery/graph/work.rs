@@ -74,7 +74,7 @@ impl Work {
                     return;
                 };
                 self.links.insert((&[u64::from(row.0)], row.0 as usize));
-                if is_guest && cores::crowded() {
+                if is_guest && cores::leave() {
                     return sent_back.store(true, Ordering::Relaxed);
                 }
             }
