@@ -292,21 +292,19 @@ impl Measuring {
 
     /// Asks for somebody in every way.
     fn ask(&mut self) {
-        let threshold = self.collection.settings.read().threshold;
+        let similarity_min = self.collection.settings.read().threshold;
         let asked_for = self.people[self.asked * self.people.len() / self.plan.probes];
-        let people = self.collection.people.read();
-        let face = people
-            .number(asked_for)
-            .and_then(|number| people.rows(number).first().copied());
-        let (Some(face), Some(shadow)) = (face, &people.shadow) else {
+        let Some(probe) = self.probe(asked_for) else {
             return;
         };
-        let probe = self.noise.probe(&people.index.template(face));
-        let (flat, graph) = match self.own {
-            IndexKind::Flat => (&people.index, &shadow.index),
-            IndexKind::Graph => (&shadow.index, &people.index),
-        };
-        let best = |index: &Index, ef: Option<u32>, similarity_min: f32, exact: bool| {
+        let (collection, own) = (&self.collection, self.own);
+        let best = |kind: IndexKind, ef: Option<u32>, exact: bool| {
+            // Let go after each search, for a writer waits until then, and other searches behind it. Whoever went
+            // meanwhile is asked for no more.
+            let people = collection.people.read();
+            people.number(asked_for)?;
+            let other = &people.shadow.as_ref()?.index;
+            let index = if kind == own { &people.index } else { other };
             let ask = Ask {
                 probes: &[&probe],
                 k: 1,
@@ -320,19 +318,31 @@ impl Measuring {
                 Some(ef) => index.walk(&ask, ef),
                 None => index.top(&ask),
             };
-            (found.hits[0].first().map(|hit| hit.person), began.elapsed())
+            Some((found.hits[0].first().map(|hit| hit.person), began.elapsed()))
         };
         // Each index by its own exact scan: the one that was made for it may have fewer faces.
-        let [truth_flat, truth_graph] = [flat, graph].map(|index| best(index, None, threshold, true).0);
+        let truth = |kind| best(kind, None, true).map(|(person, _)| person);
+        let (Some(flat), Some(graph)) = (truth(IndexKind::Flat), truth(IndexKind::Graph)) else {
+            return;
+        };
         for way in &mut self.ways {
-            let (index, truth) = match way.kind {
-                IndexKind::Flat => (flat, truth_flat),
-                IndexKind::Graph => (graph, truth_graph),
+            let Some((found, took)) = best(way.kind, way.ef, way.exact) else {
+                return;
             };
-            let (found, took) = best(index, way.ef, threshold, way.exact);
+            let truth = match way.kind {
+                IndexKind::Flat => flat,
+                IndexKind::Graph => graph,
+            };
             way.agreed += usize::from(found == truth);
             way.took.push(took);
         }
+    }
+
+    /// What asks for somebody, if there is anybody.
+    fn probe(&mut self, asked_for: Digest) -> Option<Probe> {
+        let people = self.collection.people.read();
+        let face = people.rows(people.number(asked_for)?).first()?;
+        Some(self.noise.probe(&people.index.template(*face)))
     }
 
     fn rows(&mut self) -> Vec<Measured> {
