@@ -80,6 +80,8 @@ pub(crate) struct Graph {
     links: Arc<Links>,
     /// Whether a keeper has begun and not finished: one at a time.
     kept: bool,
+    /// Whether a keeper failed. It would again, so none begins.
+    failed: bool,
     /// Candidates that a walk keeps: the more, the slower and the surer.
     ef: usize,
 }
@@ -100,6 +102,7 @@ impl Graph {
             dead: 0,
             living: 0,
             kept: false,
+            failed: false,
         }
     }
 
@@ -269,7 +272,7 @@ impl Graph {
 
     /// Whether a keeper has something to do.
     pub fn has_work(&self) -> bool {
-        !self.kept && (self.is_stale() || self.unlinked() > 0)
+        !self.kept && !self.failed && (self.is_stale() || self.unlinked() > 0)
     }
 
     fn is_stale(&self) -> bool {
@@ -295,7 +298,7 @@ impl Graph {
     /// At most `rows_max` rows that should go into the graph, however much of it is dead: that takes no longer than
     /// these rows do.
     pub fn more(&mut self, rows_max: usize) -> Option<Work> {
-        if self.kept || self.unlinked() == 0 {
+        if !self.has_work() || self.unlinked() == 0 {
             return None;
         }
         let rows: Vec<_> = self.outside.iter().copied().take(rows_max).collect();
@@ -373,6 +376,17 @@ impl Graph {
         self.outside.drain(..work.first.min(work.rows.len()));
         self.forget_gone();
         work
+    }
+
+    /// Takes back what a keeper failed to do. The graph stays as it is from now on: rows that are in it already, and
+    /// stand outside as well, are met twice, and who else is outside is compared with in full.
+    pub fn give_up(&mut self, work: &Work) {
+        if !Arc::ptr_eq(&self.arena, &work.arena) {
+            return;
+        }
+        self.kept = false;
+        self.failed = true;
+        self.forget_gone();
     }
 
     /// Overwrites all faces of a graph that goes.

@@ -153,6 +153,14 @@ impl Index {
         }
     }
 
+    /// Takes back what a keeper failed to do: there is nothing more to do for it.
+    pub(crate) fn give_up(&mut self, work: &Work) {
+        match self {
+            Self::Flat(_) => {}
+            Self::Graph(graph) => graph.give_up(work),
+        }
+    }
+
     /// Overwrites every face of an index that goes. What is left of it, a whole graph, is dropped best where that holds
     /// nobody up.
     #[must_use = "dropping a graph takes long: let no lock be held"]

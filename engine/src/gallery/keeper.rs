@@ -91,6 +91,7 @@ fn take_turn(collection: &Collection, stop: &AtomicBool) -> bool {
     // not in it is compared with in full.
     if catch_unwind(AssertUnwindSafe(|| work.run(stop))).is_err() {
         tracing::error!("a graph could not be kept; faces that it lacks are compared with in full");
+        collection.people.write().index.give_up(&work);
         return false;
     }
     let left = collection.people.write().index.adopt(work);

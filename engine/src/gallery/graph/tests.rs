@@ -292,6 +292,28 @@ fn a_graph_of_which_few_live_is_let_go_and_one_of_many_is_built_again() {
 }
 
 #[test]
+fn a_graph_whose_keeper_failed_stays_as_it_is_and_uses_rows_again() {
+    let (mut graph, rows) = filled(100);
+    let mut numbers = Numbers(12);
+    let words = numbers.words(5);
+    let erased = graph.insert(200, &face(&numbers.words(6)));
+    graph.insert(201, &face(&words));
+    let work = graph.work(1000).expect("two are outside");
+    graph.remove(erased);
+    graph.give_up(&work);
+    assert!(!graph.has_work() && graph.more(1000).is_none());
+    assert_eq!((graph.outside.len(), graph.free.len()), (1, 1));
+    let used = graph.insert(202, &face(&numbers.words(7)));
+    assert_eq!(used, erased);
+    graph.remove(used);
+    assert_eq!((graph.outside.len(), graph.free.len()), (1, 1));
+    for (words, person) in [(&rows[3].1, 3), (&words, 201)] {
+        let found = walked(&graph, &probe_of(words, &mut numbers), 1, 0.9);
+        assert_eq!(persons(&found), [person]);
+    }
+}
+
+#[test]
 fn what_compares_with_everyone_answers_as_the_flat_index_does() {
     let (mut graph, rows) = filled(1000);
     let (mut flat, mut several, mut numbers) = (Flat::new(BITS), Several::default(), Numbers(9));
