@@ -65,8 +65,7 @@ impl Flat {
 
     fn seeks<'a>(&self, ask: &'a Ask<'a>) -> Vec<Seek<'a, Tally<'a>>> {
         let miss = if ask.exact { 0.0 } else { MISS };
-        let probes = ask.probes.iter().take(self.sought(ask));
-        let tallies = probes.map(|probe| Tally::new(probe, ask));
+        let tallies = Tally::of_each(ask).take(self.sought(ask));
         tallies
             .map(|tally| Seek::new(&self.arena, tally.probe(), tally, miss))
             .collect()

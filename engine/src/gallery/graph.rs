@@ -178,8 +178,7 @@ impl Graph {
         let _own = cores::busy();
         let by_best_face = matches!(ask.by, By::BestFace);
         let walks = by_best_face && !ask.exact && ask.among.is_none() && self.living >= GRAPH_FACES_MIN;
-        let hits = ask.probes.iter().map(|probe| {
-            let mut tally = Tally::new(probe, ask);
+        let hits = Tally::of_each(ask).map(|mut tally| {
             match ask.k {
                 0 => {}
                 k if walks => self.walk(&mut tally, k, ef),

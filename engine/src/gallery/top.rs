@@ -1,6 +1,7 @@
 //! The best k persons of a stream of scored faces.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use crate::gallery::cascade::Sink;
 use crate::gallery::index::{Ask, By, Hit, Person, Row};
@@ -85,14 +86,16 @@ pub(super) struct Tally<'a> {
     probe: &'a Probe,
     ask: &'a Ask<'a>,
     top: Top,
-    /// By place in `Several`, for whoever was found by one face the sum of the scores of all.
-    sums: Vec<Option<i32>>,
+    /// For whoever has several faces and was found by one, the sum of the scores of all. They are few, and every row is
+    /// looked up here: nothing of them is kept for those who were not found.
+    sums: BTreeMap<Person, i32>,
     /// The least score of a face by which somebody with several can reach the threshold.
     best_face_min: i32,
 }
 
 impl<'a> Tally<'a> {
-    pub(super) fn new(probe: &'a Probe, ask: &'a Ask<'a>) -> Self {
+    /// One for each probe.
+    pub(super) fn of_each(ask: &'a Ask<'a>) -> impl Iterator<Item = Self> {
         let several = match ask.by {
             By::BestFace => &[],
             By::AllFaces(several) => several.people(),
@@ -101,12 +104,20 @@ impl<'a> Tally<'a> {
             .iter()
             .map(|one| one.agreement.best_face(ask.similarity_min));
         let best_face_min = best_faces.min_by(f32::total_cmp);
+        ask.probes.iter().map(move |probe| {
+            let best_face_min = best_face_min.map_or(i32::MAX, |similarity| probe.score_at(similarity));
+            Self::empty(probe, ask, best_face_min)
+        })
+    }
+
+    /// One that has found nothing yet.
+    fn empty(probe: &'a Probe, ask: &'a Ask<'a>, best_face_min: i32) -> Self {
         Self {
             probe,
             ask,
             top: Top::new(ask.k, probe.score_at(ask.similarity_min)),
-            sums: vec![None; several.len()],
-            best_face_min: best_face_min.map_or(i32::MAX, |similarity| probe.score_at(similarity)),
+            sums: BTreeMap::new(),
+            best_face_min,
         }
     }
 
@@ -116,17 +127,17 @@ impl<'a> Tally<'a> {
 
     /// Whether somebody was found who is compared by all faces.
     pub(super) fn lacks_scores(&self) -> bool {
-        self.sums.iter().any(Option::is_some)
+        !self.sums.is_empty()
     }
 
     /// Whether all faces of this person are to be added.
     pub(super) fn lacks(&self, person: Person) -> bool {
-        self.place(person).is_some_and(|place| self.sums[place].is_some())
+        self.sums.contains_key(&person)
     }
 
     /// Adds a face of somebody who lacks it.
     pub(super) fn add(&mut self, person: Person, score: i32) {
-        if let Some(sum) = self.place(person).and_then(|place| self.sums[place].as_mut()) {
+        if let Some(sum) = self.sums.get_mut(&person) {
             // At most 20 faces of 2048 * 127 each.
             *sum += score;
         }
@@ -148,9 +159,9 @@ impl<'a> Tally<'a> {
         });
         let mut hits: Vec<Hit> = alone.collect();
         if let By::AllFaces(several) = self.ask.by {
-            let together = several.people().iter().zip(&self.sums);
-            let together = together.filter_map(|(one, sum)| {
-                let similarity = one.agreement.similarity(probe, (*sum)?);
+            let together = self.sums.iter().filter_map(|(person, sum)| {
+                let one = several.people()[several.place(*person)?];
+                let similarity = one.agreement.similarity(probe, *sum);
                 (similarity >= self.ask.similarity_min).then_some(Hit {
                     person: one.person,
                     similarity,
@@ -175,20 +186,20 @@ impl Sink for Tally<'_> {
 
     fn offer(&mut self, score: i32, person: Person, _: Row) {
         match self.place(person) {
-            Some(place) => self.sums[place] = Some(0),
+            Some(_) => {
+                self.sums.insert(person, 0);
+            }
             None => self.top.offer(Candidate { score, person }),
         }
     }
 
     fn fork(&self) -> Self {
-        Self::new(self.probe, self.ask)
+        Self::empty(self.probe, self.ask, self.best_face_min)
     }
 
     fn merge(&mut self, other: Self) {
         self.top.merge(other.top);
         // Nothing is added up before all have looked.
-        for (sum, other) in self.sums.iter_mut().zip(other.sums) {
-            *sum = sum.or(other);
-        }
+        self.sums.extend(other.sums);
     }
 }
