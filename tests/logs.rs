@@ -3,17 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use likeness_engine::Scope;
 use likeness_proto::v1;
 use likeness_proto::v1::import_persons_request::Part;
 use likeness_proto::v1::log_service_client::LogServiceClient;
+use likeness_server::config::STREAMS_PER_ACCOUNT_MAX;
 use serde_json::Value;
+use tonic::Code;
 
 use crate::support::child::{Home, Program, likeness};
 use crate::support::client::{photograph, photographs, similarity};
-use crate::support::pictures::sample;
-use crate::support::{Client, Server};
+use crate::support::pictures::{sample, tiny};
+use crate::support::server::Setup;
+use crate::support::{Client, PATIENCE, Refused, Server, refusal};
 
 const SUBJECT: &str = "PERSON_PART_SUBJECT";
 const FOUND: &str = "PERSON_PART_FOUND";
@@ -492,4 +496,39 @@ fn a_server_whose_logs_cannot_be_opened_never_says_that_it_serves() {
     let program = home.refused_start();
     assert!(program.stderr.contains("opening the logs"), "{}", program.stderr);
     assert_eq!(program.stdout, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exports_that_nobody_reads_hold_up_no_erasure_and_are_let_go() {
+    let mut setup = Setup::new();
+    setup.config.call_seconds = 3;
+    let server = setup.start().await;
+    let client = server.client().await;
+    client.create("staff").await;
+    // More than the transport asks for before it has sent anything.
+    for number in 0..12 {
+        let who = format!("person-{number}");
+        client.enroll("staff", &who, &[&tiny()]).await.expect("enrolled");
+    }
+    let request = || v1::ExportRunningLogRequest {
+        collection: "staff".to_owned(),
+    };
+    let mut unread = LogServiceClient::new(server.unread().await);
+    let mut held = Vec::new();
+    for _ in 0..STREAMS_PER_ACCOUNT_MAX {
+        held.push(unread.export_running_log(request()).await.expect("begun"));
+    }
+    let mut logs = LogServiceClient::new(client.channel.clone());
+    assert_eq!(
+        refusal::of(logs.export_running_log(request()).await),
+        Refused::new(Code::ResourceExhausted, "BUSY")
+    );
+    let began = Instant::now();
+    client.delete("staff", "person-7").await.expect("erased");
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    let until = Instant::now() + PATIENCE;
+    while let Err(status) = logs.export_running_log(request()).await {
+        assert!(Instant::now() < until, "{status:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }

@@ -65,6 +65,7 @@ pub use gallery::measure::{
 };
 pub use gallery::running::RunningLogSize;
 pub use gallery::running::entry::{CallOrigin, Charge};
+pub use gallery::running::export::{LogCursor, LogPart};
 pub use gallery::running::row::{LogRow, Part};
 pub use gallery::running::usage::{Usage, day_of};
 pub use gallery::{

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::gallery::collection::Collection;
 use crate::gallery::running::RunningLogSize;
 use crate::gallery::running::entry::{CallOrigin, Entry};
+use crate::gallery::running::export::{LogCursor, LogPart};
 use crate::gallery::running::row::{LogRow, Part};
 use crate::gallery::running::usage::Usage;
 use crate::gallery::{Match, Page};
@@ -91,18 +92,22 @@ impl Engine {
         })
     }
 
-    /// The same of a person in hand, as a listing gave.
+    /// The same of everybody in a collection, person by person, a part at a time.
     ///
     /// # Errors
-    /// A cursor that no page gave out.
-    pub fn running_log_of(
+    /// The collection was deleted, or the store failed.
+    pub fn export_running_log(
         &self,
-        person: &Person,
-        cursor: Option<&str>,
-        items_max: usize,
-    ) -> Result<Page<LogRow>> {
-        self.gallery
-            .rows_of(person, cursor, items_max.clamp(1, PAGE_ITEMS_MAX))
+        collection: &CollectionRef,
+        from: &LogCursor,
+        rows_max: usize,
+        call: &mut Call,
+    ) -> Result<LogPart> {
+        call.reads(&collection.0.readers);
+        call.step(Step::Store, || {
+            self.gallery
+                .export_rows(&collection.0, from, rows_max.clamp(1, PAGE_ITEMS_MAX))
+        })
     }
 
     /// Waits until everything that calls left before is in the running log and the totals.

@@ -4,6 +4,7 @@
 //! writes what has gathered. No call waits for it: what finds no room is lost, and counted.
 
 pub(crate) mod entry;
+pub(crate) mod export;
 pub(crate) mod row;
 pub(crate) mod usage;
 

@@ -9,7 +9,8 @@ use likeness_engine::ScoreLimits;
 pub const IMPORTS_MAX: usize = 4;
 /// Of them, one account's.
 pub const IMPORTS_PER_ACCOUNT_MAX: usize = 3;
-/// Streams of one account at once: imports, deletions by a list, searches for duplicates.
+/// Streams of one account at once beside its imports: deletions by a list, exports of the running log, searches for
+/// duplicates, measurements.
 pub const STREAMS_PER_ACCOUNT_MAX: usize = 16;
 /// Changes that may wait for the disk at once; they cost a thread each, not a core.
 pub const CHANGES_MAX: usize = 64;

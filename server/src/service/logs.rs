@@ -1,25 +1,21 @@
 //! The running log, usage and the policy: what is written down, shown to whom it belongs to.
 
-use likeness_engine::{CollectionName, CollectionRef, Page, Person, Scope};
+use likeness_engine::{CollectionName, CollectionRef, LogCursor, Scope};
 use likeness_proto::v1::log_service_server::LogService;
 use likeness_proto::v1::{
     ExportRunningLogRequest, ExportRunningLogResponse, GetPolicyRequest, GetPolicyResponse, GetUsageRequest,
     GetUsageResponse, ListRunningLogRequest, ListRunningLogResponse,
 };
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{Answer, Ongoing, Service, insert_id};
+use super::slices::{self, Job, Slice, Slices};
+use super::{Answer, Ongoing, Service};
 use crate::auth::Needs;
 use crate::convert;
 use crate::status::Refusal;
 
-/// People looked up together in an export, and rows of one message.
-const EXPORTED_PERSONS: usize = 100;
+/// Rows of one message of an export.
 const EXPORTED_ROWS: usize = 1000;
-
-type Answers = mpsc::Sender<Result<ExportRunningLogResponse, Status>>;
 
 impl Answer for ExportRunningLogResponse {
     /// A message of a stream says nothing about its call; the metadata do.
@@ -37,34 +33,13 @@ impl LogService for Service {
         call.finish(answer)
     }
 
-    type ExportRunningLogStream = ReceiverStream<Result<ExportRunningLogResponse, Status>>;
+    type ExportRunningLogStream = Slices<ExportRunningLogResponse>;
 
     async fn export_running_log(
         &self,
         request: Request<ExportRunningLogRequest>,
     ) -> Result<Response<Self::ExportRunningLogStream>, Status> {
-        let mut call = self.begin("ExportRunningLog", Needs::Of(Scope::Audit), &request)?;
-        // The stream lasts as long as the client reads it; only its parts are short.
-        call.deadline = None;
-        let (answers, stream) = mpsc::channel(1);
-        let mut reply = Response::new(ReceiverStream::new(stream));
-        insert_id(reply.metadata_mut(), &call.request_id);
-        let name = match CollectionName::parse(&request.into_inner().collection) {
-            Ok(name) => name,
-            Err(error) => return Err(call.refuse(error.into())),
-        };
-        tokio::spawn(async move {
-            let last = match export(&mut call, name, &answers).await {
-                Ok(Taken::All) => call.finish(Ok(ExportRunningLogResponse::default())).err(),
-                Ok(Taken::Gone) => None,
-                Err(refusal) => Some(call.refuse(refusal)),
-            };
-            if let Some(status) = last {
-                // The client may have gone.
-                let _ = answers.send(Err(status)).await;
-            }
-        });
-        Ok(reply)
+        export(self, request).await
     }
 
     async fn get_usage(
@@ -110,77 +85,61 @@ async fn list(call: &mut Ongoing, request: ListRunningLogRequest) -> Result<List
     })
 }
 
-/// Whether the client took everything.
-enum Taken {
-    All,
-    Gone,
-}
-
-async fn export(call: &mut Ongoing, name: CollectionName, answers: &Answers) -> Result<Taken, Refusal> {
-    let collection = call
-        .store(move |work, _| {
-            let collection = work.collection(&name)?;
-            work.engine.flush_running_log();
-            Ok(collection)
-        })
-        .await?;
-    let mut cursor = None;
-    loop {
-        let page = persons(call, &collection, cursor).await?;
-        for person in page.items {
-            if let Taken::Gone = export_person(call, person, answers).await? {
-                return Ok(Taken::Gone);
-            }
-        }
-        // ORDER: erasures wait for a page of people until the last of its rows has been taken.
-        call.call.read();
-        cursor = page.next;
-        if cursor.is_none() {
-            return Ok(Taken::All);
-        }
-    }
-}
-
-async fn persons(
-    call: &mut Ongoing,
-    collection: &CollectionRef,
-    cursor: Option<String>,
-) -> Result<Page<Person>, Refusal> {
-    let collection = collection.clone();
-    call.store(move |work, call| {
-        Ok(work
-            .engine
-            .list_persons(&collection, cursor.as_deref(), EXPORTED_PERSONS, call)?)
+async fn export(
+    service: &Service,
+    request: Request<ExportRunningLogRequest>,
+) -> Result<Response<Slices<ExportRunningLogResponse>>, Status> {
+    let call = service.begin("ExportRunningLog", Needs::Of(Scope::Audit), &request)?;
+    slices::begin(call, async |call| {
+        Export::begin(call, request.into_inner()).await
     })
     .await
 }
 
-async fn export_person(call: &mut Ongoing, mut person: Person, answers: &Answers) -> Result<Taken, Refusal> {
-    let mut cursor: Option<String> = None;
-    loop {
-        let page;
-        (person, page) = call
-            .store(move |work, _| {
-                let page = work
+/// What is exported, and how far it got.
+struct Export {
+    collection: CollectionRef,
+    cursor: LogCursor,
+}
+
+impl Export {
+    async fn begin(call: &mut Ongoing, request: ExportRunningLogRequest) -> Result<Self, Refusal> {
+        let name = CollectionName::parse(&request.collection)?;
+        call.store(move |work, _| {
+            let collection = work.collection(&name)?;
+            work.engine.flush_running_log();
+            Ok(Self {
+                collection,
+                cursor: LogCursor::default(),
+            })
+        })
+        .await
+    }
+}
+
+impl Job for Export {
+    type Answer = ExportRunningLogResponse;
+
+    async fn slice(&mut self, call: &mut Ongoing) -> Result<Slice<Self::Answer>, Refusal> {
+        let (collection, from) = (self.collection.clone(), self.cursor.clone());
+        let part = call
+            .store(move |work, call| {
+                Ok(work
                     .engine
-                    .running_log_of(&person, cursor.as_deref(), EXPORTED_ROWS)?;
-                Ok((person, page))
+                    .export_running_log(&collection, &from, EXPORTED_ROWS, call)?)
             })
             .await?;
-        cursor = page.next;
         let answer = ExportRunningLogResponse {
-            rows: page.items.into_iter().map(convert::log_row).collect(),
-            damaged_rows: page.damaged as u64,
+            rows: part.rows.into_iter().map(convert::log_row).collect(),
+            damaged_rows: part.damaged as u64,
         };
-        // The second wait is for the answer to be taken: none with names in it lies here when an erasure
-        // stops waiting.
-        let taken = answers.send(Ok(answer)).await.is_ok() && answers.reserve().await.is_ok();
-        if !taken {
-            return Ok(Taken::Gone);
-        }
-        if cursor.is_none() {
-            return Ok(Taken::All);
-        }
+        Ok(match part.next {
+            Some(cursor) => {
+                self.cursor = cursor;
+                Slice::One(answer)
+            }
+            None => Slice::Last(answer),
+        })
     }
 }
 

@@ -9,6 +9,7 @@ use crate::gallery::Gallery;
 use crate::gallery::collection::Collection;
 use crate::gallery::records::Family;
 use crate::gallery::running::entry::Charge;
+use crate::gallery::running::export::LogCursor;
 use crate::gallery::running::row::Part;
 use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::support::*;
@@ -115,6 +116,46 @@ fn a_log_is_read_a_page_at_a_time_in_the_order_of_time() {
     assert_eq!((times.len(), pages), (7, 3));
     assert!(times.is_sorted());
     assert!(gallery.rows_of(&ada, Some("no cursor"), 3).is_err());
+}
+
+#[test]
+fn an_export_has_every_row_once_whoever_comes_and_goes_meanwhile() {
+    let (disk, ring) = (FakeDisk::default(), ring());
+    let gallery = opened(&disk, &ring);
+    let one = create(&gallery, "one");
+    let stay: Vec<_> = (0..4).map(|n| format!("stays-{n}")).collect();
+    for (who, n) in stay.iter().map(String::as_str).chain(["goes"]).zip(1..) {
+        enroll(&gallery, &one, who, &[n]).expect("enrolled");
+        for _ in 0..5 {
+            logged(&gallery, &one, who);
+        }
+    }
+    let (mut cursor, mut all, mut parts) = (LogCursor::default(), BTreeMap::new(), 0u64);
+    loop {
+        let part = gallery.export_rows(&one, &cursor, 2).expect("read");
+        assert!(part.damaged == 0 && part.rows.len() <= 2);
+        for row in part.rows {
+            *all.entry(row.person_id).or_insert(0) += 1;
+        }
+        parts += 1;
+        match parts {
+            1 => {
+                gallery.delete(&one, &id("goes"), REQUEST).expect("erased");
+            }
+            // In the order of the listing some of them come before the one whose rows go on.
+            2..=9 => {
+                enroll(&gallery, &one, &format!("new-{parts}"), &[100 + parts]).expect("enrolled");
+            }
+            _ => {}
+        }
+        match part.next {
+            Some(next) => cursor = next,
+            None => break,
+        }
+    }
+    all.remove("goes");
+    let whole: BTreeMap<_, _> = stay.into_iter().map(|who| (who, 5)).collect();
+    assert_eq!(all, whole);
 }
 
 /// A way to be gone from collection "one".
