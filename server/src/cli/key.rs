@@ -72,7 +72,7 @@ enum Rotate {
         new_root_key_command: Option<String>,
     },
     /// The wrapping key, while the server serves; an interrupted rotation goes on
-    #[command(after_help = "Example:\n  likeness key rotate wrapping --timeout 3600")]
+    #[command(after_help = "Example:\n  likeness key rotate wrapping")]
     Wrapping,
     /// The key that signs receipts, while the server serves; the old one signs for the new one
     #[command(after_help = "Example:\n  likeness key rotate signing")]

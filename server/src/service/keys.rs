@@ -33,6 +33,8 @@ impl KeyService for Service {
         insert_id(reply.metadata_mut(), &call.request_id);
         // The rotation goes on when the client goes away: half a rotation helps nobody.
         let patience = call.patience();
+        // However many keys there are to wrap.
+        call.deadline = None;
         tokio::spawn(async move {
             let telling = progress.clone();
             let outcome = call
