@@ -2,15 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use likeness_proto::v1;
+use likeness_proto::v1::log_service_client::LogServiceClient;
 use rustix::process::Signal;
 use tokio_stream::StreamExt;
+use tonic::Code;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::interfaces::check;
-use crate::support::PATIENCE;
 use crate::support::child::Home;
 use crate::support::pictures::{astronaut_small, tiny};
+use crate::support::{PATIENCE, Refused, Server, refusal};
 
 /// One worker and no queue, so that a refusal says that the worker is busy.
 const ONE_AT_A_TIME: [&str; 4] = ["--workers", "1", "--queue", "0"];
@@ -74,6 +77,43 @@ async fn an_idle_connection_and_a_watcher_of_its_health_do_not_hold_it_up() {
     let (code, log) = server.ended();
     assert_eq!(code, Some(0), "{log}");
     assert!(since.elapsed() < Duration::from_secs(20), "{:?}", since.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_read_slowly_is_told_that_the_server_ends() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    client.create("staff").await;
+    for number in 0..12 {
+        let who = format!("person-{number}");
+        client.enroll("staff", &who, &[&tiny()]).await.expect("enrolled");
+    }
+    let mut health = HealthClient::new(client.channel.clone());
+    let watched = health.watch(check("likeness.v1.LogService")).await;
+    let mut watched = watched.expect("watched").into_inner();
+    watched.next().await.expect("a status").expect("a status");
+    // Less than one answer: the others wait for their reader.
+    let mut logs = LogServiceClient::new(server.with_window(64).await);
+    let request = v1::ExportRunningLogRequest {
+        collection: "staff".to_owned(),
+    };
+    let exported = logs.export_running_log(request).await;
+    let mut exported = exported.expect("begun").into_inner();
+    let stopping = tokio::spawn(server.stop());
+    // Streams are told before those who watch.
+    let _ = watched.next().await;
+    let status = loop {
+        match exported.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("it ends as if it were whole"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(
+        refusal::read_details(&status),
+        Refused::new(Code::Unavailable, "SHUTTING_DOWN")
+    );
+    drop(stopping.await.expect("it stopped in time"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

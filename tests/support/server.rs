@@ -152,8 +152,13 @@ impl Server {
 
     /// A connection of somebody who lets no stream send anything, and so reads no answer.
     pub async fn unread(&self) -> KeyedChannel {
+        self.with_window(0).await
+    }
+
+    /// A connection of somebody who lets a stream send so many bytes before they are read.
+    pub async fn with_window(&self, bytes: u32) -> KeyedChannel {
         let endpoint = Endpoint::from_shared(self.url()).unwrap();
-        let channel = endpoint.initial_stream_window_size(0).connect().await;
+        let channel = endpoint.initial_stream_window_size(bytes).connect().await;
         self.credential().on(channel.expect("connected"))
     }
 

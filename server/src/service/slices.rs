@@ -100,39 +100,45 @@ impl<J: Job> Work<J> {
     /// Until it is done, or nobody asks for the next answer: whoever never does holds it no longer than a call may
     /// take.
     async fn run(mut self) {
+        let mut stopping = self.call.service.stopping.subscribe();
         loop {
-            match tokio::time::timeout(self.patience, self.asked.recv()).await {
+            let asked = tokio::select! {
+                asked = tokio::time::timeout(self.patience, self.asked.recv()) => asked,
+                _ = stopping.wait_for(|stopping| *stopping) => {
+                    return self.last.say(self.call.refuse(Refusal::Stopping));
+                }
+            };
+            match asked {
                 Ok(Some(())) => {}
                 Ok(None) => return,
                 Err(_) => return self.last.say(self.call.refuse(Refusal::Late)),
             }
             match self.slice().await {
-                None => return,
-                Some(Ok(Slice::One(answer))) => {
+                Ok(Slice::One(answer)) => {
                     // ORDER: the answer is built before erasures stop waiting for it.
                     self.call.call.read();
                     // There is room for the one that was asked for; without a client there is nobody to tell.
                     let _ = self.answers.try_send(Ok(answer));
                 }
-                Some(Ok(Slice::Last(answer))) => {
+                Ok(Slice::Last(answer)) => {
                     let answer = self.call.finish(Ok(answer)).map(Response::into_inner);
                     let _ = self.answers.try_send(answer);
                     return;
                 }
-                Some(Err(refusal)) => return self.last.say(self.call.refuse(refusal)),
+                Err(refusal) => return self.last.say(self.call.refuse(refusal)),
             }
         }
     }
 
-    /// The next slice, as soon as there is a place for it; none when the server stops.
-    async fn slice(&mut self) -> Option<Result<Slice<J::Answer>, Refusal>> {
+    /// The next slice, as soon as there is a place for it.
+    async fn slice(&mut self) -> Result<Slice<J::Answer>, Refusal> {
         loop {
             if *self.call.service.stopping.borrow() {
-                return None;
+                return Err(Refusal::Stopping);
             }
             match self.job.slice(&mut self.call).await {
                 Err(Refusal::Busy(_)) => tokio::time::sleep(STEP_BACK).await,
-                slice => return Some(slice),
+                slice => return slice,
             }
         }
     }
