@@ -203,8 +203,8 @@ pub fn counted(count: impl Into<u64>, one: &str, more: &str) -> String {
     }
 }
 
-/// Runs a command that asks over the network.
-pub fn block_on<T>(asking: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+/// What commands that wait for a network run on.
+pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -212,8 +212,12 @@ pub fn block_on<T>(asking: impl Future<Output = Result<T, Failure>>) -> Result<T
             doing: "starting",
             path: PathBuf::from("the runtime"),
             source,
-        })?
-        .block_on(asking)
+        })
+}
+
+/// Runs a command that asks over the network.
+pub fn block_on<T>(asking: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    runtime()?.block_on(asking)
 }
 
 /// Which face of a photograph is meant. The arguments say what the values do in one line, instead of clap's

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use likeness_engine::swap_warning;
@@ -14,6 +15,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::client;
 use super::exit::Failure;
+
+/// For work that is cut off to reach its next stage, and for the data to be closed. What is not done by then is as
+/// after a crash: complete or absent.
+const CUT_OFF_TIME_MAX: Duration = Duration::from_secs(10);
 
 const EXAMPLES: &str = "\
 Example:
@@ -64,7 +69,11 @@ impl ServeCommand {
         if !loopback && !encrypted {
             tracing::warn!(listen = %config.listen, "serving without encryption");
         }
-        client::block_on(run(config))
+        let runtime = client::runtime()?;
+        let served = runtime.block_on(run(config));
+        // A runtime that is dropped waits for blocking work without end, and for a rotation of keys that is minutes.
+        runtime.shutdown_timeout(CUT_OFF_TIME_MAX);
+        served
     }
 }
 
