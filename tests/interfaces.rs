@@ -1,6 +1,7 @@
 //! Health and reflection: what a client that knows nothing can ask.
 
 use likeness_proto::Message as _;
+use likeness_server::config::HEALTH_BYTES_MAX;
 use prost_types::FileDescriptorProto;
 use tokio_stream::StreamExt;
 use tonic::Code;
@@ -43,6 +44,9 @@ async fn the_server_and_each_service_are_healthy_and_no_other() {
     }
     let unknown = health.check(check("likeness.v1.Unknown")).await;
     assert_eq!(unknown.expect_err("unknown").code(), Code::NotFound);
+    // Nobody is asked for a key here, so a longer question is not read.
+    let long = health.check(check(&"x".repeat(HEALTH_BYTES_MAX))).await;
+    assert_eq!(long.expect_err("too long").code(), Code::OutOfRange);
 }
 
 async fn reflect(client: &Client, ask: MessageRequest) -> MessageResponse {

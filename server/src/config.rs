@@ -10,8 +10,8 @@ use clap::Args;
 use likeness_engine::{EngineConfig, FACES_WARNING, KeyStore, LABEL_BYTES_MAX, Limits};
 
 pub use self::limits::{
-    CHANGES_MAX, HEADER_BYTES_MAX, IMPORTS_MAX, IMPORTS_PER_ACCOUNT_MAX, LimitArgs, STREAMS_MAX,
-    STREAMS_PER_ACCOUNT_MAX,
+    CHANGES_MAX, HEADER_BYTES_MAX, HEALTH_BYTES_MAX, IMPORTS_MAX, IMPORTS_PER_ACCOUNT_MAX, LimitArgs,
+    STREAMS_MAX, STREAMS_PER_ACCOUNT_MAX,
 };
 use crate::assets;
 use crate::logs::retention::Retention;

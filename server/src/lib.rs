@@ -45,7 +45,7 @@ use tonic_health::ServingStatus;
 
 use crate::auth::Door;
 use crate::calls::Calls;
-use crate::config::{HEADER_BYTES_MAX, MESSAGE_BYTES_MAX, STREAMS_MAX, ServeConfig};
+use crate::config::{HEADER_BYTES_MAX, HEALTH_BYTES_MAX, MESSAGE_BYTES_MAX, STREAMS_MAX, ServeConfig};
 use crate::connections::Connections;
 use crate::incoming::Incoming;
 use crate::logs::Logs;
@@ -186,7 +186,7 @@ pub async fn serve(
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
-        .add_service(health)
+        .add_service(health.max_decoding_message_size(HEALTH_BYTES_MAX))
         .add_service(InterceptedService::new(reflection, reflecting.clone()))
         .add_service(InterceptedService::new(reflection_alpha, reflecting))
         .add_service(keyed.before(

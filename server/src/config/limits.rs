@@ -16,6 +16,8 @@ pub const STREAMS_PER_ACCOUNT_MAX: usize = 16;
 pub const CHANGES_MAX: usize = 64;
 /// Streams that one connection may have open at once.
 pub const STREAMS_MAX: u32 = 256;
+/// A question for health: the name of a service. Whoever asks shows no key, and has no place among the calls.
+pub const HEALTH_BYTES_MAX: usize = 1 << 10;
 /// Metadata of a call: a deadline, a key, and what proxies add.
 pub const HEADER_BYTES_MAX: u32 = 16 << 10;
 
