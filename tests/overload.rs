@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use likeness_engine::{Account, AccountSettings, NewApiKey, Quotas, Scope};
 use likeness_proto::v1;
+use likeness_proto::v1::matching_service_client::MatchingServiceClient;
 use likeness_proto::v1::person_service_client::PersonServiceClient;
 use likeness_server::config::LimitArgs;
 use tokio::sync::mpsc;
@@ -18,6 +19,7 @@ use tonic::transport::Endpoint;
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
 
+use crate::support::client::photograph;
 use crate::support::pictures::{astronaut_small, tiny};
 use crate::support::server::Setup;
 use crate::support::{PATIENCE, Refused, Server, refusal};
@@ -252,6 +254,39 @@ async fn a_message_that_never_arrives_whole_is_given_up_with_its_place() {
         "{took:?}"
     );
     other.detect(&tiny()).await.expect("the place is free again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_nobody_takes_keeps_its_place_no_longer_than_a_call_may_take() {
+    let mut setup = setup(LimitArgs {
+        calls: 1,
+        ..LimitArgs::GENEROUS
+    });
+    setup.config.call_seconds = 2;
+    let server = setup.start().await;
+    let other = server.client().await;
+    let mut unread = MatchingServiceClient::new(server.unread().await);
+    let request = v1::DetectFacesRequest {
+        photograph: Some(photograph(&tiny())),
+        ..Default::default()
+    };
+    // Again as long as it finds the place taken; once it has it, it is never told the end.
+    let untaken = tokio::spawn(async move { while unread.detect_faces(request.clone()).await.is_err() {} });
+    let until = Instant::now() + PATIENCE;
+    let busy = loop {
+        match other.detect(&tiny()).await {
+            Err(status) => break refusal::read(&status),
+            Ok(_) => assert!(Instant::now() < until, "the call was never counted"),
+        }
+    };
+    assert_eq!(busy, Refused::new(Code::ResourceExhausted, "BUSY"));
+    let began = Instant::now();
+    while other.detect(&tiny()).await.is_err() {
+        assert!(Instant::now() < until, "the place is never given back");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(began.elapsed() > Duration::from_secs(1), "{:?}", began.elapsed());
+    untaken.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -161,7 +161,7 @@ pub async fn serve(
     let incoming = Incoming::new(calls, Certificate::load(&config.tls)?);
     let limits = &config.limits;
     let incoming = Connections::new(incoming, limits.connections, limits.stall_time_max());
-    let calls = Calls::new(limits.calls, service.clone());
+    let calls = Calls::new(limits.calls, config.call_time_max(), service.clone());
     let scraping = metrics.map(|listener| {
         let fullness = Fullness {
             service: service.clone(),
