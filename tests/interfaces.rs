@@ -13,7 +13,8 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
-use crate::support::{Client, Server};
+use crate::support::server::Setup;
+use crate::support::{Client, PATIENCE, Server};
 
 const SERVICES: [&str; 6] = [
     "likeness.v1.AccountService",
@@ -101,4 +102,19 @@ async fn reflection_lists_the_services_and_describes_them() {
         let needle = b"EnrollPersonRequest";
         assert!(file.windows(needle.len()).any(|window| window == needle));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_reflection_ends_although_its_client_does_not_end_it() {
+    let mut setup = Setup::new();
+    setup.config.call_seconds = 1;
+    let server = setup.start().await;
+    let mut reflection = ServerReflectionClient::new(server.client().await.channel);
+    let (_silent, asked) = tokio::sync::mpsc::channel::<ServerReflectionRequest>(1);
+    let replies = reflection
+        .server_reflection_info(tokio_stream::wrappers::ReceiverStream::new(asked))
+        .await;
+    let mut replies = replies.expect("begun").into_inner();
+    let end = tokio::time::timeout(PATIENCE, replies.next()).await.expect("it ends");
+    assert!(!matches!(end, Some(Ok(_))), "nothing was asked");
 }

@@ -21,6 +21,8 @@ use crate::status::Refusal;
 
 /// Somebody is always let in, or no load balancer could tell that the server lives.
 const HEALTH: &str = "/grpc.health.v1.Health/";
+/// Reflection is the library's own, and would go on for as long as its client asks.
+const REFLECTION: &str = "/grpc.reflection.";
 /// Places come free all the time.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
@@ -122,6 +124,11 @@ where
                 }
             }
         };
+        let request = if request.uri().path().starts_with(REFLECTION) {
+            request.map(|body| Body::new(self.calls.ending(body)))
+        } else {
+            request
+        };
         let answering = self.inner.call(request);
         let patience = self.calls.patience;
         Box::pin(async move {
@@ -140,6 +147,21 @@ impl Calls {
         let address = from.and_then(TcpConnectInfo::remote_addr).map(ClientAddress);
         let refusal = Refusal::Busy(RETRY_AFTER);
         self.service.turn_away("", refusal, address).into_http()
+    }
+
+    /// A request that ends when a call must have its answer, or when the server does.
+    fn ending(&self, body: Body) -> Ending {
+        let (late, stopping) = (tokio::time::sleep(self.patience), self.service.stopping());
+        let over = async move {
+            tokio::select! {
+                () = late => {}
+                () = stopping => {}
+            }
+        };
+        Ending {
+            body,
+            over: Some(Box::pin(over)),
+        }
     }
 }
 
@@ -219,5 +241,31 @@ impl HttpBody for Held {
 
     fn size_hint(&self) -> http_body::SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// A request that ends by the clock, whatever its client would still say.
+struct Ending {
+    body: Body,
+    /// None when it is over.
+    over: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl HttpBody for Ending {
+    type Data = <Body as HttpBody>::Data;
+    type Error = <Body as HttpBody>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        let Some(over) = &mut self.over else {
+            return Poll::Ready(None);
+        };
+        if over.as_mut().poll(context).is_ready() {
+            self.over = None;
+            return Poll::Ready(None);
+        }
+        Pin::new(&mut self.body).poll_frame(context)
     }
 }

@@ -114,6 +114,15 @@ impl Service {
         self.0.stopping.send_replace(true);
     }
 
+    /// Ready when streams are to end.
+    pub fn stopping(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut stopping = self.0.stopping.subscribe();
+        async move {
+            // The service is gone with its sender: that is the end too.
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        }
+    }
+
     /// Whose call it is and where it came from, as its records in the logs say it.
     fn origin(&self, interface: &'static str, caller: &Caller, client: Option<ClientAddress>) -> CallOrigin {
         CallOrigin {
