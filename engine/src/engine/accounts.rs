@@ -336,6 +336,11 @@ impl Administration<'_> {
         self.gallery.accounts.keys(account)
     }
 
+    /// Whether an account has a key of this id.
+    pub fn has_api_key(&self, account: &Account, id: RandomId) -> bool {
+        self.gallery.accounts.has_key(account, id)
+    }
+
     /// Ends a key at once and for good, also in older copies of the data. `request` names the call in the
     /// receipt.
     ///

@@ -4,7 +4,7 @@ use crate::call::{Call, Step};
 use crate::engine::{CollectionRef, Engine};
 use crate::error::Result;
 use crate::gallery::running::row::Part;
-use crate::gallery::{ErasureReceipt, PersonErasure};
+use crate::gallery::{CollectionErasure, ErasureReceipt, PersonErasure};
 use crate::names::{Account, CollectionName, PersonId};
 use crate::once::Caller;
 use crate::person::Person;
@@ -88,6 +88,22 @@ impl Engine {
             self.gallery.collection_before(&caller, account, name)
         })?;
         Ok(before.map(CollectionRef))
+    }
+
+    /// The deletion of a collection that this very call made before; none where there is something to delete.
+    ///
+    /// # Errors
+    /// There is nothing to delete, and nothing was deleted under the token; or another call was made under it.
+    pub fn collection_erased_before(
+        &self,
+        account: &Account,
+        name: &CollectionName,
+        call: &mut Call,
+    ) -> Result<Option<CollectionErasure>> {
+        let caller = call.caller();
+        call.step(Step::Store, || {
+            self.gallery.collection_erased_before(&caller, account, name)
+        })
     }
 
     fn note_again(

@@ -221,6 +221,12 @@ impl Accounts {
         names.into_iter()
     }
 
+    /// Whether the account has a key of this id.
+    pub fn has_key(&self, account: &Account, id: RandomId) -> bool {
+        let table = self.table.read();
+        table.keys.get(&id).is_some_and(|key| key.info.account == *account)
+    }
+
     /// An account's keys, oldest first.
     pub fn keys(&self, account: &Account) -> Result<Vec<ApiKeyInfo>> {
         let table = self.table.read();

@@ -21,6 +21,10 @@ use crate::person::Timestamp;
 
 /// Entries of a deployment: acts beyond it are refused, because they could not be written down.
 const ENTRIES_MAX: u64 = 10_000_000;
+/// The last of them are kept for acts that end something, so that no account can keep another from it ...
+const KEPT_TO_END: u64 = 100_000;
+/// ... and of these the last for the operator, whose acts no account can keep off.
+const KEPT_FOR_OPERATOR: u64 = 50_000;
 const FORMAT: u8 = 1;
 const SEAL_CONTEXT: &str = "likeness v1 audit log seal";
 
@@ -128,10 +132,11 @@ impl AuditLog {
     /// Adds an entry, durably.
     pub fn append(&self, vault: &Vault, entry: &AuditEntry, failed: bool, now: Timestamp) -> Result<u64> {
         let mut head = self.head.lock();
-        if head.size >= ENTRIES_MAX {
+        let most = entries_max(entry);
+        if head.size >= most {
             return Err(RequestError::TooMany {
                 what: "entries of the audit log",
-                max: usize::try_from(ENTRIES_MAX).unwrap_or(usize::MAX),
+                max: usize::try_from(most).unwrap_or(usize::MAX),
             }
             .into());
         }
@@ -238,7 +243,48 @@ struct Read {
     entry: AuditEntry,
 }
 
+/// How many there may be before this one.
+fn entries_max(entry: &AuditEntry) -> u64 {
+    // Each takes something away that can be made no more by then; a key group can be destroyed again and again.
+    let ends = matches!(
+        entry.act,
+        Act::CloseAccount | Act::RevokeApiKey | Act::DeleteCollection
+    );
+    let kept = match (entry.account == Account::default(), ends) {
+        (true, _) => 0,
+        (false, true) => KEPT_FOR_OPERATOR,
+        (false, false) => KEPT_TO_END,
+    };
+    ENTRIES_MAX - kept
+}
+
 /// In the order of their numbers.
 fn key_of(sequence: u64) -> Vec<u8> {
     sequence.to_be_bytes().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_account_can_use_up_what_is_kept_to_end_things() {
+        let max = |account: Account, act| {
+            entries_max(&AuditEntry {
+                of: account.clone(),
+                account,
+                key: None,
+                request: RandomId::default(),
+                act,
+                object: String::new(),
+            })
+        };
+        let tenant = || Account::parse("branch").expect("a name");
+        let [changes, revokes] = [Act::UpdateCollection, Act::RevokeApiKey].map(|act| max(tenant(), act));
+        assert_eq!(revokes - changes, KEPT_TO_END - KEPT_FOR_OPERATOR);
+        for act in Act::ALL {
+            assert_eq!(max(Account::default(), *act), ENTRIES_MAX);
+            assert!(max(tenant(), *act) <= ENTRIES_MAX - KEPT_FOR_OPERATOR);
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, RequestError, Result};
+use crate::error::{RequestError, Result};
 use crate::gallery::codec::{Binding, Digest, Header};
 use crate::gallery::collection::{Collection, CollectionSettings};
 use crate::gallery::erasures::Issued;
@@ -96,6 +96,41 @@ impl Gallery {
         Ok(())
     }
 
+    /// The deletion that this very call made before; none where there is something to delete, readable or not.
+    pub fn collection_erased_before(
+        &self,
+        caller: &Caller,
+        account: &Account,
+        name: &CollectionName,
+    ) -> Result<Option<CollectionErasure>> {
+        // As below.
+        let _one_at_a_time = self.deleting.lock();
+        self.collection_gone(self.claim(caller).as_ref(), account, name)
+    }
+
+    fn collection_gone(
+        &self,
+        claim: Option<&Claim>,
+        account: &Account,
+        name: &CollectionName,
+    ) -> Result<Option<CollectionErasure>> {
+        if let Some(claim) = claim
+            && let Some(done) = self.vault.done(claim)?
+        {
+            let before = self.collection_erasure_again(claim, Some(&done), account, name)?;
+            return before.map(Some).ok_or_else(|| RequestError::TokenSpent.into());
+        }
+        let digest = Digest::of_collection(&self.vault.ring.digest().secret, account, name);
+        if !collection_records(&self.vault, &digest.0)?.is_empty() {
+            return Ok(None);
+        }
+        let logged = match claim {
+            Some(claim) => self.collection_erasure_again(claim, None, account, name)?,
+            None => None,
+        };
+        logged.map(Some).ok_or_else(|| RequestError::NoCollection.into())
+    }
+
     /// Erases a collection and everyone in it; answers how many people were. Its people go in groups,
     /// between which other changes run.
     pub fn delete_collection(
@@ -108,11 +143,8 @@ impl Gallery {
         let _one_at_a_time = self.deleting.lock();
         let caller = caller.into();
         let claim = self.claim(&caller);
-        if let Some(claim) = &claim
-            && let Some(done) = self.vault.done(claim)?
-        {
-            let before = self.collection_erasure_again(claim, Some(&done), account, name)?;
-            return before.ok_or_else(|| RequestError::TokenSpent.into());
+        if let Some(before) = self.collection_gone(claim.as_ref(), account, name)? {
+            return Ok(before);
         }
         let nonce = Nonce::of(claim.as_ref(), &Where::named(name));
         let asked = Asked {
@@ -122,16 +154,7 @@ impl Gallery {
         };
         // ORDER: the collection before its people. A crash between leaves people of no collection, whom the
         // next start erases; the other order could leave half a collection serving.
-        let gone = match (
-            self.delete_collection_alone(account, name, asked, claim.clone()),
-            &claim,
-        ) {
-            (Err(Error::Request(RequestError::NoCollection)), Some(claim)) => {
-                let logged = self.collection_erasure_again(claim, None, account, name)?;
-                return logged.ok_or_else(|| RequestError::NoCollection.into());
-            }
-            (gone, _) => gone?,
-        };
+        let gone = self.delete_collection_alone(account, name, asked, claim.clone())?;
         let from = gone.receipt.sequence;
         let (mut persons, mut receipts) = (0, vec![gone.receipt]);
         for id in gone.ids {

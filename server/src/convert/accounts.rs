@@ -14,6 +14,11 @@ pub fn no_such_account() -> Error {
     RequestError::NoAccount.into()
 }
 
+/// A key that the account does not have.
+pub fn no_such_api_key() -> Error {
+    RequestError::NoApiKey.into()
+}
+
 /// Quotas; none are no limits.
 pub fn quotas(quotas: Option<v1::Quotas>) -> Quotas {
     let v1::Quotas {

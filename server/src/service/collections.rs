@@ -184,6 +184,11 @@ async fn delete(
     let erased = call
         .store(move |work, call| {
             work.sees(&name)?;
+            // Neither what is not there nor what was done before is an act: the audit log has no room for it.
+            let before = work.engine.collection_erased_before(&work.account, &name, call)?;
+            if let Some(before) = before {
+                return Ok(before);
+            }
             Ok(work.audited(&entry, |engine| {
                 engine.delete_collection(&work.account, &name, call)
             })?)

@@ -64,9 +64,9 @@ async fn prepare(
     let fingerprints = call
         .store(move |work, call| {
             let collection = work.collection(&collection)?;
-            Ok(work.audited(&entry, |engine| {
-                engine.prepare_residue_audit(&collection, &person_id, call)
-            })?)
+            // Nothing is done before the answer is given: of somebody who is not there nothing is written down.
+            let prints = work.engine.prepare_residue_audit(&collection, &person_id, call)?;
+            Ok(work.audited(&entry, |_| Ok(prints))?)
         })
         .await?;
     Ok(PrepareResidueAuditResponse {
