@@ -4,7 +4,6 @@
 //! by piece, and gives them back as soon as somebody else comes to compute: a search alone is faster, and under
 //! load there are never more threads at work than without.
 
-use std::cell::Cell;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -29,25 +28,46 @@ static POOL: LazyLock<Option<ThreadPool>> = LazyLock::new(|| {
 });
 
 /// Cores in use, until it is dropped.
-pub(crate) struct Busy(usize);
+pub(crate) struct Busy(AtomicUsize);
 
 impl Busy {
+    fn of(cores: usize) -> Self {
+        Self(AtomicUsize::new(cores))
+    }
+
     /// How many.
     pub fn cores(&self) -> usize {
-        self.0
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Gives one of them back while more threads compute than there are cores; answers whether it did. So one guest goes
+    /// for each core that somebody else wants, and the others stay.
+    pub fn leave(&self) -> bool {
+        let leaves = BUSY.fetch_update(Ordering::Relaxed, Ordering::Relaxed, without_one);
+        if leaves.is_ok() {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
+        leaves.is_ok()
+    }
+
+    /// So many for a test, whether they are idle or not.
+    #[cfg(test)]
+    pub fn taken(cores: usize) -> Self {
+        BUSY.fetch_add(cores, Ordering::Relaxed);
+        Self::of(cores)
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        BUSY.fetch_sub(self.0, Ordering::Relaxed);
+        BUSY.fetch_sub(self.cores(), Ordering::Relaxed);
     }
 }
 
 /// Notes that this thread computes.
 pub(crate) fn busy() -> Busy {
     BUSY.fetch_add(1, Ordering::Relaxed);
-    Busy(1)
+    Busy::of(1)
 }
 
 /// Takes what is idle, at most so many cores.
@@ -58,17 +78,7 @@ pub(crate) fn idle(at_most: usize) -> Busy {
         taken = CORES.saturating_sub(busy).min(at_most);
         Some(busy + taken)
     });
-    Busy(taken)
-}
-
-/// Whether a guest of [`together`] goes home: while more threads compute than there are cores. It is not counted any
-/// more then, so that one goes for each core that somebody else wants, and the others stay.
-pub(crate) fn leave() -> bool {
-    let leaves = BUSY.fetch_update(Ordering::Relaxed, Ordering::Relaxed, without_one);
-    if leaves.is_ok() {
-        LEFT.set(true);
-    }
-    leaves.is_ok()
+    Busy::of(taken)
 }
 
 /// One thread fewer, if there are as many as cores even so.
@@ -76,30 +86,8 @@ fn without_one(busy: usize) -> Option<usize> {
     busy.checked_sub(1).filter(|others| *others >= *CORES)
 }
 
-thread_local! {
-    /// Whether the guest that worked on this thread last has left.
-    static LEFT: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Guests that left. When it is dropped they are counted again, for whoever borrowed their cores gives back all of them
-/// next.
-struct Gone(AtomicUsize);
-
-impl Drop for Gone {
-    fn drop(&mut self) {
-        BUSY.fetch_add(*self.0.get_mut(), Ordering::Relaxed);
-    }
-}
-
 /// Does `work` on this thread, and at the same time for each of `others` on a borrowed one.
 pub(crate) fn together<T: Send>(others: &mut [T], own: impl FnOnce(), work: impl Fn(&mut T) + Sync) {
-    let gone = Gone(AtomicUsize::new(0));
-    let work = |other: &mut T| {
-        work(other);
-        if LEFT.take() {
-            gone.0.fetch_add(1, Ordering::Relaxed);
-        }
-    };
     match (&*POOL, others) {
         (_, []) => own(),
         (None, others) => {

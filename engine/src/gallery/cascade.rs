@@ -25,7 +25,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
-use crate::cores::{self, CORES};
+use crate::cores::{self, Busy, CORES};
 
 use crate::gallery::arena::{Arena, BLOCK, Chunk};
 use crate::gallery::bound::{Bound, Limits};
@@ -296,13 +296,13 @@ pub(super) fn scan<K: Sink + Send>(
     let _own = cores::busy();
     let pieces = arena.len() / (PIECE * BLOCK);
     let borrowed = cores::idle((pieces / PIECES_EACH).min(*CORES));
-    scan_with(Kernel::best(), borrowed.cores(), arena, seeks, allowed);
+    scan_with(Kernel::best(), &borrowed, arena, seeks, allowed);
 }
 
-/// As [`scan`], with these instructions and so many others to help.
+/// As [`scan`], with these instructions, and on these cores as well.
 pub(super) fn scan_with<K: Sink + Send>(
     kernel: Kernel,
-    helpers: usize,
+    borrowed: &Busy,
     arena: &Arena,
     seeks: &mut [Seek<'_, K>],
     allowed: impl Fn(Row) -> u64 + Copy + Sync,
@@ -320,12 +320,12 @@ pub(super) fn scan_with<K: Sink + Send>(
                 seeks,
                 turned: &mut turned,
             });
-            if is_guest && cores::leave() {
+            if is_guest && borrowed.leave() {
                 return;
             }
         }
     };
-    let mut forks: Vec<Vec<_>> = (0..helpers)
+    let mut forks: Vec<Vec<_>> = (0..borrowed.cores())
         .map(|_| seeks.iter().map(Seek::fork).collect())
         .collect();
     cores::together(&mut forks, || look(&mut *seeks, false), |fork| look(fork, true));

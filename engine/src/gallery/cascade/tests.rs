@@ -106,7 +106,7 @@ fn found(
             )
         };
         let mut seeks: Vec<_> = probes.iter().map(seek).collect();
-        scan_with(*kernel, 0, arena, &mut seeks, |_| u64::MAX);
+        scan_with(*kernel, &Busy::taken(0), arena, &mut seeks, |_| u64::MAX);
         let (tops, tallies): (Vec<_>, Vec<_>) = seeks.into_iter().map(Seek::finish).unzip();
         let hits = tops.into_iter().map(Best::finish);
         (hits.collect::<Vec<_>>(), tallies)
@@ -393,7 +393,7 @@ fn however_many_look_together_they_find_what_one_does() {
                 .iter()
                 .map(|probe| Seek::new(&arena, probe, best(probe), miss));
             let mut seeks: Vec<_> = seeks.collect();
-            scan_with(Kernel::best(), helpers, &arena, &mut seeks, |_| u64::MAX);
+            scan_with(Kernel::best(), &Busy::taken(helpers), &arena, &mut seeks, |_| u64::MAX);
             let (found, tallies): (Vec<_>, Vec<_>) = seeks
                 .into_iter()
                 .map(Seek::finish)

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Links;
 use super::arena::Arena;
-use crate::cores;
+use crate::cores::{self, Busy};
 use crate::gallery::index::Row;
 
 /// Rows that a keeper links with the cores that are idle at that moment: a fraction of a second's work.
@@ -53,7 +53,7 @@ impl Work {
             let end = (linked + turn).min(self.rows.len());
             let may_borrow = Instant::now() >= alone_until;
             let borrowed = cores::idle(if may_borrow { turn - 1 } else { 0 });
-            let (done, sent_back) = self.link(&self.rows[linked..end], borrowed.cores(), stop);
+            let (done, sent_back) = self.link(&self.rows[linked..end], &borrowed, stop);
             if sent_back {
                 alone_until = Instant::now() + ALONE;
             }
@@ -66,7 +66,7 @@ impl Work {
     }
 
     /// How many were linked, from the first one on, and whether somebody else came for a guest's core.
-    fn link(&self, rows: &[Row], guests: usize, stop: &AtomicBool) -> (usize, bool) {
+    fn link(&self, rows: &[Row], borrowed: &Busy, stop: &AtomicBool) -> (usize, bool) {
         let (next, sent_back) = (AtomicUsize::new(0), AtomicBool::new(false));
         let link = |is_guest: bool| {
             while !stop.load(Ordering::Relaxed) && !self.arena.is_wiped() {
@@ -74,12 +74,12 @@ impl Work {
                     return;
                 };
                 self.links.insert((&[u64::from(row.0)], row.0 as usize));
-                if is_guest && cores::leave() {
+                if is_guest && borrowed.leave() {
                     return sent_back.store(true, Ordering::Relaxed);
                 }
             }
         };
-        cores::together(&mut vec![(); guests], || link(false), |()| link(true));
+        cores::together(&mut vec![(); borrowed.cores()], || link(false), |()| link(true));
         (next.into_inner().min(rows.len()), sent_back.into_inner())
     }
 }
