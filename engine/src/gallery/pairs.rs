@@ -17,6 +17,7 @@ use crate::error::{RequestError, Result};
 use crate::gallery::codec::Digest;
 use crate::gallery::collection::{Collection, People};
 use crate::gallery::meter::Asker;
+use crate::gallery::readers::LOOK_AGAIN;
 use crate::gallery::{Gallery, exists};
 use crate::names::{PersonId, RandomId};
 use crate::person::Person;
@@ -144,7 +145,7 @@ impl Gallery {
         asker: Asker,
     ) -> Result<Duplicates> {
         exists(collection)?;
-        let generation = collection.generation();
+        let (began, generation) = (Instant::now(), collection.generation());
         let Turns { turns, total } = turns(&collection.people.read(), cursor);
         let mut found = FirstPairs {
             after: cursor.answered,
@@ -160,7 +161,11 @@ impl Gallery {
             None => taken.checked_sub(1).map(|last| cursor.after((turns[last], LAST))),
         };
         let pairs = self.name_pairs(collection, found.pairs, distance_max)?;
-        let mut pairs = self.still_pairs(collection, generation, pairs)?;
+        let mut pairs = if collection.generation() == generation && began.elapsed() < LOOK_AGAIN {
+            pairs
+        } else {
+            self.still_pairs(collection, pairs)?
+        };
         for pair in &mut pairs {
             let of_both = [&pair.first, &pair.second].map(|id| self.meter_key(collection, id));
             // Both count it, also where the other one's are used up.
@@ -219,16 +224,13 @@ impl Gallery {
     fn still_pairs(
         &self,
         collection: &Collection,
-        generation: u64,
         mut pairs: Vec<DuplicatePair>,
     ) -> Result<Vec<DuplicatePair>> {
-        if collection.generation() != generation {
-            exists(collection)?;
-            pairs.retain(|pair| {
-                let ids = [&pair.first, &pair.second];
-                ids.iter().all(|id| self.still_there(collection, id).is_ok())
-            });
-        }
+        exists(collection)?;
+        pairs.retain(|pair| {
+            let ids = [&pair.first, &pair.second];
+            ids.iter().all(|id| self.still_there(collection, id).is_ok())
+        });
         Ok(pairs)
     }
 }

@@ -88,13 +88,10 @@ impl Gallery {
     }
 
     /// Whether a person who was read is still there, by this PersonID or, from now on, by the one given
-    /// since.
+    /// since. Whoever was enrolled under the PersonID after an erasure is somebody else.
     pub(super) fn still_named(&self, collection: &Collection, person: &mut Person) -> bool {
-        if self.still_there(collection, &person.id).is_ok() {
-            return true;
-        }
         match self.read_seen(collection, self.digest(collection, &person.id)) {
-            Ok(Some(now)) => {
+            Ok(Some(now)) if now.mark == person.mark => {
                 person.id = now.id;
                 true
             }

@@ -12,6 +12,9 @@ use parking_lot::{Condvar, Mutex};
 /// Longest wait for older readers; matching and building a reply take milliseconds.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
+/// Whoever has read for so long may not be waited for, and looks once more at everybody who is about to be named.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// The readers of one collection.
 #[derive(Default)]
 pub(crate) struct Readers(Arc<Shared>);

@@ -1,7 +1,7 @@
 //! People found and verified by their faces.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{RequestError, Result};
 use crate::fused::Agreement;
@@ -101,7 +101,7 @@ impl Gallery {
         gather: Duration,
         coming: Vec<Coming>,
     ) -> Result<Matches> {
-        let mut coming = coming.into_iter();
+        let (began, mut coming) = (Instant::now(), coming.into_iter());
         let mut sightings: Vec<Vec<Sighting>> = search.queries.iter().map(|_| Vec::new()).collect();
         let (mut generations, mut compared) = (Vec::with_capacity(search.places.len()), 0);
         for (place, (collection, _)) in search.places.iter().enumerate() {
@@ -120,24 +120,24 @@ impl Gallery {
             seen.truncate(search.k);
             matches.push(self.read(search, query, seen)?);
         }
-        // Erasers wait for who reads; who took too long to be waited for looks once more.
-        for (place, ((collection, _), generation)) in search.places.iter().zip(generations).enumerate() {
-            if collection.generation() == generation {
-                continue;
-            }
-            exists(collection)?;
-            for found in &mut matches {
-                found.retain_mut(|(at, found)| {
-                    *at != place || self.still_named(collection, &mut found.person)
-                });
-            }
-        }
         let named = |mut found: Vec<(usize, Match)>| {
             found.sort_by(|(_, a), (_, b)| b.similarity.total_cmp(&a.similarity));
             found.into_iter().map(|(_, found)| found).collect()
         };
         let mut matches: Vec<Vec<Match>> = matches.into_iter().map(named).collect();
         self.meter(search, &mut matches)?;
+        // Erasers wait for who reads; who took too long to be waited for looks once more, last of all.
+        for ((collection, _), generation) in search.places.iter().zip(generations) {
+            if collection.generation() == generation && began.elapsed() < LOOK_AGAIN {
+                continue;
+            }
+            exists(collection)?;
+            for found in &mut matches {
+                found.retain_mut(|found| {
+                    found.collection != collection.name || self.still_named(collection, &mut found.person)
+                });
+            }
+        }
         Ok(Matches { matches, compared })
     }
 
@@ -251,9 +251,9 @@ impl Gallery {
         let probes = search.queries.iter().map(|query| query.probe(collection));
         let probes: Vec<_> = probes.collect::<Result<_>>()?;
         let everybody = search.filter.is_empty() && search.comparison == Comparison::BestFace;
-        // Walks read little and share nothing.
-        let walks = collection.settings.read().index == IndexKind::Graph && !search.exact;
-        let seen = if everybody && !walks {
+        // A graph's searches share nothing: together they would hold up changes one after the other.
+        let shares = collection.settings.read().index == IndexKind::Flat;
+        let seen = if everybody && shares {
             let wanted = Wanted {
                 probes: probes.into_iter().cloned().collect(),
                 k: search.k,
