@@ -13,6 +13,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -32,6 +33,8 @@ const FORMAT: u32 = 1;
 const MAGIC: &[u8; 14] = b"likeness-slots";
 const WRAPPED_BYTES: usize = 32 + TAG_BYTES;
 const COMMITMENT_BYTES: usize = 16;
+/// Where a slot says which secret it holds, whatever its name.
+pub(crate) const COMMITTED: Range<usize> = 108..108 + COMMITMENT_BYTES;
 const CHECKED_BYTES: usize = SLOT_BYTES - 4;
 
 pub(crate) type SlotImage = [u8; SLOT_BYTES];
@@ -42,14 +45,21 @@ const LOST: SlotImage = [u8::MAX; SLOT_BYTES];
 
 /// The key that seals one record, and nothing else.
 pub(crate) struct DataKey {
+    /// What the erasure log knows it by. A key that takes another's place may have the same: then whoever is erased is so
+    /// in older copies of the data too.
     pub id: RandomId,
     pub secret: Secret,
 }
 
 impl DataKey {
     pub fn new() -> Self {
+        Self::of(RandomId::random())
+    }
+
+    /// A new secret by this name.
+    pub fn of(id: RandomId) -> Self {
         Self {
-            id: RandomId::random(),
+            id,
             secret: Secret::random(),
         }
     }
@@ -288,7 +298,7 @@ impl Slots {
         image[20..36].copy_from_slice(&key.id.0);
         image[36..60].copy_from_slice(&nonce);
         image[60..108].copy_from_slice(&wrapped);
-        image[108..124].copy_from_slice(&crypto::commitment::<COMMITMENT_BYTES>(&key.secret));
+        image[COMMITTED].copy_from_slice(&crypto::commitment::<COMMITMENT_BYTES>(&key.secret));
         with_checksum(image)
     }
 
@@ -375,7 +385,7 @@ impl Slots {
     /// What a slot says its key is committed to.
     pub fn commitment(&self, slot: u32) -> Result<[u8; COMMITMENT_BYTES]> {
         let image = self.read(slot)?;
-        Ok(image[108..124].try_into().expect("16 bytes"))
+        Ok(image[COMMITTED].try_into().expect("16 bytes"))
     }
 
     /// Marks those of the slots that were lost with the end of the file: once it grows again they
@@ -429,7 +439,7 @@ impl Slots {
             id,
             secret: Secret::take(&mut bytes),
         };
-        if image[108..124] != crypto::commitment::<COMMITMENT_BYTES>(&key.secret) {
+        if image[COMMITTED] != crypto::commitment::<COMMITMENT_BYTES>(&key.secret) {
             return Err(SlotError::Damaged);
         }
         Ok(key)

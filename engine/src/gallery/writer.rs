@@ -377,20 +377,26 @@ fn commit(vault: &Vault, census: &Census, group: Vec<Change>) {
                 continue;
             }
         }
-        let claim = claim.as_ref();
+        // A plan of its own: of a change that is refused half-way nothing may be written.
+        let (claim, mut own) = (claim.as_ref(), Plan::default());
         let planned = match making {
             Making::Edit(edit) | Making::Looking(edit) => {
-                plan_change(vault, &mut plan, &mut rooms, at, claim, edit)
+                plan_change(vault, &mut own, &mut rooms, at, claim, edit)
             }
             Making::Passage(passage, to) => {
-                plan_passage(vault, &mut plan, &mut rooms, (at, to), claim, passage).map(Some)
+                plan_passage(vault, &mut own, &mut rooms, (at, to), claim, passage).map(Some)
             }
         };
         match planned {
-            Ok(Some(planned)) => pending.push(Pending { planned, reply }),
+            Ok(Some(planned)) => {
+                plan.append(own);
+                pending.push(Pending { planned, reply });
+            }
             // The caller may have gone; nothing was changed for it.
-            Ok(None) => drop(reply.send(Ok(Changed::default()))),
-            Err(error) => drop(reply.send(Err(error))),
+            refused => {
+                vault.forgo(own);
+                let _ = reply.send(refused.map(|_| Changed::default()));
+            }
         }
     }
     if plan.is_empty() {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::gallery::collection::Collection;
 use crate::gallery::records::{Family, Scan};
 use crate::gallery::tests::support::*;
-use crate::gallery::{Gallery, purge};
+use crate::gallery::{Gallery, ProfileChange, purge};
 use crate::keys::KeyRing;
 use crate::receipts::chain;
 use crate::residue;
@@ -88,6 +88,43 @@ fn a_backup_put_back_revives_nobody_and_harms_nobody() {
         assert_eq!(log, fs::read(keys_of(&home.data).join("erasures")).expect("read"));
         chain::verify(&log, Some(&checkpoint), None).expect("it continues what the checkpoint has seen");
     }
+}
+
+#[test]
+fn a_backup_put_back_revives_nobody_who_was_changed_or_renamed_before_the_erasure() {
+    let home = home();
+    let gallery = opened_at(&home.data, &home.ring);
+    let one = create(&gallery, "one");
+    for (who, n) in [("ada", 1), ("bob", 2), ("eve", 3), ("joe", 4)] {
+        enroll(&gallery, &one, who, &[n]).expect("enrolled");
+    }
+    drop(gallery);
+    let backup = home.data.with_file_name("backup");
+    copy(&home.data, &backup);
+
+    let gallery = opened_at(&home.data, &home.ring);
+    let one = collection(&gallery, "one");
+    for who in ["ada", "joe"] {
+        for name in ["Another", "Name"] {
+            let change = ProfileChange {
+                name: Some(name.to_owned()),
+                ..ProfileChange::default()
+            };
+            gallery.update(&one, &id(who), change, REQUEST).expect("changed");
+        }
+    }
+    gallery.rename(&one, &id("bob"), &id("bobby"), REQUEST).expect("renamed");
+    for who in ["ada", "bobby"] {
+        gallery.delete(&one, &id(who), REQUEST).expect("erased");
+    }
+    drop(gallery);
+
+    put_back(&backup, &home.data);
+    let (gallery, report) = open_at(&home.data, &home.ring).expect("opens");
+    assert_eq!((report.erasures_repeated, report.persons), (2, 2));
+    let one = collection(&gallery, "one");
+    let found: Vec<_> = (1..=4).map(|n| found(&gallery, &one, n)).collect();
+    assert_eq!(found, [vec![], vec![], vec!["eve"], vec!["joe"]]);
 }
 
 #[test]

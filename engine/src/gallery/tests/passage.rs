@@ -16,7 +16,7 @@ use crate::person::{Consent, NewFace, Profile, Timestamp};
 use crate::receipts::{Receipt, ReceiptKind};
 use crate::residue;
 use crate::scheme::Scheme;
-use crate::slots::SLOT_BYTES;
+use crate::slots::{COMMITTED, SLOT_BYTES};
 use crate::template::Bits;
 
 fn reason<T>(outcome: Result<T>) -> RequestError {
@@ -231,6 +231,7 @@ fn a_renamed_person_has_another_record_and_key_and_the_old_ones_are_gone() {
     let digest = gallery.digest(&one, &id("ada"));
     let key = codec::person_key(one.id, digest);
     let before = Header::parse(&disk.0.lock().records[&(Family::Persons, key.clone())]).expect("whole");
+    let slot = disk.slot(before.slot as usize);
     let renamed = gallery
         .rename(&one, &id("ada"), &id("eve"), REQUEST)
         .expect("renamed");
@@ -249,7 +250,7 @@ fn a_renamed_person_has_another_record_and_key_and_the_old_ones_are_gone() {
             .flat_map(|((_, key), record)| [key.clone(), record.clone()]);
         records.flatten().chain(slots).collect()
     };
-    for gone in [&before.data_key.0, &digest.0] {
+    for gone in [&slot[COMMITTED], &digest.0] {
         assert!(!everything.windows(16).any(|bytes| bytes == gone));
     }
     let last = gallery

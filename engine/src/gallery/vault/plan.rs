@@ -31,6 +31,18 @@ impl Plan {
         self.writes.is_empty()
     }
 
+    /// Takes over what one more change wants.
+    pub fn append(&mut self, other: Self) {
+        debug_assert!(other.unnamed_key.is_none(), "looked for before");
+        self.writes.extend(other.writes);
+        self.new_slots.extend(other.new_slots);
+        self.erasures.extend(other.erasures);
+        self.reductions.extend(other.reductions);
+        self.erased_slots.extend(other.erased_slots);
+        self.superseded_slots.extend(other.superseded_slots);
+        self.unmetered.extend(other.unmetered);
+    }
+
     /// The rows of a record that goes, in its own batch: at no moment is there a row of nobody.
     pub fn forget_rows(&mut self, header: &Header) {
         if header.log != RandomId::default() {
@@ -94,7 +106,7 @@ impl Vault {
             plan.put(header, &key, record);
             return Ok(header);
         }
-        self.plan_put_under_new_key(plan, record, 0)
+        self.plan_put_under_new_key(plan, record, 0, DataKey::new())
     }
 
     /// Plans a record that loses something it had: sealed under a new data key, so that what was
@@ -107,7 +119,13 @@ impl Vault {
         asked: Option<Asked>,
     ) -> Result<Option<Ticket>> {
         let commitment = self.slots.commitment(previous.slot)?;
-        self.plan_put_under_new_key(plan, record, previous.generation + 1)?;
+        // What is logged goes from older copies of the data as well, and so must not have the new key's name; what is not
+        // logged must keep it, or an older copy would bring back who was erased since.
+        let key = match asked {
+            Some(_) => DataKey::new(),
+            None => DataKey::of(previous.data_key),
+        };
+        self.plan_put_under_new_key(plan, record, previous.generation + 1, key)?;
         plan.superseded_slots.push(previous.slot);
         let Some(asked) = asked else {
             return Ok(None);
@@ -123,7 +141,7 @@ impl Vault {
         Ok(Some(ticket))
     }
 
-    /// Plans a record in the place of another under another record key: sealed under a new data key; the
+    /// Plans a record in the place of another under another record key: sealed under a new data key by the same name; the
     /// other goes with its data key. What is logged names no key and nobody: it is there so that the other's
     /// bytes are purged also if a crash comes between.
     pub fn plan_move(
@@ -134,7 +152,8 @@ impl Vault {
         previous: &Header,
         asked: Asked,
     ) -> Result<Ticket> {
-        self.plan_put_under_new_key(plan, record, previous.generation + 1)?;
+        let key = DataKey::of(previous.data_key);
+        self.plan_put_under_new_key(plan, record, previous.generation + 1, key)?;
         self.note_move(record.log, &record.key);
         plan.superseded_slots.push(previous.slot);
         let mut reduction = asked.erasure(ReceiptKind::Reduced);
@@ -153,10 +172,10 @@ impl Vault {
         plan: &mut Plan,
         record: &NewRecord<'_>,
         generation: u64,
+        key: DataKey,
     ) -> Result<Header> {
         // Checked here too, so that refused changes do not use up slots or let the file grow.
         self.refuse_if_poisoned()?;
-        let key = DataKey::new();
         let header = Header {
             slot: self.slots.allocate()?,
             data_key: key.id,
@@ -168,6 +187,11 @@ impl Vault {
             .push((header.slot, self.slots.wrap(header.slot, &key)));
         plan.put(header, &key, record);
         Ok(header)
+    }
+
+    /// Gives back what a change took that is not made.
+    pub fn forgo(&self, plan: Plan) {
+        self.slots.release(plan.new_slots.into_iter().map(|(slot, _)| slot));
     }
 
     /// Plans the end of a record and of its data key, as part of the erasure that was begun; `header` is

@@ -61,22 +61,30 @@ impl Vault {
     }
 
     /// Finds the keys of records that go without being able to name them: those that no other record
-    /// names. While another record is as silent, it is not known whose they are, and they stay.
-    pub(super) fn find_unnamed_keys(&self, plan: &mut Plan, erasure: usize) -> Result<()> {
+    /// names. While another record is as silent, it is not known whose they are, and they stay until it goes too.
+    ///
+    /// Before the commit, so that what cannot be done is not begun: answers false where damaged places of the disk hide
+    /// records. There the bytes stay as well, and nobody may be told that anybody is erased.
+    pub fn plan_unnamed_keys(&self, plan: &mut Plan) -> Result<bool> {
+        let Some(erasure) = plan.unnamed_key.take() else {
+            return Ok(true);
+        };
         let going: HashSet<_> = plan.writes.iter().map(|w| (w.family, w.key.as_slice())).collect();
-        let mut named = Named::default();
+        let (mut named, mut gaps) = (Named::default(), 0);
         for family in Family::SEALED {
-            let gaps = self.records.scan(family, &[], &[], &mut |key, record| {
+            gaps += self.records.scan(family, &[], &[], &mut |key, record| {
                 let header = Header::parse(record).ok();
                 if header.is_some() || !going.contains(&(family, key)) {
                     named.note(header.as_ref());
                 }
                 Scan::Continue
             })?;
-            named.note_gaps(gaps);
+        }
+        if gaps > 0 {
+            return Ok(false);
         }
         if named.silent > 0 {
-            return Ok(());
+            return Ok(true);
         }
         self.plan_nobodys_rows(plan, named.logs, Some(erasure))?;
         let mut unnamed = Vec::new();
@@ -87,13 +95,21 @@ impl Vault {
         })?;
         let keys = &mut plan.erasures[erasure].keys;
         unnamed.truncate(KEYS_PER_RECEIPT_MAX - keys.len());
+        // A crash may have left a key whose name another has by now, and that one stays.
+        let (mut names, mut taken) = (HashSet::new(), HashSet::new());
+        names.extend(unnamed.iter().map(|(_, id)| *id));
+        self.slots.each_used(|slot, id| {
+            if named.slots.contains(slot) && names.contains(&id) {
+                taken.insert(id);
+            }
+        })?;
         for (slot, id) in unnamed {
-            if plan.erased_slots.insert(slot) {
+            if plan.erased_slots.insert(slot) && !taken.contains(&id) {
                 let commitment = self.slots.commitment(slot)?;
                 keys.push(DestroyedKey { id, commitment });
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Empties every slot that no record names, and lets the empty ones be used. While some record
@@ -112,6 +128,7 @@ impl Vault {
         })?;
         *self.live.lock() = used;
         if named.silent > 0 {
+            self.keeps_unnamed.store(!unnamed.is_empty(), Ordering::Relaxed);
             let kept: HashSet<u32> = unnamed.into_iter().collect();
             self.slots
                 .set_free(&|slot| named.slots.contains(slot) || kept.contains(&slot))?;
