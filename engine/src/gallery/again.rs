@@ -4,11 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::error::{Error, RequestError, Result};
+use crate::gallery::codec;
 use crate::gallery::collection::Collection;
 use crate::gallery::collections::CollectionErasure;
 use crate::gallery::erasures::Issued;
 use crate::gallery::everywhere::ErasureIn;
 use crate::gallery::persons::{ErasureReceipt, PersonErasure};
+use crate::gallery::records::Family;
 use crate::gallery::tokens::{Claim, Done, Where};
 use crate::gallery::vault::Asked;
 use crate::gallery::{Gallery, exists};
@@ -130,7 +132,12 @@ impl Gallery {
             faces,
             ..Asked::default()
         };
-        let issued = self.writer.alone(move |vault| vault.log_late(asked))?;
+        // As if it had been logged in time: what was there before is purged from the data files.
+        let touched = self.collection(account, name).ok().map(|collection| {
+            let digest = self.digest(&collection, id);
+            (Family::Persons, codec::person_key(collection.id, digest))
+        });
+        let issued = self.writer.alone(move |vault| vault.log_late(asked, touched))?;
         self.purger.wake();
         nonce.receipt(issued)
     }

@@ -7,7 +7,7 @@ use crate::access::Act;
 use crate::error::{Error, RequestError, Result};
 use crate::gallery::codec::Digest;
 use crate::gallery::collections::{CollectionErasure, collection_records, erase_collections, erase_group_of};
-use crate::gallery::vault::{Asked, Vault};
+use crate::gallery::vault::{Asked, Vault, hidden};
 use crate::gallery::{Collections, Gallery};
 use crate::names::{Account, CollectionName, RandomId};
 use crate::receipts::KEYS_PER_RECEIPT_MAX;
@@ -68,7 +68,7 @@ impl Gallery {
             self.collections.read().is_empty(),
             "every account was closed before"
         );
-        let (mut persons, mut after) = (0, Vec::new());
+        let (mut persons, mut after, mut hides) = (0, Vec::new(), false);
         loop {
             let from = after.clone();
             let group = self
@@ -76,10 +76,14 @@ impl Gallery {
                 .alone(move |vault| erase_group_of(vault, &[], &from, asked))?;
             let Some(group) = group else { break };
             persons += group.persons as u64;
+            hides |= group.hides;
             after = group.last;
         }
         self.writer.alone(|vault| vault.advance_anchor())?;
         self.purger.wake();
+        if hides {
+            return Err(hidden("erasing everybody"));
+        }
         Ok(persons)
     }
 }
@@ -87,7 +91,10 @@ impl Gallery {
 /// The records of collections that memory does not know.
 fn unreadable(vault: &Vault, known: &Collections) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let known: HashSet<Digest> = known.values().map(|collection| collection.digest).collect();
-    let mut records = collection_records(vault, &[])?;
+    let (mut records, gaps) = collection_records(vault, &[])?;
+    if gaps > 0 {
+        return Err(hidden("looking for collections that cannot be read"));
+    }
     records.retain(|(key, _)| {
         let digest = key.first_chunk().map(|digest| Digest(*digest));
         digest.is_none_or(|digest| !known.contains(&digest))

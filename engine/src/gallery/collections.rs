@@ -9,7 +9,7 @@ use crate::gallery::erasures::Issued;
 use crate::gallery::persons::Nonce;
 use crate::gallery::records::{Family, Scan};
 use crate::gallery::tokens::{Claim, Done, Where};
-use crate::gallery::vault::{Asked, NewRecord, Plan, Vault};
+use crate::gallery::vault::{Asked, NewRecord, Plan, Vault, hidden};
 use crate::gallery::{Gallery, exists};
 use crate::names::{Account, CollectionName, RandomId};
 use crate::once::Caller;
@@ -53,7 +53,7 @@ impl Gallery {
                 return Ok(Err(done));
             }
             accounts.refuse_closed(&collection.account)?;
-            if !collection_records(vault, &digest.0)?.is_empty() {
+            if !collection_records(vault, &digest.0)?.0.is_empty() {
                 return Err(RequestError::CollectionExists.into());
             }
             let settings = collection.settings.read().clone();
@@ -84,7 +84,7 @@ impl Gallery {
             }
             exists(&collection)?;
             let settings = change(collection.settings.read().clone())?;
-            let record = collection_records(vault, &collection.digest.0)?.pop();
+            let record = collection_records(vault, &collection.digest.0)?.0.pop();
             let header = record.and_then(|(_, record)| Header::parse(&record).ok());
             put_collection(vault, &collection, &settings, header.as_ref(), changing.as_ref())?;
             collection.set_settings(settings);
@@ -121,7 +121,8 @@ impl Gallery {
             return before.map(Some).ok_or_else(|| RequestError::TokenSpent.into());
         }
         let digest = Digest::of_collection(&self.vault.ring.digest().secret, account, name);
-        if !collection_records(&self.vault, &digest.0)?.is_empty() {
+        let (records, gaps) = collection_records(&self.vault, &digest.0)?;
+        if !records.is_empty() || gaps > 0 {
             return Ok(None);
         }
         let logged = match claim {
@@ -156,7 +157,7 @@ impl Gallery {
         // next start erases; the other order could leave half a collection serving.
         let gone = self.delete_collection_alone(account, name, asked, claim.clone())?;
         let from = gone.receipt.sequence;
-        let (mut persons, mut receipts) = (0, vec![gone.receipt]);
+        let (mut persons, mut receipts, mut hides) = (0, vec![gone.receipt], false);
         for id in gone.ids {
             let mut after = Vec::new();
             loop {
@@ -167,8 +168,14 @@ impl Gallery {
                 let Some(group) = group else { break };
                 persons += group.persons;
                 receipts.push(group.receipt);
+                hides |= group.hides;
                 after = group.last;
             }
+        }
+        // Whoever can be read is erased; nobody is told that everybody is.
+        if hides {
+            self.purger.wake();
+            return Err(hidden("erasing a collection"));
         }
         let count = receipts.len();
         self.writer.alone(move |vault| {
@@ -200,9 +207,13 @@ impl Gallery {
         let key = (account.clone(), name.clone());
         let collections = Arc::clone(&self.collections);
         self.writer.alone(move |vault| {
-            let records = collection_records(vault, &digest.0)?;
+            let (records, gaps) = collection_records(vault, &digest.0)?;
             if records.is_empty() {
-                return Err(RequestError::NoCollection.into());
+                return Err(match gaps {
+                    0 => RequestError::NoCollection.into(),
+                    // It may be there.
+                    _ => hidden("erasing a collection"),
+                });
             }
             let ids = records.iter().map(|(key, _)| key[16..].to_vec()).collect();
             let receipt = erase_collections(vault, records, asked, claim.as_ref())?;
@@ -231,14 +242,15 @@ pub(super) fn collection_binding(deployment: RandomId, digest: Digest, id: Rando
     }
 }
 
-/// The records whose keys begin so: under a collection's digest at most one, unless the disk is damaged.
-pub(super) fn collection_records(vault: &Vault, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+/// The records whose keys begin so, under a collection's digest at most one, unless the disk is damaged; and at how
+/// many places it is.
+pub(super) fn collection_records(vault: &Vault, prefix: &[u8]) -> Result<(Vec<(Vec<u8>, Vec<u8>)>, usize)> {
     let mut records = Vec::new();
-    vault.scan(Family::Collections, prefix, &[], &mut |key, record| {
+    let gaps = vault.scan(Family::Collections, prefix, &[], &mut |key, record| {
         records.push((key.to_vec(), record.to_vec()));
         Scan::Continue
     })?;
-    Ok(records)
+    Ok((records, gaps))
 }
 
 fn put_collection(
@@ -293,6 +305,9 @@ pub(super) fn erase_collections(
         let header = Header::parse(&record).ok();
         vault.plan_erase(&mut plan, Family::Collections, key, header.as_ref())?;
     }
+    if !vault.plan_unnamed_keys(&mut plan)? {
+        return Err(hidden("erasing a collection"));
+    }
     if let Some(claim) = claim {
         let from = vault.log.size();
         let done = Done::Collection {
@@ -320,6 +335,8 @@ pub(super) struct Group {
     pub persons: usize,
     /// The key of the last of them.
     pub last: Vec<u8>,
+    /// Whether somebody may be left among them whom the disk hides.
+    pub hides: bool,
     receipt: Issued,
 }
 
@@ -331,7 +348,7 @@ pub(super) fn erase_group_of(
     asked: Asked,
 ) -> Result<Option<Group>> {
     let mut group = Vec::new();
-    vault.scan(Family::Persons, collection, after, &mut |key, record| {
+    let gaps = vault.scan(Family::Persons, collection, after, &mut |key, record| {
         group.push((key.to_vec(), Header::parse(record).ok()));
         if group.len() < ERASE_GROUP {
             Scan::Continue
@@ -340,18 +357,23 @@ pub(super) fn erase_group_of(
         }
     })?;
     let (persons, Some((last, _))) = (group.len(), group.last().cloned()) else {
-        return Ok(None);
+        return match gaps {
+            0 => Ok(None),
+            _ => Err(hidden("erasing people")),
+        };
     };
     let mut plan = Plan::default();
     let ticket = plan.begin_erasure(asked);
     for (key, header) in group {
         vault.plan_erase(&mut plan, Family::Persons, key, header.as_ref())?;
     }
+    let hides = !vault.plan_unnamed_keys(&mut plan)? || gaps > 0;
     vault.commit(plan)?;
     let receipt = ticket.get().cloned().expect("a commit issues its receipts");
     Ok(Some(Group {
         persons,
         last,
+        hides,
         receipt,
     }))
 }

@@ -10,7 +10,7 @@ use crate::gallery::collection::Collection;
 use crate::gallery::persons::{Nonce, PersonErasure};
 use crate::gallery::records::{Family, Scan};
 use crate::gallery::tokens::{Claim, Done, Where};
-use crate::gallery::vault::{Asked, Found, Plan, Ticket, Vault};
+use crate::gallery::vault::{Asked, Found, Plan, Ticket, Vault, hidden};
 use crate::gallery::{Collections, Gallery};
 use crate::names::{Account, CollectionName, PersonId, RandomId};
 use crate::once::Caller;
@@ -74,6 +74,9 @@ impl Gallery {
             }
             if plan.is_empty() {
                 return Ok(Outcome::Nobody(looked));
+            }
+            if !vault.plan_unnamed_keys(&mut plan)? {
+                return Err(hidden("erasing a person everywhere"));
             }
             if let Some(claim) = &erasing {
                 let (places, from) = (planned.iter().map(Planned::place).collect(), vault.log.size());

@@ -156,9 +156,12 @@ impl Gathered<'_> {
             return Ok(());
         };
         let binding = accounts::binding(self.vault.ring.deployment, digest, id);
+        let header = Header::parse(record).ok();
         match self.vault.open(record, &binding)? {
-            Found::Nothing => self.forget(Family::Accounts, key, Header::parse(record).ok()),
-            Found::Damaged(header) => {
+            Found::Nothing if self.was_erased(header.as_ref()) => {
+                self.erase(Family::Accounts, key, header, false);
+            }
+            Found::Nothing | Found::Damaged(_) => {
                 self.named.note(header.as_ref());
                 self.report.damaged_accounts += 1;
             }
@@ -192,9 +195,12 @@ impl Gathered<'_> {
             return Ok(());
         };
         let binding = collection_binding(self.vault.ring.deployment, digest, id);
+        let header = Header::parse(record).ok();
         match self.vault.open(record, &binding)? {
-            Found::Nothing => self.forget(Family::Collections, key, Header::parse(record).ok()),
-            Found::Damaged(header) => {
+            Found::Nothing if self.was_erased(header.as_ref()) => {
+                self.erase(Family::Collections, key, header, false);
+            }
+            Found::Nothing | Found::Damaged(_) => {
                 self.named.note(header.as_ref());
                 known.damaged.insert(id);
             }
@@ -239,7 +245,14 @@ impl Gathered<'_> {
         let Read { key, header, whose } = read;
         match whose {
             Whose::Nobodys => self.erase(Family::Persons, key, header, false),
-            Whose::Erased => self.forget(Family::Persons, key, header),
+            Whose::Keyless(..) if self.was_erased(header.as_ref()) => {
+                self.erase(Family::Persons, key, header, false);
+            }
+            Whose::Keyless(collection, digest) => {
+                self.named.note(header.as_ref());
+                collection.people.write().set_damaged(digest);
+                self.report.damaged_persons += 1;
+            }
             // Behind a gap may be this person's collection: then it is damaged, and nobody is erased.
             Whose::Of(id) if known.damaged.contains(&id) || self.report.gaps > 0 => {
                 self.named.note(header.as_ref());
@@ -267,11 +280,12 @@ impl Gathered<'_> {
         }
     }
 
-    /// A record whose key is gone.
-    fn forget(&mut self, family: Family, key: Vec<u8>, header: Option<Header>) {
+    /// Whether a record without its key is one that was erased. The log says so before a key is overwritten:
+    /// one that is gone without that was lost, and nobody is erased for it.
+    fn was_erased(&mut self, header: Option<&Header>) -> bool {
         let logged = header.is_some_and(|header| self.destroyed.contains(&header.data_key));
         self.lost += usize::from(!logged);
-        self.erase(family, key, header, false);
+        logged
     }
 
     fn erase(&mut self, family: Family, key: Vec<u8>, header: Option<Header>, is_live: bool) {

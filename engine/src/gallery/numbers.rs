@@ -18,7 +18,7 @@ const ELSEWHERE: Row = Row(u32::MAX);
 #[derive(Default)]
 pub(crate) struct Numbers {
     by_digest: HashTable<Person>,
-    /// By number; a freed number keeps its last digest until it is given out again.
+    /// By number; a freed one has no digest.
     entries: Vec<Entry>,
     /// The faces of those who have none or several.
     elsewhere: HashMap<Person, Box<[Row]>>,
@@ -75,6 +75,7 @@ impl Numbers {
         let (number, _) = self.by_digest.find_entry(hash(digest), own).ok()?.remove();
         let rows = self.rows(number).to_vec();
         self.elsewhere.remove(&number);
+        self.entries[number as usize].digest = Digest([0; 16]);
         self.free.push(number);
         Some((number, rows))
     }

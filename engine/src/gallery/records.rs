@@ -3,6 +3,7 @@
 //! Keys are keyed digests and values are sealed, so that nothing here can tell who is in it.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
 use rocksdb::properties::{
@@ -134,6 +135,12 @@ const KEY_BYTES: usize = 32;
 /// The manifest names the first and last key of every file, of files long gone too, until it is written
 /// anew: with these settings whenever it is longer than a new one would be.
 const MANIFEST_SETTINGS: &str = "max_manifest_file_size=1;max_manifest_space_amp_pct=0";
+/// With as many files as there may be that wait for one.
+const NO_COMPACTIONS: [(&str, &str); 3] = [
+    ("disable_auto_compactions", "true"),
+    ("level0_slowdown_writes_trigger", "10000"),
+    ("level0_stop_writes_trigger", "10000"),
+];
 /// Changes of the files until a manifest surely was written anew: one that makes it longer, and the next.
 const MANIFEST_CHANGES: usize = 2;
 
@@ -142,6 +149,8 @@ pub(crate) struct RocksRecords {
     db: DB,
     /// Held by every scan: an open iterator keeps the files it reads, whatever was purged from them.
     scanning: RwLock<()>,
+    /// Whether a place of a data file could not be read since it was opened.
+    damaged: AtomicBool,
 }
 
 impl RocksRecords {
@@ -172,22 +181,25 @@ impl RocksRecords {
         Ok(Self {
             db,
             scanning: RwLock::new(()),
+            damaged: AtomicBool::new(false),
         })
     }
 
-    /// A compaction reports nothing to its caller: a file that could not be rewritten, damaged for
-    /// instance, shows in this count alone.
-    fn refuse_if_not_rewritten(&self) -> Result<()> {
+    /// Files that could not be rewritten since the store was opened: a compaction reports nothing to its caller.
+    fn not_rewritten(&self) -> Result<Option<u64>> {
         let errors = self.db.property_int_value(BACKGROUND_ERRORS);
-        match errors.map_err(|e| failed("purging records", e))? {
-            Some(0) => Ok(()),
-            count => Err(OperatorError::Store {
-                doing: "purging records",
-                detail: format!(
-                    "expected every data file rewritten, found {count:?} of them that could not be"
-                ),
+        errors.map_err(|e| failed("purging records", e))
+    }
+
+    /// A place cannot be read. A compaction that meets it ends all writing to the store: from here on there is none.
+    fn note_damage(&self) {
+        if self.damaged.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        for family in Family::ALL {
+            if let Err(error) = self.db.set_options_cf(self.handle(family), &NO_COMPACTIONS) {
+                tracing::error!(%error, "compactions beside a damaged data file could not be stopped");
             }
-            .into()),
         }
     }
 
@@ -221,7 +233,10 @@ fn family_options(cache: &Cache) -> Options {
 impl Records for RocksRecords {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>> {
         match self.db.get_cf(self.handle(family), key) {
-            Err(error) if error.kind() == ErrorKind::Corruption => Err(RequestError::Damaged.into()),
+            Err(error) if error.kind() == ErrorKind::Corruption => {
+                self.note_damage();
+                Err(RequestError::Damaged.into())
+            }
             got => got.map_err(|e| failed("reading a record", e)),
         }
     }
@@ -246,9 +261,19 @@ impl Records for RocksRecords {
     }
 
     fn purge(&self, places: Option<&[(Family, Vec<u8>)]>) -> Result<()> {
+        if self.damaged.load(Ordering::Relaxed) {
+            return Err(OperatorError::Store {
+                doing: "purging records",
+                detail: "expected data files that can all be read, found damaged places; nothing is rewritten before a \
+                         copy was put back"
+                    .to_owned(),
+            }
+            .into());
+        }
         // ORDER: every family that shares the write-ahead log is flushed, for a log file goes only when
         // nothing in it is needed any more.
         self.flush()?;
+        let before = self.not_rewritten()?;
         let mut forced = CompactOptions::default();
         // Not what the same compaction has just written there: that would be written twice.
         forced.set_bottommost_level_compaction(BottommostLevelCompaction::ForceOptimized);
@@ -270,7 +295,16 @@ impl Records for RocksRecords {
                 }
             }
         }
-        self.refuse_if_not_rewritten()?;
+        let after = self.not_rewritten()?;
+        if after != before {
+            return Err(OperatorError::Store {
+                doing: "purging records",
+                detail: format!(
+                    "expected every data file rewritten, found {after:?} that could not be, and {before:?} before"
+                ),
+            }
+            .into());
+        }
         // A scan that began before holds the old files open; they go with it.
         drop(self.scanning.write());
         // The manifest still names the keys where the old files began and ended. A note of no content
@@ -306,7 +340,10 @@ impl Records for RocksRecords {
             }
             match iterator.status() {
                 Ok(()) => return Ok(gaps),
-                Err(error) if error.kind() == ErrorKind::Corruption => gaps += 1,
+                Err(error) if error.kind() == ErrorKind::Corruption => {
+                    self.note_damage();
+                    gaps += 1;
+                }
                 Err(error) => return Err(failed("scanning records", error)),
             }
             // A damaged block is read by nobody; the blocks after it are as good as ever.

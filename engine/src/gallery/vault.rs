@@ -57,6 +57,8 @@ pub(crate) struct Vault {
     /// commit, for the anchor, and to learn what can be purged.
     live: Mutex<u64>,
     poisoned: AtomicBool,
+    /// Whether the start kept keys that no record named, since some record could not say which is its.
+    keeps_unnamed: AtomicBool,
     /// Where people went who were renamed a moment ago, for rows that still name the old place.
     moved: Mutex<VecDeque<(RandomId, Vec<u8>)>>,
 }
@@ -115,6 +117,14 @@ impl Named {
     }
 }
 
+/// Damaged places of the disk hide who is to be erased, or which key is whose.
+pub(crate) fn hidden(doing: &'static str) -> Error {
+    let detail = "damaged places of the disk hide records, and which key is whose; put back a copy of the data, whose start \
+                  carries out what was begun, and ask again for the rest"
+        .to_owned();
+    OperatorError::Store { doing, detail }.into()
+}
+
 /// Where a receipt will be, once it is durable.
 pub(crate) type Ticket = Arc<OnceLock<Issued>>;
 
@@ -156,6 +166,7 @@ impl Vault {
             meter: Meter::new(ScoreLimits::default(), Clock::System),
             live: Mutex::new(0),
             poisoned: AtomicBool::new(false),
+            keeps_unnamed: AtomicBool::new(false),
             moved: Mutex::default(),
         }
     }
@@ -180,17 +191,22 @@ impl Vault {
             let Some(bytes) = &record else {
                 return Ok(Found::Nothing);
             };
-            match self.open(bytes, binding)? {
-                // The record may have been sealed anew between the two reads; then it has changed.
-                Found::Nothing => {
-                    let again = self.records.get(family, key)?;
-                    if again == record {
-                        return Ok(Found::Nothing);
-                    }
-                    record = again;
-                }
-                found => return Ok(found),
+            let found = self.open(bytes, binding)?;
+            if matches!(found, Found::Open { .. }) {
+                return Ok(found);
             }
+            // It may have been sealed anew between the two reads, or be about to be erased: then it changes.
+            // ORDER: after the commit that is on its way, which overwrites keys before it deletes records.
+            drop(self.live.lock());
+            let again = self.records.get(family, key)?;
+            if again == record {
+                return Ok(match (found, self.refuse_if_poisoned()) {
+                    // A key that was lost is no erasure; what a failed commit left, only a restart knows.
+                    (Found::Nothing, Ok(())) => Found::Damaged(Header::parse(bytes).ok()),
+                    (found, _) => found,
+                });
+            }
+            record = again;
         }
     }
 
@@ -278,10 +294,7 @@ impl Vault {
         Ok(())
     }
 
-    fn commit_in_order(&self, mut plan: Plan, live: &mut u64) -> Result<()> {
-        if let Some(erasure) = plan.unnamed_key {
-            self.find_unnamed_keys(&mut plan, erasure)?;
-        }
+    fn commit_in_order(&self, plan: Plan, live: &mut u64) -> Result<()> {
         let (new, gone) = (
             plan.new_slots.len(),
             plan.erased_slots.len() + plan.superseded_slots.len(),
@@ -373,8 +386,12 @@ impl Vault {
 
     /// Logs, when it is asked about, a reduction that a crash had kept out of the log: the record was sealed
     /// anew, and the start has overwritten the old key as one that no record named.
-    pub fn log_late(&self, asked: Asked) -> Result<Option<Issued>> {
-        let reduction = asked.erasure(ReceiptKind::Reduced);
+    pub fn log_late(&self, asked: Asked, touched: Option<(Family, Vec<u8>)>) -> Result<Option<Issued>> {
+        if self.keeps_unnamed.load(Ordering::Relaxed) {
+            return Err(hidden("saying that faces were deleted"));
+        }
+        let mut reduction = asked.erasure(ReceiptKind::Reduced);
+        reduction.touched.extend(touched);
         let ticket = Arc::clone(&reduction.issued);
         self.poison_on_error(self.log.erase(vec![reduction]))?;
         self.advance_anchor()?;

@@ -13,7 +13,7 @@ use crate::gallery::codec::{Digest, Header};
 use crate::gallery::erasures::Issued;
 use crate::gallery::persons::{ErasureReceipt, Nonce};
 use crate::gallery::records::{Family, Scan};
-use crate::gallery::vault::{Asked, NewRecord, Plan, Vault};
+use crate::gallery::vault::{Asked, NewRecord, Plan, Vault, hidden};
 use crate::names::{Account, RandomId};
 use crate::scheme::SchemeId;
 
@@ -286,6 +286,9 @@ fn erase(vault: &Vault, rows: Vec<Vec<u8>>, asked: Asked) -> Result<Option<Issue
         let sealed = vault.sealed(Family::Accounts, &key)?;
         let header = sealed.and_then(|(record, _)| Header::parse(&record).ok());
         vault.plan_erase(&mut plan, Family::Accounts, key, header.as_ref())?;
+    }
+    if !vault.plan_unnamed_keys(&mut plan)? {
+        return Err(hidden("erasing an account"));
     }
     vault.commit(plan)?;
     Ok(ticket.get().cloned())

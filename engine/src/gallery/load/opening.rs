@@ -27,8 +27,8 @@ pub(super) struct Read<'a> {
 pub(super) enum Whose<'a> {
     /// Its key is no person's.
     Nobodys,
-    /// Its data key is gone.
-    Erased,
+    /// This person's, whose data key is gone.
+    Keyless(&'a Collection, Digest),
     /// Of this collection, which does not serve.
     Of(RandomId),
     /// This person's, if it can be read.
@@ -55,7 +55,7 @@ impl<'a> Opening<'a> {
         };
         let binding = collection.person_binding(self.vault.ring.deployment, digest);
         Ok(match self.vault.open_at_rest(self.keys, record, &binding)? {
-            Found::Nothing => Whose::Erased,
+            Found::Nothing => Whose::Keyless(collection, digest),
             Found::Damaged(_) => Whose::Somebodys(collection, digest, None),
             Found::Open { contents, .. } => {
                 let person = codec::person_from_contents(&contents).ok();

@@ -81,4 +81,8 @@ fn a_damaged_block_affects_the_people_in_it_and_nobody_is_taken_for_erased() {
         .expect("erased");
     assert!(gallery.purge_now().is_err());
     assert_eq!(gallery.backlog().erasures, 1);
+    // Everybody else is served, and changes are made as before.
+    enroll(&gallery, &one, "later", &[PEOPLE]).expect("enrolled");
+    assert_eq!(found(&gallery, &one, PEOPLE), ["later"]);
+    gallery.delete(&one, &id("later"), REQUEST).expect("erased");
 }

@@ -136,6 +136,20 @@ fn a_flipped_bit_in_a_slot_damages_that_person_alone() {
 }
 
 #[test]
+fn a_lost_key_is_damage_and_no_erasure() {
+    let prepared = prepared();
+    let slot = prepared.header.slot as usize;
+    assert_damage_is_bobs(&prepared, &|disk| disk.empty_slot(slot), "an empty slot");
+    // A collection's: nobody in it is erased for that.
+    let key = prepared.disk.keys(Family::Collections).remove(0);
+    let header = Header::parse(&prepared.disk.0.lock().records[&key]).expect("just written");
+    prepared.disk.empty_slot(header.slot as usize);
+    let (_, report) = open(&prepared.disk, &prepared.ring).expect("opens");
+    assert_eq!((report.damaged_collections, report.erasures_finished), (1, 0));
+    assert_eq!(prepared.disk.used_slots().len(), 3, "everybody's key is kept");
+}
+
+#[test]
 fn a_flipped_bit_in_a_record_damages_that_person_alone() {
     let prepared = prepared();
     let bytes = prepared.disk.0.lock().records[&prepared.key].len();

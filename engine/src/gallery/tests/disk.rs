@@ -264,6 +264,12 @@ impl FakeDisk {
         state.slots.seen.truncate(slots * SLOT_BYTES);
     }
 
+    pub fn empty_slot(&self, slot: usize) {
+        let mut state = self.0.lock();
+        state.slots.durable[slot * SLOT_BYTES..][..SLOT_BYTES].fill(0);
+        state.slots.seen = state.slots.durable.clone();
+    }
+
     /// Empties every slot but the header and this one.
     pub fn empty_slots_but(&self, kept: usize) {
         let mut state = self.0.lock();

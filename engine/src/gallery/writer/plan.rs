@@ -6,7 +6,7 @@ use crate::gallery::census::Rooms;
 use crate::gallery::codec::{self, Header};
 use crate::gallery::records::Family;
 use crate::gallery::tokens::{Claim, Done, Where};
-use crate::gallery::vault::{Asked, Found, NewRecord, Plan, Vault};
+use crate::gallery::vault::{Asked, Found, NewRecord, Plan, Vault, hidden};
 use crate::person::Person;
 
 pub(super) fn plan_change(
@@ -25,6 +25,9 @@ pub(super) fn plan_change(
             asked.generation = collection.next_generation();
             let ticket = plan.begin_erasure(asked);
             vault.plan_erase(plan, Family::Persons, at.key(), header.as_ref())?;
+            if !vault.plan_unnamed_keys(plan)? {
+                return Err(hidden("erasing a person"));
+            }
             if let Some(claim) = claim {
                 let places = vec![Where::named(&collection.name)];
                 let from = vault.log.size();
