@@ -23,9 +23,11 @@ pub(crate) struct Secret(Place);
 enum Place {
     Heap(Box<[u8; 32]>),
     /// A page of its own that is never written to swap, for keys that live as long as the process.
+    /// ORDER: the lock first, since fields are dropped in their order: a page given back may be another key's when it is
+    /// unlocked.
     Locked(
-        Box<Page>,
         #[allow(dead_code, reason = "held for its lock")] Option<region::LockGuard>,
+        Box<Page>,
     ),
 }
 
@@ -54,13 +56,13 @@ impl Secret {
         let mut page = Box::new(Page([0; 4096]));
         let guard = swap::keep_out(&page.0);
         page.0[..32].copy_from_slice(self.expose());
-        Self(Place::Locked(page, guard))
+        Self(Place::Locked(guard, page))
     }
 
     pub fn expose(&self) -> &[u8; 32] {
         match &self.0 {
             Place::Heap(bytes) => bytes,
-            Place::Locked(page, _) => page.0.first_chunk().expect("a page is longer than a key"),
+            Place::Locked(_, page) => page.0.first_chunk().expect("a page is longer than a key"),
         }
     }
 }
@@ -69,7 +71,7 @@ impl Drop for Secret {
     fn drop(&mut self) {
         match &mut self.0 {
             Place::Heap(bytes) => bytes.zeroize(),
-            Place::Locked(page, _) => page.0[..32].zeroize(),
+            Place::Locked(_, page) => page.0[..32].zeroize(),
         }
     }
 }
@@ -146,21 +148,23 @@ pub(crate) fn plain_bytes(value: &impl Serialize) -> Zeroizing<Vec<u8>> {
 /// A keyed digest of several parts, for one purpose named by `context`.
 pub(crate) fn keyed_digest<const N: usize>(key: &Secret, context: &'static str, parts: &[&[u8]]) -> [u8; N] {
     let mut output = [0; N];
-    blake3::Hasher::new_keyed(key.expose())
+    let mut hasher = Zeroizing::new(blake3::Hasher::new_keyed(key.expose()));
+    hasher
         .update(&length_prefixed(&[context.as_bytes()]))
-        .update(&length_prefixed(parts))
-        .finalize_xof()
-        .fill(&mut output);
+        .update(&length_prefixed(parts));
+    Zeroizing::new(hasher.finalize_xof()).fill(&mut output);
     output
 }
 
 /// A digest that commits to a key without revealing it.
 pub(crate) fn commitment<const N: usize>(key: &Secret) -> [u8; N] {
     let mut output = [0; N];
-    blake3::Hasher::new_derive_key("likeness v1 commitment to a data key")
-        .update(key.expose())
-        .finalize_xof()
-        .fill(&mut output);
+    let mut hasher = blake3::Hasher::new_derive_key("likeness v1 commitment to a data key");
+    hasher.update(key.expose());
+    Zeroizing::new(hasher.finalize_xof()).fill(&mut output);
+    // The key is in the block at hand and nowhere else. Wiping all that a hasher has takes longer than hashing, and a
+    // start does this for everybody.
+    std::hint::black_box(hasher.reset());
     output
 }
 

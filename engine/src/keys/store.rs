@@ -171,7 +171,15 @@ impl KeyStore {
 
     /// Writes the ring, sealed under the root key as it is read anew.
     pub(crate) fn save(&self, ring: &KeyRing) -> Result<()> {
-        write_durably(&self.keyring_path(), &ring.seal(&self.root.read()?))
+        self.replace_keyring(&ring.seal(&self.root.read()?))
+    }
+
+    /// What it replaces is overwritten: keys that the new one lacks were destroyed.
+    fn replace_keyring(&self, sealed: &[u8]) -> Result<()> {
+        let path = self.keyring_path();
+        let replaced = OpenOptions::new().write(true).open(&path);
+        write_durably(&path, sealed)?;
+        replaced.map_or(Ok(()), |file| overwrite_open(file, &path))
     }
 
     /// Seals the keyring under another root key: a new one in the file, or the one that
@@ -189,7 +197,7 @@ impl KeyStore {
                 let root = RootSource::Command(command).read()?;
                 // ORDER: keyring before the old key goes: a crash between leaves a root key file too
                 // many, and nothing too few.
-                write_durably(&self.keyring_path(), &ring.seal(&root))?;
+                self.replace_keyring(&ring.seal(&root))?;
                 if file.exists() {
                     overwrite(&file)?;
                     fs::remove_file(&file).map_err(|e| OperatorError::file("removing", &file, e))?;
@@ -201,7 +209,7 @@ impl KeyStore {
                 // ORDER: the new root key, then the keyring under it, then the new key in the place of
                 // the old. A crash anywhere leaves both keys until the next opening chooses.
                 write_durably(&next, root::text(&root).as_bytes())?;
-                write_durably(&self.keyring_path(), &ring.seal(&root))?;
+                self.replace_keyring(&ring.seal(&root))?;
                 self.install(&next)
             }
         }
@@ -237,10 +245,13 @@ impl KeyStore {
 
 /// Overwrites a key file in place before it goes, as far as the storage does so.
 fn overwrite(path: &Path) -> Result<()> {
-    let write = || -> std::io::Result<()> {
-        let Ok(mut file) = OpenOptions::new().write(true).open(path) else {
-            return Ok(());
-        };
+    let file = OpenOptions::new().write(true).open(path);
+    file.map_or(Ok(()), |file| overwrite_open(file, path))
+}
+
+/// The same of one that may have another name by now, or none.
+fn overwrite_open(mut file: File, path: &Path) -> Result<()> {
+    let mut write = || -> std::io::Result<()> {
         let length = usize::try_from(file.metadata()?.len()).map_err(std::io::Error::other)?;
         file.write_all(&vec![0; length])?;
         file.sync_all()
@@ -319,6 +330,19 @@ mod tests {
 
     fn refusal(keys: &Path) -> String {
         store(keys).open().err().expect("must be refused").to_string()
+    }
+
+    #[test]
+    fn a_keyring_that_was_replaced_is_overwritten() {
+        let (home, keys, _) = fresh();
+        let another = home.path().join("another");
+        fs::hard_link(keys.join(KEYRING_FILE), &another).expect("linked");
+        let ring = store(&keys).open().expect("just made");
+        store(&keys).save(&ring).expect("saved");
+        let replaced = fs::read(&another).expect("read");
+        assert!(!replaced.is_empty() && replaced.iter().all(|byte| *byte == 0));
+        store(&keys).rotate_root(None).expect("rotated");
+        store(&keys).open().expect("as before");
     }
 
     #[test]
