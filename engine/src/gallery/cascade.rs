@@ -51,9 +51,6 @@ const MANY: u32 = 12;
 /// Probes whose first stage is computed together.
 pub(super) const TOGETHER: usize = 4;
 
-/// Probes that look at everybody, from so many on by columns.
-const SEVERAL: usize = 4;
-
 /// Blocks that lie in the cache and are computed together, for several probes and for one: each entry of a table is loaded
 /// once for all of them. Blocks that come from memory are computed one by one: the processor reads on by itself only where
 /// one line follows the other.

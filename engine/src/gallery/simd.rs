@@ -19,6 +19,10 @@ pub(super) const ROWS: usize = 16;
 pub(super) trait Simd: Copy {
     type Bytes: Copy;
 
+    /// From so many probes on that look at everybody, their middles are looked up by columns: what turning them around
+    /// takes, these save by it. As a rule nobody does: without shuffles nothing is saved.
+    const TURNS_FROM: usize = usize::MAX;
+
     fn zero() -> Self::Bytes;
     fn load(line: &[u8; LINE]) -> Self::Bytes;
     fn store(bytes: Self::Bytes) -> [u8; LINE];

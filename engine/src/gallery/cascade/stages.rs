@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::turned::Turned;
-use super::{ABREAST, ABREAST_ALONE, MANY, RUN, SEVERAL, Seek, Sink, TOGETHER, Waiting};
+use super::{ABREAST, ABREAST_ALONE, MANY, RUN, Seek, Sink, TOGETHER, Waiting};
 use crate::gallery::arena::{BLOCK, Chunk, FRONT_WORDS, NOBODY, row};
 use crate::gallery::index::Row;
 use crate::gallery::simd::{Simd, Task};
@@ -37,7 +37,7 @@ impl<K: Sink, F: Fn(Row) -> u64 + Copy> Task for Pass<'_, '_, K, F> {
         for start in blocks.clone().step_by(RUN) {
             let end = (start + RUN).min(blocks.end);
             let full = seeks.iter().filter(|seek| !seek.narrow).count();
-            let by_columns = if full >= SEVERAL && place.chunk.lines > 0 {
+            let by_columns = if full >= S::TURNS_FROM && place.chunk.lines > 0 {
                 let turned = turned.get_or_insert_with(|| Turned::new(place.chunk.lines));
                 turned.fill::<S>(place.chunk, start..end, |block| place.allowed(block) != 0);
                 Some(&*turned)
@@ -254,7 +254,12 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
 
     /// The same for one of several probes, by what lies in columns for all of them.
     #[inline(always)]
-    fn full_by_columns<S: Simd, K: Sink>(&self, blocks: Range<usize>, seek: &mut Seek<'_, K>, turned: &Turned) {
+    fn full_by_columns<S: Simd, K: Sink>(
+        &self,
+        blocks: Range<usize>,
+        seek: &mut Seek<'_, K>,
+        turned: &Turned,
+    ) {
         let mut n = 0;
         while n + ABREAST_ALONE <= blocks.len() {
             self.of_columns::<S, K, ABREAST_ALONE>(blocks.start + n, n, seek, turned);

@@ -88,7 +88,10 @@ fn fill(arena: &mut Arena, templates: &[Template]) {
     }
 }
 
-/// What every kernel finds, which must be the same.
+/// Probes that no kernel looks up by columns.
+const FEW: usize = 3;
+
+/// What every kernel finds, which must be the same; and where all go the same way, they look at the same rows.
 fn found(
     arena: &Arena,
     probes: &[Probe],
@@ -109,7 +112,7 @@ fn found(
         scan_with(*kernel, &Busy::taken(0), arena, &mut seeks, |_| u64::MAX);
         let (tops, tallies): (Vec<_>, Vec<_>) = seeks.into_iter().map(Seek::finish).unzip();
         let hits = tops.into_iter().map(Best::finish);
-        (hits.collect::<Vec<_>>(), tallies)
+        (hits.collect::<Vec<_>>(), (probes.len() <= FEW).then_some(tallies))
     });
     let first = answers.next().expect("the portable one");
     for answer in answers {
@@ -154,7 +157,7 @@ proptest! {
     #[test]
     fn a_full_scan_equals_a_plain_sort(
         (templates, probes) in prop::sample::select(Bits::ALL.to_vec()).prop_flat_map(|bits| {
-            (prop::collection::vec(template(bits), 1..400), prop::collection::vec(values(bits), 1..9))
+            (prop::collection::vec(template(bits), 1..400), prop::collection::vec(values(bits), 1..13))
         }),
         k in 1..12usize,
         similarity in prop_oneof![Just(-1.0f32), -0.2f32..0.2],
@@ -393,7 +396,9 @@ fn however_many_look_together_they_find_what_one_does() {
                 .iter()
                 .map(|probe| Seek::new(&arena, probe, best(probe), miss));
             let mut seeks: Vec<_> = seeks.collect();
-            scan_with(Kernel::best(), &Busy::taken(helpers), &arena, &mut seeks, |_| u64::MAX);
+            scan_with(Kernel::best(), &Busy::taken(helpers), &arena, &mut seeks, |_| {
+                u64::MAX
+            });
             let (found, tallies): (Vec<_>, Vec<_>) = seeks
                 .into_iter()
                 .map(Seek::finish)

@@ -1,21 +1,25 @@
 //! The middles of a run's rows by columns, as their fronts lie, for several probes that look at everybody.
 //!
-//! Looked up by columns, a middle costs a probe a fifth of what counting its bits by planes does. Turning it around
-//! costs once what three probes save by that. The arena keeps middles by rows all the same: whoever wants one row's
-//! reads one line.
+//! Looked up by columns, a middle costs a probe a third of what counting its bits by planes does. Turning it around
+//! costs once what six probes save by that (`cargo bench --bench search -- kernels`, with AVX-512; a quarter and three with
+//! AVX2). The arena keeps middles by rows all the same: whoever wants one row's reads one line.
 
 use std::ops::Range;
 
 use zeroize::Zeroize;
 
 use super::RUN;
-use crate::gallery::arena::{BLOCK, COLUMNS, Chunk, Columns, LINE_WORDS, Line};
+use crate::gallery::arena::{BLOCK, COLUMNS, Chunk, Columns, LINE_WORDS};
 use crate::gallery::pages::Pages;
 use crate::gallery::simd::Simd;
 use crate::swap;
 
 /// Rows that are turned at once, and bytes of a word.
 const EIGHT: usize = 8;
+
+/// Columns hold half a line.
+const HALVES: usize = LINE_WORDS / HALF_WORDS;
+const HALF_WORDS: usize = COLUMNS / EIGHT;
 
 /// The middles of at most [`RUN`] blocks. Wiped on drop.
 pub(in crate::gallery) struct Turned {
@@ -29,7 +33,7 @@ pub(in crate::gallery) struct Turned {
 impl Turned {
     /// For rows of so many lines in their middle.
     pub(in crate::gallery) fn new(lines: usize) -> Self {
-        let columns = Pages::zeroed(2 * lines * RUN);
+        let columns = Pages::zeroed(HALVES * lines * RUN);
         Self {
             lock: swap::keep_out(&columns),
             columns,
@@ -38,7 +42,13 @@ impl Turned {
 
     /// Takes a run of which these `blocks` count.
     #[inline(always)]
-    pub(in crate::gallery) fn fill<S: Simd>(&mut self, chunk: &Chunk, blocks: Range<usize>, counts: impl Fn(usize) -> bool) {
+    pub(in crate::gallery) fn fill<S: Simd>(
+        &mut self,
+        chunk: &Chunk,
+        blocks: Range<usize>,
+        counts: impl Fn(usize) -> bool,
+    ) {
+        let columns = &mut *self.columns;
         for (n, block) in blocks.enumerate() {
             if !counts(block) {
                 continue;
@@ -49,26 +59,12 @@ impl Turned {
             }
             let rows = chunk.middle_of_block(block);
             for at in 0..chunk.lines {
-                for eighth in 0..BLOCK / EIGHT {
-                    let mut words = [[0; LINE_WORDS]; EIGHT];
-                    for (i, words) in words.iter_mut().enumerate() {
-                        *words = rows[(eighth * EIGHT + i) * chunk.lines + at].0;
-                    }
-                    turn(&mut words);
-                    self.put(&words, 2 * at, n, eighth);
+                for word in 0..LINE_WORDS {
+                    let (half, first) = (HALVES * at + word / HALF_WORDS, word % HALF_WORDS * EIGHT);
+                    let columns = &mut columns[half * RUN + n].0;
+                    let columns = columns[first..].first_chunk_mut().expect("half a line");
+                    turn_word(|row| rows[row * chunk.lines + at].0[word], columns);
                 }
-            }
-        }
-    }
-
-    /// The bytes of eight rows' words into their columns, of which these are from `half` on.
-    #[inline(always)]
-    fn put(&mut self, words: &[[u64; LINE_WORDS]; EIGHT], half: usize, n: usize, eighth: usize) {
-        for (byte, words) in words.iter().enumerate() {
-            for (word, rows) in words.iter().enumerate() {
-                let column = word * EIGHT + byte;
-                let columns = &mut self.columns[(half + column / COLUMNS) * RUN + n].0[column % COLUMNS];
-                columns.as_chunks_mut().0[eighth] = rows.to_le_bytes();
             }
         }
     }
@@ -90,27 +86,36 @@ impl Drop for Turned {
     }
 }
 
-/// Byte b of row i and byte i of row b change places, in all words alike: by halves of the matrix, then by halves of those
-/// (Warren, Hacker's Delight, 2nd edition, section 7-3).
+/// One word of each row of a block, into as many columns as it has bytes.
 #[inline(always)]
-fn turn(rows: &mut [[u64; LINE_WORDS]; EIGHT]) {
-    exchange::<4>(rows, 0x0000_0000_ffff_ffff);
-    exchange::<2>(rows, 0x0000_ffff_0000_ffff);
-    exchange::<1>(rows, 0x00ff_00ff_00ff_00ff);
+fn turn_word(word: impl Fn(usize) -> u64, columns: &mut [[u8; BLOCK]; EIGHT]) {
+    for eighth in 0..BLOCK / EIGHT {
+        let mut words = std::array::from_fn(|i| word(eighth * EIGHT + i));
+        turn(&mut words);
+        for (column, word) in columns.iter_mut().zip(words) {
+            column.as_chunks_mut().0[eighth] = word.to_le_bytes();
+        }
+    }
 }
 
-/// The upper bytes, `BYTES` at a time, of the rows whose number lacks that bit, for the lower ones of those that have it.
+/// Byte b of word i and byte i of word b change places: by halves of the matrix, then by halves of those (Warren, Hacker's
+/// Delight, 2nd edition, section 7-3).
 #[inline(always)]
-fn exchange<const BYTES: usize>(rows: &mut [[u64; LINE_WORDS]; EIGHT], lower: u64) {
+fn turn(words: &mut [u64; EIGHT]) {
+    exchange::<4>(words, 0x0000_0000_ffff_ffff);
+    exchange::<2>(words, 0x0000_ffff_0000_ffff);
+    exchange::<1>(words, 0x00ff_00ff_00ff_00ff);
+}
+
+/// The upper bytes, `BYTES` at a time, of the words whose number lacks that bit, for the lower ones of those that have it.
+#[inline(always)]
+fn exchange<const BYTES: usize>(words: &mut [u64; EIGHT], lower: u64) {
     for i in 0..EIGHT {
-        if i & BYTES != 0 {
-            continue;
-        }
-        for word in 0..LINE_WORDS {
-            let (a, b) = (rows[i][word], rows[i | BYTES][word]);
+        if i & BYTES == 0 {
+            let (a, b) = (words[i], words[i | BYTES]);
             let changed = (a >> (BYTES * 8) ^ b) & lower;
-            rows[i][word] = a ^ changed << (BYTES * 8);
-            rows[i | BYTES][word] = b ^ changed;
+            words[i] = a ^ changed << (BYTES * 8);
+            words[i | BYTES] = b ^ changed;
         }
     }
 }

@@ -16,6 +16,8 @@ pub(super) struct Avx512;
 impl Simd for Avx512 {
     type Bytes = __m512i;
 
+    const TURNS_FROM: usize = 8;
+
     #[inline(always)]
     fn zero() -> __m512i {
         unsafe { _mm512_setzero_si512() }
@@ -298,6 +300,8 @@ pub(super) struct Avx2;
 
 impl Simd for Avx2 {
     type Bytes = [__m256i; 2];
+
+    const TURNS_FROM: usize = 4;
 
     #[inline(always)]
     fn zero() -> Self::Bytes {
