@@ -64,11 +64,10 @@ async fn who_is_enrolled_twice_is_found_and_nobody_else() {
             ["eileen", "twin"]
         ]
     );
-    assert!(
-        pairs
-            .iter()
-            .all(|pair| pair.similarity.is_some_and(|similarity| similarity > 0.4 && similarity <= 1.0))
-    );
+    assert!(pairs.iter().all(|pair| {
+        pair.similarity
+            .is_some_and(|similarity| similarity > 0.4 && similarity <= 1.0)
+    }));
 
     let refused = |request| {
         let mut matching = client.matching.clone();

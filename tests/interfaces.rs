@@ -115,6 +115,8 @@ async fn a_stream_of_reflection_ends_although_its_client_does_not_end_it() {
         .server_reflection_info(tokio_stream::wrappers::ReceiverStream::new(asked))
         .await;
     let mut replies = replies.expect("begun").into_inner();
-    let end = tokio::time::timeout(PATIENCE, replies.next()).await.expect("it ends");
+    let end = tokio::time::timeout(PATIENCE, replies.next())
+        .await
+        .expect("it ends");
     assert!(!matches!(end, Some(Ok(_))), "nothing was asked");
 }

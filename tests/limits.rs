@@ -342,7 +342,8 @@ async fn after_so_many_similarities_in_a_day_a_caller_is_told_yes_or_no() {
     // Whoever may enrol could enrol what he asks with.
     let enrolled = client.enroll("staff", "bo", &[&photo]).await;
     enrolled.expect("enrolled");
-    for (told, client) in [(false, &client), (true, &server.client().await)] {
+    let another = server.client_for("default", &[Scope::Search]).await;
+    for (told, client) in [(false, &client), (true, &another)] {
         let request = v1::FindDuplicatesRequest {
             collection: "staff".to_owned(),
             ..Default::default()

@@ -39,7 +39,8 @@ impl Engine {
         call.reads(&collection.0.readers);
         let asker = self.gallery.asker(call.asker());
         call.step(Step::Match, || {
-            self.gallery.duplicates(&collection.0, similarity_min, cursor, asker)
+            self.gallery
+                .duplicates(&collection.0, similarity_min, cursor, asker)
         })
     }
 }

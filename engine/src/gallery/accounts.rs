@@ -224,7 +224,10 @@ impl Accounts {
     /// Whether the account has a key of this id.
     pub fn has_key(&self, account: &Account, id: RandomId) -> bool {
         let table = self.table.read();
-        table.keys.get(&id).is_some_and(|key| key.info.account == *account)
+        table
+            .keys
+            .get(&id)
+            .is_some_and(|key| key.info.account == *account)
     }
 
     /// An account's keys, oldest first.

@@ -242,9 +242,12 @@ pub(super) fn collection_binding(deployment: RandomId, digest: Digest, id: Rando
     }
 }
 
+/// A record with its key.
+type Keyed = (Vec<u8>, Vec<u8>);
+
 /// The records whose keys begin so, under a collection's digest at most one, unless the disk is damaged; and at how
 /// many places it is.
-pub(super) fn collection_records(vault: &Vault, prefix: &[u8]) -> Result<(Vec<(Vec<u8>, Vec<u8>)>, usize)> {
+pub(super) fn collection_records(vault: &Vault, prefix: &[u8]) -> Result<(Vec<Keyed>, usize)> {
     let mut records = Vec::new();
     let gaps = vault.scan(Family::Collections, prefix, &[], &mut |key, record| {
         records.push((key.to_vec(), record.to_vec()));
@@ -295,7 +298,7 @@ pub(super) const ERASE_GROUP: usize = KEYS_PER_RECEIPT_MAX;
 
 pub(super) fn erase_collections(
     vault: &Vault,
-    records: Vec<(Vec<u8>, Vec<u8>)>,
+    records: Vec<Keyed>,
     asked: Asked,
     claim: Option<&Claim>,
 ) -> Result<Issued> {

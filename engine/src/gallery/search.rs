@@ -11,6 +11,7 @@ use crate::gallery::filter::Filter;
 use crate::gallery::index::{Ask, By, Found};
 use crate::gallery::meter::{Asker, Likeness};
 use crate::gallery::passes::{Coming, Company, Seen, Wanted};
+use crate::gallery::readers::LOOK_AGAIN;
 use crate::gallery::{Gallery, exists, meter};
 use crate::names::{CollectionName, PersonId, RandomId};
 use crate::person::Person;

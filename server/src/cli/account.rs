@@ -83,7 +83,8 @@ enum Command {
 }
 
 /// An older copy lacks the key of the account's templates.
-const COPY_KEYS: &str = "The key store has a new key for it: renew the copy that you keep of the key store.\n";
+const COPY_KEYS: &str =
+    "The key store has a new key for it: renew the copy that you keep of the key store.\n";
 
 /// What of an account can be changed.
 #[derive(Debug, Args)]

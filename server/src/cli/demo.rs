@@ -301,7 +301,11 @@ impl Tour {
         let began = Instant::now();
         let reply = self.matching.search_persons(request).await?.into_inner();
         let text = match reply.results.first().and_then(|r| r.matches.first()) {
-            Some(best) => format!("{} (similarity {})", best.name, similarity_text(best.similarity, best.estimate.as_ref())),
+            Some(best) => format!(
+                "{} (similarity {})",
+                best.name,
+                similarity_text(best.similarity, best.estimate.as_ref())
+            ),
             None => format!("nobody of the {} faces", reply.faces_searched),
         };
         Ok((

@@ -31,9 +31,8 @@ Examples:
 
 /// Receipts that are asked for at once. A full one has 224 bytes, and 32 for each of its keys.
 const PAGE_RECEIPTS: u32 = 100;
-const _: () = assert!(
-    PAGE_RECEIPTS as usize * (224 + 32 * receipts::KEYS_PER_RECEIPT_MAX) < RECEIPTS_BYTES_MAX
-);
+const _: () =
+    assert!(PAGE_RECEIPTS as usize * (224 + 32 * receipts::KEYS_PER_RECEIPT_MAX) < RECEIPTS_BYTES_MAX);
 
 /// Export and verify the proofs of erasure
 #[derive(Debug, Args)]

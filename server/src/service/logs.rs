@@ -90,10 +90,7 @@ async fn export(
     request: Request<ExportRunningLogRequest>,
 ) -> Result<Response<Slices<ExportRunningLogResponse>>, Status> {
     let call = service.begin("ExportRunningLog", Needs::Of(Scope::Audit), &request)?;
-    slices::begin(call, async |call| {
-        Export::begin(call, request.into_inner()).await
-    })
-    .await
+    slices::begin(call, async |call| Export::begin(call, request.into_inner()).await).await
 }
 
 /// What is exported, and how far it got.

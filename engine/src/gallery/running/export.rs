@@ -30,7 +30,12 @@ pub struct LogPart {
 
 impl Gallery {
     /// The rows of whoever comes next in the order of the listing; none of somebody who was erased meanwhile.
-    pub fn export_rows(&self, collection: &Collection, from: &LogCursor, items_max: usize) -> Result<LogPart> {
+    pub fn export_rows(
+        &self,
+        collection: &Collection,
+        from: &LogCursor,
+        items_max: usize,
+    ) -> Result<LogPart> {
         let people = self.list(collection, from.after.as_deref(), 1)?;
         let later = people.next.map(|after| LogCursor {
             after: Some(after),

@@ -3,8 +3,9 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 
-use crate::error::{Error, RequestError};
+use crate::error::{Error, OperatorError, RequestError};
 use crate::gallery::tests::support::*;
+use crate::names::PersonId;
 
 const PEOPLE: u64 = 300;
 
@@ -85,4 +86,23 @@ fn a_damaged_block_affects_the_people_in_it_and_nobody_is_taken_for_erased() {
     enroll(&gallery, &one, "later", &[PEOPLE]).expect("enrolled");
     assert_eq!(found(&gallery, &one, PEOPLE), ["later"]);
     gallery.delete(&one, &id("later"), REQUEST).expect("erased");
+
+    // Whoever lies there cannot be erased, and nobody is told so: not of one person, and not of the collection.
+    let is_hidden = |who: &PersonId| {
+        matches!(
+            gallery.person(&one, who),
+            Err(Error::Request(RequestError::Damaged))
+        )
+    };
+    let mut everybody = (0..PEOPLE).map(|n| id(&format!("p{n}")));
+    let hidden = everybody.find(is_hidden).expect("the block has people");
+    assert!(matches!(
+        gallery.delete(&one, &hidden, REQUEST),
+        Err(Error::Operator(OperatorError::Store { .. }))
+    ));
+    assert!(is_hidden(&hidden));
+    assert!(matches!(
+        gallery.delete_collection(&account(), &name("one"), REQUEST),
+        Err(Error::Operator(OperatorError::Store { .. }))
+    ));
 }

@@ -113,7 +113,9 @@ fn a_backup_put_back_revives_nobody_who_was_changed_or_renamed_before_the_erasur
             gallery.update(&one, &id(who), change, REQUEST).expect("changed");
         }
     }
-    gallery.rename(&one, &id("bob"), &id("bobby"), REQUEST).expect("renamed");
+    gallery
+        .rename(&one, &id("bob"), &id("bobby"), REQUEST)
+        .expect("renamed");
     for who in ["ada", "bobby"] {
         gallery.delete(&one, &id(who), REQUEST).expect("erased");
     }

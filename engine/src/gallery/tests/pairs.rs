@@ -25,7 +25,9 @@ fn all(gallery: &Gallery, one: &Arc<Collection>, mut between: impl FnMut(usize) 
     let (mut found, mut done, mut slices) = (Pairs::new(), 0, 0);
     let mut cursor = DuplicateCursor::begin(one);
     loop {
-        let slice = gallery.duplicates(one, SIMILAR, cursor, asking().asker).expect("it goes on");
+        let slice = gallery
+            .duplicates(one, SIMILAR, cursor, asking().asker)
+            .expect("it goes on");
         for new in slice.pairs {
             assert!(new.similarity >= SIMILAR);
             let new = pair(new.first.as_str(), new.second.as_str());
@@ -143,7 +145,9 @@ fn a_cursor_is_of_its_collection_and_of_no_other_form() {
         enroll_like(&gallery, &one, &format!("p{n}"), 1, n);
     }
     let begin = DuplicateCursor::begin(&one);
-    let first = gallery.duplicates(&one, SIMILAR, begin, asking().asker).expect("searched");
+    let first = gallery
+        .duplicates(&one, SIMILAR, begin, asking().asker)
+        .expect("searched");
     assert!(first.done < first.total && first.total == 60);
     let cursor = first.next.expect("there is more").to_string();
     assert!(DuplicateCursor::parse(&cursor, &one).is_ok());

@@ -191,7 +191,8 @@ impl Vault {
 
     /// Gives back what a change took that is not made.
     pub fn forgo(&self, plan: Plan) {
-        self.slots.release(plan.new_slots.into_iter().map(|(slot, _)| slot));
+        self.slots
+            .release(plan.new_slots.into_iter().map(|(slot, _)| slot));
     }
 
     /// Plans the end of a record and of its data key, as part of the erasure that was begun; `header` is

@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(unsendable(&locked), None);
         assert_eq!(unsendable(home.path()), Some("FILE"), "a folder");
         assert_eq!(unsendable(&home.path().join("missing.jpg")), Some("FILE"));
-        std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0)).expect("locked");
+        std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o000)).expect("locked");
         // The superuser reads it all the same.
         let may_read = std::fs::File::open(&locked).is_ok();
         assert_eq!(unsendable(&locked).is_none(), may_read);
