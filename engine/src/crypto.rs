@@ -148,23 +148,21 @@ pub(crate) fn plain_bytes(value: &impl Serialize) -> Zeroizing<Vec<u8>> {
 /// A keyed digest of several parts, for one purpose named by `context`.
 pub(crate) fn keyed_digest<const N: usize>(key: &Secret, context: &'static str, parts: &[&[u8]]) -> [u8; N] {
     let mut output = [0; N];
-    let mut hasher = Zeroizing::new(blake3::Hasher::new_keyed(key.expose()));
-    hasher
+    blake3::Hasher::new_keyed(key.expose())
         .update(&length_prefixed(&[context.as_bytes()]))
-        .update(&length_prefixed(parts));
-    Zeroizing::new(hasher.finalize_xof()).fill(&mut output);
+        .update(&length_prefixed(parts))
+        .finalize_xof()
+        .fill(&mut output);
     output
 }
 
 /// A digest that commits to a key without revealing it.
 pub(crate) fn commitment<const N: usize>(key: &Secret) -> [u8; N] {
     let mut output = [0; N];
-    let mut hasher = blake3::Hasher::new_derive_key("likeness v1 commitment to a data key");
-    hasher.update(key.expose());
-    Zeroizing::new(hasher.finalize_xof()).fill(&mut output);
-    // The key is in the block at hand and nowhere else. Wiping all that a hasher has takes longer than hashing, and a
-    // start does this for everybody.
-    std::hint::black_box(hasher.reset());
+    blake3::Hasher::new_derive_key("likeness v1 commitment to a data key")
+        .update(key.expose())
+        .finalize_xof()
+        .fill(&mut output);
     output
 }
 
