@@ -107,7 +107,7 @@ pub(super) enum Kernel {
     /// 256-bit shuffles, and POPCNT.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// Shuffles of whole registers and VPOPCNTB on 512 bits: what came with Ice Lake and Zen 4.
+    /// Shuffles of whole registers and VPOPCNTQ on 512 bits: what came with Ice Lake and Zen 4.
     #[cfg(target_arch = "x86_64")]
     Avx512,
     /// Never run on such a processor. Under emulation it computes what the portable one does: `cargo test --release
@@ -131,7 +131,7 @@ impl Kernel {
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512vbmi")
-                && is_x86_feature_detected!("avx512bitalg")
+                && is_x86_feature_detected!("avx512vbmi2")
                 && is_x86_feature_detected!("avx512vpopcntdq");
             match (avx2, avx512) {
                 (true, true) => &[Self::Portable, Self::Avx2, Self::Avx512],
@@ -173,7 +173,7 @@ fn avx2(task: impl Task) {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,popcnt,avx512f,avx512bw,avx512vl,avx512vbmi,avx512bitalg,avx512vpopcntdq")]
+#[target_feature(enable = "avx2,popcnt,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vpopcntdq")]
 fn avx512(task: impl Task) {
     task.run::<x86::Avx512>();
 }

@@ -2,7 +2,7 @@
 
 // SAFETY, for every block of this module: `Kernel::run` alone names these types, inside of functions
 // that are compiled for and called on processors with the instructions; loads and stores are of whole
-// arrays, and need no alignment.
+// arrays, and need no alignment, but one, of a line, which has it.
 use std::arch::x86_64::*;
 
 use super::{BLOCK, Columns, LINE, Line, ROWS, Simd, Table};
@@ -92,31 +92,33 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn middle(lines: &[Line], worths: &[Worth]) -> i32 {
-        let mut units = Self::zero();
+        let mut sum = 0i32;
         for (line, worth) in lines.iter().zip(worths) {
-            units = Loaded::new(worth).add(units, line);
+            let units = Loaded::new(worth).units(line);
+            sum = sum.wrapping_add(unsafe { _mm512_reduce_add_epi64(units) as i32 });
         }
-        unsafe { _mm512_reduce_add_epi64(eights(units)) as i32 }
+        sum
     }
     #[inline(always)]
-    #[allow(
-        clippy::needless_range_loop,
-        reason = "closures are compiled for no processor in particular"
-    )]
     fn tails(lines: &[Line; ROWS / 2], worth: &Worth) -> [i32; ROWS] {
-        let worth = Loaded::new(worth);
-        let mut sums = [Self::zero(); ROWS];
-        for pair in 0..ROWS / 2 {
-            let both = eights(worth.add(Self::zero(), &lines[pair]));
-            sums[2 * pair] = unsafe { _mm512_maskz_mov_epi64(HALVES[0], both) };
-            sums[2 * pair + 1] = unsafe { _mm512_maskz_mov_epi64(HALVES[1], both) };
+        let lanes = Loaded::new(worth).of_eight(lines, 1);
+        unsafe {
+            // The first half of a line is one row's tail, the second the next one's.
+            let halves = _mm512_add_epi16(lanes, _mm512_shuffle_i64x2::<0b10_11_00_01>(lanes, lanes));
+            let first = _mm512_castsi512_si128(halves);
+            let second = _mm512_extracti32x4_epi32::<2>(halves);
+            stored(_mm256_set_m128i(
+                _mm_unpackhi_epi16(first, second),
+                _mm_unpacklo_epi16(first, second),
+            ))
         }
-        added_up(&sums)
     }
     #[inline(always)]
     fn tail(line: &Line, second: usize, worth: &Worth) -> i32 {
-        let both = eights(Loaded::new(worth).add(Self::zero(), line));
-        unsafe { _mm512_mask_reduce_add_epi64(HALVES[second], both) as i32 }
+        /// The parts of a register that are the first half of a line, and the second.
+        const HALVES: [__mmask8; 2] = [0x0f, 0xf0];
+        let units = Loaded::new(worth).units(line);
+        unsafe { _mm512_mask_reduce_add_epi64(HALVES[second], units) as i32 }
     }
     #[inline(always)]
     fn all_at_most(numbers: &[i32; BLOCK], limit: i32) -> u64 {
@@ -143,6 +145,13 @@ impl Simd for Avx512 {
 #[inline(always)]
 fn line(line: &Line) -> __m512i {
     unsafe { _mm512_loadu_si512(line.0.as_ptr().cast()) }
+}
+
+/// A line, behind those that are read before it: the compiler reads lines in any order, and the processor reads on by itself
+/// only where one follows the other.
+#[inline(always)]
+fn in_order(line: &Line) -> __m512i {
+    unsafe { std::ptr::from_ref(line).cast::<__m512i>().read_volatile() }
 }
 
 #[inline(always)]
@@ -211,34 +220,70 @@ impl Loaded {
         }
     }
 
-    /// Adds what it costs the row that has this line, in units by bytes: at most 56 for each of a row's lines, which are
-    /// three at most.
+    /// Of each word of a row's line so many bits are not what is expected, by planes: at most 64.
     #[inline(always)]
-    fn add(&self, sum: __m512i, row: &Line) -> __m512i {
+    #[allow(
+        clippy::needless_range_loop,
+        reason = "closures are compiled for no processor in particular"
+    )]
+    fn counts(&self, row: __m512i) -> [__m512i; PLANES] {
         // Where the row is not what is expected and the plane has a bit.
         const DIFFERING: i32 = 0x28;
+        let mut counts = [Avx512::zero(); PLANES];
+        for p in 0..PLANES {
+            counts[p] = unsafe {
+                _mm512_popcnt_epi64(_mm512_ternarylogic_epi64::<DIFFERING>(
+                    row,
+                    self.expected,
+                    self.planes[p],
+                ))
+            };
+        }
+        counts
+    }
+
+    /// What each word of a row's line costs, in units: at most 64 * 7.
+    #[inline(always)]
+    fn units(&self, row: &Line) -> __m512i {
+        let [ones, twos, fours] = self.counts(line(row));
         unsafe {
-            let row = line(row);
-            let mut units = Avx512::zero();
-            for p in (0..PLANES).rev() {
-                let differing = _mm512_ternarylogic_epi64::<DIFFERING>(row, self.expected, self.planes[p]);
-                units = _mm512_add_epi8(_mm512_add_epi8(units, units), _mm512_popcnt_epi8(differing));
+            let upper = _mm512_add_epi64(_mm512_add_epi64(fours, fours), twos);
+            _mm512_add_epi64(_mm512_add_epi64(upper, upper), ones)
+        }
+    }
+
+    /// What this line of each of eight rows costs, `apart` lines from each other: in each lane the sums of its two words, a
+    /// word for each row.
+    ///
+    /// Planes are weighed for all of them at once: until then the counts of a word lie in its bytes, each shifted in behind
+    /// the one before.
+    #[inline(always)]
+    #[allow(
+        clippy::needless_range_loop,
+        reason = "closures are compiled for no processor in particular"
+    )]
+    fn of_eight(&self, lines: &[Line], apart: usize) -> __m512i {
+        let mut bytes = [Avx512::zero(); PLANES];
+        for i in 0..ROWS / 2 {
+            let counts = self.counts(in_order(&lines[i * apart]));
+            for p in 0..PLANES {
+                bytes[p] = unsafe { _mm512_shrdi_epi64::<8>(bytes[p], counts[p]) };
             }
-            _mm512_add_epi8(sum, units)
+        }
+        let [ones, twos, fours] = bytes;
+        unsafe {
+            let lower = _mm512_add_epi8(ones, _mm512_add_epi8(twos, twos));
+            // A byte of the lower planes and one of the upper: once and four times.
+            let weights = _mm512_set1_epi16(0x0401);
+            _mm512_add_epi16(
+                _mm512_maddubs_epi16(_mm512_unpacklo_epi8(lower, fours), weights),
+                _mm512_maddubs_epi16(_mm512_unpackhi_epi8(lower, fours), weights),
+            )
         }
     }
 }
 
-/// The sums of each eight bytes: at most 8 * 168.
-#[inline(always)]
-fn eights(units: __m512i) -> __m512i {
-    unsafe { _mm512_sad_epu8(units, Avx512::zero()) }
-}
-
-/// The parts of a register that are the first half of a line, and the second.
-const HALVES: [__mmask8; 2] = [0x0f, 0xf0];
-
-/// The penalties of sixteen rows of `N` lines.
+/// The penalties of sixteen rows of `N` lines, three at most.
 #[inline(always)]
 #[allow(
     clippy::needless_range_loop,
@@ -246,53 +291,35 @@ const HALVES: [__mmask8; 2] = [0x0f, 0xf0];
 )]
 fn middles<const N: usize>(lines: &[Line], worths: &[Worth]) -> [i32; ROWS] {
     let (lines, worths) = (&lines[..ROWS * N], &worths[..N]);
-    let mut sums = [Avx512::zero(); ROWS];
+    let mut eights = [Avx512::zero(); 2];
     // A line of all rows at a time: its planes stay in the registers.
     for at in 0..N {
         let worth = Loaded::new(&worths[at]);
-        for i in 0..ROWS {
-            sums[i] = worth.add(sums[i], &lines[i * N + at]);
+        for half in 0..2 {
+            let more = worth.of_eight(&lines[half * ROWS / 2 * N + at..], N);
+            eights[half] = unsafe { _mm512_add_epi16(eights[half], more) };
         }
     }
-    for i in 0..ROWS {
-        sums[i] = eights(sums[i]);
+    let [a, b] = eights;
+    unsafe {
+        // The four lanes of each eight rows become one.
+        let pairs = _mm512_add_epi16(
+            _mm512_shuffle_i64x2::<0b10_00_10_00>(a, b),
+            _mm512_shuffle_i64x2::<0b11_01_11_01>(a, b),
+        );
+        let all = _mm512_add_epi16(
+            _mm512_shuffle_i64x2::<0b10_00_10_00>(pairs, pairs),
+            _mm512_shuffle_i64x2::<0b11_01_11_01>(pairs, pairs),
+        );
+        stored(_mm512_castsi512_si256(all))
     }
-    added_up(&sums)
 }
 
-/// The sum of each one's eight parts.
 #[inline(always)]
-#[allow(
-    clippy::needless_range_loop,
-    reason = "closures are compiled for no processor in particular"
-)]
-fn added_up(sums: &[__m512i; ROWS]) -> [i32; ROWS] {
-    unsafe {
-        // In each lane the two parts of four rows, packed into words and added by pairs.
-        let mut fours = [Avx512::zero(); 4];
-        for n in 0..4 {
-            let ab = _mm512_packus_epi32(sums[4 * n], sums[4 * n + 1]);
-            let cd = _mm512_packus_epi32(sums[4 * n + 2], sums[4 * n + 3]);
-            fours[n] = _mm512_madd_epi16(_mm512_packus_epi32(ab, cd), _mm512_set1_epi16(1));
-        }
-        // The four lanes of each four rows become one, in its place.
-        let [a, b, c, d] = fours;
-        let ab = _mm512_add_epi32(
-            _mm512_shuffle_i64x2::<0b01_00_01_00>(a, b),
-            _mm512_shuffle_i64x2::<0b11_10_11_10>(a, b),
-        );
-        let cd = _mm512_add_epi32(
-            _mm512_shuffle_i64x2::<0b01_00_01_00>(c, d),
-            _mm512_shuffle_i64x2::<0b11_10_11_10>(c, d),
-        );
-        let all = _mm512_add_epi32(
-            _mm512_shuffle_i64x2::<0b10_00_10_00>(ab, cd),
-            _mm512_shuffle_i64x2::<0b11_01_11_01>(ab, cd),
-        );
-        let mut penalties = [0i32; ROWS];
-        _mm512_storeu_si512(penalties.as_mut_ptr().cast(), all);
-        penalties
-    }
+fn stored(words: __m256i) -> [i32; ROWS] {
+    let mut penalties = [0i32; ROWS];
+    unsafe { _mm512_storeu_si512(penalties.as_mut_ptr().cast(), _mm512_cvtepu16_epi32(words)) };
+    penalties
 }
 
 #[derive(Clone, Copy)]
