@@ -62,6 +62,10 @@ pub(super) const ABREAST_ALONE: usize = 4;
 /// threshold, where the stage leaves less.
 const LEFT_MAX: f64 = 0.25;
 
+/// Where a probe is alone, what a block's front leaves is gone on with so many blocks later. How many rows that is the
+/// processor guesses, and where it was wrong all that it has begun since is in vain: by then it need not guess.
+const LATER: usize = 2;
+
 /// Rows from which on it is worth while to compute limits.
 const ROWS_MIN: usize = 4096;
 
@@ -97,7 +101,7 @@ pub(super) struct Seek<'a, K: Sink> {
     staged: Option<Staged>,
     /// Whether the limits are of use at the present bar.
     narrow: bool,
-    fronts: Fronts,
+    run: Noted,
     /// Rows that wait for the second stage.
     for_middle: Ring,
     /// Rows that wait for the third.
@@ -139,18 +143,21 @@ struct Staged {
     bar: i32,
 }
 
-/// What the first stage has of the blocks of a run.
-struct Fronts {
+/// What is known of the blocks of a run.
+struct Noted {
     /// A bit for each row that is left.
     left: [u64; RUN],
-    /// In steps of the front.
-    penalties: [[u8; BLOCK]; RUN],
+    /// By the fronts, in their steps.
+    fronts: [[u8; BLOCK]; RUN],
+    /// In a full scan, by fronts and middles.
+    penalties: [[i32; BLOCK]; RUN],
 }
 
-impl Fronts {
+impl Noted {
     fn new() -> Self {
         Self {
             left: [0; RUN],
+            fronts: [[0; BLOCK]; RUN],
             penalties: [[0; BLOCK]; RUN],
         }
     }
@@ -206,18 +213,19 @@ impl<'a, K: Sink> Seek<'a, K> {
         let bound = worth
             .then(|| Bound::new(&values, probe.block(), bar, miss))
             .flatten();
-        let step = bound
-            .as_ref()
-            .map_or_else(|| Weights::step_at(&values, bar), Bound::step);
+        let weights = match &bound {
+            Some(bound) => Weights::new(&values, bound.step()),
+            None => Weights::in_full(&values, bar),
+        };
         let staged = bound.map(|bound| Staged::new(bound, bar));
         Self {
             narrow: staged.is_some(),
             bar: Arc::new(AtomicI32::new(bar)),
-            weights: Arc::new(Weights::new(&values, step)),
+            weights: Arc::new(weights),
             probe,
             sink,
             staged,
-            fronts: Fronts::new(),
+            run: Noted::new(),
             for_middle: Ring::new(),
             for_tail: Ring::new(),
             tally: Tally::default(),
@@ -233,7 +241,7 @@ impl<'a, K: Sink> Seek<'a, K> {
             weights: Arc::clone(&self.weights),
             staged: self.staged.clone(),
             narrow: self.narrow,
-            fronts: Fronts::new(),
+            run: Noted::new(),
             for_middle: Ring::new(),
             for_tail: Ring::new(),
             tally: Tally::default(),

@@ -8,10 +8,11 @@ use crate::gallery::simd::Simd;
 /// Lookups of six bits: the lower ones of each of three columns, and the upper two of all; and of the two that are left.
 const THREES: usize = COLUMNS / 3;
 
-/// What some bits cost: the sum over all of a row's is the row's penalty, and at 255 it ends.
+/// What some bits cost, in steps: the sum over all of a row's is the row's penalty, and at 255 it ends.
 ///
-/// It is the same however the bits are divided, since every bit costs its own: processors that shuffle lanes
-/// of 16 bytes look up four at a time, others six.
+/// Processors that shuffle lanes of 16 bytes look up four bits at a time, others six. Where a step is 1 they find the same,
+/// since every bit costs its own. Otherwise what is looked up at a time is rounded down together: the more it is, the
+/// less is lost.
 #[derive(Zeroize, ZeroizeOnDrop)]
 #[cfg_attr(
     not(target_arch = "x86_64"),
@@ -34,8 +35,9 @@ pub(super) struct Entries(pub(super) [u8; LINE]);
 pub(super) type Cost = (bool, u32);
 
 impl Table {
-    /// For what each bit costs, `[256]`.
-    pub(super) fn new(costs: &[Cost]) -> Self {
+    /// For what each bit costs, `[256]`, and what a step is of it, 1 at least.
+    pub(super) fn new(costs: &[Cost], step: u32) -> Self {
+        let step = step.cast_signed();
         assert_eq!(
             costs.len(),
             FRONT_BITS,
@@ -44,15 +46,15 @@ impl Table {
         let none = Entries([0; LINE]);
         let mut nibbles = Box::new([[none; 2]; COLUMNS]);
         for (nibbles, byte) in nibbles.iter_mut().zip(costs.chunks(8)) {
-            *nibbles = [entries(&byte[..4]), entries(&byte[4..])];
+            *nibbles = [entries(&byte[..4], step), entries(&byte[4..], step)];
         }
         let mut threes = Box::new([[none; 4]; THREES]);
         let mut last = Box::new([none; 3]);
         let (most, rest) = costs.split_at(THREES * 24);
         for (sixes, columns) in threes.iter_mut().zip(most.chunks(24)) {
-            by_sixes(sixes, columns);
+            by_sixes(sixes, columns, step);
         }
-        by_sixes(&mut *last, rest);
+        by_sixes(&mut *last, rest, step);
         Self {
             nibbles,
             threes,
@@ -67,18 +69,18 @@ impl Table {
 }
 
 /// The entries of two or three columns.
-fn by_sixes(sixes: &mut [Entries], columns: &[Cost]) {
+fn by_sixes(sixes: &mut [Entries], columns: &[Cost], step: i32) {
     let mut tops = [(false, 0); 6];
     let count = columns.len() / 8;
     for (n, byte) in columns.chunks(8).enumerate() {
-        sixes[n] = entries(&byte[..6]);
+        sixes[n] = entries(&byte[..6], step);
         tops[2 * n..][..2].copy_from_slice(&byte[6..]);
     }
-    sixes[count] = entries(&tops[..2 * count]);
+    sixes[count] = entries(&tops[..2 * count], step);
 }
 
-/// What each value of these bits, at most six, costs; the same again where they are fewer.
-fn entries(costs: &[Cost]) -> Entries {
+/// What each value of these bits, at most six, costs in steps; the same again where they are fewer.
+fn entries(costs: &[Cost], step: i32) -> Entries {
     let mut all = [0i32; LINE];
     // Without any bit, whoever is expected differs.
     all[0] = costs
@@ -93,7 +95,9 @@ fn entries(costs: &[Cost]) -> Entries {
         }
     }
     let last = (1 << costs.len()) - 1;
-    Entries(std::array::from_fn(|value| all[value & last].min(255) as u8))
+    Entries(std::array::from_fn(|value| {
+        (all[value & last] / step).min(255) as u8
+    }))
 }
 
 /// The penalties of a block's rows for each of `P` tables, nibble by nibble: those are found once for all.

@@ -21,6 +21,10 @@ pub(super) const PLANES: usize = 3;
 /// go through the third stage.
 const UNIT: u8 = 10;
 
+/// A front's 255 steps are so many times what a face at the bar is expected to cost there. Strangers cost twice as much
+/// as a rule: with less they would all cost the same, with more each step would be rounded by more. Chosen by trial.
+const SPAN: f64 = 2.0;
+
 /// A probe, as a pass needs it.
 #[derive(ZeroizeOnDrop)]
 pub(super) struct Weights {
@@ -51,22 +55,27 @@ pub(super) struct Worth {
 }
 
 impl Weights {
-    /// For values of which a step of the front is worth so much, 1 at least.
+    /// For values of which a step of the front is worth so much, 1 at least: each bit by itself is rounded down.
     pub(super) fn new(values: &[i8], step: u32) -> Self {
-        Self::of(values, step, UNIT)
+        Self::of(values, Table::new(&costs(values, step), 1), step, UNIT)
+    }
+
+    /// For a scan that looks at everybody for whoever reaches this bar: what a kernel looks up at a time is rounded down.
+    pub(super) fn in_full(values: &[i8], bar: i32) -> Self {
+        let step = Self::step_at(values, bar);
+        Self::of(values, Table::new(&costs(values, 1), step), step, UNIT)
     }
 
     /// For values of 1 and -1: nothing is rounded, but a front of which all bits differ.
     pub(super) fn of_signs(values: &[i8]) -> Self {
-        Self::of(values, 1, 1)
+        Self::of(values, Table::new(&costs(values, 1), 1), 1, 1)
     }
 
-    fn of(values: &[i8], step: u32, unit: u8) -> Self {
-        let (front, rest) = values.split_at(FRONT_BITS);
-        let (middle, tail) = rest.as_chunks::<{ LINE_WORDS * 64 }>();
+    fn of(values: &[i8], front: Table, step: u32, unit: u8) -> Self {
+        let (middle, tail) = values[FRONT_BITS..].as_chunks::<{ LINE_WORDS * 64 }>();
         let tail = (!tail.is_empty()).then(|| Worth::new(&Zeroizing::new([tail, tail].concat()), unit));
         Self {
-            front: Table::new(&costs(front, step)),
+            front,
             middle_tables: OnceLock::new(),
             middle: middle.iter().map(|values| Worth::new(values, unit)).collect(),
             tail,
@@ -77,11 +86,11 @@ impl Weights {
     }
 
     /// A step of the front with which a row that is at the bar, or near it, has less than 255.
-    pub(super) fn step_at(values: &[i8], bar: i32) -> u32 {
+    fn step_at(values: &[i8], bar: i32) -> u32 {
         let sum = |values: &[i8]| -> f64 { values.iter().map(|q| f64::from(q.unsigned_abs())).sum() };
         let all = sum(values).max(1.0);
         let differing = ((1.0 - f64::from(bar) / all) / 2.0).clamp(0.0, 0.5);
-        (1.5 * differing * sum(&values[..FRONT_BITS]) / 255.0)
+        (SPAN * differing * sum(&values[..FRONT_BITS]) / 255.0)
             .ceil()
             .max(1.0) as u32
     }
@@ -97,10 +106,12 @@ impl Weights {
     /// What the middle's bits cost, 256 of them in each table, where these weights are the probe's.
     pub(super) fn middle_tables(&self, probe: &Probe) -> &[Table] {
         self.middle_tables.get_or_init(|| {
-            let (values, step) = (probe.values(), self.step.cast_unsigned());
+            let values = probe.values();
             let middle = &values[FRONT_BITS..][..LINE_WORDS * 64 * self.middle.len()];
             let halves = middle.chunks(FRONT_BITS);
-            halves.map(|half| Table::new(&costs(half, step))).collect()
+            halves
+                .map(|half| Table::new(&costs(half, 1), self.step.cast_unsigned()))
+                .collect()
         })
     }
 
@@ -236,10 +247,10 @@ impl Weights {
     }
 }
 
-/// What bits cost in steps, for these values.
+/// What the first bits of these values cost in steps, each rounded down.
 fn costs(values: &[i8], step: u32) -> Vec<Cost> {
     let cost = |q: &i8| (*q >= 0, u32::from(q.unsigned_abs()) / step);
-    values.iter().map(cost).collect()
+    values[..FRONT_BITS].iter().map(cost).collect()
 }
 
 fn units(magnitude: u8, unit: u8) -> u8 {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::turned::Turned;
-use super::{ABREAST, ABREAST_ALONE, MANY, RUN, Seek, Sink, TOGETHER, Waiting};
+use super::{ABREAST, ABREAST_ALONE, LATER, MANY, RUN, Seek, Sink, TOGETHER, Waiting};
 use crate::gallery::arena::{BLOCK, Chunk, FRONT_WORDS, NOBODY, row};
 use crate::gallery::index::Row;
 use crate::gallery::simd::{Simd, Task};
@@ -89,14 +89,18 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
         (self.allowed)(row(self.chunk.first + block * BLOCK))
     }
 
-    /// The first stage of at most [`RUN`] blocks for one probe, which goes on with what a block leaves at once: meanwhile
-    /// the next one comes from memory.
+    /// The first stage of at most [`RUN`] blocks for one probe, which goes on with what a block leaves while others come
+    /// from memory.
     #[inline(always)]
     fn first<S: Simd, K: Sink>(&self, blocks: Range<usize>, seek: &mut Seek<'_, K>) {
         let mut count = 0;
-        for block in blocks.clone() {
-            self.of_fronts::<S, K, 1, 1>(block, 0, [&mut *seek]);
-            count += self.left_by_front::<S, K>(seek, block, 0);
+        for n in 0..blocks.len() + LATER {
+            if n < blocks.len() {
+                self.of_fronts::<S, K, 1, 1>(blocks.start + n, n, [&mut *seek]);
+            }
+            if let Some(n) = n.checked_sub(LATER).filter(|n| *n < blocks.len()) {
+                count += self.left_by_front::<S, K>(seek, blocks.start + n, n);
+            }
         }
         seek.tally.first += (blocks.len() * BLOCK) as u64;
         seek.follow(count, blocks.len() * BLOCK);
@@ -150,7 +154,7 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
         }
         if allowed == [0; B] {
             for seek in seeks {
-                seek.fronts.left[n..n + B].fill(0);
+                seek.run.left[n..n + B].fill(0);
             }
             return;
         }
@@ -158,10 +162,10 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
         let penalties = S::columns(self.chunk.fronts_of_blocks::<B>(block), tables);
         for p in 0..P {
             let limit = seeks[p].staged.as_ref().expect("it has stages").limits.front;
-            let fronts = &mut seeks[p].fronts;
+            let run = &mut seeks[p].run;
             for b in 0..B {
-                fronts.left[n + b] = S::at_most(penalties[b][p], limit) & allowed[b];
-                fronts.penalties[n + b] = S::store(penalties[b][p]);
+                run.left[n + b] = S::at_most(penalties[b][p], limit) & allowed[b];
+                run.fronts[n + b] = S::store(penalties[b][p]);
             }
         }
     }
@@ -169,7 +173,7 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
     /// Lets the rows of a block wait, the `n`-th of its run, that its front left: so many.
     #[inline(always)]
     fn left_by_front<S: Simd, K: Sink>(&self, seek: &mut Seek<'_, K>, block: usize, n: usize) -> usize {
-        let all = seek.fronts.left[n];
+        let all = seek.run.left[n];
         let mut left = all;
         while left != 0 {
             let r = left.trailing_zeros() as usize;
@@ -180,7 +184,7 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
             }
             let waiting = Waiting {
                 row: i as u32,
-                penalty: seek.weights.of_front(seek.fronts.penalties[n][r]),
+                penalty: seek.weights.of_front(seek.run.fronts[n][r]),
             };
             if seek.for_middle.push(waiting) {
                 self.second::<S, K>(seek);
@@ -238,18 +242,20 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
         // Whatever lies together is read together: the processor reads on by itself, as long as one line follows the other.
         for (n, block) in blocks.clone().enumerate() {
             if self.allowed(block) != 0 {
-                seek.fronts.penalties[n] = seek.weights.of_fronts::<S>(self.chunk, block);
+                seek.run.fronts[n] = seek.weights.of_fronts::<S>(self.chunk, block);
             }
         }
         for (n, block) in blocks.clone().enumerate() {
             if self.allowed(block) != 0 {
-                let fronts = &seek.fronts.penalties[n];
-                let penalties = seek.weights.of_middles::<S>(self.chunk, block, fronts);
-                self.left_by_block::<S, K>(seek, block, penalties);
+                let penalties = seek
+                    .weights
+                    .of_middles::<S>(self.chunk, block, &seek.run.fronts[n]);
+                self.note::<S, K>(seek, block, n, penalties);
+            } else {
+                seek.run.left[n] = 0;
             }
         }
-        seek.tally.full += (blocks.len() * BLOCK) as u64;
-        seek.follow(0, blocks.len() * BLOCK);
+        self.left_by_run::<S, K>(blocks, seek);
     }
 
     /// The same for one of several probes, by what lies in columns for all of them.
@@ -269,8 +275,7 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
             self.of_columns::<S, K, 1>(blocks.start + n, n, seek, turned);
             n += 1;
         }
-        seek.tally.full += (blocks.len() * BLOCK) as u64;
-        seek.follow(0, blocks.len() * BLOCK);
+        self.left_by_run::<S, K>(blocks, seek);
     }
 
     /// `B` blocks of it, from the `n`-th of the run on.
@@ -288,31 +293,50 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
         let middles = halves.map(|(half, table)| (turned.of_blocks::<B>(half, n), table));
         let penalties = weights.of_columns::<S, B>(std::iter::once(fronts).chain(middles));
         for (b, penalties) in penalties.into_iter().enumerate() {
-            self.left_by_block::<S, K>(seek, block + b, penalties);
+            self.note::<S, K>(seek, block + b, n + b, penalties);
         }
     }
 
-    /// What is left of a block by the penalties of its fronts and middles.
+    /// Notes a block of a full scan, the `n`-th of its run.
     #[inline(always)]
-    fn left_by_block<S: Simd, K: Sink>(
+    fn note<S: Simd, K: Sink>(
         &self,
         seek: &mut Seek<'_, K>,
         block: usize,
-        mut penalties: [i32; BLOCK],
+        n: usize,
+        penalties: [i32; BLOCK],
     ) {
-        let limit = seek.limit();
-        let mut left = S::all_at_most(&penalties, limit) & self.allowed(block);
+        seek.run.left[n] = S::all_at_most(&penalties, seek.limit()) & self.allowed(block);
+        seek.run.penalties[n] = penalties;
+    }
+
+    /// Goes on with what a run of a full scan left: not before, for where the processor guessed wrong how many rows a block
+    /// leaves, all that it has begun of the next one is in vain.
+    #[inline(always)]
+    fn left_by_run<S: Simd, K: Sink>(&self, blocks: Range<usize>, seek: &mut Seek<'_, K>) {
+        for (n, block) in blocks.clone().enumerate() {
+            self.left_by_block::<S, K>(seek, block, n);
+        }
+        seek.tally.full += (blocks.len() * BLOCK) as u64;
+        seek.follow(0, blocks.len() * BLOCK);
+    }
+
+    /// What is left of a block, the `n`-th of its run, by the penalties of its fronts and middles.
+    #[inline(always)]
+    fn left_by_block<S: Simd, K: Sink>(&self, seek: &mut Seek<'_, K>, block: usize, n: usize) {
+        let mut left = seek.run.left[n];
         let by_row = left.count_ones() < MANY;
         if !by_row {
-            seek.weights.add_tails::<S>(self.chunk, block, &mut penalties);
-            left &= S::all_at_most(&penalties, limit);
+            let penalties = &mut seek.run.penalties[n];
+            seek.weights.add_tails::<S>(self.chunk, block, penalties);
+            left &= S::all_at_most(&seek.run.penalties[n], seek.limit());
         }
         while left != 0 {
             let r = left.trailing_zeros() as usize;
             left &= left - 1;
             let i = block * BLOCK + r;
             if by_row {
-                self.left_by_middle::<S, K>(seek, i, penalties[r]);
+                self.left_by_middle::<S, K>(seek, i, seek.run.penalties[n][r]);
             } else {
                 self.whole(seek, i);
             }
