@@ -9,6 +9,7 @@
 //! kernels` says.
 
 use crate::gallery::arena::{BLOCK, Columns, FRONT_WORDS, LINE, Line};
+use crate::gallery::cascade::turned::{self, HALVES};
 use crate::gallery::lookup::{self, Table};
 use crate::gallery::weights::Worth;
 
@@ -82,6 +83,12 @@ pub(super) trait Simd: Copy {
     fn tail(line: &Line, second: usize, worth: &Worth) -> i32 {
         let halves = line.0.as_chunks::<FRONT_WORDS>().0;
         worth.plainly(second * FRONT_WORDS, &halves[second])
+    }
+    /// Turns what a block's rows have in one of their lines, `apart` lines from each other: column j of both halves is byte j
+    /// of each row's.
+    #[inline(always)]
+    fn turn(lines: &[Line], apart: usize, halves: [&mut Columns; HALVES]) {
+        turned::by_words(lines, apart, halves);
     }
     /// A bit for each number that is at most `limit`.
     #[inline(always)]

@@ -1,25 +1,25 @@
 //! The middles of a run's rows by columns, as their fronts lie, for several probes that look at everybody.
 //!
-//! Looked up by columns, a middle costs a probe a third of what counting its bits by planes does. Turning it around
-//! costs once what six probes save by that (`cargo bench --bench search -- kernels`, with AVX-512; a quarter and three with
-//! AVX2). The arena keeps middles by rows all the same: whoever wants one row's reads one line.
+//! Looked up by columns, a middle costs a probe less than half of what counting its bits by planes does. Turning it around
+//! costs once what two or three probes save by that (`cargo bench --bench search -- kernels`, with AVX-512; a quarter and as
+//! many with AVX2). The arena keeps middles by rows all the same: whoever wants one row's reads one line.
 
 use std::ops::Range;
 
 use zeroize::Zeroize;
 
 use super::RUN;
-use crate::gallery::arena::{BLOCK, COLUMNS, Chunk, Columns, LINE_WORDS};
+use crate::gallery::arena::{BLOCK, COLUMNS, Chunk, Columns, LINE_WORDS, Line};
 use crate::gallery::pages::Pages;
 use crate::gallery::simd::Simd;
 use crate::swap;
 
 /// Rows that are turned at once, and bytes of a word.
-const EIGHT: usize = 8;
+pub(in crate::gallery) const EIGHT: usize = 8;
 
 /// Columns hold half a line.
-const HALVES: usize = LINE_WORDS / HALF_WORDS;
-const HALF_WORDS: usize = COLUMNS / EIGHT;
+pub(in crate::gallery) const HALVES: usize = LINE_WORDS / HALF_WORDS;
+pub(in crate::gallery) const HALF_WORDS: usize = COLUMNS / EIGHT;
 
 /// The middles of at most [`RUN`] blocks. Wiped on drop.
 pub(in crate::gallery) struct Turned {
@@ -59,12 +59,9 @@ impl Turned {
             }
             let rows = chunk.middle_of_block(block);
             for at in 0..chunk.lines {
-                for word in 0..LINE_WORDS {
-                    let (half, first) = (HALVES * at + word / HALF_WORDS, word % HALF_WORDS * EIGHT);
-                    let columns = &mut columns[half * RUN + n].0;
-                    let columns = columns[first..].first_chunk_mut().expect("half a line");
-                    turn_word(|row| rows[row * chunk.lines + at].0[word], columns);
-                }
+                let halves = [HALVES * at * RUN + n, (HALVES * at + 1) * RUN + n];
+                let halves = columns.get_disjoint_mut(halves).expect("two halves");
+                S::turn(&rows[at..], chunk.lines, halves);
             }
         }
     }
@@ -86,14 +83,20 @@ impl Drop for Turned {
     }
 }
 
-/// One word of each row of a block, into as many columns as it has bytes.
+/// As [`Simd::turn`], a word of eight rows at a time.
 #[inline(always)]
-fn turn_word(word: impl Fn(usize) -> u64, columns: &mut [[u8; BLOCK]; EIGHT]) {
-    for eighth in 0..BLOCK / EIGHT {
-        let mut words = std::array::from_fn(|i| word(eighth * EIGHT + i));
-        turn(&mut words);
-        for (column, word) in columns.iter_mut().zip(words) {
-            column.as_chunks_mut().0[eighth] = word.to_le_bytes();
+pub(in crate::gallery) fn by_words(lines: &[Line], apart: usize, halves: [&mut Columns; HALVES]) {
+    for word in 0..LINE_WORDS {
+        let columns = &mut halves[word / HALF_WORDS].0[word % HALF_WORDS * EIGHT..][..EIGHT];
+        for eighth in 0..BLOCK / EIGHT {
+            let mut words = [0; EIGHT];
+            for (i, row) in words.iter_mut().enumerate() {
+                *row = lines[(eighth * EIGHT + i) * apart].0[word];
+            }
+            turn(&mut words);
+            for (column, word) in columns.iter_mut().zip(words) {
+                column.as_chunks_mut().0[eighth] = word.to_le_bytes();
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use std::arch::x86_64::*;
 
 use super::{BLOCK, Columns, LINE, Line, ROWS, Simd, Table};
 use crate::gallery::arena::COLUMNS;
+use crate::gallery::cascade::turned::{EIGHT, HALF_WORDS, HALVES};
 use crate::gallery::lookup::Entries;
 use crate::gallery::weights::{PLANES, Worth};
 
@@ -16,7 +17,7 @@ pub(super) struct Avx512;
 impl Simd for Avx512 {
     type Bytes = __m512i;
 
-    const TURNS_FROM: usize = 8;
+    const TURNS_FROM: usize = 3;
 
     #[inline(always)]
     fn zero() -> __m512i {
@@ -98,6 +99,37 @@ impl Simd for Avx512 {
             sum = sum.wrapping_add(unsafe { _mm512_reduce_add_epi64(units) as i32 });
         }
         sum
+    }
+    #[inline(always)]
+    #[allow(
+        clippy::needless_range_loop,
+        reason = "closures are compiled for no processor in particular"
+    )]
+    fn turn(lines: &[Line], apart: usize, halves: [&mut Columns; HALVES]) {
+        // A word of each of eight rows at a time into as many columns, which are not in their places yet.
+        for eighth in 0..EIGHT {
+            let mut rows = [Self::zero(); EIGHT];
+            for i in 0..EIGHT {
+                rows[i] = in_order(&lines[(eighth * EIGHT + i) * apart]);
+            }
+            let words = words_turned(rows);
+            for word in 0..EIGHT {
+                let columns = unsafe { _mm512_permutexvar_epi8(Self::load(&BYTES_TURNED), words[word]) };
+                halves[word / HALF_WORDS].0[word % HALF_WORDS * EIGHT + eighth] = Self::store(columns);
+            }
+        }
+        // Eight rows' bytes of a column are a word each now.
+        for word in 0..EIGHT {
+            let columns = &mut halves[word / HALF_WORDS].0[word % HALF_WORDS * EIGHT..][..EIGHT];
+            let mut eighths = [Self::zero(); EIGHT];
+            for i in 0..EIGHT {
+                eighths[i] = Self::load(&columns[i]);
+            }
+            let whole = words_turned(eighths);
+            for i in 0..EIGHT {
+                columns[i] = Self::store(whole[i]);
+            }
+        }
     }
     #[inline(always)]
     fn tails(lines: &[Line; ROWS / 2], worth: &Worth) -> [i32; ROWS] {
@@ -196,6 +228,61 @@ fn tops(a: __m512i, b: __m512i, c: __m512i) -> __m512i {
         _mm512_ternarylogic_epi32::<CHOOSE>(_mm512_set1_epi8(0b1111), ab, _mm512_srli_epi16::<2>(c))
     }
 }
+
+/// Word b of register i and word i of register b change places.
+#[inline(always)]
+#[allow(
+    clippy::needless_range_loop,
+    reason = "closures are compiled for no processor in particular"
+)]
+fn words_turned(rows: [__m512i; EIGHT]) -> [__m512i; EIGHT] {
+    let mut turned = [Avx512::zero(); EIGHT];
+    for odd in 0..2 {
+        // Of each two rows the even words, or the odd ones: two to a lane.
+        let mut pairs = [Avx512::zero(); EIGHT / 2];
+        for i in 0..EIGHT / 2 {
+            let (a, b) = (rows[2 * i], rows[2 * i + 1]);
+            pairs[i] = unsafe {
+                if odd == 0 {
+                    _mm512_unpacklo_epi64(a, b)
+                } else {
+                    _mm512_unpackhi_epi64(a, b)
+                }
+            };
+        }
+        let [a, b, c, d] = pairs;
+        let (ab, cd) = (even_lanes(a, b), even_lanes(c, d));
+        turned[odd] = even_lanes(ab, cd);
+        turned[odd + 4] = odd_lanes(ab, cd);
+        let (ab, cd) = (odd_lanes(a, b), odd_lanes(c, d));
+        turned[odd + 2] = even_lanes(ab, cd);
+        turned[odd + 6] = odd_lanes(ab, cd);
+    }
+    turned
+}
+
+/// The lanes 0 and 2 of a, and of b.
+#[inline(always)]
+fn even_lanes(a: __m512i, b: __m512i) -> __m512i {
+    unsafe { _mm512_shuffle_i64x2::<0b10_00_10_00>(a, b) }
+}
+
+/// The lanes 1 and 3 of a, and of b.
+#[inline(always)]
+fn odd_lanes(a: __m512i, b: __m512i) -> __m512i {
+    unsafe { _mm512_shuffle_i64x2::<0b11_01_11_01>(a, b) }
+}
+
+/// Of which byte each one is where byte b of word i and byte i of word b have changed places.
+const BYTES_TURNED: [u8; LINE] = {
+    let mut from = [0; LINE];
+    let mut at = 0;
+    while at < LINE {
+        from[at] = (at % EIGHT * EIGHT + at / EIGHT) as u8;
+        at += 1;
+    }
+    from
+};
 
 /// What a line is worth, in registers.
 struct Loaded {
@@ -303,14 +390,8 @@ fn middles<const N: usize>(lines: &[Line], worths: &[Worth]) -> [i32; ROWS] {
     let [a, b] = eights;
     unsafe {
         // The four lanes of each eight rows become one.
-        let pairs = _mm512_add_epi16(
-            _mm512_shuffle_i64x2::<0b10_00_10_00>(a, b),
-            _mm512_shuffle_i64x2::<0b11_01_11_01>(a, b),
-        );
-        let all = _mm512_add_epi16(
-            _mm512_shuffle_i64x2::<0b10_00_10_00>(pairs, pairs),
-            _mm512_shuffle_i64x2::<0b11_01_11_01>(pairs, pairs),
-        );
+        let pairs = _mm512_add_epi16(even_lanes(a, b), odd_lanes(a, b));
+        let all = _mm512_add_epi16(even_lanes(pairs, pairs), odd_lanes(pairs, pairs));
         stored(_mm512_castsi512_si256(all))
     }
 }
