@@ -93,12 +93,11 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn middle(lines: &[Line], worths: &[Worth]) -> i32 {
-        let mut sum = 0i32;
+        let mut units = Self::zero();
         for (line, worth) in lines.iter().zip(worths) {
-            let units = Loaded::new(worth).units(line);
-            sum = sum.wrapping_add(unsafe { _mm512_reduce_add_epi64(units) as i32 });
+            units = unsafe { _mm512_add_epi64(units, Loaded::new(worth).units(line)) };
         }
-        sum
+        unsafe { _mm512_reduce_add_epi64(units) as i32 }
     }
     #[inline(always)]
     #[allow(
@@ -396,6 +395,7 @@ fn middles<const N: usize>(lines: &[Line], worths: &[Worth]) -> [i32; ROWS] {
     }
 }
 
+/// Of these words.
 #[inline(always)]
 fn stored(words: __m256i) -> [i32; ROWS] {
     let mut penalties = [0i32; ROWS];
