@@ -1,8 +1,9 @@
 //! The middles of a run's rows by columns, as their fronts lie, for several probes that look at everybody.
 //!
-//! Looked up by columns, a middle costs a probe less than half of what counting its bits by planes does. Turning it around
-//! costs once what two or three probes save by that (`cargo bench --bench search -- kernels`, with AVX-512; a quarter and as
-//! many with AVX2). The arena keeps middles by rows all the same: whoever wants one row's reads one line.
+//! Looked up by columns, a middle costs a probe less than half of what counting its bits by planes does, and a quarter with
+//! AVX2. Turning it around costs once what two or three probes save by that, and half of what one does with AVX2 (`cargo
+//! bench --bench search -- kernels`); a probe alone saves nothing all the same, since it waits for memory, or has tables to
+//! make. The arena keeps middles by rows: whoever wants one row's reads one line.
 
 use std::ops::Range;
 
