@@ -30,7 +30,7 @@ pub(super) trait Simd: Copy {
     fn store(bytes: Self::Bytes) -> [u8; LINE];
     /// Of each byte the lower nibble, and the upper one.
     fn nibbles(bytes: Self::Bytes) -> [Self::Bytes; 2];
-    /// The entry of each nibble, in the sixteen entries of its lane.
+    /// The entry of each nibble, in the sixteen entries that every lane has.
     fn lookup(entries: Self::Bytes, nibbles: Self::Bytes) -> Self::Bytes;
     /// Saturates at 255.
     fn add(a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
