@@ -89,8 +89,8 @@ fn fill(arena: &mut Arena, templates: &[Template]) {
     }
 }
 
-/// Probes whose middles no kernel looks up by columns, which rounds otherwise.
-const FEW: usize = 1;
+/// Probes that go through the stages one by one.
+const FEW: usize = 3;
 
 /// What every kernel finds, which must be the same; and where all go the same way, they look at the same rows.
 fn found(
@@ -119,9 +119,11 @@ fn found(
     let (_, first, seen_first) = &answers[0];
     for (kernel, hits, seen) in &answers {
         assert_eq!(hits, first, "all instruction sets find the same");
-        // Who looks up six bits at a time rounds less where nobody may be missed: other rows are looked at again.
+        // A full scan of several probes may look middles up by columns, and some kernels look up six bits at a time where nobody
+        // may be missed: they round otherwise, and look at other rows again.
+        let by_columns = probes.len() > 1 && seen_first.iter().any(|tally| tally.full > 0);
         let compared = |tallies: &[Tally]| -> Vec<_> {
-            let again = |tally: &Tally| match miss == 0.0 && looks_up_sixes(*kernel) {
+            let again = |tally: &Tally| match miss == 0.0 && (by_columns || looks_up_sixes(*kernel)) {
                 true => Tally {
                     third: 0,
                     whole: 0,
@@ -131,7 +133,8 @@ fn found(
             };
             tallies.iter().map(again).collect()
         };
-        if probes.len() <= FEW {
+        // By what it has found a search in stages goes on: what it looks at once it is a full one differs then too.
+        if probes.len() <= FEW && !(by_columns && miss > 0.0) {
             assert_eq!(compared(seen), compared(seen_first), "and look at the same");
         }
     }
@@ -182,8 +185,7 @@ proptest! {
     #[test]
     fn a_full_scan_equals_a_plain_sort(
         (templates, probes) in prop::sample::select(Bits::ALL.to_vec()).prop_flat_map(|bits| {
-            let (few, more) = (FEW..FEW + 1, FEW + 1..13);
-            let probes = [few, more].map(|count| prop::collection::vec(values(bits), count));
+            let probes = [1..2usize, 2..13].map(|count| prop::collection::vec(values(bits), count));
             (prop::collection::vec(template(bits), 1..400), Union::new(probes))
         }),
         k in 1..12usize,
