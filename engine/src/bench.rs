@@ -1,6 +1,5 @@
 //! What the `bench` crate measures and nobody else should use: no part of the engine's API.
 
-use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -10,12 +9,11 @@ use crate::cores;
 use crate::embedding::Embedding;
 use crate::gallery::Query;
 use crate::gallery::index::{Ask, By, Index, Row};
-use crate::gallery::pages::Pages;
 use crate::person::NewFace;
 use crate::pipeline::protect::Protector;
 use crate::template::{Bits, Probe, Template};
 
-pub use crate::gallery::kernels::Kernels;
+pub use crate::gallery::kernels::{Kernels, Reading};
 pub use crate::gallery::meter::Pace;
 pub use crate::pipeline::stages::{Aligned, RawModel, Stages};
 
@@ -70,13 +68,6 @@ pub struct OneCore(#[allow(dead_code, reason = "held for its cores")] cores::Bus
 /// As if all cores but the caller's were busy.
 pub fn one_core() -> OneCore {
     OneCore(cores::idle(cores::CORES.saturating_sub(1)))
-}
-
-/// So many words of memory as an index has it, all of them one.
-pub fn words(count: usize) -> impl Deref<Target = [u64]> {
-    let mut words = Pages::zeroed(count);
-    words.fill(1);
-    words
 }
 
 /// An index of synthetic templates, one a person.

@@ -331,14 +331,29 @@ impl Probe {
     pub(crate) fn values(&self) -> Zeroizing<Vec<i8>> {
         let mut values = Zeroizing::new(vec![0; self.planes.len() * WORD]);
         for (values, planes) in values.chunks_mut(WORD).zip(&self.planes) {
-            for (i, value) in values.iter_mut().enumerate() {
-                let bits = planes.iter().enumerate();
-                let byte = bits.fold(0, |byte, (p, plane)| byte | u8::from(plane >> i & 1 == 1) << p);
-                *value = byte.cast_signed();
+            for (at, eight) in values.as_chunks_mut().0.iter_mut().enumerate() {
+                let bytes = planes.map(|plane| plane.to_le_bytes()[at]);
+                *eight = turned(u64::from_le_bytes(bytes))
+                    .to_le_bytes()
+                    .map(u8::cast_signed);
             }
         }
         values
     }
+}
+
+/// Bit b of byte i and bit i of byte b change places: by twos, fours and eights (Warren, Hacker's Delight, 2nd edition,
+/// section 7-3).
+fn turned(mut bits: u64) -> u64 {
+    for (apart, lower) in [
+        (7, 0x00aa_00aa_00aa_00aa),
+        (14, 0x0000_cccc_0000_cccc),
+        (28, 0xf0f0_f0f0),
+    ] {
+        let changed = (bits ^ bits >> apart) & lower;
+        bits ^= changed ^ changed << apart;
+    }
+    bits
 }
 
 /// Up to 64 bits to a word, the first one lowest.
@@ -387,6 +402,11 @@ pub(crate) mod tests {
             let score = probe.score(&template);
             prop_assert_eq!(score, score_by_definition(&values, &template));
             prop_assert!((-1.0..=1.0).contains(&probe.similarity(score)));
+        }
+
+        #[test]
+        fn a_probe_has_the_values_that_it_was_made_of(values in any_bits().prop_flat_map(probe_values)) {
+            prop_assert_eq!(&**Probe::from_values(&values).values(), &*values);
         }
 
         #[test]

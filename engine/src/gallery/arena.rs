@@ -63,7 +63,7 @@ pub(super) struct Line(pub(super) [u64; LINE_WORDS]);
 /// The rows of an index, and whose they are. Wiped on drop.
 pub(super) struct Arena {
     bits: Bits,
-    chunks: Vec<Chunk>,
+    chunks: Vec<Memory>,
     /// Rows that were somebody's; the last one is used next.
     free: Vec<Row>,
     /// Rows that were ever used: this is the next one when none is free.
@@ -71,23 +71,34 @@ pub(super) struct Arena {
 }
 
 /// Rows that lie together.
-pub(super) struct Chunk {
+struct Memory {
     /// Clear bits belong in no swap file. ORDER: first, since fields are dropped in their order: what is given back to
     /// the system may be somebody else's when it is unlocked.
     #[allow(dead_code, reason = "held for its locks")]
     locks: [Option<region::LockGuard>; 3],
-    /// `[rows / 64]`.
-    pub(super) fronts: Pages<Columns>,
-    /// `[rows][lines]`: behind the first 256 bits what fills whole lines.
+    fronts: Pages<Columns>,
     middles: Pages<Line>,
+    lines: usize,
+    tails: Pages<Line>,
+    owners: Box<[Person]>,
+    first: usize,
+}
+
+/// The same, to be read: where everything lies was looked up once, and not for every row.
+#[derive(Clone, Copy)]
+pub(super) struct Chunk<'a> {
+    /// `[rows / 64]`.
+    pub(super) fronts: &'a [Columns],
+    /// `[rows][lines]`: behind the first 256 bits what fills whole lines.
+    middles: &'a [Line],
     /// Lines of a row in its middle: none, none, one or three.
     pub(super) lines: usize,
     /// `[rows / 2]`: the last 256 bits of two rows; of templates of 256 bits, which have no more than their front, none.
-    tails: Pages<Line>,
+    tails: &'a [Line],
     /// `[rows]`.
-    pub(super) owners: Box<[Person]>,
+    pub(super) owners: &'a [Person],
     /// The number of the first row.
-    pub(super) first: usize,
+    first: usize,
 }
 
 impl Arena {
@@ -110,9 +121,11 @@ impl Arena {
     }
 
     /// Every chunk, and of how many of its blocks rows were ever used.
-    pub(super) fn used(&self) -> impl Iterator<Item = (&Chunk, usize)> {
-        let blocks = |chunk: &Chunk| (self.fresh - chunk.first).min(chunk.owners.len()).div_ceil(BLOCK);
-        self.chunks.iter().map(move |chunk| (chunk, blocks(chunk)))
+    pub(super) fn used(&self) -> impl Iterator<Item = (Chunk<'_>, usize)> {
+        let blocks = |chunk: &Memory| (self.fresh - chunk.first).min(chunk.owners.len()).div_ceil(BLOCK);
+        self.chunks
+            .iter()
+            .map(move |chunk| (chunk.to_read(), blocks(chunk)))
     }
 
     /// Every row of the persons who are `wanted`.
@@ -145,12 +158,12 @@ impl Arena {
     /// Bytes of all chunks.
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
-        let bytes = |chunk: &Chunk| {
+        let bytes = |chunk: &Memory| {
             size_of_val(&*chunk.fronts)
                 + size_of_val(&*chunk.middles)
                 + size_of_val(&*chunk.tails)
                 + size_of_val(&*chunk.owners)
-                + size_of::<Chunk>()
+                + size_of::<Memory>()
         };
         self.chunks.iter().map(bytes).sum()
     }
@@ -158,7 +171,7 @@ impl Arena {
     /// A copy of one row.
     pub(super) fn template(&self, row: Row) -> Template {
         let (n, i) = place(row);
-        let chunk = &self.chunks[n];
+        let chunk = self.chunks[n].to_read();
         let mut words = Zeroizing::new([0; Bits::MAX / 64]);
         words[..FRONT_WORDS].copy_from_slice(&chunk.front(i));
         let rest = words[FRONT_WORDS..].as_chunks_mut().0.iter_mut();
@@ -175,7 +188,7 @@ impl Arena {
             .map_or(0, |last| last.first + last.owners.len());
         if self.fresh == capacity {
             let rows = chunk_rows(self.chunks.len());
-            self.chunks.push(Chunk::new(capacity, rows, self.bits));
+            self.chunks.push(Memory::new(capacity, rows, self.bits));
         }
         self.fresh += 1;
         row(self.fresh - 1)
@@ -205,7 +218,7 @@ impl Arena {
     }
 }
 
-impl Chunk {
+impl Memory {
     fn new(first: usize, rows: usize, bits: Bits) -> Self {
         let lines = (bits.words() - FRONT_WORDS) / LINE_WORDS;
         let has_tail = bits.words() > FRONT_WORDS + lines * LINE_WORDS;
@@ -227,7 +240,26 @@ impl Chunk {
         }
     }
 
-    /// The first words of row `i` of the chunk.
+    fn to_read(&self) -> Chunk<'_> {
+        Chunk {
+            fronts: &self.fronts,
+            middles: &self.middles,
+            lines: self.lines,
+            tails: &self.tails,
+            owners: &self.owners,
+            first: self.first,
+        }
+    }
+}
+
+impl<'a> Chunk<'a> {
+    /// The number of row `i` of the chunk: it was handed out, and so is one.
+    #[inline(always)]
+    pub(super) fn row(&self, i: usize) -> Row {
+        Row(self.first.wrapping_add(i) as u32)
+    }
+
+    /// The first words of row `i`.
     #[inline(always)]
     pub(super) fn front(&self, i: usize) -> [u64; FRONT_WORDS] {
         let columns = &self.fronts[i / BLOCK].0;
@@ -236,43 +268,43 @@ impl Chunk {
 
     /// The columns of `B` blocks from that one on.
     #[inline(always)]
-    pub(super) fn fronts_of_blocks<const B: usize>(&self, block: usize) -> &[Columns; B] {
+    pub(super) fn fronts_of_blocks<const B: usize>(&self, block: usize) -> &'a [Columns; B] {
         self.fronts[block..].first_chunk().expect("blocks of one chunk")
     }
 
     /// The other words of row `i`, in order.
     #[inline(always)]
-    pub(super) fn rest(&self, i: usize) -> impl Iterator<Item = &[u64; FRONT_WORDS]> {
+    pub(super) fn rest(&self, i: usize) -> impl Iterator<Item = &'a [u64; FRONT_WORDS]> {
         let middle = self.middle(i).iter().flat_map(|line| line.0.as_chunks().0);
         middle.chain(self.tail(i).map(|line| &line.0.as_chunks().0[i % 2]))
     }
 
     /// The lines in the middle of row `i`.
     #[inline(always)]
-    pub(super) fn middle(&self, i: usize) -> &[Line] {
-        &self.middles[i * self.lines..][..self.lines]
+    pub(super) fn middle(&self, i: usize) -> &'a [Line] {
+        &self.middles[i.wrapping_mul(self.lines)..][..self.lines]
     }
 
     /// The lines in the middle of a block's rows, one row's behind the other's.
     #[inline(always)]
-    pub(super) fn middle_of_block(&self, block: usize) -> &[Line] {
+    pub(super) fn middle_of_block(&self, block: usize) -> &'a [Line] {
         &self.middles[block * BLOCK * self.lines..][..BLOCK * self.lines]
     }
 
     /// The line of which half number `i % 2` is row `i`'s tail.
     #[inline(always)]
-    pub(super) fn tail(&self, i: usize) -> Option<&Line> {
+    pub(super) fn tail(&self, i: usize) -> Option<&'a Line> {
         self.tails.get(i / 2)
     }
 
     /// The tails of a block's rows, if they have any.
     #[inline(always)]
-    pub(super) fn tails_of_block(&self, block: usize) -> Option<&[Line; BLOCK / 2]> {
+    pub(super) fn tails_of_block(&self, block: usize) -> Option<&'a [Line; BLOCK / 2]> {
         self.tails.as_chunks().0.get(block)
     }
 }
 
-impl Drop for Chunk {
+impl Drop for Memory {
     fn drop(&mut self) {
         for columns in &mut *self.fronts {
             columns.0.as_flattened_mut().zeroize();
@@ -287,7 +319,7 @@ fn chunk_rows(n: usize) -> usize {
     CHUNK_MIN << (n.clamp(1, DOUBLING) - 1)
 }
 
-pub(super) fn row(number: usize) -> Row {
+fn row(number: usize) -> Row {
     Row(u32::try_from(number).expect("2^32 rows are 128 GiB of the shortest templates"))
 }
 

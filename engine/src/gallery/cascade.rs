@@ -144,11 +144,11 @@ struct Staged {
 }
 
 /// What is known of the blocks of a run.
+#[repr(C, align(64))]
 struct Noted {
+    fronts: [[u8; BLOCK]; RUN],
     /// A bit for each row that is left.
     left: [u64; RUN],
-    /// By the fronts, in their steps.
-    fronts: [[u8; BLOCK]; RUN],
     /// In a full scan, by fronts and middles.
     penalties: [[i32; BLOCK]; RUN],
 }
@@ -188,7 +188,7 @@ impl Ring {
     #[inline(always)]
     fn push(&mut self, one: Waiting) -> bool {
         self.waiting[self.len] = one;
-        self.len += 1;
+        self.len = self.len.wrapping_add(1);
         self.len == RING
     }
 
@@ -259,6 +259,12 @@ impl<'a, K: Sink> Seek<'a, K> {
         self.bar.load(Ordering::Relaxed)
     }
 
+    /// The largest penalty of fronts whose rows are looked at again, of a search in stages.
+    #[inline(always)]
+    fn front_limit(&self) -> u8 {
+        self.staged.as_ref().expect("it has stages").limits.front
+    }
+
     /// The largest penalty of rows that are looked at again.
     #[inline(always)]
     fn limit(&self) -> i32 {
@@ -317,7 +323,10 @@ pub(super) fn scan_with<K: Sink + Send>(
     let look = |seeks: &mut [Seek<'_, K>], is_guest: bool| {
         let mut turned = None;
         while let Some((chunk, blocks)) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let place = Place { chunk, allowed };
+            let place = Place {
+                chunk: *chunk,
+                allowed,
+            };
             let blocks = blocks.clone();
             kernel.run(Pass {
                 place,
@@ -343,7 +352,7 @@ pub(super) fn scan_with<K: Sink + Send>(
 }
 
 /// All rows that were ever used, by blocks of a chunk.
-fn pieces(arena: &Arena) -> impl Iterator<Item = (&Chunk, Range<usize>)> {
+fn pieces(arena: &Arena) -> impl Iterator<Item = (Chunk<'_>, Range<usize>)> {
     arena.used().flat_map(|(chunk, blocks)| {
         let starts = (0..blocks).step_by(PIECE);
         starts.map(move |start| (chunk, start..(start + PIECE).min(blocks)))
@@ -353,12 +362,12 @@ fn pieces(arena: &Arena) -> impl Iterator<Item = (&Chunk, Range<usize>)> {
 impl<K: Sink> Seek<'_, K> {
     /// Follows the bar, and goes on as the last run went: so many of its `rows` were `left` to the second stage.
     #[inline(always)]
-    fn follow(&mut self, left: usize, rows: usize) {
+    fn follow(&mut self, left: u32, rows: usize) {
         let bar = self.bar();
         let Some(staged) = &mut self.staged else {
             return;
         };
-        self.narrow &= left as f64 <= LEFT_MAX * rows as f64;
+        self.narrow &= f64::from(left) <= LEFT_MAX * rows as f64;
         if f64::from(bar) >= f64::from(staged.bar) + RUNG * f64::from(self.probe.score_max()) {
             staged.limits = staged.bound.limits(bar);
             staged.bar = bar;

@@ -3,15 +3,19 @@
 use std::cell::RefCell;
 use std::hint::black_box;
 
-use crate::gallery::arena::{Arena, BLOCK, Chunk, FRONT_BITS, LINE};
+use crate::gallery::arena::{Arena, BLOCK, COLUMNS, Chunk, Columns, FRONT_BITS, LINE};
 use crate::gallery::cascade::turned::Turned;
 use crate::gallery::cascade::{ABREAST, ABREAST_ALONE, RUN, TOGETHER};
+use crate::gallery::pages::Pages;
 use crate::gallery::simd::{Kernel, ROWS, Simd, Task};
 use crate::gallery::weights::Weights;
 use crate::template::{Bits, Probe, Template};
 
 /// Templates of 1024 bits that the second cache holds: 256 KiB.
 const FACES: u32 = 2048;
+/// A step of the first stage and the limit of its sums: what they are decides nothing here.
+const STEP: u32 = 10;
+const LIMIT: u8 = 200;
 /// Lines in the middle of each.
 const LINES: usize = 1;
 
@@ -59,7 +63,7 @@ impl<'p> Kernels<'p> {
             arena,
             probe,
             turned: RefCell::new(Turned::new(LINES)),
-            weights: std::array::from_fn(|n| Weights::new(&values, 10 + n as u32)),
+            weights: std::array::from_fn(|n| Weights::new(&values, STEP + n as u32)),
         }
     }
 
@@ -100,7 +104,7 @@ impl<'p> Kernels<'p> {
 }
 
 struct Run<'a> {
-    chunk: &'a Chunk,
+    chunk: Chunk<'a>,
     blocks: usize,
     part: Part,
     probe: &'a Probe,
@@ -116,14 +120,14 @@ impl Task for Run<'_> {
             match self.part {
                 Part::Columns => {
                     let [[penalties]] = S::columns(self.chunk.fronts_of_blocks(block), [weights.front()]);
-                    black_box(S::at_most(penalties, 200));
+                    black_box(S::at_most(penalties, LIMIT));
                 }
                 Part::ColumnsTogether if block % ABREAST == 0 => {
                     let [a, b, c, d] = self.weights;
                     let fronts = [a.front(), b.front(), c.front(), d.front()];
                     let columns = self.chunk.fronts_of_blocks::<ABREAST>(block);
                     for penalties in S::columns(columns, fronts).as_flattened() {
-                        black_box(S::at_most(*penalties, 200));
+                        black_box(S::at_most(*penalties, LIMIT));
                     }
                 }
                 Part::Middles => {
@@ -160,5 +164,100 @@ impl Task for Run<'_> {
                 Part::ColumnsTogether | Part::Turn | Part::MiddlesByColumns => {}
             }
         }
+    }
+}
+
+/// Memory as an index has it, to be read and nothing else: what no search can be faster than.
+pub struct Reading {
+    fronts: Pages<Columns>,
+    others: Pages<[u8; LINE]>,
+}
+
+impl Reading {
+    /// For the fronts of so many faces, and so many lines of which a few are read.
+    pub fn new(faces: usize, others: usize) -> Self {
+        let mut memory = Self {
+            fronts: Pages::zeroed(faces.div_ceil(BLOCK)),
+            others: Pages::zeroed(others),
+        };
+        // Pages that nobody wrote to would all be the same one.
+        memory.fronts.fill(Columns([[1; LINE]; COLUMNS]));
+        memory.others.fill([1; LINE]);
+        memory
+    }
+
+    /// Reads, by whole registers of this processor, all of the fronts, one line behind the other, and meanwhile so many of the
+    /// others, one of every few: not those of the last `time`, which lie in a cache, nor any that a processor foresees.
+    pub fn read(&self, others: usize, time: usize) {
+        let fronts = self.fronts.len() * COLUMNS;
+        let apart = self.others.len().checked_div(others).unwrap_or(0).max(1);
+        Kernel::best().run(Read {
+            memory: self,
+            each: fronts.checked_div(others).unwrap_or(fronts).max(1),
+            apart,
+            time: time as u64,
+        });
+    }
+
+    /// Does the first stage with all of the fronts, and goes on with nobody.
+    pub fn first_stage(&self, probe: &Probe) {
+        Kernel::best().run(FirstStage {
+            fronts: &self.fronts,
+            weights: &Weights::new(&probe.values(), STEP),
+        });
+    }
+}
+
+/// Of a linear congruential generator modulo 2^64 (Knuth, The Art of Computer Programming, vol. 2, section 3.3.4).
+const FACTOR: u64 = 6_364_136_223_846_793_005;
+
+struct Read<'a> {
+    memory: &'a Reading,
+    /// Lines of fronts for each one of the others, and how far these lie from each other.
+    each: usize,
+    apart: usize,
+    time: u64,
+}
+
+impl Task for Read<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let mut sums = S::zero();
+        let mut others = self.memory.others.chunks_exact(self.apart);
+        let mut any = self.time;
+        let mut left = self.each;
+        for block in &*self.memory.fronts {
+            for line in &block.0 {
+                sums = S::add(sums, S::load(line));
+            }
+            // As many as are due by now.
+            while left <= COLUMNS {
+                if let Some(some) = others.next() {
+                    any = any.wrapping_mul(FACTOR).wrapping_add(1);
+                    let line = &some[(any >> 32) as usize % some.len()];
+                    sums = S::add(sums, S::load(line));
+                }
+                left += self.each;
+            }
+            left -= COLUMNS;
+        }
+        black_box(S::store(sums));
+    }
+}
+
+struct FirstStage<'a> {
+    fronts: &'a [Columns],
+    weights: &'a Weights,
+}
+
+impl Task for FirstStage<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let mut left = 0;
+        for block in self.fronts {
+            let [[penalties]] = S::columns(std::array::from_ref(block), [self.weights.front()]);
+            left |= S::at_most(penalties, LIMIT);
+        }
+        black_box(left);
     }
 }

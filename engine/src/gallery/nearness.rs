@@ -5,7 +5,7 @@
 
 use zeroize::Zeroizing;
 
-use crate::gallery::arena::{Arena, BLOCK, Chunk, NOBODY, row};
+use crate::gallery::arena::{Arena, BLOCK, Chunk, NOBODY};
 use crate::gallery::index::Near;
 use crate::gallery::simd::{Kernel, Simd, Task};
 use crate::gallery::weights::Weights;
@@ -39,7 +39,7 @@ fn weights(template: &Template) -> Weights {
 
 struct Pass<'a> {
     arena: &'a Arena,
-    chunk: &'a Chunk,
+    chunk: Chunk<'a>,
     blocks: usize,
     asking: &'a [(&'a Template, Weights)],
     distance_max: u32,
@@ -62,7 +62,7 @@ impl Task for Pass<'_> {
                     let i = block * BLOCK + near.trailing_zeros() as usize;
                     near &= near - 1;
                     let person = self.chunk.owners[i];
-                    let distance = template.distance(&self.arena.template(row(self.chunk.first + i)));
+                    let distance = template.distance(&self.arena.template(self.chunk.row(i)));
                     // A free row has a distance too.
                     if distance <= self.distance_max && person != NOBODY {
                         (self.tell)(Near {

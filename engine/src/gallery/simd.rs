@@ -52,6 +52,13 @@ pub(super) trait Simd: Copy {
         }
         sums
     }
+    /// The same of one block that comes from memory, for one table: which of its rows are at most at the limit.
+    #[inline(always)]
+    fn front(columns: &Columns, table: &Table, limit: u8, penalties: &mut [u8; LINE]) -> u64 {
+        let [[found]] = Self::columns(std::array::from_ref(columns), [table]);
+        *penalties = Self::store(found);
+        Self::at_most(found, limit)
+    }
     /// What it costs each of sixteen rows, whose middles these are, to differ from what is expected, in units.
     #[inline(always)]
     fn middles(lines: &[Line], worths: &[Worth]) -> [i32; ROWS] {
@@ -177,13 +184,13 @@ impl Kernel {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,popcnt")]
 fn avx2(task: impl Task) {
-    task.run::<x86::Avx2>();
+    task.run::<avx2::Avx2>();
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,popcnt,avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vpopcntdq")]
 fn avx512(task: impl Task) {
-    task.run::<x86::Avx512>();
+    task.run::<avx512::Avx512>();
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -239,9 +246,17 @@ impl Simd for Portable {
 #[allow(
     unsafe_code,
     clippy::undocumented_unsafe_blocks,
-    reason = "instructions that are there only inside of `avx2` and `avx512`, which alone name these types"
+    reason = "instructions that are there only inside of the function `avx2`, which alone names this type"
 )]
-mod x86;
+mod avx2;
+
+#[cfg(target_arch = "x86_64")]
+#[allow(
+    unsafe_code,
+    clippy::undocumented_unsafe_blocks,
+    reason = "instructions that are there only inside of the function `avx512`, which alone names this type"
+)]
+mod avx512;
 
 #[cfg(target_arch = "aarch64")]
 #[allow(

@@ -29,11 +29,12 @@ const SPAN: f64 = 2.0;
 /// A probe, as a pass needs it.
 #[derive(ZeroizeOnDrop)]
 pub(super) struct Weights {
+    #[zeroize(skip)] // A table wipes itself.
     front: Table,
     /// `[lines of a row's middle]`.
     middle: Vec<Worth>,
     /// `[halves of a row's middle]`: the same in the front's steps, as soon as somebody looks it up by columns.
-    #[zeroize(skip)] // Each table wipes itself.
+    #[zeroize(skip)]
     middle_tables: OnceLock<Vec<Table>>,
     /// Of both rows whose tails share a line.
     tail: Option<Worth>,
@@ -58,30 +59,30 @@ pub(super) struct Worth {
 impl Weights {
     /// For values of which a step of the front is worth so much, 1 at least: each bit by itself is rounded down.
     pub(super) fn new(values: &[i8], step: u32) -> Self {
-        Self::of(values, Table::new(&costs(values, step), 1), step, UNIT)
+        Self::of::<UNIT>(values, Table::new(costs(values, step), 1), step)
     }
 
     /// For a scan that looks at everybody for whoever reaches this bar: what a kernel looks up at a time is rounded down.
     pub(super) fn in_full(values: &[i8], bar: i32) -> Self {
         let step = Self::step_at(values, bar);
-        Self::of(values, Table::new(&costs(values, 1), step), step, UNIT)
+        Self::of::<UNIT>(values, Table::new(costs(values, 1), step), step)
     }
 
     /// For values of 1 and -1: nothing is rounded, but a front of which all bits differ.
     pub(super) fn of_signs(values: &[i8]) -> Self {
-        Self::of(values, Table::new(&costs(values, 1), 1), 1, 1)
+        Self::of::<1>(values, Table::new(costs(values, 1), 1), 1)
     }
 
-    fn of(values: &[i8], front: Table, step: u32, unit: u8) -> Self {
+    fn of<const U: u8>(values: &[i8], front: Table, step: u32) -> Self {
         let (middle, tail) = values[FRONT_BITS..].as_chunks::<{ LINE_WORDS * 64 }>();
-        let tail = (!tail.is_empty()).then(|| Worth::new(&Zeroizing::new([tail, tail].concat()), unit));
+        let tail = (!tail.is_empty()).then(|| Worth::new::<U>(&Zeroizing::new([tail, tail].concat())));
         Self {
             front,
             middle_tables: OnceLock::new(),
-            middle: middle.iter().map(|values| Worth::new(values, unit)).collect(),
+            middle: middle.iter().map(|values| Worth::new::<U>(values)).collect(),
             tail,
             step: step.cast_signed(),
-            unit: unit.into(),
+            unit: U.into(),
             sum: values.iter().map(|q| i32::from(*q).abs()).sum(),
         }
     }
@@ -111,7 +112,7 @@ impl Weights {
             let middle = &values[FRONT_BITS..][..LINE_WORDS * 64 * self.middle.len()];
             let halves = middle.chunks(FRONT_BITS);
             halves
-                .map(|half| Table::new(&costs(half, 1), self.step.cast_unsigned()))
+                .map(|half| Table::new(costs(half, 1), self.step.cast_unsigned()))
                 .collect()
         })
     }
@@ -128,7 +129,7 @@ impl Weights {
 
     /// What a magnitude counts as behind the columns.
     pub(super) fn worth(magnitude: u8) -> u8 {
-        UNIT * units(magnitude, UNIT)
+        UNIT * units::<UNIT>(magnitude)
     }
 
     /// A row's penalty by its front, of so many steps.
@@ -142,13 +143,13 @@ impl Weights {
     /// Nothing is asked for ahead of its time: the processor does that by itself where lines follow each other, and
     /// asking as well only takes its time.
     #[inline(always)]
-    pub(super) fn of_block<S: Simd>(&self, chunk: &Chunk, block: usize) -> [i32; BLOCK] {
+    pub(super) fn of_block<S: Simd>(&self, chunk: Chunk<'_>, block: usize) -> [i32; BLOCK] {
         self.of_middles::<S>(chunk, block, &self.of_fronts::<S>(chunk, block))
     }
 
     /// The penalties of a block's rows by their fronts, in steps.
     #[inline(always)]
-    pub(super) fn of_fronts<S: Simd>(&self, chunk: &Chunk, block: usize) -> [u8; BLOCK] {
+    pub(super) fn of_fronts<S: Simd>(&self, chunk: Chunk<'_>, block: usize) -> [u8; BLOCK] {
         let [[fronts]] = S::columns(std::array::from_ref(&chunk.fronts[block]), [&self.front]);
         S::store(fronts)
     }
@@ -190,7 +191,7 @@ impl Weights {
     )]
     pub(super) fn of_middles<S: Simd>(
         &self,
-        chunk: &Chunk,
+        chunk: Chunk<'_>,
         block: usize,
         fronts: &[u8; BLOCK],
     ) -> [i32; BLOCK] {
@@ -216,7 +217,7 @@ impl Weights {
         clippy::needless_range_loop,
         reason = "a closure's instructions are compiled for no processor in particular"
     )]
-    pub(super) fn add_tails<S: Simd>(&self, chunk: &Chunk, block: usize, penalties: &mut [i32; BLOCK]) {
+    pub(super) fn add_tails<S: Simd>(&self, chunk: Chunk<'_>, block: usize, penalties: &mut [i32; BLOCK]) {
         let (Some(tail), Some(lines)) = (&self.tail, chunk.tails_of_block(block)) else {
             return;
         };
@@ -231,7 +232,7 @@ impl Weights {
 
     /// The penalty of one row by its middle.
     #[inline(always)]
-    pub(super) fn of_middle<S: Simd>(&self, chunk: &Chunk, i: usize) -> i32 {
+    pub(super) fn of_middle<S: Simd>(&self, chunk: Chunk<'_>, i: usize) -> i32 {
         if self.middle.is_empty() {
             return 0;
         }
@@ -240,7 +241,7 @@ impl Weights {
 
     /// The penalty of one row by its tail.
     #[inline(always)]
-    pub(super) fn of_tail<S: Simd>(&self, chunk: &Chunk, i: usize) -> i32 {
+    pub(super) fn of_tail<S: Simd>(&self, chunk: Chunk<'_>, i: usize) -> i32 {
         match (&self.tail, chunk.tail(i)) {
             (Some(tail), Some(line)) => S::tail(line, i % 2, tail).wrapping_mul(self.unit),
             _ => 0,
@@ -249,29 +250,34 @@ impl Weights {
 }
 
 /// What the first bits of these values cost in steps, each rounded down.
-fn costs(values: &[i8], step: u32) -> Vec<Cost> {
+fn costs(values: &[i8], step: u32) -> Zeroizing<Vec<Cost>> {
     let cost = |q: &i8| (*q >= 0, u32::from(q.unsigned_abs()) / step);
-    values[..FRONT_BITS].iter().map(cost).collect()
+    Zeroizing::new(values[..FRONT_BITS].iter().map(cost).collect())
 }
 
-fn units(magnitude: u8, unit: u8) -> u8 {
-    (magnitude / unit).min((1 << PLANES) - 1)
+fn units<const U: u8>(magnitude: u8) -> u8 {
+    (magnitude / U).min((1 << PLANES) - 1)
 }
 
 impl Worth {
-    /// Of the values of a line.
-    fn new(values: &[i8], unit: u8) -> Self {
+    /// Of the values of a line, in units of `U`.
+    fn new<const U: u8>(values: &[i8]) -> Self {
         let mut worth = Self {
             expected: Line([0; LINE_WORDS]),
             planes: [Line([0; LINE_WORDS]); PLANES],
         };
         for (n, values) in values.chunks(64).enumerate() {
+            let (mut expected, mut planes) = (0, [0; PLANES]);
             for (i, q) in values.iter().enumerate() {
-                worth.expected.0[n] |= u64::from(*q >= 0) << i;
-                let units = units(q.unsigned_abs(), unit);
-                for (p, plane) in worth.planes.iter_mut().enumerate() {
-                    plane.0[n] |= u64::from(units >> p & 1) << i;
+                expected |= u64::from(*q >= 0) << i;
+                let units = units::<U>(q.unsigned_abs());
+                for (p, plane) in planes.iter_mut().enumerate() {
+                    *plane |= u64::from(units >> p & 1) << i;
                 }
+            }
+            worth.expected.0[n] = expected;
+            for (line, plane) in worth.planes.iter_mut().zip(planes) {
+                line.0[n] = plane;
             }
         }
         worth

@@ -1,10 +1,11 @@
 //! The stages of one chunk, for every probe of a pass.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::turned::Turned;
 use super::{ABREAST, ABREAST_ALONE, LATER, MANY, RUN, Seek, Sink, TOGETHER, Waiting};
-use crate::gallery::arena::{BLOCK, Chunk, FRONT_WORDS, NOBODY, row};
+use crate::gallery::arena::{BLOCK, Chunk, FRONT_WORDS, NOBODY};
 use crate::gallery::index::Row;
 use crate::gallery::simd::{Simd, Task};
 use crate::template::{PLANE_WEIGHTS, PLANES};
@@ -21,7 +22,7 @@ pub(super) struct Pass<'p, 'a, K: Sink, F> {
 /// A chunk, and which of its rows count.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'p, F> {
-    pub(super) chunk: &'p Chunk,
+    pub(super) chunk: Chunk<'p>,
     pub(super) allowed: F,
 }
 
@@ -86,21 +87,27 @@ impl<K: Sink, F: Fn(Row) -> u64 + Copy> Task for Pass<'_, '_, K, F> {
 impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
     #[inline(always)]
     fn allowed(&self, block: usize) -> u64 {
-        (self.allowed)(row(self.chunk.first + block * BLOCK))
+        (self.allowed)(self.chunk.row(block * BLOCK))
     }
 
     /// The first stage of at most [`RUN`] blocks for one probe, which goes on with what a block leaves while others come
     /// from memory.
     #[inline(always)]
     fn first<S: Simd, K: Sink>(&self, blocks: Range<usize>, seek: &mut Seek<'_, K>) {
+        let first = blocks.start;
+        let limit = seek.front_limit();
+        let weights = Arc::clone(&seek.weights);
         let mut count = 0;
-        for n in 0..blocks.len() + LATER {
-            if n < blocks.len() {
-                self.of_fronts::<S, K, 1, 1>(blocks.start + n, n, [&mut *seek]);
+        for (n, columns) in self.chunk.fronts[blocks.clone()].iter().enumerate() {
+            let allowed = self.allowed(first.wrapping_add(n));
+            let left = S::front(columns, weights.front(), limit, &mut seek.run.fronts[n]);
+            seek.run.left[n] = left & allowed;
+            if n >= LATER {
+                count += self.left_by_front::<S, K>(seek, first, n.wrapping_sub(LATER));
             }
-            if let Some(n) = n.checked_sub(LATER).filter(|n| *n < blocks.len()) {
-                count += self.left_by_front::<S, K>(seek, blocks.start + n, n);
-            }
+        }
+        for n in blocks.len().saturating_sub(LATER)..blocks.len() {
+            count += self.left_by_front::<S, K>(seek, first, n);
         }
         seek.tally.first += (blocks.len() * BLOCK) as u64;
         seek.follow(count, blocks.len() * BLOCK);
@@ -128,8 +135,8 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
         }
         for seek in seeks {
             let mut count = 0;
-            for (n, block) in blocks.clone().enumerate() {
-                count += self.left_by_front::<S, K>(seek, block, n);
+            for n in 0..blocks.len() {
+                count += self.left_by_front::<S, K>(seek, blocks.start, n);
             }
             seek.tally.first += (blocks.len() * BLOCK) as u64;
             seek.follow(count, blocks.len() * BLOCK);
@@ -161,7 +168,7 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
         let tables = seeks.each_ref().map(|seek| seek.weights.front());
         let penalties = S::columns(self.chunk.fronts_of_blocks::<B>(block), tables);
         for p in 0..P {
-            let limit = seeks[p].staged.as_ref().expect("it has stages").limits.front;
+            let limit = seeks[p].front_limit();
             let run = &mut seeks[p].run;
             for b in 0..B {
                 run.left[n + b] = S::at_most(penalties[b][p], limit) & allowed[b];
@@ -170,17 +177,20 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
         }
     }
 
-    /// Lets the rows of a block wait, the `n`-th of its run, that its front left: so many.
+    /// Lets the rows wait that the front of the `n`-th block of a run left, whose first is that one: so many.
     #[inline(always)]
-    fn left_by_front<S: Simd, K: Sink>(&self, seek: &mut Seek<'_, K>, block: usize, n: usize) -> usize {
+    fn left_by_front<S: Simd, K: Sink>(&self, seek: &mut Seek<'_, K>, first: usize, n: usize) -> u32 {
         let all = seek.run.left[n];
         let mut left = all;
         while left != 0 {
             let r = left.trailing_zeros() as usize;
-            left &= left - 1;
-            let i = block * BLOCK + r;
-            for line in self.chunk.middle(i) {
+            left &= left.wrapping_sub(1);
+            let i = first.wrapping_add(n).wrapping_mul(BLOCK) | r;
+            if let [line, others @ ..] = self.chunk.middle(i) {
                 S::prefetch(line);
+                for line in others {
+                    S::prefetch(line);
+                }
             }
             let waiting = Waiting {
                 row: i as u32,
@@ -190,7 +200,7 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
                 self.second::<S, K>(seek);
             }
         }
-        all.count_ones() as usize
+        all.count_ones()
     }
 
     /// The second stage of the rows that waited.
@@ -357,7 +367,7 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
         let person = self.chunk.owners[i];
         // A free row has a score too.
         if score >= seek.bar() && person != NOBODY {
-            seek.offer(score, person, row(self.chunk.first + i));
+            seek.offer(score, person, self.chunk.row(i));
         }
     }
 }

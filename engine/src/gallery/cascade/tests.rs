@@ -9,7 +9,7 @@ use proptest::strategy::Union;
 
 use super::*;
 use crate::embedding::Embedding;
-use crate::gallery::arena::{BLOCK, COLUMNS, Columns, LINE, LINE_WORDS, Line, row};
+use crate::gallery::arena::{BLOCK, COLUMNS, Columns, LINE, LINE_WORDS, Line};
 use crate::gallery::lookup::Table;
 use crate::gallery::simd::{ROWS, Simd, Task};
 use crate::gallery::top::{Candidate, Top};
@@ -153,7 +153,13 @@ fn looks_up_sixes(kernel: Kernel) -> bool {
 fn plain(templates: &[Template], values: &[i8], k: usize, similarity: f32) -> Vec<(Person, Row, i32)> {
     let probe = Probe::from_values(values);
     let all = templates.iter().enumerate();
-    let all = all.map(|(i, template)| ((i / 2) as Person, row(i), score_by_definition(values, template)));
+    let all = all.map(|(i, template)| {
+        (
+            (i / 2) as Person,
+            Row(i as u32),
+            score_by_definition(values, template),
+        )
+    });
     let mut all: Vec<_> = all
         .filter(|(_, _, score)| probe.similarity(*score) >= similarity)
         .collect();
@@ -219,6 +225,9 @@ proptest! {
                     out.extend(S::store(bytes).map(i64::from));
                     out.push(S::at_most(bytes, limit).cast_signed());
                 }
+                let mut penalties = [0; LINE];
+                out.push(S::front(&columns[0], weights.front(), limit, &mut penalties).cast_signed());
+                out.extend(penalties.map(i64::from));
                 // Sixteen at once are the same as each by itself.
                 let middle = weights.middle();
                 if !middle.is_empty() {
@@ -274,14 +283,14 @@ proptest! {
         let columns = Columns(std::array::from_fn(|j| [bytes[j]; LINE]));
         for kernel in Kernel::all() {
             let mut out = Vec::new();
-            kernel.run(One(&columns, &Table::new(&costs, step), &mut out));
+            kernel.run(One(&columns, &Table::new(costs.clone().into(), step), &mut out));
             // Four bits at a time at least: sixty-four lookups, each of which loses less than a step.
             let least = (sum.saturating_sub(COLUMNS as u32 * 2 * (step - 1)) / step).min(255);
             let most = (sum / step).min(255);
             prop_assert!(out.iter().all(|penalty| (least..=most).contains(&u32::from(*penalty))));
             let mut out = Vec::new();
             let each = costs.iter().map(|(expected, cost)| (*expected, cost / step));
-            kernel.run(One(&columns, &Table::new(&each.collect::<Vec<_>>(), 1), &mut out));
+            kernel.run(One(&columns, &Table::new(each.collect::<Vec<_>>().into(), 1), &mut out));
             let sum: u32 = differing.clone().map(|(_, (_, cost))| cost / step).sum();
             prop_assert!(out.iter().all(|penalty| u32::from(*penalty) == sum.min(255)));
         }

@@ -45,7 +45,7 @@ impl Turned {
     #[inline(always)]
     pub(in crate::gallery) fn fill<S: Simd>(
         &mut self,
-        chunk: &Chunk,
+        chunk: Chunk<'_>,
         blocks: Range<usize>,
         counts: impl Fn(usize) -> bool,
     ) {
@@ -134,7 +134,7 @@ mod tests {
     use crate::template::Bits;
     use crate::template::tests::template;
 
-    struct Fill<'a>(&'a mut Turned, &'a Chunk, Range<usize>);
+    struct Fill<'a>(&'a mut Turned, Chunk<'a>, Range<usize>);
 
     impl Task for Fill<'_> {
         #[inline(always)]
