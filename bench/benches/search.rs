@@ -6,7 +6,7 @@ use criterion::{BenchmarkId, Throughput};
 use likeness_bench::figures::Figures;
 use likeness_bench::population::{DIM, Population};
 use likeness_bench::{criterion, measures_all};
-use likeness_engine::bench::{Kernels, RandomFaces, one_core};
+use likeness_engine::bench::{Kernels, RandomFaces, Reading, one_core};
 use likeness_engine::{Bits, Protector};
 
 /// Faces in the index.
@@ -48,18 +48,10 @@ fn in_stages(criterion: &mut criterion::Criterion) {
         bencher.iter(|| black_box(faces.search_all(&all, TOP_K, SIMILARITY_MIN, false)));
     });
     for mib in [32, 128] {
-        let words = vec![1u64; mib << 17];
+        let memory = Reading::new(mib << 15, 0);
         group.throughput(Throughput::Bytes((mib << 20) as u64));
         group.bench_function(format!("read {mib} MiB"), |bencher| {
-            bencher.iter(|| {
-                let mut sums = [0u64; 32];
-                for words in black_box(&words).as_chunks::<32>().0 {
-                    sums.iter_mut()
-                        .zip(words)
-                        .for_each(|(sum, word)| *sum = sum.wrapping_add(*word));
-                }
-                black_box(sums)
-            });
+            bencher.iter(|| memory.read(0, 0))
         });
     }
     group.finish();

@@ -78,8 +78,8 @@ def picture(rows, output):
         figure.savefig(f"{output}.{ending}", dpi=110, metadata={"Date": None} if ending == "svg" else None)
 
 
-# Bytes that the first stage reads of every face, and the second of each that is left: two cache lines.
-FIRST_BYTES, SECOND_BYTES = 32, 128
+# Bytes that the first stage reads of every face, and the second of each that is left: a cache line.
+FIRST_BYTES, SECOND_BYTES = 32, 64
 # A graph finds as many people as the stages if its rank-1 is no lower by more than this.
 EQUAL = 0.001
 
@@ -113,7 +113,12 @@ def ratios(rows, notes):
         if speeds and floors and size >= 1_000_000:
             read = FIRST_BYTES * size + SECOND_BYTES * floors[0]["looked_at"]
             add("in stages / reading as many bytes in one piece", size, stages, read / speeds[0] / 1e3)
-            add("in stages / reading them where they lie", size, stages, floors[0]["reading_ms"] * 1e3)
+            # Ratios of one round each, where that was measured in turn.
+            if "stages_to_reading" in floors[0]:
+                add("in stages / reading them where they lie, in turn", size, floors[0]["stages_to_reading"], 1)
+                add("in stages / the first stage by itself, in turn", size, floors[0]["stages_to_first_stage"], 1)
+            else:
+                add("in stages / reading them where they lie", size, stages, floors[0]["reading_ms"] * 1e3)
         beside = alone.get((run, size, "Likeness", "in stages, beside the graph", 1))
         graphs = [row for key, row in alone.items() if key[:3] == (run, size, "Likeness") and "graph ef" in key[3]]
         if beside:

@@ -4,8 +4,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use likeness_bench::status_bytes;
+use likeness_bench::turns::Turns;
 use likeness_engine::Probe;
-use likeness_engine::bench::{RandomFaces, one_core, words};
+use likeness_engine::bench::{RandomFaces, Reading, one_core};
 use serde_json::json;
 
 use crate::asked::{BITS, GALLERY, SEED, everyone, probes};
@@ -67,16 +68,7 @@ pub fn flat(size: u64, asked: u64) {
             );
         }
     }
-    let looked_at = questions.looked_at(&built.faces, threshold);
-    let ms = 1e3 * reading_seconds(size as usize, looked_at as usize);
-    let note = format!(
-        "A search in stages among {size} looks at {looked_at} of them beyond their first 256 bits, the median of its \
-         probes; to read as much in the same places, and to do nothing else, took {ms:.2} ms."
-    );
-    println!(
-        "{}",
-        json!({ "note": note, "size": size, "looked_at": looked_at, "reading_ms": ms })
-    );
+    questions.floor(&built.faces, threshold);
     for mib in [32, 128] {
         let gbps = read_speed(mib);
         let note =
@@ -151,13 +143,51 @@ impl Questions {
             .collect()
     }
 
-    /// Faces that a search in stages looks at beyond their first bits, the median of the probes.
-    fn looked_at(&self, faces: &RandomFaces, similarity_min: f32) -> u64 {
+    /// Prints what a search in stages takes beside what no search can be faster than, in turn for each probe: reading the first
+    /// bits of everybody, and a line each of as many others as it looks at, from other memory of the same size.
+    fn floor(&self, faces: &RandomFaces, similarity_min: f32) {
         let some = self.probes.chunks(32).map(|some| some.iter().collect::<Vec<_>>());
-        let looked_at = some.flat_map(|some| faces.looked_at(&some, similarity_min));
-        let mut looked_at: Vec<_> = looked_at.collect();
-        looked_at.sort_unstable();
-        looked_at[looked_at.len() / 2]
+        let looked_at: Vec<u64> = some
+            .flat_map(|some| faces.looked_at(&some, similarity_min))
+            .collect();
+        let _alone = one_core();
+        let size = self.size as usize;
+        let (memory, fronts) = (Reading::new(size, size), Reading::new(size, 0));
+        // Each kind of work is done once in a round, for the same probe.
+        let rounds = || (0..self.probes.len()).cycle();
+        let (mut searched, mut read, mut first) = (rounds(), rounds(), rounds());
+        let turns = Turns::take(
+            self.probes.len().min(CALLS),
+            [
+                &mut || {
+                    let probe = &self.probes[searched.next().expect("endless")];
+                    black_box(faces.best(&[probe], similarity_min, false));
+                },
+                &mut || {
+                    let round = read.next().expect("endless");
+                    memory.read(looked_at[round] as usize, round);
+                },
+                &mut || fronts.first_stage(&self.probes[first.next().expect("endless")]),
+            ],
+        );
+        let [stages, reading, first] = [0, 1, 2].map(|work| 1e3 * turns.p50(work));
+        let mut sorted = looked_at.clone();
+        sorted.sort_unstable();
+        let looked_at = sorted[sorted.len() / 2];
+        let note = format!(
+            "In turn, for each probe, among {}: a search in stages {stages:.2} ms, which looks at {looked_at} (the median) beyond \
+             their first 256 bits; reading as much in such places, and nothing else, {reading:.2} ms; the first stage, which \
+             goes on with nobody, {first:.2} ms.",
+            self.size
+        );
+        println!(
+            "{}",
+            json!({
+                "note": note, "size": self.size, "looked_at": looked_at, "stages_ms": stages, "reading_ms": reading,
+                "first_stage_ms": first, "stages_to_reading": turns.median(|[stages, reading, _]| stages / reading),
+                "stages_to_first_stage": turns.median(|[stages, _, first]| stages / first),
+            })
+        );
     }
 
     /// What one of a hundred strangers reaches.
@@ -206,49 +236,16 @@ impl Questions {
 
 /// GB a second of one piece of memory.
 fn read_speed(mib: usize) -> f64 {
-    let words = words(mib << 17);
-    let seconds = median_seconds(|| {
-        let mut sums = [0; 32];
-        add(&mut sums, black_box(&*words));
-        black_box(sums);
-    });
-    (mib << 20) as f64 / seconds / 1e9
+    let memory = Reading::new(mib << 15, 0);
+    (mib << 20) as f64 / median_seconds(|time| memory.read(0, time)) / 1e9
 }
 
-/// Seconds to read what a search in stages does, and to do nothing else: of all faces 32 bytes, one behind the other,
-/// and meanwhile of so many of them the line that each has elsewhere. The last line, of few, is not counted.
-fn reading_seconds(faces: usize, looked_at: usize) -> f64 {
-    /// Words of a cache line, and of what lies in columns.
-    const LINE: usize = 8;
-    const FRONT: usize = 4;
-    let (fronts, middles) = (words(faces * FRONT), words(faces * LINE));
-    let apart = faces / looked_at.max(1);
-    median_seconds(|| {
-        let mut sums = [0; 32];
-        for (n, front) in black_box(&*fronts).chunks(apart.max(1) * FRONT).enumerate() {
-            add(&mut sums, front);
-            if let Some(word) = black_box(&*middles).get(n * apart * LINE) {
-                sums[0] = sums[0].wrapping_add(*word);
-            }
-        }
-        black_box(sums);
-    })
-}
-
-fn add(sums: &mut [u64; 32], words: &[u64]) {
-    for words in words.as_chunks::<32>().0 {
-        sums.iter_mut()
-            .zip(words)
-            .for_each(|(sum, word)| *sum = sum.wrapping_add(*word));
-    }
-}
-
-/// The median of many passes.
-fn median_seconds(pass: impl Fn()) -> f64 {
+/// The median of many passes, which are told their numbers.
+fn median_seconds(pass: impl Fn(usize)) -> f64 {
     let mut seconds: Vec<f64> = (0..60)
-        .map(|_| {
+        .map(|time| {
             let start = Instant::now();
-            pass();
+            pass(time);
             start.elapsed().as_secs_f64()
         })
         .collect();
