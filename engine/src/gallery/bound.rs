@@ -159,7 +159,8 @@ impl Bound {
             if (0.0..=1e-4 * self.a).contains(&step) {
                 break;
             }
-            self.a += step;
+            // A beginning that was far too large would lead below zero, where no solution is.
+            self.a = (self.a + step).max(0.0);
         }
     }
 
@@ -363,6 +364,28 @@ mod tests {
         }
         for (p, x) in [(0.01, 2.326_348), (1e-4, 3.719_016), (1e-6, 4.753_424)] {
             assert!((0.0..1e-3).contains(&(quantile(p) - x)), "{p}");
+        }
+    }
+
+    #[test]
+    fn a_bar_is_approached_from_below_whatever_the_values_are() {
+        let even = |i: i32| i * 37 % 121 - 60;
+        let mostly_small = |i: i32| if i % 6 == 0 { 127 } else { i % 3 };
+        let all_alike = |i: i32| if i % 2 == 0 { 30 } else { -30 };
+        for values in [even, mostly_small, all_alike] {
+            let values: Vec<i8> = (0..1024).map(|i| values(i) as i8).collect();
+            let sum: i32 = values.iter().map(|q| i32::from(*q).abs()).sum();
+            for tenths in 1..=9 {
+                let bar = sum / 10 * tenths;
+                let bound = Bound::new(&values, 512, bar, 1e-6).expect("even enough");
+                let expected = bound.all.iter().zip(normal(bound.a)).enumerate();
+                let expected: f64 = expected
+                    .map(|(m, (count, normal))| count * m as f64 * normal.e)
+                    .sum();
+                let wanted = f64::from(sum - bar) / 2.0;
+                let ratio = expected / wanted;
+                assert!((1.0 - 1e-6..1.001).contains(&ratio), "{tenths} tenths: {ratio}");
+            }
         }
     }
 
