@@ -144,11 +144,11 @@ struct Staged {
 }
 
 /// What is known of the blocks of a run.
-#[repr(C, align(64))]
 struct Noted {
-    fronts: [[u8; BLOCK]; RUN],
     /// A bit for each row that is left.
     left: [u64; RUN],
+    /// By the fronts, in their steps.
+    fronts: [[u8; BLOCK]; RUN],
     /// In a full scan, by fronts and middles.
     penalties: [[i32; BLOCK]; RUN],
 }

@@ -119,8 +119,8 @@ impl Task for Run<'_> {
         for block in 0..self.blocks {
             match self.part {
                 Part::Columns => {
-                    let [[penalties]] = S::columns(self.chunk.fronts_of_blocks(block), [weights.front()]);
-                    black_box(S::at_most(penalties, LIMIT));
+                    let columns = &self.chunk.fronts[block];
+                    black_box(S::front(columns, weights.front(), LIMIT, &mut [0; LINE]));
                 }
                 Part::ColumnsTogether if block % ABREAST == 0 => {
                     let [a, b, c, d] = self.weights;
@@ -253,10 +253,9 @@ struct FirstStage<'a> {
 impl Task for FirstStage<'_> {
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let mut left = 0;
+        let (mut left, mut penalties) = (0, [0; LINE]);
         for block in self.fronts {
-            let [[penalties]] = S::columns(std::array::from_ref(block), [self.weights.front()]);
-            left |= S::at_most(penalties, LIMIT);
+            left |= S::front(block, self.weights.front(), LIMIT, &mut penalties);
         }
         black_box(left);
     }

@@ -99,9 +99,11 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
         let weights = Arc::clone(&seek.weights);
         let mut count = 0;
         for (n, columns) in self.chunk.fronts[blocks.clone()].iter().enumerate() {
-            let allowed = self.allowed(first.wrapping_add(n));
-            let left = S::front(columns, weights.front(), limit, &mut seek.run.fronts[n]);
-            seek.run.left[n] = left & allowed;
+            // Whoever asks for few passes over the blocks that have none of them.
+            seek.run.left[n] = match self.allowed(first.wrapping_add(n)) {
+                0 => 0,
+                allowed => S::front(columns, weights.front(), limit, &mut seek.run.fronts[n]) & allowed,
+            };
             if n >= LATER {
                 count += self.left_by_front::<S, K>(seek, first, n.wrapping_sub(LATER));
             }
@@ -186,11 +188,8 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
             let r = left.trailing_zeros() as usize;
             left &= left.wrapping_sub(1);
             let i = first.wrapping_add(n).wrapping_mul(BLOCK) | r;
-            if let [line, others @ ..] = self.chunk.middle(i) {
+            for line in self.chunk.middle(i) {
                 S::prefetch(line);
-                for line in others {
-                    S::prefetch(line);
-                }
             }
             let waiting = Waiting {
                 row: i as u32,
