@@ -113,8 +113,10 @@ def ratios(rows, notes):
         if speeds and floors and size >= 1_000_000:
             read = FIRST_BYTES * size + SECOND_BYTES * floors[0]["looked_at"]
             add("in stages / reading as many bytes in one piece", size, stages, read / speeds[0] / 1e3)
-            lying = floors[0].get("stages_to_reading") or stages / floors[0]["reading_ms"] / 1e3
-            add("in stages / reading them where they lie", size, lying, 1)
+            if "stages_to_reading" in floors[0]:
+                add("in stages / reading them where they lie", size, floors[0]["stages_to_reading"], 1)
+            else:
+                add("in stages / reading them where they lie", size, stages, floors[0]["reading_ms"] * 1e3)
             add("in stages / the first stage by itself, in turn", size, floors[0].get("stages_to_first_stage"), 1)
         beside = alone.get((run, size, "Likeness", "in stages, beside the graph", 1))
         graphs = [row for key, row in alone.items() if key[:3] == (run, size, "Likeness") and "graph ef" in key[3]]
