@@ -147,7 +147,7 @@ impl Questions {
     /// bits of everybody, and a line each of as many others as it looks at, from other memory of the same size.
     fn floor(&self, faces: &RandomFaces, similarity_min: f32) {
         let some = self.probes.chunks(32).map(|some| some.iter().collect::<Vec<_>>());
-        let looked_at: Vec<u64> = some
+        let mut looked_at: Vec<u64> = some
             .flat_map(|some| faces.looked_at(&some, similarity_min))
             .collect();
         let _alone = one_core();
@@ -171,9 +171,8 @@ impl Questions {
             ],
         );
         let [stages, reading, first] = [0, 1, 2].map(|work| 1e3 * turns.p50(work));
-        let mut sorted = looked_at.clone();
-        sorted.sort_unstable();
-        let looked_at = sorted[sorted.len() / 2];
+        looked_at.sort_unstable();
+        let looked_at = looked_at[looked_at.len() / 2];
         let note = format!(
             "In turn, for each probe, among {}: a search in stages {stages:.2} ms, which looks at {looked_at} (the median) beyond \
              their first 256 bits; reading as much in such places, and nothing else, {reading:.2} ms; the first stage, which \
@@ -237,15 +236,15 @@ impl Questions {
 /// GB a second of one piece of memory.
 fn read_speed(mib: usize) -> f64 {
     let memory = Reading::new(mib << 15, 0);
-    (mib << 20) as f64 / median_seconds(|time| memory.read(0, time)) / 1e9
+    (mib << 20) as f64 / median_seconds(|| memory.read(0, 0)) / 1e9
 }
 
-/// The median of many passes, which are told their numbers.
-fn median_seconds(pass: impl Fn(usize)) -> f64 {
+/// The median of many passes.
+fn median_seconds(pass: impl Fn()) -> f64 {
     let mut seconds: Vec<f64> = (0..60)
-        .map(|time| {
+        .map(|_| {
             let start = Instant::now();
-            pass(time);
+            pass();
             start.elapsed().as_secs_f64()
         })
         .collect();
