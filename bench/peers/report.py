@@ -3,8 +3,8 @@
 
     report.py [--add] ROWS.jsonl OUTPUT COMMAND
 
-Writes OUTPUT.md, OUTPUT.json, OUTPUT.svg and OUTPUT.png. With --add it keeps the rows of OUTPUT.json that this run
-has not measured again. Ratios are of rows of one run only.
+Writes OUTPUT.md, OUTPUT.json, OUTPUT.svg and OUTPUT.png. With --add it keeps the runs of OUTPUT.json of which
+something has not been measured again. Ratios are of rows of one run only.
 """
 
 import datetime
@@ -78,7 +78,8 @@ def picture(rows, output):
         figure.savefig(f"{output}.{ending}", dpi=110, metadata={"Date": None} if ending == "svg" else None)
 
 
-# Bytes that the first stage reads of every face, and the second of each that is left: a cache line.
+# Bytes that the first stage reads of every face, and the second of each that is left, a cache line: for results from when the
+# speed of reading was measured and not its time.
 FIRST_BYTES, SECOND_BYTES = 32, 64
 # A graph finds as many people as the stages if its rank-1 is no lower by more than this.
 EQUAL = 0.001
@@ -113,11 +114,15 @@ def ratios(rows, notes):
         if speeds and floors and size >= 1_000_000:
             read = FIRST_BYTES * size + SECOND_BYTES * floors[0]["looked_at"]
             add("in stages / reading as many bytes in one piece", size, stages, read / speeds[0] / 1e3)
+        if floors and size >= 1_000_000:
             if "stages_to_reading" in floors[0]:
                 add("in stages / reading them where they lie", size, floors[0]["stages_to_reading"], 1)
             else:
                 add("in stages / reading them where they lie", size, stages, floors[0]["reading_ms"] * 1e3)
             add("in stages / the first stage by itself, in turn", size, floors[0].get("stages_to_first_stage"), 1)
+        for note in (n for n in notes if (n["run"], n.get("size")) == (run, size) and "stages_to_reading_again" in n):
+            add("in stages / reading everybody's first bits again and again", size, note["stages_to_reading_again"], 1)
+            add("the first stage by itself / the same", size, note["first_stage_to_reading_again"], 1)
         beside = alone.get((run, size, "Likeness", "in stages, beside the graph", 1))
         graphs = [row for key, row in alone.items() if key[:3] == (run, size, "Likeness") and "graph ef" in key[3]]
         if beside:
@@ -133,7 +138,7 @@ def latest(rows):
 
 
 def kept(output, run):
-    """Rows and notes of other runs: whole, for ratios are of one."""
+    """Rows and notes of other runs."""
     try:
         with open(f"{output}.json") as before:
             before = json.load(before)
@@ -155,6 +160,9 @@ def main(source, output, command, add):
     old_rows, old_notes = kept(output, run) if add else ([], [])
     notes = old_notes + [row for row in rows if "engine" not in row]
     rows = old_rows + [row for row in rows if "engine" in row]
+    # A run of which nothing is the latest says nothing any more. Others stay whole, for ratios are of one.
+    runs = {row["run"] for row in latest(rows)}
+    rows, notes = [[one for one in some if one["run"] in runs] for some in (rows, notes)]
     text = "# Search beside what people use today\n\nWhat the rows mean is in [the README](../README.md). The runs:\n"
     for one in dict.fromkeys(row["run"] for row in rows):
         text += "\n- " + one.replace(": ", ", `", 1) + "`"

@@ -186,6 +186,11 @@ impl Reading {
         memory
     }
 
+    /// Bytes of all fronts.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.fronts)
+    }
+
     /// Reads, by whole registers of this processor, all of the fronts, one line behind the other, and meanwhile so many of the
     /// others, one of every few: not those of the last `time`, which lie in a cache, nor any that a processor foresees.
     pub fn read(&self, others: usize, time: usize) {

@@ -15,6 +15,10 @@ use crate::asked::{BITS, GALLERY, SEED, everyone, probes};
 const CALLS: usize = 2000;
 const LONGEST: Duration = Duration::from_secs(20);
 
+/// Calls one behind the other where caches are to be warm, and rounds of them.
+const AGAIN: usize = 50;
+const AGAIN_ROUNDS: usize = 10;
+
 /// Of strangers so many are mistaken for somebody, at the threshold.
 const FPIR: f64 = 0.01;
 
@@ -69,15 +73,7 @@ pub fn flat(size: u64, asked: u64) {
         }
     }
     questions.floor(&built.faces, threshold);
-    for mib in [32, 128] {
-        let gbps = read_speed(mib);
-        let note =
-            format!("One core read {mib} MiB of memory at {gbps:.1} GB/s, beside the search among {size}.");
-        println!(
-            "{}",
-            json!({ "note": note, "size": size, "read_mib": mib, "read_gbps": gbps })
-        );
-    }
+    questions.floor_again(&built.faces, threshold);
 }
 
 impl Questions {
@@ -189,6 +185,48 @@ impl Questions {
         );
     }
 
+    /// Prints the same where each kind of work is done again and again, so that a cache holds what it can of it: reading the
+    /// first bits of everybody in one piece, the first stage with them, and a search in stages.
+    fn floor_again(&self, faces: &RandomFaces, similarity_min: f32) {
+        let _alone = one_core();
+        let memory = Reading::new(self.size as usize, 0);
+        let calls = || self.probes.iter().cycle();
+        let (mut first, mut searched) = (calls(), calls());
+        let turns = Turns::take(
+            AGAIN_ROUNDS,
+            [
+                &mut || (0..AGAIN).for_each(|_| memory.read(0, 0)),
+                &mut || {
+                    first
+                        .by_ref()
+                        .take(AGAIN)
+                        .for_each(|probe| memory.first_stage(probe))
+                },
+                &mut || {
+                    searched.by_ref().take(AGAIN).for_each(|probe| {
+                        black_box(faces.best(&[probe], similarity_min, false));
+                    });
+                },
+            ],
+        );
+        let [reading, first, stages] = [0, 1, 2].map(|work| 1e3 * turns.p50(work) / AGAIN as f64);
+        let note = format!(
+            "Again and again, {AGAIN} times each in turn, among {}: reading everybody's first 256 bits in one piece {reading:.2} ms, \
+             {:.1} GB/s; the first stage with them, which goes on with nobody, {first:.2} ms; a search in stages {stages:.2} ms.",
+            self.size,
+            (memory.bytes() as f64) / reading / 1e6,
+        );
+        println!(
+            "{}",
+            json!({
+                "note": note, "size": self.size, "reading_again_ms": reading, "first_stage_again_ms": first,
+                "stages_again_ms": stages,
+                "stages_to_reading_again": turns.median(|[reading, _, stages]| stages / reading),
+                "first_stage_to_reading_again": turns.median(|[reading, first, _]| first / reading),
+            })
+        );
+    }
+
     /// What one of a hundred strangers reaches.
     pub fn threshold(&self, answers: &Answers) -> f32 {
         let strangers = answers
@@ -231,23 +269,4 @@ impl Questions {
         seconds.sort_unstable_by(f64::total_cmp);
         seconds
     }
-}
-
-/// GB a second of one piece of memory.
-fn read_speed(mib: usize) -> f64 {
-    let memory = Reading::new(mib << 15, 0);
-    (mib << 20) as f64 / median_seconds(|| memory.read(0, 0)) / 1e9
-}
-
-/// The median of many passes.
-fn median_seconds(pass: impl Fn()) -> f64 {
-    let mut seconds: Vec<f64> = (0..60)
-        .map(|_| {
-            let start = Instant::now();
-            pass();
-            start.elapsed().as_secs_f64()
-        })
-        .collect();
-    seconds.sort_unstable_by(f64::total_cmp);
-    seconds[seconds.len() / 2]
 }
