@@ -58,21 +58,33 @@ def curve(row):
     return f"{row['engine']}, graph" if row["kind"].startswith("graph") else row["engine"]
 
 
+# How right an answer is, in two ways.
+RIGHT = {
+    "found at FPIR 1 %": lambda row: None if row.get("fnir") is None else 1 - row["fnir"],
+    "recall@1: answers like the full scan's": lambda row: row.get("recall_at_1"),
+}
+
+
+def curves(axis, rows, right):
+    rows = [row for row in rows if right(row) is not None]
+    for name in dict.fromkeys(map(curve, rows)):
+        points = sorted((row["p50_us"], right(row)) for row in rows if curve(row) == name)
+        ours = name.startswith("Likeness")
+        axis.plot(*zip(*points), "o-" if ours else "s--", label=name, linewidth=2.5 if ours else 1, markersize=8 if ours else 5)
+
+
 def picture(rows, output):
     sizes = sorted({row["size"] for row in rows if row["threads"] == 1 and row["batch"] == 1})
-    figure, axes = plt.subplots(1, len(sizes), figsize=(7 * len(sizes), 6), squeeze=False)
-    for axis, size in zip(axes[0], sizes):
-        chosen = [r for r in rows if (r["size"], r["threads"], r["batch"]) == (size, 1, 1) and r.get("fnir") is not None]
-        for name in dict.fromkeys(map(curve, chosen)):
-            points = sorted((row["p50_us"], 1 - row["fnir"]) for row in chosen if curve(row) == name)
-            ours = name.startswith("Likeness")
-            axis.plot(*zip(*points), "o-" if ours else "s--", label=name, linewidth=2.5 if ours else 1, markersize=8 if ours else 5)
-        axis.set(xscale="log", title=f"{size:,} people, one thread, one query at a time", xlabel="p50, microseconds a query")
-        axis.set_ylabel("found at FPIR 1 %")
-        axis.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
-        axis.xaxis.set_minor_formatter(ticker.FuncFormatter(lambda x, _: f"{x:,.0f}" if f"{x:e}"[0] in "25" else ""))
-        axis.grid(True, which="both", alpha=0.3)
-        axis.legend(fontsize=8, loc="lower right")
+    figure, axes = plt.subplots(2, len(sizes), figsize=(7 * len(sizes), 11), squeeze=False)
+    for line, (what, right) in zip(axes, RIGHT.items()):
+        for axis, size in zip(line, sizes):
+            curves(axis, [r for r in rows if (r["size"], r["threads"], r["batch"]) == (size, 1, 1)], right)
+            axis.set(xscale="log", title=f"{size:,} people, one thread, one query at a time", xlabel="p50, microseconds a query")
+            axis.set_ylabel(what)
+            axis.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
+            axis.xaxis.set_minor_formatter(ticker.FuncFormatter(lambda x, _: f"{x:,.0f}" if f"{x:e}"[0] in "25" else ""))
+            axis.grid(True, which="both", alpha=0.3)
+            axis.legend(fontsize=8, loc="lower right")
     figure.tight_layout()
     for ending in ("svg", "png"):
         figure.savefig(f"{output}.{ending}", dpi=110, metadata={"Date": None} if ending == "svg" else None)

@@ -10,6 +10,7 @@ use likeness_engine::bench::{bytes, protector};
 use serde_json::json;
 
 use crate::asked::{BITS, Block, GALLERY, SEED, asked, enrolled, in_order};
+use crate::measured::Questions;
 
 /// Writes it into a folder.
 ///
@@ -41,6 +42,12 @@ pub fn export(folder: &Path, size: u64, probes: u64) -> io::Result<()> {
         truth.write_all(&person.unwrap_or(-1).to_le_bytes())?;
     }
     truth.flush()?;
+    let questions = Questions::new(size, probes);
+    let mut full = create(folder, "full.i64")?;
+    for person in questions.full_scan(&questions.flat().faces) {
+        full.write_all(&person.map_or(-1, i64::from).to_le_bytes())?;
+    }
+    full.flush()?;
     let meta = json!({ "size": size, "gallery": GALLERY });
     std::fs::write(folder.join("gallery.json"), meta.to_string())
 }

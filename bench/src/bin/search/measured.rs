@@ -110,11 +110,10 @@ impl Questions {
             threads,
             batch,
         } = how;
-        let reached = |best: &Option<(u32, f32)>| best.filter(|(_, s)| *s >= similarity_min).map(|b| b.0);
         let answers = self.answers(&built.faces, similarity_min, exact);
         let agree = answers.iter().zip(everyone);
         let agree = agree
-            .filter(|(answer, full)| answer.map(|a| a.0) == reached(full))
+            .filter(|(answer, full)| answer.map(|a| a.0) == reached(**full, similarity_min))
             .count();
         let seconds = self.timed(&built.faces, how);
         let quantile = |part: f64| seconds[((seconds.len() - 1) as f64 * part).round() as usize];
@@ -183,6 +182,13 @@ impl Questions {
                 "stages_to_first_stage": turns.median(|[stages, _, first]| stages / first),
             })
         );
+    }
+
+    /// What a full scan answers each probe, at its threshold.
+    pub fn full_scan(&self, faces: &RandomFaces) -> Vec<Option<u32>> {
+        let everyone = self.answers(faces, -1.0, true);
+        let threshold = self.threshold(&everyone);
+        everyone.iter().map(|best| reached(*best, threshold)).collect()
     }
 
     /// Prints the same where each kind of work is done again and again, so that a cache holds what it can of it: reading the
@@ -269,4 +275,10 @@ impl Questions {
         seconds.sort_unstable_by(f64::total_cmp);
         seconds
     }
+}
+
+/// Who resembles a probe most, if at least so much.
+fn reached(best: Option<(u32, f32)>, similarity_min: f32) -> Option<u32> {
+    best.filter(|(_, similarity)| *similarity >= similarity_min)
+        .map(|(person, _)| person)
 }
