@@ -43,9 +43,9 @@ bench: assets ## Measure each stage, search and the calls over gRPC; fails if a 
 	rm -rf $(CARGO_TARGET_DIR)/likeness-bench && mkdir -p $(CARGO_TARGET_DIR)/likeness-bench
 	git show HEAD:bench/results/main-path.json >$(BEFORE) 2>/dev/null || cp bench/results/main-path.json $(BEFORE)
 	cargo bench --workspace --locked --bench '*' -- --quiet
-	$(CARGO_TARGET_DIR)/release/bench-summary bench/results/main-path 'What the main path costs' 'make bench' \
-	    pipeline grpc search
-	$(CARGO_TARGET_DIR)/release/bench-compare $(BEFORE) bench/results/main-path.json
+	failed=; $(CARGO_TARGET_DIR)/release/bench-summary bench/results/main-path 'What the main path costs' 'make bench' \
+	    pipeline grpc search || failed=1; \
+	$(CARGO_TARGET_DIR)/release/bench-compare $(BEFORE) bench/results/main-path.json && [ -z "$$failed" ]
 
 bench-peers: setup ## Our search beside FAISS, usearch and hnswlib; obtains them from PyPI
 	cargo build $(CARGO_ARGS) --bin bench-search

@@ -1,9 +1,9 @@
-//! gRPC by itself: a server that does nothing, asked with a message as large as a photograph. What a call costs
+//! gRPC by itself: a server that does nothing of its own, asked with a message as large as a photograph. What a call costs
 //! however little is done for it, on this machine: no service adds less, and none that computes on threads of its own
-//! adds less than one that does nothing on such a thread.
+//! adds less than one that does nothing but to have the same work done on such a thread.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use likeness_server::STREAM_WINDOW_BYTES;
 use tokio::net::TcpListener;
@@ -17,36 +17,23 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-/// How a call does its nothing.
-#[derive(Clone, Copy)]
-pub enum Nothing {
-    /// At once, on the thread that read it.
-    AtOnce,
-    /// For so long, on a thread for blocking work, as everything that computes must be. Meanwhile client and network
-    /// sleep, and to wake a processor from a long sleep takes longer than from a short one.
-    For(Duration),
-}
-
-impl Nothing {
-    fn lasts(self) -> Duration {
-        match self {
-            Self::AtOnce => Duration::ZERO,
-            Self::For(time) => time,
-        }
-    }
+/// What a call does.
+#[derive(Clone)]
+pub enum Doing {
+    /// Nothing, on the thread that read it.
+    Nothing,
+    /// This, on a thread for blocking work, as everything that computes must be. Meanwhile client and network sleep, and to
+    /// wake a processor from a long sleep takes longer than from a short one; and the caches hold what the work left there.
+    Work(Arc<dyn Fn() + Send + Sync>),
 }
 
 #[tonic::async_trait]
-impl Health for Nothing {
+impl Health for Doing {
     async fn check(&self, _: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
-        if let Self::For(time) = *self {
-            let work = move || {
-                let began = Instant::now();
-                while began.elapsed() < time {
-                    std::hint::spin_loop();
-                }
-            };
-            spawn_blocking(work).await.expect("nothing does not panic");
+        if let Self::Work(work) = self.clone() {
+            spawn_blocking(move || work())
+                .await
+                .expect("the work does not panic");
         }
         Err(Status::not_found(""))
     }
@@ -65,7 +52,6 @@ pub struct Bare {
     health: HealthClient<Channel>,
     /// The name of a service that there is not.
     message: String,
-    nothing: Nothing,
 }
 
 impl Bare {
@@ -73,7 +59,7 @@ impl Bare {
     ///
     /// # Panics
     /// Loopback has no free port, or threads cannot be made.
-    pub fn start(bytes: usize, nothing: Nothing) -> Self {
+    pub fn start(bytes: usize, doing: Doing) -> Self {
         let server = Runtime::new().expect("threads can be made");
         let client = runtime::Builder::new_current_thread().enable_all().build();
         let client = client.expect("threads can be made");
@@ -85,7 +71,7 @@ impl Bare {
         server.spawn(async move {
             let mut server = Server::builder().initial_stream_window_size(STREAM_WINDOW_BYTES);
             server
-                .add_service(HealthServer::new(nothing))
+                .add_service(HealthServer::new(doing))
                 .serve_with_incoming(TcpIncoming::from(listener))
                 .await
         });
@@ -96,13 +82,7 @@ impl Bare {
             _server: server,
             health: HealthClient::new(channel),
             message: "x".repeat(bytes),
-            nothing,
         }
-    }
-
-    /// What calls take at least, in seconds.
-    pub fn lasts(&self) -> f64 {
-        self.nothing.lasts().as_secs_f64()
     }
 
     /// One call.
