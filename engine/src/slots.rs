@@ -66,13 +66,10 @@ impl DataKey {
 }
 
 /// Every slot at one moment, still wrapped: for a start, which opens every record there is.
-pub(crate) struct AtRest(Vec<SlotImage>);
-
-impl AtRest {
-    /// Slots that are not empty: about as many as there are records.
-    pub fn used(&self) -> usize {
-        self.0.iter().skip(1).filter(|image| **image != EMPTY).count()
-    }
+pub(crate) struct AtRest {
+    images: Vec<SlotImage>,
+    /// Slots that are not empty, the header among them: about as many as there are records.
+    pub used: usize,
 }
 
 /// Why a slot gave no data key.
@@ -322,7 +319,7 @@ impl Slots {
     /// The whole file as it is now; only while nothing writes it.
     pub fn at_rest(&self) -> Result<AtRest> {
         let count = self.count()?;
-        let mut images = vec![EMPTY; count as usize];
+        let (mut images, mut used) = (vec![EMPTY; count as usize], 0);
         for (part, first) in images
             .chunks_mut(GROW_SLOTS as usize)
             .zip((0..).step_by(GROW_SLOTS as usize))
@@ -330,8 +327,9 @@ impl Slots {
             self.bytes
                 .read_at(offset(first), part.as_flattened_mut())
                 .map_err(|e| failed("reading the slot file", e))?;
+            used += part.iter().filter(|image| **image != EMPTY).count();
         }
-        Ok(AtRest(images))
+        Ok(AtRest { images, used })
     }
 
     /// [`Self::data_key`] without a read of the file for each; what looks damaged is read again.
@@ -341,7 +339,7 @@ impl Slots {
         slot: u32,
         id: RandomId,
     ) -> Result<Result<DataKey, SlotError>> {
-        let image = at_rest.0.get(slot as usize).filter(|_| slot != 0);
+        let image = at_rest.images.get(slot as usize).filter(|_| slot != 0);
         match image
             .map(|image| self.unwrap_image(slot, image, id))
             .transpose()?

@@ -107,27 +107,40 @@ pub(crate) struct Header {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Unreadable;
 
-impl Header {
-    /// Reads the clear part alone.
-    pub fn parse(record: &[u8]) -> Result<Self, Unreadable> {
-        Self::split(record).map(|(header, _, _)| header)
-    }
+/// A record whose clear part is whole: it was checked once.
+pub(crate) struct Record<'a> {
+    pub header: Header,
+    nonce: [u8; NONCE_BYTES],
+    sealed: &'a [u8],
+}
 
-    fn split(record: &[u8]) -> Result<(Self, [u8; NONCE_BYTES], &[u8]), Unreadable> {
+impl<'a> Record<'a> {
+    pub fn parse(record: &'a [u8]) -> Result<Self, Unreadable> {
         let (head, sealed) = record.split_first_chunk::<HEADER_BYTES>().ok_or(Unreadable)?;
         let (checked, rest) = head.split_at(CHECKED_BYTES);
         let (sum, nonce) = rest.split_at(CHECKSUM_BYTES);
         if head[0] != FORMAT || sum != checksum(checked) {
             return Err(Unreadable);
         }
-        let header = Self {
+        let header = Header {
             slot: u32::from_le_bytes(checked[1..5].try_into().expect("four bytes")),
             data_key: RandomId(checked[5..21].try_into().expect("16 bytes")),
             generation: u64::from_le_bytes(checked[21..29].try_into().expect("8 bytes")),
             scheme: SchemeId(checked[29..45].try_into().expect("16 bytes")),
             log: RandomId(checked[45..61].try_into().expect("16 bytes")),
         };
-        Ok((header, nonce.try_into().expect("24 bytes"), sealed))
+        Ok(Self {
+            header,
+            nonce: nonce.try_into().expect("24 bytes"),
+            sealed,
+        })
+    }
+}
+
+impl Header {
+    /// Reads the clear part alone.
+    pub fn parse(record: &[u8]) -> Result<Self, Unreadable> {
+        Record::parse(record).map(|record| record.header)
     }
 
     fn bound(&self, binding: &Binding<'_>) -> Vec<u8> {
@@ -180,12 +193,13 @@ fn checksum(clear: &[u8]) -> [u8; CHECKSUM_BYTES] {
 
 /// Opens what [`seal`] made.
 pub(crate) fn open(
-    record: &[u8],
+    record: &Record<'_>,
     key: &DataKey,
     binding: &Binding<'_>,
 ) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
-    let (header, nonce, sealed) = Header::split(record)?;
-    let mut padded = crypto::open(&key.secret, &nonce, sealed, &header.bound(binding)).ok_or(Unreadable)?;
+    let bound = record.header.bound(binding);
+    let opened = crypto::open(&key.secret, &record.nonce, record.sealed, &bound);
+    let mut padded = opened.ok_or(Unreadable)?;
     let length = padded
         .first_chunk::<4>()
         .copied()
@@ -212,7 +226,8 @@ struct PersonContents<'a> {
     enrolled_ms: u64,
     updated_ms: u64,
     expires_ms: Option<u64>,
-    faces: Vec<FaceContents>,
+    #[serde(borrow)]
+    faces: Vec<FaceContents<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -223,12 +238,12 @@ struct ConsentContents<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct FaceContents {
+struct FaceContents<'a> {
     id: [u8; 16],
     enrolled_ms: u64,
     detection_score: f32,
     scheme: [u8; 16],
-    template: Vec<u8>,
+    template: &'a [u8],
 }
 
 impl Drop for PersonContents<'_> {
@@ -237,14 +252,9 @@ impl Drop for PersonContents<'_> {
     }
 }
 
-impl Drop for FaceContents {
-    fn drop(&mut self) {
-        self.template.zeroize();
-    }
-}
-
 /// A person, ready to be sealed.
 pub(crate) fn person_to_contents(person: &Person) -> Zeroizing<Vec<u8>> {
+    let templates: Vec<_> = person.faces.iter().map(|face| face.template.to_bytes()).collect();
     let contents = PersonContents {
         id: person.id.as_str(),
         mark: person.mark.0,
@@ -263,12 +273,13 @@ pub(crate) fn person_to_contents(person: &Person) -> Zeroizing<Vec<u8>> {
         faces: person
             .faces
             .iter()
-            .map(|face| FaceContents {
+            .zip(&templates)
+            .map(|(face, template)| FaceContents {
                 id: face.id.0.0,
                 enrolled_ms: face.enrolled.0,
                 detection_score: face.detection_score,
                 scheme: face.scheme.0,
-                template: face.template.to_bytes().to_vec(),
+                template,
             })
             .collect(),
     };
@@ -285,7 +296,7 @@ pub(crate) fn person_from_contents(contents: &[u8]) -> Result<Person, Unreadable
             enrolled: Timestamp(face.enrolled_ms),
             detection_score: face.detection_score,
             scheme: SchemeId(face.scheme),
-            template: Template::from_bytes(&face.template).ok_or(Unreadable)?,
+            template: Template::from_bytes(face.template).ok_or(Unreadable)?,
         });
     }
     Ok(Person {

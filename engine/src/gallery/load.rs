@@ -222,7 +222,7 @@ impl Gathered<'_> {
             keys: &keys,
             known,
         };
-        let mut progress = Progress::of(keys.used());
+        let mut progress = Progress::of(keys.used);
         let gaps = ahead::in_order(
             |visit| vault.scan(Family::Persons, &[], &[], visit),
             |key, record| opening.person(key, record),

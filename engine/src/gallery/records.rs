@@ -335,7 +335,8 @@ impl Records for RocksRecords {
                 if *key > *after && visit(key, value) == Scan::Stop {
                     return Ok(gaps);
                 }
-                last = key.to_vec();
+                last.clear();
+                last.extend_from_slice(key);
                 iterator.next();
             }
             match iterator.status() {

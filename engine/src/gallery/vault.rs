@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::config::ScoreLimits;
 use crate::error::{Error, OperatorError, RequestError, Result};
 use crate::gallery::audit::anchor::{Anchor, Head};
-use crate::gallery::codec::{self, Binding, Header};
+use crate::gallery::codec::{self, Binding, Header, Record};
 use crate::gallery::erasures::{Erasure, ErasureLog, Issued, Unpurged};
 use crate::gallery::meter::Meter;
 use crate::gallery::records::{Family, Records, Scan, Write};
@@ -229,7 +229,7 @@ impl Vault {
 
     /// Opens a record already in hand.
     pub fn open(&self, record: &[u8], binding: &Binding<'_>) -> Result<Found> {
-        Self::open_by(record, binding, |header| {
+        Self::open_by(Record::parse(record).ok().as_ref(), binding, |header| {
             self.slots.data_key(header.slot, header.data_key)
         })
     }
@@ -239,21 +239,27 @@ impl Vault {
         self.slots.at_rest()
     }
 
-    /// [`Self::open`] with keys that were read before.
-    pub fn open_at_rest(&self, keys: &AtRest, record: &[u8], binding: &Binding<'_>) -> Result<Found> {
+    /// [`Self::open`] with keys that were read before, of a record whose clear part may be damaged.
+    pub fn open_at_rest(
+        &self,
+        keys: &AtRest,
+        record: Option<&Record<'_>>,
+        binding: &Binding<'_>,
+    ) -> Result<Found> {
         Self::open_by(record, binding, |header| {
             self.slots.data_key_at_rest(keys, header.slot, header.data_key)
         })
     }
 
     fn open_by(
-        record: &[u8],
+        record: Option<&Record<'_>>,
         binding: &Binding<'_>,
         data_key: impl FnOnce(&Header) -> Result<Result<DataKey, SlotError>>,
     ) -> Result<Found> {
-        let Ok(header) = Header::parse(record) else {
+        let Some(record) = record else {
             return Ok(Found::Damaged(None));
         };
+        let header = record.header;
         let key = match data_key(&header)? {
             Ok(key) => key,
             Err(SlotError::Erased) => return Ok(Found::Nothing),

@@ -1,7 +1,7 @@
 //! Opening one person's record at a start: what needs a cipher and no order, on any core.
 
 use crate::error::Result;
-use crate::gallery::codec::{self, Digest, Header};
+use crate::gallery::codec::{self, Digest, Header, Record};
 use crate::gallery::collection::Collection;
 use crate::gallery::load::{Known, split};
 use crate::gallery::vault::{Found, Vault};
@@ -37,8 +37,9 @@ pub(super) enum Whose<'a> {
 
 impl<'a> Opening<'a> {
     pub fn person(&self, key: &[u8], record: &[u8]) -> Result<Read<'a>> {
-        let header = Header::parse(record).ok();
-        let whose = self.whose(key, record)?;
+        let record = Record::parse(record).ok();
+        let whose = self.whose(key, record.as_ref())?;
+        let header = record.map(|record| record.header);
         let key = match whose {
             Whose::Somebodys(..) => Vec::new(),
             _ => key.to_vec(),
@@ -46,7 +47,7 @@ impl<'a> Opening<'a> {
         Ok(Read { key, header, whose })
     }
 
-    fn whose(&self, key: &[u8], record: &[u8]) -> Result<Whose<'a>> {
+    fn whose(&self, key: &[u8], record: Option<&Record<'_>>) -> Result<Whose<'a>> {
         let Some((id, digest)) = split(key).map(|(id, digest)| (RandomId(id.0), Digest(digest.0))) else {
             return Ok(Whose::Nobodys);
         };
