@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use likeness_proto::v1;
 use tonic::Code;
+use tonic_types::StatusExt;
 
 use crate::support::child::{Child, Home};
 use crate::support::client::photograph;
@@ -288,8 +289,9 @@ fn alive<T>(answer: Result<T, tonic::Status>) -> Option<T> {
     match answer {
         Ok(answer) => Some(answer),
         Err(status) => {
-            let died = status.metadata().get("x-request-id").is_none();
-            assert!(died, "{:?}", refusal::read(&status));
+            // Metadata may have come before it died, but a refusal says why.
+            let refused = status.get_error_details().error_info().is_some();
+            assert!(!refused, "{:?}", refusal::read(&status));
             assert!(
                 matches!(
                     status.code(),
