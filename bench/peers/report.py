@@ -93,9 +93,6 @@ def picture(rows, output):
         figure.savefig(f"{output}.{ending}", dpi=110, metadata={"Date": None} if ending == "svg" else None)
 
 
-# Bytes that the first stage reads of every face, and the second of each that is left, a cache line: for results from when the
-# speed of reading was measured and not its time.
-FIRST_BYTES, SECOND_BYTES = 32, 64
 # A graph finds as many people as the stages if its rank-1 is no lower by more than this.
 EQUAL = 0.001
 
@@ -123,18 +120,9 @@ def ratios(rows, notes):
         add("in stages / FAISS IndexRaBitQFastScan", size, stages, p50("FAISS IndexRaBitQFastScan", "exact"))
         add("nobody missed / FAISS IndexBinaryFlat", size, full, p50("FAISS IndexBinaryFlat", "exact"))
         add("in stages, 32 together / alone", size, p50("Likeness", "in stages", 32), stages)
-        speeds = [n["read_gbps"] for n in notes if (n["run"], n.get("size"), n.get("read_mib")) == (run, size, 32)]
-        # A small gallery is read from a cache, and says nothing of memory.
-        floors = [n for n in notes if (n["run"], n.get("size")) == (run, size) and "reading_ms" in n]
-        if speeds and floors and size >= 1_000_000:
-            read = FIRST_BYTES * size + SECOND_BYTES * floors[0]["looked_at"]
-            add("in stages / reading as many bytes in one piece", size, stages, read / speeds[0] / 1e3)
-        if floors and size >= 1_000_000:
-            if "stages_to_reading" in floors[0]:
-                add("in stages / reading them where they lie", size, floors[0]["stages_to_reading"], 1)
-            else:
-                add("in stages / reading them where they lie", size, stages, floors[0]["reading_ms"] * 1e3)
-            add("in stages / the first stage by itself, in turn", size, floors[0].get("stages_to_first_stage"), 1)
+        for note in (n for n in notes if (n["run"], n.get("size")) == (run, size) and "stages_to_reading" in n):
+            add("in stages / reading them where they lie", size, note["stages_to_reading"], 1)
+            add("in stages / the first stage by itself, in turn", size, note["stages_to_first_stage"], 1)
         for note in (n for n in notes if (n["run"], n.get("size")) == (run, size) and "stages_to_reading_again" in n):
             add("in stages / reading everybody's first bits again and again", size, note["stages_to_reading_again"], 1)
             add("the first stage by itself / the same", size, note["first_stage_to_reading_again"], 1)
