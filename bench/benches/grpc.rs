@@ -3,8 +3,8 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use criterion::{BatchSize, Criterion};
 use likeness_bench::bare::{Bare, Doing};
@@ -39,6 +39,9 @@ const ROUNDS: usize = 200;
 const PEOPLE: u32 = 100;
 /// People a search answers.
 const TOP_K: usize = 5;
+/// How those are called whom a server deletes that does nothing else, and so many bytes has its message.
+const FLOOR: &str = "floor";
+const ID_BYTES: usize = 64;
 /// The person that is looked for and never deleted.
 const KNOWN: &str = "person-0";
 
@@ -68,10 +71,7 @@ fn main() {
         measure(&mut criterion, "in process", &*direct);
         criterion.final_summary();
         if measures_all() {
-            let work = Arc::clone(&direct);
-            let bare = [Doing::Nothing, Doing::Work(Arc::new(move || work.search()))];
-            let bare = bare.map(|doing| Bare::start(direct.photo.len(), doing));
-            figures(&remote, &*direct, &bare);
+            figures(&remote, &*direct, &Floors::start(&direct));
         }
     }
     drop(remote);
@@ -111,13 +111,37 @@ fn measure(criterion: &mut Criterion, how: &str, calls: &dyn Calls) {
 /// PersonIDs that nobody has yet.
 fn ids(what: &str) -> impl FnMut() -> String {
     static SERIES: AtomicU32 = AtomicU32::new(0);
-    numbered(format!("{what}-{}", SERIES.fetch_add(1, Ordering::Relaxed)))
+    numbered(&format!("{what}-{}", SERIES.fetch_add(1, Ordering::Relaxed)))
+}
+
+/// What gRPC alone takes for some of the calls.
+struct Floors {
+    nothing: Bare,
+    search: Bare,
+    /// Deletes whom `direct` has enrolled as `FLOOR`, in order.
+    delete: Bare,
+}
+
+impl Floors {
+    fn start(direct: &Arc<Direct>) -> Self {
+        let [search, delete] = [(); 2].map(|()| Arc::clone(direct));
+        let ids = Mutex::new(numbered(FLOOR));
+        let next = move || ids.lock().map(|mut ids| ids()).expect("no call panics");
+        let photo = direct.photo.len();
+        Self {
+            nothing: Bare::start(photo, Doing::Nothing),
+            search: Bare::start(photo, Doing::Work(Arc::new(move || search.search()))),
+            delete: Bare::start(ID_BYTES, Doing::Work(Arc::new(move || delete.delete(&next())))),
+        }
+    }
 }
 
 /// Every call over gRPC and in process, in turn; each round deletes whom it enrols.
-fn figures(remote: &dyn Calls, direct: &dyn Calls, bare: &[Bare; 2]) {
-    let [mut new_there, mut old_there] = [(); 2].map(|()| numbered("remote".to_owned()));
-    let [mut new_here, mut old_here] = [(); 2].map(|()| numbered("direct".to_owned()));
+fn figures(remote: &dyn Calls, direct: &dyn Calls, floors: &Floors) {
+    let [mut new_there, mut old_there] = [(); 2].map(|()| numbered("remote"));
+    let [mut new_here, mut old_here] = [(); 2].map(|()| numbered("direct"));
+    let [mut new_again, mut old_again] = [(); 2].map(|()| numbered("again"));
+    let mut new_floor = numbered(FLOOR);
     let turns = Turns::take(
         ROUNDS,
         [
@@ -129,8 +153,13 @@ fn figures(remote: &dyn Calls, direct: &dyn Calls, bare: &[Bare; 2]) {
             &mut || direct.delete(&old_here()),
             &mut || remote.verify(),
             &mut || direct.verify(),
-            &mut || bare[0].call(),
-            &mut || bare[1].call(),
+            &mut || floors.nothing.call(),
+            &mut || floors.search.call(),
+            &mut || direct.enrol(&new_floor()),
+            &mut || direct.enrol(&new_again()),
+            // After a photograph, as the other deletions are, and in turn with one in process, as they are.
+            &mut || floors.delete.call(),
+            &mut || direct.delete(&old_again()),
         ],
     );
     let mut figures = Figures::new(
@@ -166,6 +195,16 @@ fn figures(remote: &dyn Calls, direct: &dyn Calls, bare: &[Bare; 2]) {
         turns.median(|round| round[2] - round[9]) * 1e3,
         "ms",
     );
+    figures.add(
+        "gRPC alone: a server that does nothing but to have the deletion done on a thread for it adds",
+        turns.median(|round| round[12] - round[13]) * 1e3,
+        "ms",
+    );
+    figures.add(
+        "delete: the server adds to that",
+        turns.median(|round| (round[4] - round[5]) - (round[12] - round[13])) * 1e3,
+        "ms",
+    );
     figures.finish();
 }
 
@@ -194,8 +233,8 @@ fn among(people: u64, remote: &dyn Calls, direct: &dyn Calls) {
 }
 
 /// The same names in the same order, each time it is made.
-fn numbered(prefix: String) -> impl FnMut() -> String {
-    let mut numbers = 0u64..;
+fn numbered(prefix: &str) -> impl FnMut() -> String + Send + use<> {
+    let (prefix, mut numbers) = (prefix.to_owned(), 0u64..);
     move || format!("{prefix}-{}", numbers.next().expect("endless"))
 }
 
