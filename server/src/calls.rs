@@ -3,18 +3,20 @@
 //! has a limit, however many clients send however slowly; answers that nobody takes have that of the connections and
 //! their streams.
 
+mod held;
+
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::AbortHandle;
 use tonic::body::Body;
 use tonic::codegen::{Body as HttpBody, BoxFuture, Bytes, Service, StdError, http};
 use tonic::transport::server::TcpConnectInfo;
 use tower_layer::Layer;
 
+use self::held::{Given, Held};
 use crate::auth::ClientAddress;
 use crate::service;
 use crate::status::Refusal;
@@ -58,16 +60,19 @@ impl Places {
 #[derive(Clone)]
 pub struct Calls {
     places: Places,
-    /// How long a client may take for what it is given.
+    given: Given,
+    /// How long a reflecting client may ask.
     patience: Duration,
     service: service::Service,
 }
 
 impl Calls {
-    /// At most so many at once, each waiting so long for its client; whoever is refused is noted by the service.
+    /// At most so many at once, each waiting so long for its client; whoever is refused is noted by the service. Must be
+    /// called where tasks can be spawned.
     pub fn new(calls_max: u32, patience: Duration, service: service::Service) -> Self {
         Self {
             places: Places::new(calls_max),
+            given: Given::new(patience),
             patience,
             service,
         }
@@ -130,11 +135,11 @@ where
             request
         };
         let answering = self.inner.call(request);
-        let patience = self.calls.patience;
+        let given = self.calls.given.clone();
         Box::pin(async move {
             let response = answering.await?;
             Ok(response.map(|body| match place {
-                Some(place) => Body::new(Held::new(Body::new(body), place, patience)),
+                Some(place) => Body::new(Held::new(Body::new(body), place, given)),
                 None => Body::new(body),
             }))
         })
@@ -162,85 +167,6 @@ impl Calls {
             body,
             over: Some(Box::pin(over)),
         }
-    }
-}
-
-/// The place of a call, until somebody gives it back.
-type Place = Arc<Mutex<Option<OwnedSemaphorePermit>>>;
-
-fn give_back(place: &Place) {
-    drop(place.lock().unwrap_or_else(PoisonError::into_inner).take());
-}
-
-/// An answer, with the place of its call.
-struct Held {
-    body: Body,
-    place: Place,
-    patience: Duration,
-    /// Gives the place back, unless the transport asks for more before.
-    waiting: Option<AbortHandle>,
-}
-
-impl Held {
-    fn new(body: Body, place: OwnedSemaphorePermit, patience: Duration) -> Self {
-        Self {
-            body,
-            place: Arc::new(Mutex::new(Some(place))),
-            patience,
-            waiting: None,
-        }
-    }
-
-    /// The transport has something to send. It asks for no more before the client lets it, and has no clock for that.
-    fn given(&mut self) {
-        let (place, patience) = (Arc::clone(&self.place), self.patience);
-        let waiting = tokio::spawn(async move {
-            tokio::time::sleep(patience).await;
-            give_back(&place);
-        });
-        self.waiting = Some(waiting.abort_handle());
-    }
-
-    /// It has sent that.
-    fn taken(&mut self) {
-        if let Some(waiting) = self.waiting.take() {
-            waiting.abort();
-        }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.taken();
-        // ORDER: here, and not when the task that waited has gone: that may be later.
-        give_back(&self.place);
-    }
-}
-
-impl HttpBody for Held {
-    type Data = <Body as HttpBody>::Data;
-    type Error = <Body as HttpBody>::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
-        self.taken();
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if let Some(Ok(frame)) = &frame
-            && frame.is_data()
-        {
-            self.given();
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
     }
 }
 
