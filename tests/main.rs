@@ -23,6 +23,7 @@ mod docs;
 mod duplicates;
 mod enroll;
 mod erasure;
+mod format_fixture;
 mod idempotency;
 mod import;
 mod interfaces;

@@ -2,6 +2,7 @@
 
 pub mod child;
 pub mod client;
+pub mod clock;
 pub mod pictures;
 pub mod raw;
 pub mod refusal;

@@ -10,31 +10,13 @@ use likeness_proto::v1::log_service_client::LogServiceClient;
 use crate::logs::files;
 use crate::support::Client;
 use crate::support::child::{Child, Home};
+use crate::support::clock;
 use crate::support::pictures::sample;
-
-/// The library for programs of many threads; `scripts/setup.sh` installs it.
-fn libfaketime() -> PathBuf {
-    let mut folders: Vec<PathBuf> = ["/usr/lib", "/usr/lib64", "/usr/local/lib"]
-        .map(PathBuf::from)
-        .into();
-    // Debian keeps a folder for each architecture.
-    let of_architectures = fs::read_dir("/usr/lib").expect("a directory");
-    folders.extend(of_architectures.map(|entry| entry.unwrap().path()));
-    let mut libraries = folders
-        .iter()
-        .map(|folder| folder.join("faketime/libfaketimeMT.so.1"));
-    let library = libraries.find(|library| library.exists());
-    library.expect("libfaketime is missing: run `make setup`")
-}
 
 /// A server whose clock is so many days ahead. Its waits are as long as ever.
 fn days_ahead(home: &Home, days: u32) -> Child {
     let mut command = home.command();
-    command.env("LD_PRELOAD", libfaketime());
-    command.env("FAKETIME", format!("+{days}d"));
-    command
-        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-        .env("DONT_FAKE_MONOTONIC", "1");
+    clock::shift(&mut command, &format!("+{days}d"));
     Child::start(&mut command)
 }
 

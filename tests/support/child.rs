@@ -154,6 +154,17 @@ impl Home {
         home
     }
 
+    /// No keys and no data yet, shown with this API key.
+    pub fn keyed(key: &str) -> Self {
+        let directory = directory();
+        let (arguments, key) = (Vec::new(), key.to_owned());
+        Self {
+            directory,
+            arguments,
+            key,
+        }
+    }
+
     pub fn keys(&self) -> PathBuf {
         self.path().join("keys")
     }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use crate::error::{Error, OperatorError, Result};
 use crate::gallery::tests::support::*;
-use crate::gallery::{LoadReport, directory};
+use crate::gallery::{LoadReport, Query, directory};
 use crate::keys::store::KeyStore;
 use crate::keys::{KeyRing, Purpose, RingKey};
+use crate::names::Account;
 use crate::person::{Consent, Profile, Timestamp};
 use crate::slots::SLOT_BYTES;
 
@@ -223,8 +224,21 @@ fn a_damaged_log_is_refused_and_a_torn_end_is_not() {
     drop(gallery);
 }
 
-fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-3")
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
+}
+
+/// A copy of a fixture, with the keys that it came with.
+fn copied(name: &str) -> (tempfile::TempDir, Arc<KeyRing>) {
+    let home = tempfile::tempdir().expect("a directory");
+    copy(&fixture(name), home.path());
+    let root = home.path().join("keys/root.key");
+    fs::set_permissions(root, fs::Permissions::from_mode(0o600)).expect("restricted");
+    let keys = KeyStore::new(home.path().join("keys"), None);
+    let ring = Arc::new(keys.open().expect("the keys open"));
+    (home, ring)
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -288,15 +302,7 @@ fn write_the_fixture() {
 
 #[test]
 fn format_3_opens_in_every_later_version() {
-    let home = tempfile::tempdir().expect("a directory");
-    copy(&fixture(), home.path());
-    let root = home.path().join("keys/root.key");
-    fs::set_permissions(root, fs::Permissions::from_mode(0o600)).expect("restricted");
-    let ring = Arc::new(
-        KeyStore::new(home.path().join("keys"), None)
-            .open()
-            .expect("the keys open"),
-    );
+    let (home, ring) = copied("format-3");
     let (gallery, report) = open_at(&home.path().join("data"), &ring).expect("the data open");
     let expected = LoadReport {
         collections: 2,
@@ -338,4 +344,42 @@ fn format_3_opens_in_every_later_version() {
     drop(gallery);
     let gallery = opened_at(&home.path().join("data"), &ring);
     assert_eq!(found(&gallery, &collection(&gallery, "one"), 4), ["eve"]);
+}
+
+/// Written by the program itself, with every kind of row: `scripts/format-fixture.py`. What its calls answer is compared
+/// in `tests/format_fixture.rs`; here each template is looked for.
+#[test]
+fn every_person_of_the_full_fixture_is_found_by_each_template() {
+    let (home, ring) = copied("format-3-full");
+    let (gallery, report) = open_at(&home.path().join("data"), &ring).expect("the data open");
+    assert_eq!((report.persons, report.damaged_persons), (48, 0));
+    let crowd: Vec<_> = (0..40).map(|n| format!("crowd-{n}")).collect();
+    let crowd: Vec<_> = crowd.iter().map(String::as_str).collect();
+    let operator = account();
+    let acme = Account::parse("acme").expect("allowed");
+    for (account, collection, people) in [
+        (
+            &operator,
+            "staff",
+            &["ada", "bob-renamed", "bob-again", "bob-copy", "cleo"][..],
+        ),
+        (&operator, "visitors", &["ada"]),
+        (&operator, "small", &["tiny"]),
+        (&operator, "crowd", &crowd),
+        (&acme, "guests", &["gast"]),
+    ] {
+        let collection = gallery.collection(account, &name(collection)).expect("it exists");
+        for person_id in people {
+            let person = gallery.person(&collection, &id(person_id)).expect("enrolled");
+            for face in &person.faces {
+                let probe = Arc::new(probe_of(&face.template));
+                let query = Query {
+                    probes: vec![(face.scheme, probe)],
+                };
+                let matches = gallery.search(&collection, &query, 5, 0.99).expect("searched");
+                let mut found = matches.iter().map(|found| found.person.id.as_str());
+                assert!(found.any(|found| found == *person_id), "{person_id}");
+            }
+        }
+    }
 }
