@@ -70,6 +70,8 @@ const RULES: &[Rule] = &[
     rule("vault", "engine/src/gallery/index.rs", &[], "an index knows templates and rows, not the disk"),
     rule("vault", "engine/src/gallery/flat.rs", &[], "an index knows templates and rows, not the disk"),
     rule("vault", "engine/src/gallery/graph.rs", &[], "an index knows templates and rows, not the disk"),
+    rule("indexed", "engine/src", &["engine/src/gallery/collection.rs", "engine/src/person.rs"], "a stored template is compared by a `Comparing`"),
+    rule("Comparing::at", "engine/src", &["engine/src/bench.rs", "engine/src/gallery/meter/turn.rs", "engine/src/gallery/duplicates.rs", "engine/src/gallery/measure.rs", "engine/src/gallery/pairs.rs", "engine/src/gallery/search.rs"], "a door of the meter's table is opened where its answer is counted"),
     rule("rayon", "engine/src", &["engine/src/cores.rs"], "cores are borrowed through `cores`"),
     rule("hnsw_rs", "engine/src", &["engine/src/gallery/graph.rs"], "go through `Index`"),
     rule("Records", "engine/src/gallery/index.rs", &[], "an index knows templates and rows, not the disk"),

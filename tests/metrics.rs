@@ -68,6 +68,8 @@ async fn a_scrape_shows_calls_by_how_they_ended_and_how_full_the_server_is() {
     is("likeness_running_log_warning_bytes", 7e6);
     is("likeness_running_log_lost_rows_total", 0.0);
     is("likeness_withheld_recognitions_total", 0.0);
+    is("likeness_withheld_duplicates_total", 0.0);
+    is("likeness_limited_comparisons_total", 0.0);
     is("likeness_logs_lost_calls_total", 0.0);
     assert!(value(&metrics, "likeness_running_log_bytes") > 0.0);
     assert!(!metrics.contains("barack") && !metrics.contains("staff") && !metrics.contains("default"));

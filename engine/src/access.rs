@@ -46,11 +46,13 @@ pub enum Scope {
     Admin,
     /// Receipts of erasure, residue audits and logs.
     Audit,
+    /// Comparing everybody in a collection with everybody else.
+    Duplicates,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Read,
         Self::Enrol,
         Self::Import,
@@ -59,6 +61,7 @@ impl Scope {
         Self::Erase,
         Self::Admin,
         Self::Audit,
+        Self::Duplicates,
     ];
 
     /// Its name, as on the command line.
@@ -72,21 +75,22 @@ impl Scope {
             Self::Erase => "erase",
             Self::Admin => "admin",
             Self::Audit => "audit",
+            Self::Duplicates => "duplicates",
         }
     }
 
-    const fn bit(self) -> u8 {
+    const fn bit(self) -> u16 {
         1 << self as u8
     }
 }
 
 /// A set of scopes.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Scopes(pub(crate) u8);
+pub struct Scopes(pub(crate) u16);
 
 impl Scopes {
     /// Every one.
-    pub const ALL: Self = Self(u8::MAX);
+    pub const ALL: Self = Self((1 << Scope::ALL.len()) - 1);
 
     /// Whether a scope is among them.
     pub const fn has(self, scope: Scope) -> bool {
@@ -361,6 +365,8 @@ acts! {
     CloseDeployment = 13, "close-deployment";
     /// A start was told to take an audit log that does not reach its anchor.
     AcceptAuditLog = 14, "accept-audit-log";
+    /// A check for people who are enrolled twice named somebody by features; the object is the collection.
+    NameFeatures = 15, "name-features";
 }
 
 /// Who did what to what. It names nobody who is enrolled.

@@ -15,6 +15,7 @@ use crate::template::{Bits, Probe, Template};
 
 pub use crate::gallery::kernels::{Kernels, Reading};
 pub use crate::gallery::meter::Pace;
+use crate::gallery::meter::{Comparing, doors};
 pub use crate::pipeline::stages::{Aligned, RawModel, Stages};
 
 /// The features of somebody who does not exist.
@@ -116,7 +117,11 @@ impl RandomFaces {
 
     /// Who resembles each face most, and how much, in one pass; nobody below `similarity_min`.
     pub fn best(&self, probes: &[&Probe], similarity_min: f32, exact: bool) -> Vec<Option<(u32, f32)>> {
-        let found = self.index.top(&best(probes, similarity_min, exact));
+        let comparing = Comparing::at(&doors::SEARCH);
+        let found = self
+            .index
+            .compare(&comparing)
+            .top(&best(probes, similarity_min, exact));
         let best = found.hits.iter().map(|hits| hits.first());
         best.map(|hit| hit.map(|hit| (hit.person, hit.similarity)))
             .collect()
@@ -124,12 +129,16 @@ impl RandomFaces {
 
     /// For each probe the faces of which such a search, in stages, reads more than the first bits.
     pub fn looked_at(&self, probes: &[&Probe], similarity_min: f32) -> Vec<u64> {
-        self.index.looked_at(&best(probes, similarity_min, false))
+        let comparing = Comparing::at(&doors::SEARCH);
+        self.index
+            .compare(&comparing)
+            .looked_at(&best(probes, similarity_min, false))
     }
 
     /// A search for several faces in one pass, in stages where it need not be exact; answers how many it found.
     pub fn search_all(&self, probes: &[&Probe], top_k: usize, similarity_min: f32, exact: bool) -> usize {
-        let found = self.index.top(&Ask {
+        let comparing = Comparing::at(&doors::SEARCH);
+        let found = self.index.compare(&comparing).top(&Ask {
             probes,
             k: top_k,
             similarity_min,

@@ -63,8 +63,16 @@ pub struct ScoreLimits {
     pub pause: Duration,
     /// What the pause grows to.
     pub pause_max: Duration,
-    /// Similarities that one caller is told of one person in a day; afterwards it is yes or no.
+    /// Similarities to one person that an account is told in a day, over all its keys; afterwards it is yes or no.
     pub told_a_day: u32,
+    /// Comparisons in a day of one API key with a person who is slowed down, answered at once as long as none of the
+    /// key's own was refused.
+    pub own_turns_a_day: u32,
+    /// The same of all keys of the account together.
+    pub own_turns_of_account_a_day: u32,
+    /// How often one person is named as a duplicate in a day, over all keys: in pairs of N:N searches, and by checks at
+    /// enrolment.
+    pub duplicates_a_day: u32,
 }
 
 impl Default for ScoreLimits {
@@ -82,6 +90,9 @@ impl Default for ScoreLimits {
             pause: Duration::from_secs(60),
             pause_max: Duration::from_secs(15 * 60),
             told_a_day: 10,
+            own_turns_a_day: 5,
+            own_turns_of_account_a_day: 20,
+            duplicates_a_day: 10,
         }
     }
 }
@@ -90,6 +101,11 @@ impl ScoreLimits {
     /// Whether no number of comparisons changes anything: then none is counted.
     pub(crate) fn compared_at_will(&self) -> bool {
         self.refused_a_day == u32::MAX && self.refused_in_a_row == u32::MAX && self.doubts == u32::MAX
+    }
+
+    /// The same of pairs of an N:N search.
+    pub(crate) fn paired_at_will(&self) -> bool {
+        self.duplicates_a_day == u32::MAX && self.doubts == u32::MAX
     }
 
     /// No limits: for evaluations and tests of something else.
@@ -102,6 +118,7 @@ impl ScoreLimits {
             refused_in_a_row: u32::MAX,
             doubts: u32::MAX,
             told_a_day: u32::MAX,
+            duplicates_a_day: u32::MAX,
             ..Self::default()
         }
     }

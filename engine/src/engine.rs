@@ -19,7 +19,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 pub use self::accounts::{Administration, Offline};
-pub use self::checks::{Admission, Checks};
+pub use self::checks::{Admission, Checks, OwnChecks};
 use self::protectors::Protectors;
 use crate::calibration::{Calibration, Scoring};
 use crate::config::{Limits, ScoreLimits};

@@ -16,6 +16,8 @@
 //! | rows on their way there, sealed | memory | not written any more (`gallery/vault/rows.rs`) |
 //! | the record's key: a keyed digest of the PersonID | store, index | goes with the record |
 //! | counters of comparisons under the record's key | a row of their own, memory | deleted and dropped with the record ([`meter`]) |
+//! | which lineage a copied or renamed person carries, and that it carries it: random ids | two rows, memory | deleted and dropped with the record |
+//! | counters of comparisons of a lineage, which copies have in common | a row of their own, memory | deleted and dropped with the last record that carries it |
 //! | a keyed digest of the record's random mark, in a token's row | store | nothing: the mark goes with the record, the row within 24 hours ([`tokens`]) |
 //! | the templates' bits, in clear | index, memory only | overwritten ([`collection`]); a graph's numbers of rows name nobody |
 //! | a number under keyed digests of the tags; how far several faces agree | index, memory only | taken out |
@@ -109,10 +111,12 @@ use crate::keys::KeyRing;
 use crate::names::{Account, CollectionName, RandomId};
 
 pub use crate::gallery::collections::CollectionErasure;
-pub(crate) use crate::gallery::duplicates::Admitted;
+pub(crate) use crate::gallery::duplicates::{Admitted, Looking};
 pub use crate::gallery::everywhere::ErasureIn;
 pub use crate::gallery::filter::{FILTER_IDS_MAX, Filter};
 pub use crate::gallery::load::LoadReport;
+pub use crate::gallery::meter::Withheld;
+pub use crate::gallery::meter::doors::{self, Counted, Door, Reads};
 pub use crate::gallery::pairs::{DuplicateCursor, DuplicatePair, Duplicates};
 pub use crate::gallery::persons::{ErasureReceipt, Footprint, PersonErasure, ProfileChange};
 pub use crate::gallery::rotate::Rotation;

@@ -47,8 +47,8 @@ pub use config::{Limits, ScoreLimits};
 pub use embedding::{EMBEDDING_DIM_MAX, Embedding};
 pub use engine::{
     Administration, Admission, COLLECTIONS_MAX, Checks, CollectionChange, CollectionRef, Engine,
-    EngineConfig, NewCollection, Offline, PAGE_ITEMS_MAX, PersonExport, QUERY_FACES_MAX, Searching,
-    TOP_K_MAX,
+    EngineConfig, NewCollection, Offline, OwnChecks, PAGE_ITEMS_MAX, PersonExport, QUERY_FACES_MAX,
+    Searching, TOP_K_MAX,
 };
 pub use error::{Error, OperatorError, Rejection, RequestError, Result, Stopped};
 pub use evaluate::{
@@ -69,16 +69,16 @@ pub use gallery::running::export::{LogCursor, LogPart};
 pub use gallery::running::row::{LogRow, Part};
 pub use gallery::running::usage::{Usage, day_of};
 pub use gallery::{
-    CollectionErasure, Comparison, DuplicateCursor, DuplicatePair, Duplicates, ErasureIn, ErasureReceipt,
-    FILTER_IDS_MAX, Filter, Footprint, LoadReport, Match, Matches, Page, PersonErasure, ProfileChange, Query,
-    Rotation,
+    CollectionErasure, Comparison, Counted, Door, DuplicateCursor, DuplicatePair, Duplicates, ErasureIn,
+    ErasureReceipt, FILTER_IDS_MAX, Filter, Footprint, LoadReport, Match, Matches, Page, PersonErasure,
+    ProfileChange, Query, Reads, Rotation, Withheld, doors,
 };
 pub use keys::root::RootSource;
 pub use keys::store::KeyStore;
 pub use manifest::{DEFAULT_MANIFEST, MANIFEST_FILE, StatedRates};
 pub use names::{Account, CollectionName, FaceId, NAME_BYTES_MAX, PersonId, RandomId, Token};
 pub use once::{Caller, Once};
-pub use person::{Consent, EXPIRY_YEARS_MAX, NewFace, Person, Profile, StoredFace, Timestamp};
+pub use person::{Consent, EXPIRY_YEARS_MAX, Names, NewFace, Person, Profile, StoredFace, Timestamp};
 pub use pipeline::protect::Protector;
 pub use pipeline::{Bounds, Choose, Detection, EveryFace, Face, Looks, Pipeline, SchemeParts, Wanted};
 pub use quality::{Quality, QualityLevel};

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use zeroize::Zeroizing;
+
 use crate::crypto::Secret;
 use crate::error::{RequestError, Result};
+use crate::gallery::meter::Comparing;
 use crate::names::{FaceId, PersonId, RandomId};
 use crate::scheme::SchemeId;
-use crate::template::{Probe, Template};
+use crate::template::{Bits, Probe, Template};
 
 /// Longest display name and consent purpose, in bytes.
 pub const TEXT_BYTES_MAX: usize = 256;
@@ -17,6 +20,25 @@ pub const TAGS_MAX: usize = 32;
 pub const TAG_BYTES_MAX: usize = 64;
 /// The farthest an expiry may be away, in years of 365 days: further is a mistake in the unit.
 pub const EXPIRY_YEARS_MAX: u64 = 100;
+
+/// The detection score of a face that came as features.
+pub(crate) const FEATURES_SCORE: f32 = 0.0;
+
+/// Which faces a search for people who are enrolled twice names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Names {
+    /// Faces of photographs alone: features may be crafted to ask with.
+    #[default]
+    Photographs,
+    /// Faces that came as features too: for an administrator, and written into the audit log.
+    Features,
+}
+
+impl Names {
+    pub(crate) fn may_name(self, face: &StoredFace) -> bool {
+        self == Self::Features || !face.came_as_features()
+    }
+}
 
 /// A moment, in milliseconds since 1970 (UTC).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -131,10 +153,10 @@ pub struct NewFace {
 
 impl NewFace {
     /// The similarity to the most similar of these that can be compared.
-    pub(crate) fn similarity(&self, faces: &[StoredFace]) -> Option<f32> {
+    pub(crate) fn similarity(&self, faces: &[StoredFace], comparing: &Comparing) -> Option<f32> {
         let each = faces
             .iter()
-            .filter_map(|face| self.similarity_to(face.scheme, &face.template));
+            .filter_map(|face| self.similarity_to(face.scheme, face.template.compare(comparing)));
         each.max_by(f32::total_cmp)
     }
 
@@ -151,11 +173,46 @@ pub struct StoredFace {
     pub id: FaceId,
     /// When it was enrolled.
     pub enrolled: Timestamp,
-    /// How sure the detector was, 0 to 1.
+    /// How sure the detector was, 0 to 1; 0 of a face that came as features.
     pub detection_score: f32,
     /// What its template can be compared with.
     pub scheme: SchemeId,
-    pub(crate) template: Template,
+    pub(crate) template: KeptTemplate,
+}
+
+/// A template that is kept: it is compared by a [`Comparing`] only.
+pub(crate) struct KeptTemplate(Template);
+
+impl KeptTemplate {
+    pub fn new(template: Template) -> Self {
+        Self(template)
+    }
+
+    /// To be compared.
+    pub fn compare(&self, _: &Comparing) -> &Template {
+        &self.0
+    }
+
+    /// To be put into an index, which is compared by a [`Comparing`] too.
+    pub fn indexed(&self) -> &Template {
+        &self.0
+    }
+
+    /// What a test looks at.
+    #[cfg(test)]
+    pub fn any(&self) -> &Template {
+        &self.0
+    }
+
+    /// To be sealed.
+    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        self.0.to_bytes()
+    }
+
+    /// What a copy of fewer bits keeps.
+    pub fn beginning(&self, bits: Bits) -> Self {
+        Self(self.0.beginning(bits))
+    }
 }
 
 impl StoredFace {
@@ -165,8 +222,14 @@ impl StoredFace {
             enrolled,
             detection_score: face.detection_score,
             scheme: face.scheme,
-            template: face.template,
+            template: KeptTemplate::new(face.template),
         }
+    }
+
+    /// Whether the client brought features instead of a photograph: then the face may be crafted, bit by bit.
+    pub(crate) fn came_as_features(&self) -> bool {
+        // No photograph's face is taken with a score of 0, and features have none.
+        self.detection_score == FEATURES_SCORE
     }
 }
 
@@ -211,9 +274,16 @@ pub struct Person {
 
 impl Person {
     /// The templates of the faces that one scheme can compare.
-    pub(crate) fn comparable(&self, scheme: SchemeId) -> Vec<&Template> {
+    pub(crate) fn comparable(&self, scheme: SchemeId, comparing: &Comparing) -> Vec<&Template> {
         let comparable = self.faces.iter().filter(|face| face.scheme == scheme);
-        comparable.map(|face| &face.template).collect()
+        comparable.map(|face| face.template.compare(comparing)).collect()
+    }
+
+    /// The same of those faces alone that a check may name to this caller.
+    pub(crate) fn nameable(&self, scheme: SchemeId, names: Names, comparing: &Comparing) -> Vec<&Template> {
+        let faces = self.faces.iter();
+        let nameable = faces.filter(|face| face.scheme == scheme && names.may_name(face));
+        nameable.map(|face| face.template.compare(comparing)).collect()
     }
 
     /// Whether the person's time is over: gone for everybody, erased or not yet.

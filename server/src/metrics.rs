@@ -106,10 +106,21 @@ impl Collector for Fullness {
             // Its gauges are then missing, which an alarm sees too.
             Err(error) => tracing::error!(%error, "the running log could not be measured"),
         }
+        let withheld = self.service.engine().withheld();
         numbers.counter(
             "withheld_recognitions",
             "Who reached a call's threshold and was not recognised: too many recognitions before were in doubt",
-            self.service.engine().withheld(),
+            withheld.recognitions,
+        )?;
+        numbers.counter(
+            "withheld_duplicates",
+            "Pairs and people that were found as duplicates and not named: they had been named too often, or in doubt",
+            withheld.duplicates,
+        )?;
+        numbers.counter(
+            "limited_comparisons",
+            "Comparisons refused because the person is slowed down; nothing was compared for them",
+            withheld.comparisons,
         )?;
         numbers.counter(
             "logs_lost_calls",

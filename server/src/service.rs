@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use likeness_engine::{
     Account, Act, AuditEntry, Call, CallOrigin, Cancel, Charge, CollectionName, CollectionRef, Engine, Error,
-    Once, PersonId, RandomId, Result, Timestamp, Token,
+    Names, Once, PersonId, RandomId, Result, Scope, Timestamp, Token,
 };
 use likeness_proto::{Message, v1};
 use tokio::sync::{Semaphore, watch};
@@ -209,6 +209,14 @@ impl Work {
     fn collection(&self, name: &CollectionName) -> Result<CollectionRef> {
         self.sees(name)?;
         self.engine.collection(&self.account, name)
+    }
+
+    /// Which faces a check for people who are enrolled twice names to this caller.
+    fn names(&self) -> Names {
+        match self.caller.may(Needs::Of(Scope::Admin)) {
+            Ok(()) => Names::Features,
+            Err(_) => Names::Photographs,
+        }
     }
 
     /// An act of an administrator: written down, then carried out.

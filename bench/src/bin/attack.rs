@@ -223,6 +223,9 @@ struct Server<'a> {
 }
 
 const DAY: u64 = 24 * 3600;
+/// The API key that the attacked person is verified by, and the attacker's.
+const OWNER: u64 = 1;
+const ATTACKER: u64 = 2;
 /// How long an attacker waits who sees the threshold out of reach, where time matters.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
@@ -245,9 +248,9 @@ impl<'a> Server<'a> {
             By::Searching(most) => {
                 // Whoever is not found is not counted; the attacker is taken to know the threshold.
                 self.now += Duration::from_secs(1);
-                let strict = self.pace.clone().named(self.now, threshold, threshold);
+                let strict = self.pace.clone().named(ATTACKER, self.now, threshold, threshold);
                 if similarity >= threshold {
-                    self.pace.named(self.now, similarity, threshold);
+                    self.pace.named(ATTACKER, self.now, similarity, threshold);
                 }
                 (asked < most).then_some(f64::from(strict))
             }
@@ -255,11 +258,11 @@ impl<'a> Server<'a> {
                 let end = Duration::from_secs(days * DAY);
                 // Beside the person's own calls, four a day and none in doubt: they give the attacker most.
                 while self.own < self.now {
-                    let _ = self.pace.compared(self.own, 0.8, threshold);
+                    let _ = self.pace.compared(OWNER, self.own, 0.8, threshold);
                     self.own += Duration::from_secs(DAY / 4);
                 }
                 while self.now < end {
-                    match self.pace.compared(self.now, similarity, threshold) {
+                    match self.pace.compared(ATTACKER, self.now, similarity, threshold) {
                         Ok(threshold) => {
                             self.now += Duration::from_secs(1);
                             return Some(f64::from(threshold));
@@ -343,7 +346,7 @@ fn genuine(population: &Population) {
             let mut own = 0;
             for (at, similarity) in owner.iter().take(calls).enumerate() {
                 let now = Duration::from_secs(at as u64 * DAY / daily);
-                match pace.compared(now, *similarity, threshold) {
+                match pace.compared(OWNER, now, *similarity, threshold) {
                     Err(_) => slowed += 1,
                     Ok(from) => own += usize::from((threshold..from).contains(similarity)),
                 }

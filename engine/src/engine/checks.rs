@@ -4,11 +4,11 @@ use crate::calibration::Limit;
 use crate::call::{Call, Step};
 use crate::engine::{CollectionRef, Engine};
 use crate::error::{Rejection, Result};
-use crate::gallery::meter::Asker;
+use crate::gallery::meter::Evaluation;
 use crate::gallery::running::row::Part;
-use crate::gallery::{Admitted, Match};
+use crate::gallery::{Admitted, Looking, Match};
 use crate::names::PersonId;
-use crate::person::{NewFace, Person, Profile};
+use crate::person::{Names, NewFace, Person, Profile};
 use crate::pipeline::Looks;
 
 /// The false accept rate of one comparison of a new face with one of the person's others.
@@ -38,6 +38,10 @@ pub enum Admission {
     },
 }
 
+/// The checks that the new faces of one call are the person's: one evaluation.
+#[derive(Default)]
+pub struct OwnChecks(Evaluation);
+
 impl Checks {
     pub(crate) fn need_probes(self) -> bool {
         self.duplicates.is_some() || self.own_person
@@ -45,10 +49,11 @@ impl Checks {
 }
 
 impl Engine {
-    /// How similar a new face is to the most similar of the person's others: those kept, and those `before`
-    /// it in the call. None where there is none to compare with, or it may not be told.
+    /// How similar a new face is to one of the person's others: to those `before` it in the call or, where it is like
+    /// none of them, to those kept. None where there is none to compare with, or it may not be told.
     ///
-    /// A comparison with those kept is one as [`Engine::verify`] makes: it counts, and no floor is lower.
+    /// A comparison with those kept is one as [`Engine::verify`] makes: it counts, and no floor is lower. The faces of
+    /// one call share one `evaluation`.
     ///
     /// # Errors
     /// [`Rejection::NotThePerson`] where it is not similar enough; too many comparisons with the person.
@@ -56,33 +61,41 @@ impl Engine {
         &self,
         collection: &CollectionRef,
         new: &NewFace,
-        kept: Option<&Person>,
-        before: &[NewFace],
+        (kept, before): (Option<&Person>, &[NewFace]),
+        evaluation: &mut OwnChecks,
         call: &Call,
     ) -> Result<Option<f32>> {
         let scoring = collection.scoring();
-        let of_kept = kept.and_then(|person| new.similarity(&person.faces));
+        let mut own_min = self.calibration().similarity(scoring, OWN_PERSON_FAR);
+        if kept.is_some() {
+            own_min = own_min.max(self.floor(scoring));
+        }
         let of_call = before
             .iter()
-            .filter_map(|face| new.similarity_to(face.scheme, &face.template));
-        let best = of_call.chain(of_kept).max_by(f32::total_cmp);
-        let mut similarity_min = self.calibration().similarity(scoring, OWN_PERSON_FAR);
-        if of_kept.is_some() {
-            similarity_min = similarity_min.max(self.floor(scoring));
+            .filter_map(|face| new.similarity_to(face.scheme, &face.template))
+            .max_by(f32::total_cmp);
+        // Both photographs are the caller's: nothing that is kept is compared, and nothing counts.
+        if of_call.is_some_and(|similarity| similarity >= own_min) {
+            return Ok(of_call);
         }
-        if let (Some(person), Some(best), Some(_)) = (kept, best, of_kept) {
-            similarity_min = self
+        let asked = (call.asker(), own_min);
+        let of_kept = match kept {
+            Some(person) => self
                 .gallery
-                .compared(&collection.0, &person.id, best, similarity_min)?;
-        }
-        let is_own = best.is_none_or(|best| best >= similarity_min);
-        let mut is_told = true;
-        if let (Some(person), Some(_)) = (kept, of_kept) {
-            is_told = is_own && self.gallery.may_tell(&collection.0, &person.id, call.asker())?;
-        }
-        match is_own {
-            true => Ok(best.filter(|_| is_told)),
-            false => Err(Rejection::NotThePerson { similarity_min }.into()),
+                .compare_own(&collection.0, person, new, &mut evaluation.0, asked)?,
+            None => None,
+        };
+        match (of_kept, of_call) {
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(Rejection::NotThePerson {
+                similarity_min: own_min,
+            }
+            .into()),
+            (Some(own), _) if own.similarity >= own.threshold => Ok(own.is_told.then_some(own.similarity)),
+            (Some(own), _) => Err(Rejection::NotThePerson {
+                similarity_min: own.threshold,
+            }
+            .into()),
         }
     }
 
@@ -97,15 +110,15 @@ impl Engine {
         id: &PersonId,
         profile: Profile,
         faces: Vec<NewFace>,
-        limit: Limit,
+        limit: (Limit, Names),
         call: &mut Call,
     ) -> Result<Admission> {
         let profile = profile.checked()?;
         let caller = call.caller();
-        self.admit(collection, limit, call, |limit| {
+        self.admit(collection, limit, call, |looking| {
             let own = &collection.0;
             self.gallery
-                .enroll_unless_duplicate(own, id, profile, faces, limit, &caller)
+                .enroll_unless_duplicate(own, id, profile, faces, looking, &caller)
         })
     }
 
@@ -118,29 +131,33 @@ impl Engine {
         collection: &CollectionRef,
         id: &PersonId,
         faces: Vec<NewFace>,
-        limit: Limit,
+        limit: (Limit, Names),
         call: &mut Call,
     ) -> Result<Admission> {
         let caller = call.caller();
-        self.admit(collection, limit, call, |limit| {
+        self.admit(collection, limit, call, |looking| {
             self.gallery
-                .add_faces_unless_duplicate(&collection.0, id, faces, limit, &caller)
+                .add_faces_unless_duplicate(&collection.0, id, faces, looking, &caller)
         })
     }
 
     fn admit(
         &self,
         collection: &CollectionRef,
-        limit: Limit,
+        (limit, names): (Limit, Names),
         call: &mut Call,
-        change: impl FnOnce((f32, Asker)) -> Result<Admitted>,
+        change: impl FnOnce(Looking) -> Result<Admitted>,
     ) -> Result<Admission> {
         let (searched, scoring) = (collection.faces() as u64, collection.scoring());
         let asked = limit.similarity(self.calibration(), scoring, searched);
         let similarity_min = asked.max(self.search_floor(scoring, searched));
-        let limit = (similarity_min, self.gallery.asker(call.asker()));
+        let looking = Looking {
+            similarity_min,
+            asker: self.gallery.asker(call.asker()),
+            names,
+        };
         call.reads(&collection.0.readers);
-        Ok(match call.step(Step::Store, || change(limit))? {
+        Ok(match call.step(Step::Store, || change(looking))? {
             Admitted::Person(person) => {
                 self.note(call, &collection.0, &person, Part::Subject);
                 Admission::Kept(person)

@@ -4,6 +4,14 @@ use crate::call::{Call, Step};
 use crate::engine::{CollectionRef, Engine};
 use crate::error::Result;
 use crate::gallery::{DuplicateCursor, Duplicates};
+use crate::person::Names;
+
+/// The largest power of ten that is not above.
+fn step_below(rate: f64) -> f64 {
+    // Rates are written in decimals: what is a power of ten but for rounding is one.
+    const ROUNDING: f64 = 1e-9;
+    10f64.powi((rate.log10() + ROUNDING).floor() as i32)
+}
 
 impl DuplicateCursor {
     /// Where a search in this collection goes on: after the answer that gave out `text`, or where it begins.
@@ -20,27 +28,57 @@ impl DuplicateCursor {
 
 impl Engine {
     /// The next pairs of people who may be one, by their stored faces: of all unrelated pairs of faces
-    /// `max_far` may pass, and no more than the floor of similarities allows. Takes some 50 milliseconds.
+    /// [`Engine::applied_far`] may pass. Takes some 50 milliseconds. Each pair is counted for both people, and has a row
+    /// in the running log of both.
     ///
     /// # Errors
     /// The collection is gone, or a record cannot be read from the disk.
     pub fn duplicates(
         &self,
         collection: &CollectionRef,
-        max_far: f64,
+        (max_far, names): (f64, Names),
         cursor: DuplicateCursor,
         call: &mut Call,
     ) -> Result<Duplicates> {
-        // Whoever may enrol could otherwise enrol probes, and be told here how similar they are to everybody.
-        let max_far = max_far.min(self.scores.floor_far);
+        let max_far = self.applied_far(max_far);
         let similarity_min = self
             .calibration()
             .similarity(collection.stored_scoring(), max_far);
         call.reads(&collection.0.readers);
-        let asker = self.gallery.asker(call.asker());
-        call.step(Step::Match, || {
+        let found = call.step(Step::Match, || {
             self.gallery
-                .duplicates(&collection.0, similarity_min, cursor, asker)
-        })
+                .duplicates(&collection.0, similarity_min, names, cursor)
+        })?;
+        self.note_pairs(call, &collection.0, &found.pairs);
+        Ok(found)
+    }
+
+    /// The rate that a search for duplicates is held to: the floor at most, and below it a power of ten. A caller who
+    /// could name any rate would learn by a few searches how similar two people are.
+    pub fn applied_far(&self, max_far: f64) -> f64 {
+        let floor = self.scores.floor_far;
+        if floor >= 1.0 || max_far >= floor {
+            return max_far.min(floor);
+        }
+        step_below(max_far)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_taken_for_the_power_of_ten_below_it() {
+        for (asked, taken) in [
+            (1e-4, 1e-4),
+            (9.9e-5, 1e-5),
+            (1e-6, 1e-6),
+            (2e-9, 1e-9),
+            (1e-9, 1e-9),
+        ] {
+            let step = step_below(asked);
+            assert!((step / taken - 1.0).abs() < 1e-9, "{asked}: {step}");
+        }
     }
 }

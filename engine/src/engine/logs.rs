@@ -1,5 +1,6 @@
 //! The running log, as the service asks for it: who is noted in it, and how it is read.
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::gallery::running::entry::{CallOrigin, Entry};
 use crate::gallery::running::export::{LogCursor, LogPart};
 use crate::gallery::running::row::{LogRow, Part};
 use crate::gallery::running::usage::Usage;
-use crate::gallery::{Match, Page};
+use crate::gallery::{DuplicatePair, Match, Page};
 use crate::names::{Account, CollectionName, PersonId};
 use crate::person::Person;
 
@@ -68,6 +69,22 @@ impl Engine {
                 Part::Named { face, rank }
             };
             self.note(call, collection, &found.person, part);
+        }
+    }
+
+    /// An answer of a stream names these pairs: everybody in them has a row now, for the stream may last for hours.
+    pub(super) fn note_pairs(&self, call: &mut Call, collection: &Collection, pairs: &[DuplicatePair]) {
+        let mut noted = HashSet::new();
+        for pair in pairs {
+            let similarity = pair.is_told.then(|| self.rounded(pair.similarity));
+            for person in &pair.people {
+                if noted.insert(person.log.id) {
+                    self.note(call, collection, person, Part::Paired { similarity });
+                }
+            }
+        }
+        if let Some(entry) = &mut call.entry {
+            entry.leave_rows();
         }
     }
 

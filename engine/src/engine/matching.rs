@@ -8,7 +8,7 @@ use crate::call::{Call, Step};
 use crate::engine::{COLLECTIONS_MAX, CollectionRef, Engine, TOP_K_MAX};
 use crate::error::{RequestError, Result};
 use crate::gallery::running::row::Part;
-use crate::gallery::{Asking, Comparison, Filter, Match, Matches, Query, Search};
+use crate::gallery::{Asking, Comparison, Filter, Match, Matches, Query, Search, Withheld};
 use crate::names::PersonId;
 
 /// The rate of false accepts that the manifest's threshold is stated for.
@@ -103,8 +103,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`RequestError::ComparisonsLimited`].
-    pub fn may_compare(&self, collection: &CollectionRef, id: &PersonId) -> Result<()> {
-        self.gallery.may_compare(&collection.0, id)
+    pub fn may_compare(&self, collection: &CollectionRef, id: &PersonId, call: &Call) -> Result<()> {
+        self.gallery.may_compare(&collection.0, id, call.asker())
     }
 
     /// One person's similarity to a query; from `similarity_min` on it is the person, or from the
@@ -134,9 +134,8 @@ impl Engine {
         Ok(found)
     }
 
-    /// How often since the start somebody reached the threshold of a call and was not recognised, because too many
-    /// recognitions before were in doubt.
-    pub fn withheld(&self) -> u64 {
+    /// What the limits on comparisons kept from callers since the start.
+    pub fn withheld(&self) -> Withheld {
         self.gallery.withheld()
     }
 

@@ -8,7 +8,7 @@ use crate::engine::{Checks, CollectionRef, Engine, QUERY_FACES_MAX};
 use crate::error::{OperatorError, RequestError, Result};
 use crate::gallery::Query;
 use crate::names::FaceId;
-use crate::person::NewFace;
+use crate::person::{FEATURES_SCORE, NewFace};
 use crate::pipeline::protect::Protector;
 use crate::pipeline::{Detection, EveryFace, Face, Wanted};
 use crate::quality::QualityLevel;
@@ -79,7 +79,7 @@ impl Engine {
         let protector = self.protector(collection)?;
         let embedding = Embedding::from_client(values, self.pipeline.dim())?;
         call.step(Step::Protect, || {
-            Ok(protect(&protector, embedding, collection, 0.0))
+            Ok(protect(&protector, embedding, collection, FEATURES_SCORE))
         })
     }
 

@@ -24,7 +24,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::crypto::{self, NONCE_BYTES, Secret};
 use crate::error::OperatorError;
 use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId};
-use crate::person::{Consent, LogKey, Person, Profile, StoredFace, Timestamp};
+use crate::person::{Consent, KeptTemplate, LogKey, Person, Profile, StoredFace, Timestamp};
 use crate::scheme::SchemeId;
 use crate::slots::DataKey;
 use crate::template::Template;
@@ -296,7 +296,7 @@ pub(crate) fn person_from_contents(contents: &[u8]) -> Result<Person, Unreadable
             enrolled: Timestamp(face.enrolled_ms),
             detection_score: face.detection_score,
             scheme: SchemeId(face.scheme),
-            template: Template::from_bytes(face.template).ok_or(Unreadable)?,
+            template: KeptTemplate::new(Template::from_bytes(face.template).ok_or(Unreadable)?),
         });
     }
     Ok(Person {
@@ -325,6 +325,13 @@ pub(crate) fn person_from_contents(contents: &[u8]) -> Result<Person, Unreadable
 /// Bytes to plain values.
 pub(crate) fn from_contents<'a, T: Deserialize<'a>>(contents: &'a [u8]) -> Result<T, Unreadable> {
     postcard::from_bytes(contents).map_err(|_| Unreadable)
+}
+
+/// The same of contents that more may come behind.
+pub(crate) fn first_of_contents<'a, T: Deserialize<'a>>(
+    contents: &'a [u8],
+) -> Result<(T, &'a [u8]), Unreadable> {
+    postcard::take_from_bytes(contents).map_err(|_| Unreadable)
 }
 
 /// The text of the data directory's format file.

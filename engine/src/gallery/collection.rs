@@ -18,10 +18,11 @@ use crate::gallery::measure::Shadow;
 use crate::gallery::numbers::Numbers;
 use crate::gallery::passes::Passes;
 use crate::gallery::readers::Readers;
+use crate::gallery::rows::Rows;
 use crate::gallery::several::Several;
 use crate::gallery::tags::Tags;
 use crate::names::{Account, CollectionName, RandomId};
-use crate::person::{Person, Timestamp};
+use crate::person::{Names, Person, Timestamp};
 use crate::quality::QualityLevel;
 use crate::scheme::Scheme;
 use crate::template::Bits;
@@ -250,6 +251,8 @@ pub(crate) struct People {
     /// Renames under way: whoever was seen under the first is to be found under the second.
     pub renames: HashMap<Digest, Digest>,
     pub index: Index,
+    /// Where it has faces of photographs; the others came as features.
+    photographs: Rows,
     /// Made for a measurement, and there as long as it lasts.
     pub shadow: Option<Shadow>,
     /// How far the faces agree of those who have several.
@@ -266,6 +269,7 @@ impl People {
             expiries: Expiries::default(),
             renames: HashMap::new(),
             index: Index::new(settings.bits, settings.index, settings.ef),
+            photographs: Rows::default(),
             shadow: None,
             several: Several::default(),
             tags: Tags::new(),
@@ -281,8 +285,15 @@ impl People {
             return None;
         }
         let mut index = Index::new(settings.bits, settings.index, settings.ef);
-        self.numbers
-            .reseat(|number, row| index.insert(number, &self.index.template(row)));
+        let (own, before, mut photographs) = (&self.index, &self.photographs, Rows::default());
+        self.numbers.reseat(|number, row| {
+            let seat = index.insert(number, &own.moved(row));
+            if before.has(row) {
+                photographs.insert(seat);
+            }
+            seat
+        });
+        self.photographs = photographs;
         Some(std::mem::replace(&mut self.index, index))
     }
 
@@ -290,13 +301,18 @@ impl People {
     pub fn set(&mut self, digest: Digest, person: &Person, scheme: &Scheme) {
         self.remove(digest);
         let number = self.numbers.next();
-        let comparable = person.comparable(scheme.id());
-        let rows = comparable
-            .iter()
-            .map(|template| self.index.insert(number, template))
-            .collect();
-        if comparable.len() > 1 {
-            self.several.set(number, Agreement::of(&comparable));
+        let comparable = person.faces.iter().filter(|face| face.scheme == scheme.id());
+        let (mut rows, mut templates) = (Vec::new(), Vec::new());
+        for face in comparable {
+            let row = self.index.insert(number, face.template.indexed());
+            if Names::Photographs.may_name(face) {
+                self.photographs.insert(row);
+            }
+            rows.push(row);
+            templates.push(face.template.indexed());
+        }
+        if templates.len() > 1 {
+            self.several.set(number, Agreement::of(&templates));
         }
         self.tags.set(number, &person.profile.tags);
         self.numbers.give(digest, rows);
@@ -313,6 +329,7 @@ impl People {
         };
         for row in rows {
             self.index.remove(row);
+            self.photographs.remove(row);
         }
         if let Some(shadow) = &mut self.shadow {
             shadow.remove(number);
@@ -341,6 +358,17 @@ impl People {
     /// Where the index has a person's faces.
     pub fn rows(&self, number: u32) -> &[Row] {
         self.numbers.rows(number)
+    }
+
+    /// Whether a search for people who are enrolled twice may name the face of this row.
+    pub fn may_name(&self, row: Row, names: Names) -> bool {
+        names == Names::Features || self.photographs.has(row)
+    }
+
+    /// The rows that such a search looks at; none for all.
+    pub fn nameable(&self, names: Names) -> Option<&Rows> {
+        let all = names == Names::Features || self.photographs.len() == self.index.len();
+        (!all).then_some(&self.photographs)
     }
 
     /// Everybody who can be found, in no order.

@@ -11,13 +11,13 @@ use crate::error::{OperatorError, RequestError, Result};
 use crate::gallery::codec::Digest;
 use crate::gallery::collection::Collection;
 use crate::gallery::index::{Ask, By};
-use crate::gallery::meter::Asker;
+use crate::gallery::meter::{Asker, Comparing, doors};
 use crate::gallery::search::{Match, same_scheme};
 use crate::gallery::writer::{Current, Edit};
 use crate::gallery::{Gallery, exists, persons};
 use crate::names::PersonId;
 use crate::once::Caller;
-use crate::person::{NewFace, Person, Profile, checked_expiry};
+use crate::person::{Names, NewFace, Person, Profile, checked_expiry};
 use crate::template::Probe;
 
 /// Most people that are named.
@@ -38,11 +38,30 @@ enum For {
     Enrolled,
 }
 
+/// How people are looked for whose faces the new ones are already.
+#[derive(Clone, Copy)]
+pub(crate) struct Looking {
+    /// From where on a face is theirs.
+    pub similarity_min: f32,
+    /// Who asks.
+    pub asker: Asker,
+    /// Which of their faces count.
+    pub names: Names,
+}
+
+/// Whose faces the new ones are.
+#[derive(Default)]
+struct Named {
+    /// Best first.
+    people: Vec<Match>,
+    /// Those who were named as duplicates so often that day that they are not there for this check.
+    withheld: Vec<Digest>,
+}
+
 /// What is asked about new faces.
 struct New {
     faces: Vec<NewFace>,
-    /// From where on they are another person's, and who asks.
-    limit: (f32, Asker),
+    looking: Looking,
     who: For,
 }
 
@@ -54,7 +73,7 @@ impl Gallery {
         id: &PersonId,
         profile: Profile,
         faces: Vec<NewFace>,
-        limit: (f32, Asker),
+        looking: Looking,
         caller: &Caller,
     ) -> Result<Admitted> {
         checked_expiry(profile.expires, self.eraser.clock.now())?;
@@ -62,7 +81,7 @@ impl Gallery {
         let edit = persons::enrolling(collection, id, profile);
         let new = New {
             faces,
-            limit,
+            looking,
             who: For::New,
         };
         self.unless_duplicate(collection, id, new, caller, edit)
@@ -74,13 +93,13 @@ impl Gallery {
         collection: &Arc<Collection>,
         id: &PersonId,
         faces: Vec<NewFace>,
-        limit: (f32, Asker),
+        looking: Looking,
         caller: &Caller,
     ) -> Result<Admitted> {
         let edit = persons::adding(collection, self.eraser.clock.now());
         let new = New {
             faces,
-            limit,
+            looking,
             who: For::Enrolled,
         };
         self.unless_duplicate(collection, id, new, caller, edit)
@@ -94,27 +113,25 @@ impl Gallery {
         caller: &Caller,
         edit: impl FnOnce(Current, Vec<NewFace>) -> Result<Edit> + Send + 'static,
     ) -> Result<Admitted> {
-        let New {
-            faces,
-            limit: (similarity_min, asker),
-            who,
-        } = new;
+        let New { faces, looking, who } = new;
         exists(collection)?;
         faces
             .iter()
             .try_for_each(|face| same_scheme(face.scheme, collection))?;
         let own = self.digest(collection, id);
-        let (seen, found) = resembling(collection, &faces, own, similarity_min)?;
+        let (seen, found) = resembling(collection, &faces, own, looking)?;
+        let mut withheld = Vec::new();
         // Whether the PersonID is taken is told before whom the faces resemble.
         if self.still_there(collection, id).is_ok() == (who == For::Enrolled) && !found.is_empty() {
-            let named = self.named(collection, &found, &faces, (similarity_min, asker))?;
-            if !named.is_empty() {
-                return Ok(Admitted::Duplicates(named));
+            let named = self.named(collection, &found, &faces, looking)?;
+            if !named.people.is_empty() {
+                return Ok(Admitted::Duplicates(named.people));
             }
+            withheld = named.withheld;
         }
         let (put, left) = sync_channel(1);
         let place = Arc::clone(collection);
-        let nobody = found.is_empty();
+        let nobody = found.iter().all(|digest| withheld.contains(digest));
         let claim = self.claim(caller);
         let changed = self
             .writer
@@ -125,7 +142,8 @@ impl Gallery {
                 };
                 let same = nobody && place.people.read().changes == seen;
                 if fits && !same {
-                    let (_, found) = resembling(&place, &faces, own, similarity_min)?;
+                    let (_, mut found) = resembling(&place, &faces, own, looking)?;
+                    found.retain(|digest| !withheld.contains(digest));
                     if !found.is_empty() {
                         // Room for the one message was made above.
                         let _ = put.send((found, faces));
@@ -138,7 +156,7 @@ impl Gallery {
             return self.kept(collection, id, claim, changed).map(Admitted::Person);
         }
         let named = match left.recv() {
-            Ok((found, faces)) => self.named(collection, &found, &faces, (similarity_min, asker))?,
+            Ok((found, faces)) => self.named(collection, &found, &faces, looking)?.people,
             Err(_) => Vec::new(),
         };
         if named.is_empty() {
@@ -157,16 +175,19 @@ impl Gallery {
         collection: &Arc<Collection>,
         found: &[Digest],
         faces: &[NewFace],
-        (similarity_min, asker): (f32, Asker),
-    ) -> Result<Vec<Match>> {
-        let mut named = Vec::new();
+        looking: Looking,
+    ) -> Result<Named> {
+        let (mut named, comparing) = (Vec::new(), Comparing::at(&doors::ENROL));
+        let similarity_min = looking.similarity_min;
         for digest in found {
             match self.read_person(collection, *digest) {
                 Ok(None) => {}
                 Ok(Some(person)) => named.push(Match {
-                    similarity: similarity(&person, faces),
+                    similarity: similarity(&person, faces, looking.names, &comparing),
                     threshold: similarity_min,
                     is_told: false,
+                    by_features: looking.names == Names::Features
+                        && similarity(&person, faces, Names::Photographs, &comparing) < similarity_min,
                     collection: collection.name.clone(),
                     person,
                 }),
@@ -179,13 +200,21 @@ impl Gallery {
         });
         named.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
         named.truncate(NAMED_MAX);
-        for found in &mut named {
+        let mut answer = Named::default();
+        for mut found in named {
+            let key = self.meter_key(collection, &found.person.id);
+            if !self.vault.may_name(&key)? {
+                answer.withheld.push(self.digest(collection, &found.person.id));
+                continue;
+            }
             // Nobody is enrolled twice because the first was doubted too often: the threshold stays.
-            self.count_named(collection, found)?;
+            self.count_named(collection, &mut found, looking.asker)?;
             found.threshold = similarity_min;
-            self.may_be_told(collection, found, asker)?;
+            self.may_be_told(collection, &mut found)?;
+            answer.people.push(found);
         }
-        Ok(named)
+        self.vault.meter.withhold_duplicates(answer.withheld.len());
+        Ok(answer)
     }
 }
 
@@ -194,17 +223,18 @@ fn resembling(
     collection: &Collection,
     faces: &[NewFace],
     own: Digest,
-    similarity_min: f32,
+    looking: Looking,
 ) -> Result<(u64, Vec<Digest>)> {
+    let comparing = Comparing::at(&doors::ENROL);
     let people = collection.people.read();
     let mut found = Vec::new();
     let probes: Vec<_> = faces.iter().map(probe).collect::<Result<_>>()?;
-    let resembling = people.index.top(&Ask {
+    let resembling = people.index.compare(&comparing).top(&Ask {
         probes: &probes,
         // One more, for the person may be among them.
         k: NAMED_MAX + 1,
-        similarity_min,
-        among: None,
+        similarity_min: looking.similarity_min,
+        among: people.nameable(looking.names),
         by: By::BestFace,
         // Of those at the limit the flat index passes over one in a million: nothing beside those who stay below it.
         // A graph passes over more.
@@ -222,8 +252,11 @@ fn resembling(
 }
 
 /// Of the two faces most alike.
-fn similarity(person: &Person, faces: &[NewFace]) -> f32 {
-    let each = faces.iter().filter_map(|new| new.similarity(&person.faces));
+fn similarity(person: &Person, faces: &[NewFace], names: Names, comparing: &Comparing) -> f32 {
+    let each = faces.iter().flat_map(|new| {
+        let stored = person.nameable(new.scheme, names, comparing).into_iter();
+        stored.filter_map(move |template| new.similarity_to(new.scheme, template))
+    });
     each.fold(-1.0, f32::max)
 }
 

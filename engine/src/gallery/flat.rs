@@ -282,7 +282,7 @@ mod tests {
                 prop_assert_eq!(&stored.to_bytes()[..], &bytes[..]);
                 for (n, template) in asking.iter().enumerate() {
                     let distance = template.distance(&stored);
-                    expected.push(Near { asking: n, person: *person, distance });
+                    expected.push(Near { asking: n, person: *person, row: *row, distance });
                 }
             }
             expected.retain(|one| one.distance <= distance_max);

@@ -262,6 +262,7 @@ impl Graph {
                     tell(Near {
                         asking,
                         person,
+                        row,
                         distance,
                     });
                 }

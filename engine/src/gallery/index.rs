@@ -6,6 +6,7 @@
 use crate::gallery::collection::IndexKind;
 use crate::gallery::flat::Flat;
 use crate::gallery::graph::{Graph, Work};
+use crate::gallery::meter::Comparing;
 use crate::gallery::rows::Rows;
 use crate::gallery::several::Several;
 use crate::template::{Bits, Probe, Template};
@@ -69,6 +70,8 @@ pub(crate) struct Near {
     /// Which of the templates that were asked with.
     pub(crate) asking: usize,
     pub(crate) person: Person,
+    /// Where the face is that resembles it.
+    pub(crate) row: Row,
     /// Bits that differ.
     pub(crate) distance: u32,
 }
@@ -96,12 +99,9 @@ impl Index {
         matches!(self, Self::Graph(_))
     }
 
-    /// What [`Self::top`] answers with another `ef`, where there is a graph.
-    pub(crate) fn walk(&self, ask: &Ask<'_>, ef: u32) -> Found {
-        match self {
-            Self::Flat(flat) => flat.top(ask),
-            Self::Graph(graph) => graph.top(ask, ef as usize),
-        }
+    /// The faces, to be compared with others.
+    pub(crate) fn compare<'a>(&'a self, _: &'a Comparing) -> Compare<'a> {
+        Compare(self)
     }
 
     /// Faces that a graph has not linked yet.
@@ -191,43 +191,11 @@ impl Index {
         }
     }
 
-    /// The persons that resemble each probe most.
-    pub(crate) fn top(&self, ask: &Ask<'_>) -> Found {
-        match self {
-            Self::Flat(flat) => flat.top(ask),
-            Self::Graph(graph) => graph.top(ask, graph.ef()),
-        }
-    }
-
-    /// What [`Self::top`] answers to each of several, none of which looks at some rows only, in one pass.
-    pub(crate) fn top_together(&self, asks: &[Ask<'_>]) -> Vec<Found> {
-        match self {
-            Self::Flat(flat) => flat.top_together(asks),
-            Self::Graph(graph) => asks.iter().map(|ask| graph.top(ask, graph.ef())).collect(),
-        }
-    }
-
-    /// For each probe the faces that a scan looks at beyond their first bits; none where nothing is scanned.
-    pub(crate) fn looked_at(&self, ask: &Ask<'_>) -> Vec<u64> {
-        match self {
-            Self::Flat(flat) => flat.looked_at(ask),
-            Self::Graph(_) => Vec::new(),
-        }
-    }
-
-    /// A copy of one stored face, to be compared with the others.
-    pub(crate) fn template(&self, row: Row) -> Template {
+    /// A copy of one stored face, to be put into another index.
+    pub(crate) fn moved(&self, row: Row) -> Template {
         match self {
             Self::Flat(flat) => flat.template(row),
             Self::Graph(graph) => graph.template(row),
-        }
-    }
-
-    /// Tells of every stored face within `distance_max` bits of one of `templates`, in one pass.
-    pub(crate) fn near(&self, templates: &[Template], distance_max: u32, tell: &mut dyn FnMut(Near)) {
-        match self {
-            Self::Flat(flat) => flat.near(templates, distance_max, tell),
-            Self::Graph(graph) => graph.near(templates, distance_max, tell),
         }
     }
 
@@ -236,6 +204,59 @@ impl Index {
         match self {
             Self::Flat(flat) => flat.len(),
             Self::Graph(graph) => graph.len(),
+        }
+    }
+}
+
+/// An index that may be compared with.
+pub(crate) struct Compare<'a>(&'a Index);
+
+impl Compare<'_> {
+    /// The persons that resemble each probe most.
+    pub(crate) fn top(&self, ask: &Ask<'_>) -> Found {
+        match self.0 {
+            Index::Flat(flat) => flat.top(ask),
+            Index::Graph(graph) => graph.top(ask, graph.ef()),
+        }
+    }
+
+    /// What [`Self::top`] answers to each of several, none of which looks at some rows only, in one pass.
+    pub(crate) fn top_together(&self, asks: &[Ask<'_>]) -> Vec<Found> {
+        match self.0 {
+            Index::Flat(flat) => flat.top_together(asks),
+            Index::Graph(graph) => asks.iter().map(|ask| graph.top(ask, graph.ef())).collect(),
+        }
+    }
+
+    /// For each probe the faces that a scan looks at beyond their first bits; none where nothing is scanned.
+    pub(crate) fn looked_at(&self, ask: &Ask<'_>) -> Vec<u64> {
+        match self.0 {
+            Index::Flat(flat) => flat.looked_at(ask),
+            Index::Graph(_) => Vec::new(),
+        }
+    }
+
+    /// A copy of one stored face, to be compared with the others.
+    pub(crate) fn template(&self, row: Row) -> Template {
+        match self.0 {
+            Index::Flat(flat) => flat.template(row),
+            Index::Graph(graph) => graph.template(row),
+        }
+    }
+
+    /// Tells of every stored face within `distance_max` bits of one of `templates`, in one pass.
+    pub(crate) fn near(&self, templates: &[Template], distance_max: u32, tell: &mut dyn FnMut(Near)) {
+        match self.0 {
+            Index::Flat(flat) => flat.near(templates, distance_max, tell),
+            Index::Graph(graph) => graph.near(templates, distance_max, tell),
+        }
+    }
+
+    /// What [`Self::top`] answers with another `ef`, where there is a graph.
+    pub(crate) fn walk(&self, ask: &Ask<'_>, ef: u32) -> Found {
+        match self.0 {
+            Index::Flat(flat) => flat.top(ask),
+            Index::Graph(graph) => graph.top(ask, ef as usize),
         }
     }
 }

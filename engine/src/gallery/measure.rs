@@ -23,6 +23,7 @@ use crate::gallery::codec::Digest;
 use crate::gallery::collection::{Collection, IndexKind, People};
 use crate::gallery::exists;
 use crate::gallery::index::{Ask, By, Index, Person, Row};
+use crate::gallery::meter::{Comparing, doors};
 use crate::template::{Probe, Template};
 
 /// How long a slice works.
@@ -261,7 +262,7 @@ impl Measuring {
             let number = people.number(self.people[n * self.people.len() / all]);
             if let (Some(number), Some(shadow)) = (number, &mut people.shadow) {
                 for row in people.numbers.rows(number) {
-                    shadow.insert(number, &people.index.template(*row));
+                    shadow.insert(number, &people.index.moved(*row));
                 }
             }
         }
@@ -298,6 +299,7 @@ impl Measuring {
             return;
         };
         let (collection, own) = (&self.collection, self.own);
+        let comparing = Comparing::at(&doors::MEASURE);
         let best = |kind: IndexKind, ef: Option<u32>, exact: bool| {
             // Let go after each search, for a writer waits until then, and other searches behind it. Whoever went
             // meanwhile is asked for no more.
@@ -313,6 +315,7 @@ impl Measuring {
                 by: By::BestFace,
                 exact,
             };
+            let index = index.compare(&comparing);
             let began = Instant::now();
             let found = match ef {
                 Some(ef) => index.walk(&ask, ef),
@@ -342,7 +345,11 @@ impl Measuring {
     fn probe(&mut self, asked_for: Digest) -> Option<Probe> {
         let people = self.collection.people.read();
         let face = people.rows(people.number(asked_for)?).first()?;
-        Some(self.noise.probe(&people.index.template(*face)))
+        let comparing = Comparing::at(&doors::MEASURE);
+        Some(
+            self.noise
+                .probe(&people.index.compare(&comparing).template(*face)),
+        )
     }
 
     fn rows(&mut self) -> Vec<Measured> {

@@ -1,11 +1,20 @@
-//! The score is an oracle, and so is every yes or no: how often each person was compared of late, over all
-//! callers together, and how soon somebody may compare again.
+//! The score is an oracle, and so is every yes or no: how often each face was compared of late, over all callers
+//! together, and how soon a caller may compare again.
+//!
+//! [`doors`] lists every call whose answer depends on a stored template, and makes the [`Comparing`] that every function
+//! asks for which compares stored templates.
 //!
 //! ```text
-//! row key  as of the person's record: collection id 16 | digest of the PersonID 16
-//! row      format u8 | day u32 | refused that day u32 | refused in a row u32 | last comparison u64, ms
-//!          | doubts are over u64, ms | told that day: (digest of the caller u64 | similarities u32) ...
+//! row key    the person's record key: collection id 16 | digest of the PersonID 16
+//! row        counters (`counts.rs`), or: format u8 | lineage 16 | carrier 16
+//! row key    lineage 16 | carrier 16; the row: format u8
+//! row key    lineage 16 | zeros 16; the row: counters
 //! ```
+//!
+//! A **lineage** is what copies of one person have in common: a random id, and one set of counters. It begins with the
+//! first copy or rename; without one the counters lie under the record's own key. Each record of a lineage is a carrier
+//! of it, by a random id of its own. The counters go with the last carrier, in the same commit, and no sooner; no reply
+//! says what lineage a person is of.
 //!
 //! A crafted face asks most where the answer is uncertain: at the threshold. There hardly any real photograph of the
 //! person lies. So whoever is recognised within a margin above it is recognised in doubt: it counts as refused, and
@@ -13,11 +22,13 @@
 //! margin, for everybody and whatever the similarity, so that the answers tell nothing more of where it was.
 //!
 //! The counters are in memory, and every second those that changed go to disk: a server that is killed forgets
-//! the last second, and one that is restarted nothing. A row goes with its person, in the same commit, and its
-//! bytes with the purge of the record's; a rename takes it along, and a copy of the person begins with a copy of it,
-//! for it is the same face. Nobody is locked out: whoever is compared too often is compared more slowly.
+//! the last second, and one that is restarted nothing. The rows go with their record, in the same commit, and their
+//! bytes with the purge of the record's. Nobody is locked out: whoever is compared too often is compared more slowly.
 
 mod counts;
+pub mod doors;
+mod lineage;
+mod turn;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,11 +41,17 @@ use crate::config::ScoreLimits;
 use crate::crypto::{self, Secret};
 use crate::error::{Error, RequestError, Result};
 use crate::gallery::codec::{self, Digest};
-use crate::gallery::meter::counts::{CALLERS_MAX, Counts, DAY_MS, millis};
+use crate::gallery::meter::counts::{Counts, DAY_MS, millis};
+use crate::gallery::meter::lineage::{Row, row};
 use crate::gallery::records::{Change, Family, Write};
 use crate::gallery::vault::{Plan, Vault};
 use crate::names::RandomId;
 use crate::person::Timestamp;
+
+pub(crate) use counts::Likeness;
+pub(crate) use doors::Comparing;
+pub(crate) use lineage::{Lineages, Origin};
+pub(crate) use turn::{Evaluation, Turn};
 
 /// People in memory; those whose counters are on disk make room.
 const PEOPLE_MAX: usize = 100_000;
@@ -45,9 +62,7 @@ const WRITTEN_TOGETHER: usize = 4096;
 /// From one look for counters that changed to the next.
 pub(crate) const WRITE_EVERY: Duration = Duration::from_secs(1);
 
-pub(crate) use counts::Likeness;
-
-/// Whose counters: the person's record key.
+/// Where counters lie: under a record's key, or under a lineage.
 pub(crate) type Key = [u8; 32];
 
 pub(crate) fn key(collection: RandomId, digest: Digest) -> Key {
@@ -55,7 +70,7 @@ pub(crate) fn key(collection: RandomId, digest: Digest) -> Key {
     key.try_into().expect("two names of 16 bytes")
 }
 
-/// Who is told similarities, as the rows name callers.
+/// The API key that asks, as the rows name keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Asker(u64);
 
@@ -66,19 +81,48 @@ impl Asker {
     }
 }
 
+#[derive(Default)]
 struct Metered {
     counts: Counts,
     /// Not on disk as they are.
     changed: bool,
+    /// Faces whose comparison has begun and has not been counted yet.
+    pending: u32,
 }
 
-/// Everybody's counters.
+/// What is in memory: under one lock, so that of a hundred comparisons at once each sees the ones before it.
+#[derive(Default)]
+struct Memory {
+    people: HashMap<Key, Metered>,
+    /// Records of a lineage, and where its counters lie.
+    lineages: HashMap<Key, Key>,
+    /// The same of records that a commit on its way gives a lineage.
+    joining: HashMap<Key, Key>,
+}
+
+/// The counters of all people.
 pub(crate) struct Meter {
     limits: ScoreLimits,
     clock: Clock,
-    people: Mutex<HashMap<Key, Metered>>,
-    /// Who reached the threshold of a call and was not recognised for lack of doubts.
+    memory: Mutex<Memory>,
+    /// Recognitions that reached the threshold of a call and were refused for lack of doubts.
     withheld: AtomicU64,
+    /// Pairs of an N:N search that were not named, and people whom a check at enrolment did not name.
+    withheld_duplicates: AtomicU64,
+    /// Comparisons refused because the person is slowed down.
+    limited: AtomicU64,
+}
+
+/// What the meter kept from callers since the start. For the operator alone: to a caller each would be the yes that
+/// it stands for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Withheld {
+    /// Recognitions that reached the threshold of a call and were refused for lack of doubts.
+    pub recognitions: u64,
+    /// Pairs that a search for duplicates found and did not name, and people whom the check for duplicates did not name.
+    pub duplicates: u64,
+    /// Comparisons that were refused because the person is slowed down.
+    pub comparisons: u64,
 }
 
 impl Meter {
@@ -86,145 +130,180 @@ impl Meter {
         Self {
             limits,
             clock,
-            people: Mutex::default(),
+            memory: Mutex::default(),
             withheld: AtomicU64::new(0),
+            withheld_duplicates: AtomicU64::new(0),
+            limited: AtomicU64::new(0),
         }
     }
 
-    /// How often since the start somebody reached the threshold of a call and was not recognised for lack of doubts.
-    pub fn withheld(&self) -> u64 {
-        self.withheld.load(Ordering::Relaxed)
+    pub fn withheld(&self) -> Withheld {
+        Withheld {
+            recognitions: self.withheld.load(Ordering::Relaxed),
+            duplicates: self.withheld_duplicates.load(Ordering::Relaxed),
+            comparisons: self.limited.load(Ordering::Relaxed),
+        }
     }
 
-    /// Counts so many of them. Nobody is told but the operator: to a caller it would be the yes that it stands for.
-    pub fn withhold(&self, answers: usize) {
-        self.withheld.fetch_add(answers as u64, Ordering::Relaxed);
+    /// Counts so many recognitions that were withheld.
+    pub fn withhold(&self, recognitions: usize) {
+        self.withheld.fetch_add(recognitions as u64, Ordering::Relaxed);
     }
 
-    /// What is in memory of these people is not theirs any more.
+    /// Counts so many duplicates that were withheld.
+    pub fn withhold_duplicates(&self, duplicates: usize) {
+        self.withheld_duplicates
+            .fetch_add(duplicates as u64, Ordering::Relaxed);
+    }
+
+    /// What is in memory of these records is not theirs any more.
     pub fn forget(&self, keys: &[Vec<u8>]) {
-        if keys.is_empty() {
-            return;
-        }
-        let mut people = self.people.lock();
+        let mut memory = self.memory.lock();
         for key in keys {
-            people.remove(key.as_slice());
+            memory.people.remove(key.as_slice());
+            memory.lineages.remove(key.as_slice());
         }
     }
 }
 
 impl Vault {
-    /// Whether somebody may compare with this person now.
+    /// Whether this API key may compare with the person now. Nothing is counted.
     ///
     /// # Errors
     /// [`RequestError::ComparisonsLimited`] if not.
-    pub fn may_compare(&self, key: &Key) -> Result<()> {
-        self.metered(key, |counts, limits, now| {
-            counts.wait(limits, now).map_or(Ok(()), |wait| Err(limited(wait)))
-        })?
-    }
-
-    /// Counts a comparison that is about to be answered. Answers from which similarity on it is the person.
-    ///
-    /// # Errors
-    /// As of [`Self::may_compare`]: then it is not counted, and must not be answered.
-    pub fn compared(&self, key: &Key, seen: &Likeness<'_>) -> Result<f32> {
-        if self.meter.limits.compared_at_will() {
-            return Ok(seen.threshold);
-        }
-        self.metered(key, |counts, limits, now| {
-            counts.compared(limits, now, seen).map_err(limited)
+    pub fn may_compare(&self, key: &Key, Asker(asker): Asker) -> Result<()> {
+        self.metered(key, |metered, limits, now| {
+            let wait = metered.counts.wait(limits, now, asker);
+            wait.map_or(Ok(()), |wait| Err(self.limited(wait)))
         })?
     }
 
     /// Counts that a search is about to name the person. Answers from which similarity on it may.
-    pub fn named(&self, key: &Key, seen: &Likeness<'_>) -> Result<f32> {
+    pub fn named(&self, key: &Key, Asker(asker): Asker, seen: &Likeness<'_>) -> Result<f32> {
         if self.meter.limits.compared_at_will() {
             return Ok(seen.threshold);
         }
-        self.metered(key, |counts, limits, now| counts.named(limits, now, seen))
+        self.metered(key, |metered, limits, now| {
+            metered.counts.named(limits, now, asker, seen)
+        })
     }
 
-    /// Whether one more similarity to this person may be told to this caller today; then it is counted.
-    pub fn may_tell(&self, key: &Key, Asker(asker): Asker) -> Result<bool> {
+    /// Counts that an N:N search is about to name these two people as a pair. Answers whether it may: both count it.
+    pub fn paired(&self, keys: [&Key; 2], seen: &Likeness<'_>) -> Result<bool> {
+        if self.meter.limits.paired_at_will() {
+            return Ok(true);
+        }
+        let [first, second] = keys.map(|key| {
+            self.metered(key, |metered, limits, now| {
+                metered.counts.paired(limits, now, seen)
+            })
+        });
+        Ok(first? & second?)
+    }
+
+    /// Whether a check for duplicates may name the person once more today; then it is counted, as a pair is.
+    pub fn may_name(&self, key: &Key) -> Result<bool> {
+        if self.meter.limits.duplicates_a_day == u32::MAX {
+            return Ok(true);
+        }
+        self.metered(key, |metered, limits, _| {
+            metered.counts.named_as_duplicate(limits)
+        })
+    }
+
+    /// Whether one more similarity to this person may be told today; then it is counted.
+    pub fn may_tell(&self, key: &Key) -> Result<bool> {
         if self.meter.limits.told_a_day == u32::MAX {
             return Ok(true);
         }
-        self.metered(key, |counts, limits, _| {
-            let told = &mut counts.told;
-            let at = told.iter().position(|(of, _)| *of == asker).or_else(|| {
-                let room = told.len() < CALLERS_MAX;
-                room.then(|| told.push((asker, 0)))?;
-                Some(told.len() - 1)
-            });
-            match at.map(|at| &mut told[at].1) {
-                Some(count) if *count < limits.told_a_day => {
-                    *count += 1;
-                    true
-                }
-                _ => false,
-            }
-        })
+        self.metered(key, |metered, limits, _| metered.counts.told(limits))
+    }
+
+    #[cfg(test)]
+    pub fn refused_that_day(&self, key: &Key) -> Result<u32> {
+        self.metered(key, |metered, _, _| metered.counts.refused())
     }
 
     /// ORDER: under one lock from reading the counters to changing them: of a hundred comparisons that come at
     /// once each sees the ones before it.
     fn metered<T>(
         &self,
-        key: &Key,
-        work: impl FnOnce(&mut Counts, &ScoreLimits, Timestamp) -> T,
+        record: &Key,
+        work: impl FnOnce(&mut Metered, &ScoreLimits, Timestamp) -> T,
     ) -> Result<T> {
         let Meter {
             limits,
             clock,
-            people,
+            memory,
             ..
         } = &self.meter;
-        let (mut people, now) = (people.lock(), clock.now());
-        if !people.contains_key(key) {
-            if people.len() >= PEOPLE_MAX {
-                people.retain(|_, metered| metered.changed);
-            }
-            if people.len() >= PEOPLE_MAX {
-                return Err(RequestError::ComparisonsLimited { wait: NO_ROOM }.into());
-            }
-            let counts = self.counts_on_disk(key)?;
-            let changed = false;
-            people.insert(*key, Metered { counts, changed });
-        }
-        let metered = people.get_mut(key).expect("inserted above");
+        let (mut memory, now) = (memory.lock(), clock.now());
+        let key = self.resolve(&mut memory, record)?;
+        let metered = memory.people.get_mut(&key).expect("resolved to one in memory");
         metered.counts.roll(now);
         let before = metered.counts.clone();
-        let answer = work(&mut metered.counts, limits, now);
+        let answer = work(metered, limits, now);
         metered.changed |= metered.counts != before;
         Ok(answer)
     }
 
-    fn counts_on_disk(&self, key: &Key) -> Result<Counts> {
-        let Meter { limits, clock, .. } = &self.meter;
-        let row = match self.meter_row(key) {
-            Ok(None) => return Ok(Counts::default()),
-            Ok(Some(row)) => Counts::from_row(&row),
-            Err(Error::Request(RequestError::Damaged)) => None,
-            Err(error) => return Err(error),
+    /// Where the counters of a record are in memory, read from the disk if they were not there.
+    fn resolve(&self, memory: &mut Memory, record: &Key) -> Result<Key> {
+        // ORDER: before the disk is asked: until a commit that gives the record a lineage has ended, it says otherwise.
+        let known = memory.joining.get(record).or_else(|| memory.lineages.get(record));
+        let known = known.copied().unwrap_or(*record);
+        if memory.people.contains_key(&known) {
+            return Ok(known);
+        }
+        if memory.people.len() >= PEOPLE_MAX {
+            memory
+                .people
+                .retain(|_, metered| metered.changed || metered.pending > 0);
+        }
+        if memory.lineages.len() >= PEOPLE_MAX {
+            memory.lineages.clear();
+        }
+        if memory.people.len() >= PEOPLE_MAX {
+            return Err(RequestError::ComparisonsLimited { wait: NO_ROOM }.into());
+        }
+        let (key, counts) = self.on_disk(&known)?;
+        if key != *record {
+            memory.lineages.insert(*record, key);
+        }
+        let metered = Metered {
+            counts,
+            ..Metered::default()
         };
-        Ok(row.unwrap_or_else(|| Counts::spent(limits, clock.now())))
+        // Of a lineage another record may have brought the counters into memory.
+        memory.people.entry(key).or_insert(metered);
+        Ok(key)
     }
 
-    /// Plans that whoever is under a key from now on begins with the counters of another.
-    pub fn plan_metered_alike(&self, plan: &mut Plan, from: &[u8], to: &[u8]) -> Result<()> {
-        let from: Key = from.try_into().expect("a record key has 32 bytes");
-        let known = self.meter.people.lock().get(&from).map(|m| m.counts.clone());
-        let counts = known.map_or_else(|| self.counts_on_disk(&from), Ok)?;
-        plan.unmeter(to.to_vec());
-        if counts != Counts::default() {
-            plan.write(Write {
-                family: Family::Meter,
-                key: to.to_vec(),
-                change: Change::Put(counts.to_row()),
-            });
+    /// Where the counters of a record lie, and what they are.
+    fn on_disk(&self, record: &Key) -> Result<(Key, Counts)> {
+        let of = |key: &Key| match self.meter_row(key) {
+            Ok(None) => Ok(Row::Counts(Counts::default())),
+            Ok(Some(bytes)) => Ok(row(&bytes)),
+            Err(Error::Request(RequestError::Damaged)) => Ok(Row::Unreadable),
+            Err(error) => Err(error),
+        };
+        let (mut key, mut found) = (*record, of(record)?);
+        if let Row::Of(lineage, _) = found {
+            key = lineage.counters();
+            found = of(&key)?;
         }
-        Ok(())
+        let counts = match found {
+            Row::Counts(counts) => counts,
+            Row::Of(..) | Row::Carrier | Row::Unreadable => {
+                Counts::spent(&self.meter.limits, self.meter.clock.now())
+            }
+        };
+        Ok((key, counts))
+    }
+
+    fn limited(&self, wait: Duration) -> Error {
+        self.meter.limited.fetch_add(1, Ordering::Relaxed);
+        RequestError::ComparisonsLimited { wait }.into()
     }
 
     /// Writes the counters that changed. Only while no change runs, so that none is written of somebody who has
@@ -235,9 +314,9 @@ impl Vault {
             let changed = self.take_changed();
             let taken = changed.len();
             for (key, row) in changed {
-                // Somebody may have been compared while being erased.
-                match self.record_bytes(Family::Persons, &key) {
-                    Ok(None) => plan.unmeter(key.to_vec()),
+                // A comparison may have begun before the person was erased.
+                match self.has_counters(&key) {
+                    Ok(false) => plan.unmeter(key.to_vec()),
                     _ => plan.write(Write {
                         family: Family::Meter,
                         key: key.to_vec(),
@@ -255,8 +334,8 @@ impl Vault {
     }
 
     fn take_changed(&self) -> Vec<(Key, Vec<u8>)> {
-        let mut people = self.meter.people.lock();
-        let changed = people.iter_mut().filter(|(_, metered)| metered.changed);
+        let mut memory = self.meter.memory.lock();
+        let changed = memory.people.iter_mut().filter(|(_, metered)| metered.changed);
         changed
             .take(WRITTEN_TOGETHER)
             .map(|(key, metered)| {
@@ -265,10 +344,6 @@ impl Vault {
             })
             .collect()
     }
-}
-
-fn limited(wait: Duration) -> Error {
-    RequestError::ComparisonsLimited { wait }.into()
 }
 
 /// One person's counters without a disk: what the benchmark's attack runs into.
@@ -285,26 +360,35 @@ impl Pace {
         Self { limits, counts }
     }
 
-    /// A comparison so long after the beginning of a day: from which similarity on it is the person.
+    /// A comparison by this API key so long after the beginning of a day: from which similarity on it is the person.
     ///
     /// # Errors
-    /// How long until the next.
+    /// How long until the key's next.
     pub fn compared(
         &mut self,
+        asker: u64,
         since: Duration,
         similarity: f32,
         threshold: f32,
     ) -> std::result::Result<f32, Duration> {
         let now = self.at(since);
+        let turn = self.counts.begin(&self.limits, now, asker, 0)?;
         let seen = Likeness::of_one(&similarity, threshold);
-        self.counts.compared(&self.limits, now, &seen)
+        Ok(self.counts.compared(&self.limits, now, asker, turn, &seen))
     }
 
-    /// The same of somebody whom a search reaches.
-    pub fn named(&mut self, since: Duration, similarity: f32, threshold: f32) -> f32 {
+    /// The same of a person whom a search by this API key reaches.
+    pub fn named(&mut self, asker: u64, since: Duration, similarity: f32, threshold: f32) -> f32 {
         let now = self.at(since);
         let seen = Likeness::of_one(&similarity, threshold);
-        self.counts.named(&self.limits, now, &seen)
+        self.counts.named(&self.limits, now, asker, &seen)
+    }
+
+    /// Whether an N:N search names the person in one more pair.
+    pub fn paired(&mut self, since: Duration, similarity: f32, threshold: f32) -> bool {
+        let now = self.at(since);
+        let seen = Likeness::of_one(&similarity, threshold);
+        self.counts.paired(&self.limits, now, &seen)
     }
 
     fn at(&mut self, since: Duration) -> Timestamp {

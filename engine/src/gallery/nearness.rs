@@ -62,12 +62,14 @@ impl Task for Pass<'_> {
                     let i = block * BLOCK + near.trailing_zeros() as usize;
                     near &= near - 1;
                     let person = self.chunk.owners[i];
-                    let distance = template.distance(&self.arena.template(self.chunk.row(i)));
+                    let row = self.chunk.row(i);
+                    let distance = template.distance(&self.arena.template(row));
                     // A free row has a distance too.
                     if distance <= self.distance_max && person != NOBODY {
                         (self.tell)(Near {
                             asking: n,
                             person,
+                            row,
                             distance,
                         });
                     }

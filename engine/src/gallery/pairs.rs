@@ -16,11 +16,11 @@ use crate::crypto;
 use crate::error::{RequestError, Result};
 use crate::gallery::codec::Digest;
 use crate::gallery::collection::{Collection, People};
-use crate::gallery::meter::Asker;
+use crate::gallery::meter::{Comparing, Likeness, doors};
 use crate::gallery::readers::LOOK_AGAIN;
 use crate::gallery::{Gallery, exists};
-use crate::names::{PersonId, RandomId};
-use crate::person::Person;
+use crate::names::RandomId;
+use crate::person::{Names, Person};
 use crate::template::{Template, distance_at, stored_similarity};
 
 /// How long a slice looks for pairs, so that no worker is held for long.
@@ -28,7 +28,12 @@ const SLICE: Duration = Duration::from_millis(50);
 /// People whose turn may come in one slice.
 const TURNS_MAX: usize = 2048;
 /// Pairs of one answer: at most 150 bytes each, far below the limits of a message.
-const PAIRS_MAX: usize = 1000;
+const PAIRS_MAX: usize = 500;
+/// Pairs that a slice gathers before it is decided which of them are named. So many more than are named, that the end of
+/// an answer does not tell of pairs that are withheld.
+const GATHERED_MAX: usize = 40 * PAIRS_MAX;
+/// How long the records of the pairs are read for one answer.
+const NAMING: Duration = Duration::from_millis(500);
 /// Words compared while the people of the collection may not change: a few milliseconds, as of a search among
 /// a million.
 const LOCKED_WORDS: usize = 16 << 20;
@@ -47,14 +52,22 @@ pub struct Duplicates {
 
 /// Two people who may be one.
 pub struct DuplicatePair {
-    /// One of them.
-    pub first: PersonId,
-    /// The other.
-    pub second: PersonId,
+    /// The two.
+    pub people: [Arc<Person>; 2],
     /// Of their two most similar faces, by the stored templates: -1 to 1 (an estimate of the cosine).
     pub similarity: f32,
     /// Whether the caller may be told the similarity: of neither of them too many were.
     pub is_told: bool,
+    /// Whether only faces that came as features are so similar.
+    pub by_features: bool,
+}
+
+/// The pairs of one answer.
+#[derive(Default)]
+struct Named {
+    pairs: Vec<DuplicatePair>,
+    /// Where the answer ended, if there were more.
+    unread_after: Option<Pair>,
 }
 
 /// A pair of people, the first one's digest below the second's.
@@ -124,7 +137,7 @@ impl FirstPairs {
         if pair <= self.after || self.pairs.contains(&pair) {
             return;
         }
-        if self.pairs.len() == PAIRS_MAX {
+        if self.pairs.len() == GATHERED_MAX {
             self.full = true;
             if self.pairs.last().is_some_and(|last| *last < pair) {
                 return;
@@ -141,8 +154,8 @@ impl Gallery {
         &self,
         collection: &Arc<Collection>,
         similarity_min: f32,
+        names: Names,
         cursor: DuplicateCursor,
-        asker: Asker,
     ) -> Result<Duplicates> {
         exists(collection)?;
         let (began, generation) = (Instant::now(), collection.generation());
@@ -153,24 +166,24 @@ impl Gallery {
             full: false,
         };
         let distance_max = distance_at(similarity_min, collection.scheme.bits);
-        let taken = look(collection, &turns, distance_max, &mut found);
+        let asked = Asked {
+            distance_max,
+            names,
+            comparing: Comparing::at(&doors::DUPLICATES),
+        };
+        let taken = look(collection, &turns, &asked, &mut found);
+        let Named {
+            mut pairs,
+            unread_after,
+        } = self.name_pairs(collection, &found.pairs, similarity_min, &asked)?;
         let last_pair = found.pairs.last().copied().filter(|_| found.full);
-        let next = match last_pair {
+        let next = match unread_after.or(last_pair) {
             Some(pair) => Some(cursor.after(pair)),
             None if taken == turns.len() && turns.len() < TURNS_MAX => None,
             None => taken.checked_sub(1).map(|last| cursor.after((turns[last], LAST))),
         };
-        let pairs = self.name_pairs(collection, found.pairs, distance_max)?;
-        let mut pairs = if collection.generation() == generation && began.elapsed() < LOOK_AGAIN {
-            pairs
-        } else {
-            self.still_pairs(collection, pairs)?
-        };
-        for pair in &mut pairs {
-            let of_both = [&pair.first, &pair.second].map(|id| self.meter_key(collection, id));
-            // Both count it, also where the other one's are used up.
-            let [first, second] = of_both.map(|key| self.vault.may_tell(&key, asker));
-            pair.is_told = first? & second?;
+        if collection.generation() != generation || began.elapsed() >= LOOK_AGAIN {
+            pairs = self.still_pairs(collection, pairs)?;
         }
         let left = next.map_or(0, |next| collection.people.read().after(next));
         Ok(Duplicates {
@@ -181,33 +194,72 @@ impl Gallery {
         })
     }
 
-    /// The pairs as the records have them, which have the last word.
+    /// The pairs as the records have them, which have the last word, and as the meter lets them be named: each is counted
+    /// for both people.
     fn name_pairs(
         &self,
         collection: &Arc<Collection>,
-        found: BTreeSet<Pair>,
-        distance_max: Option<u32>,
-    ) -> Result<Vec<DuplicatePair>> {
-        let (mut people, mut pairs) = (HashMap::new(), Vec::with_capacity(found.len()));
-        for (first, second) in found {
+        found: &BTreeSet<Pair>,
+        threshold: f32,
+        asked: &Asked,
+    ) -> Result<Named> {
+        let (began, mut people, mut named) = (Instant::now(), HashMap::new(), Named::default());
+        let mut before = None;
+        for &(first, second) in found {
+            if named.pairs.len() == PAIRS_MAX || (before.is_some() && began.elapsed() >= NAMING) {
+                named.unread_after = before;
+                break;
+            }
+            before = Some((first, second));
             for digest in [first, second] {
                 if let Entry::Vacant(unknown) = people.entry(digest) {
-                    unknown.insert(self.person_or_none(collection, digest)?);
+                    unknown.insert(self.person_or_none(collection, digest)?.map(Arc::new));
                 }
             }
             let (Some(first), Some(second)) = (&people[&first], &people[&second]) else {
                 continue;
             };
-            let distance = least_distance(first, second, collection);
-            let near = distance.filter(|distance| distance_max.is_some_and(|max| *distance <= max));
-            pairs.extend(near.map(|distance| DuplicatePair {
-                first: first.id.clone(),
-                second: second.id.clone(),
-                similarity: stored_similarity(distance, collection.scheme.bits),
+            let near = |names| {
+                let distance = least_distance(first, second, collection, (names, &asked.comparing));
+                distance.filter(|distance| asked.distance_max.is_some_and(|max| *distance <= max))
+            };
+            let Some(distance) = near(asked.names) else {
+                continue;
+            };
+            let similarity = stored_similarity(distance, collection.scheme.bits);
+            let pair = DuplicatePair {
+                people: [Arc::clone(first), Arc::clone(second)],
+                similarity,
                 is_told: false,
-            }));
+                by_features: asked.names == Names::Features && near(Names::Photographs).is_none(),
+            };
+            named.pairs.extend(self.meter_pair(collection, threshold, pair)?);
         }
-        Ok(pairs)
+        Ok(named)
+    }
+
+    /// Counts a pair for both people; none if it may not be named.
+    fn meter_pair(
+        &self,
+        collection: &Collection,
+        threshold: f32,
+        mut pair: DuplicatePair,
+    ) -> Result<Option<DuplicatePair>> {
+        let [first, second] = pair
+            .people
+            .each_ref()
+            .map(|person| self.meter_key(collection, &person.id));
+        // Near by the bits that differ, which the similarity is rounded from.
+        let similarity = pair.similarity.max(threshold);
+        let seen = Likeness::of_one(&similarity, threshold);
+        if !self.vault.paired([&first, &second], &seen)? {
+            self.vault.meter.withhold_duplicates(1);
+            return Ok(None);
+        }
+        // Both count it, also where the other one's are used up.
+        let told = [self.vault.may_tell(&first)?, self.vault.may_tell(&second)?];
+        pair.is_told = told == [true; 2];
+        Ok(Some(pair))
     }
 
     fn person_or_none(&self, collection: &Arc<Collection>, digest: Digest) -> Result<Option<Person>> {
@@ -228,8 +280,8 @@ impl Gallery {
     ) -> Result<Vec<DuplicatePair>> {
         exists(collection)?;
         pairs.retain(|pair| {
-            let ids = [&pair.first, &pair.second];
-            ids.iter().all(|id| self.still_there(collection, id).is_ok())
+            let mut people = pair.people.iter();
+            people.all(|person| self.still_there(collection, &person.id).is_ok())
         });
         Ok(pairs)
     }
@@ -271,26 +323,39 @@ impl People {
     }
 }
 
+/// What is asked of the pairs.
+struct Asked {
+    distance_max: Option<u32>,
+    names: Names,
+    comparing: Comparing,
+}
+
 /// Compares those whose turn it is with everybody who comes after them, until the time of the slice is over;
 /// answers how many had their turn.
-fn look(
-    collection: &Collection,
-    turns: &[Digest],
-    distance_max: Option<u32>,
-    found: &mut FirstPairs,
-) -> usize {
-    let Some(distance_max) = distance_max else {
+fn look(collection: &Collection, turns: &[Digest], asked: &Asked, found: &mut FirstPairs) -> usize {
+    let Some(distance_max) = asked.distance_max else {
         return turns.len();
     };
     let (began, mut taken) = (Instant::now(), 0);
     while taken < turns.len() && !found.full && (taken == 0 || began.elapsed() < SLICE) {
-        taken += look_locked(&collection.people.read(), &turns[taken..], distance_max, found);
+        taken += look_locked(
+            &collection.people.read(),
+            &turns[taken..],
+            (distance_max, asked),
+            found,
+        );
     }
     taken
 }
 
 /// The same for as many as may be while nobody can be enrolled or erased: one at least.
-fn look_locked(people: &People, turns: &[Digest], distance_max: u32, found: &mut FirstPairs) -> usize {
+fn look_locked(
+    people: &People,
+    turns: &[Digest],
+    (distance_max, asked): (u32, &Asked),
+    found: &mut FirstPairs,
+) -> usize {
+    let index = people.index.compare(&asked.comparing);
     let (mut templates, mut whose, mut taken): (Vec<Template>, Vec<Digest>, usize) = Default::default();
     for digest in turns {
         let words: usize = templates.iter().map(|template| template.words().len()).sum();
@@ -303,11 +368,17 @@ fn look_locked(people: &People, turns: &[Digest], distance_max: u32, found: &mut
             .number(*digest)
             .map_or(&[][..], |number| people.rows(number))
         {
-            templates.push(people.index.template(*row));
-            whose.push(*digest);
+            if people.may_name(*row, asked.names) {
+                templates.push(index.template(*row));
+                whose.push(*digest);
+            }
         }
     }
-    people.index.near(&templates, distance_max, &mut |near| {
+    index.near(&templates, distance_max, &mut |near| {
+        // ORDER: before the pair is offered: a face that may not be named takes no place of another, and ends no answer.
+        if !people.may_name(near.row, asked.names) {
+            return;
+        }
         let (first, second) = (whose[near.asking], people.digest(near.person));
         if first < second {
             found.offer((first, second));
@@ -316,12 +387,17 @@ fn look_locked(people: &People, turns: &[Digest], distance_max: u32, found: &mut
     taken
 }
 
-fn least_distance(first: &Person, second: &Person, collection: &Collection) -> Option<u32> {
+fn least_distance(
+    first: &Person,
+    second: &Person,
+    collection: &Collection,
+    (names, comparing): (Names, &Comparing),
+) -> Option<u32> {
     let scheme = collection.scheme.id();
-    let others = second.comparable(scheme);
-    let distances = first
-        .comparable(scheme)
-        .into_iter()
-        .flat_map(|one| others.iter().map(|other| one.distance(other)));
+    let one = first.nameable(scheme, names, comparing);
+    let other = second.nameable(scheme, names, comparing);
+    let distances = one
+        .iter()
+        .flat_map(|one| other.iter().map(|other| one.distance(other)));
     distances.min()
 }

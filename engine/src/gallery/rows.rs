@@ -27,6 +27,26 @@ impl Rows {
         self.blocks[block] |= bit;
     }
 
+    /// Takes a row out.
+    pub fn remove(&mut self, row: Row) {
+        let (block, bit) = (row.0 as usize / BLOCK, 1 << (row.0 as usize % BLOCK));
+        if let Some(mask) = self.blocks.get_mut(block)
+            && *mask & bit != 0
+        {
+            *mask &= !bit;
+            self.len -= 1;
+        }
+        while self.blocks.last() == Some(&0) {
+            self.blocks.pop();
+        }
+    }
+
+    /// Whether a row is in it.
+    pub fn has(&self, row: Row) -> bool {
+        let block = self.blocks.get(row.0 as usize / BLOCK);
+        block.is_some_and(|mask| mask >> (row.0 as usize % BLOCK) & 1 == 1)
+    }
+
     /// Rows in it.
     pub fn len(&self) -> usize {
         self.len
@@ -57,7 +77,14 @@ mod tests {
             prop_assert_eq!(rows.len(), expected.len());
             let holds = |row: &u32| rows.mask(Row(row / 64 * 64)) >> (row % 64) & 1 == 1;
             let found: BTreeSet<u32> = (0..640).filter(holds).collect();
-            prop_assert_eq!(found, expected);
+            prop_assert_eq!(&found, &expected);
+            for row in expected {
+                prop_assert!(rows.has(Row(row)));
+                rows.remove(Row(row));
+                rows.remove(Row(row));
+                prop_assert!(!rows.has(Row(row)));
+            }
+            prop_assert!(rows.len() == 0 && rows.blocks.is_empty());
         }
     }
 }

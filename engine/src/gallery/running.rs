@@ -44,7 +44,8 @@ const MEASURE: Duration = Duration::from_secs(3600);
 
 /// What one call leaves.
 pub(crate) struct Left {
-    pub asked: Asked,
+    /// Counted in the totals; none of rows that come before the end of their call.
+    pub asked: Option<Asked>,
     pub rows: Vec<Row>,
 }
 
@@ -226,7 +227,9 @@ impl Scribe {
                     Job::Write(left) => {
                         calls += 1;
                         rows.extend(left.rows);
-                        *asked.entry(left.asked).or_insert(0_u64) += 1;
+                        if let Some(call) = left.asked {
+                            *asked.entry(call).or_insert(0_u64) += 1;
+                        }
                     }
                     Job::Flush(done) => waiter = Some(done),
                     Job::Stop => stop = true,
@@ -343,12 +346,12 @@ mod tests {
             deployment: RandomId::default(),
         };
         let left = |rows: usize| Left {
-            asked: Asked {
+            asked: Some(Asked {
                 account: Account::default(),
                 interface: "SearchPersons",
                 day: 0,
                 charge: Charge::Billed,
-            },
+            }),
             rows: (0..rows)
                 .map(|_| Row {
                     person: Vec::new(),

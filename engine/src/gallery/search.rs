@@ -9,12 +9,12 @@ use crate::gallery::codec::Digest;
 use crate::gallery::collection::{Collection, IndexKind, People};
 use crate::gallery::filter::Filter;
 use crate::gallery::index::{Ask, By, Found};
-use crate::gallery::meter::{Asker, Likeness};
+use crate::gallery::meter::{Asker, Comparing, Evaluation, Likeness, Turn, doors};
 use crate::gallery::passes::{Coming, Company, Seen, Wanted};
 use crate::gallery::readers::LOOK_AGAIN;
 use crate::gallery::{Gallery, exists, meter};
 use crate::names::{CollectionName, PersonId, RandomId};
-use crate::person::Person;
+use crate::person::{NewFace, Person};
 use crate::scheme::SchemeId;
 use crate::template::Probe;
 
@@ -47,6 +47,8 @@ pub struct Match {
     pub threshold: f32,
     /// Whether the caller may be told how similar; otherwise only that the person is the one.
     pub is_told: bool,
+    /// Whether a check for duplicates found the person by faces alone that came as features.
+    pub by_features: bool,
 }
 
 /// From where on a comparison says yes, whether it says below it how similar, and who asks.
@@ -80,6 +82,21 @@ pub struct Matches {
     pub compared: usize,
 }
 
+/// A person whom a search asks for by PersonID.
+struct Asked<'a> {
+    collection: &'a Arc<Collection>,
+    id: &'a PersonId,
+    threshold: f32,
+    turn: Turn<'a>,
+}
+
+/// How similar a new face is to the person's own.
+pub(crate) struct Own {
+    pub similarity: f32,
+    pub threshold: f32,
+    pub is_told: bool,
+}
+
 /// Somebody seen in an index, before the record has had its word.
 struct Sighting {
     place: usize,
@@ -103,6 +120,8 @@ impl Gallery {
         coming: Vec<Coming>,
     ) -> Result<Matches> {
         let (began, mut coming) = (Instant::now(), coming.into_iter());
+        // ORDER: before the first look: nothing is compared for a call that is refused.
+        let turns = self.begin_turns(search)?;
         let mut sightings: Vec<Vec<Sighting>> = search.queries.iter().map(|_| Vec::new()).collect();
         let (mut generations, mut compared) = (Vec::with_capacity(search.places.len()), 0);
         for (place, (collection, _)) in search.places.iter().enumerate() {
@@ -126,7 +145,7 @@ impl Gallery {
             found.into_iter().map(|(_, found)| found).collect()
         };
         let mut matches: Vec<Vec<Match>> = matches.into_iter().map(named).collect();
-        self.meter(search, &mut matches)?;
+        self.meter(search, turns, &mut matches)?;
         // Erasers wait for who reads; who took too long to be waited for looks once more, last of all.
         for ((collection, _), generation) in search.places.iter().zip(generations) {
             if collection.generation() == generation && began.elapsed() < LOOK_AGAIN {
@@ -142,37 +161,60 @@ impl Gallery {
         Ok(Matches { matches, compared })
     }
 
-    /// Whoever is asked for by PersonID is compared as by [`Self::verify`]; everybody else counts only when named:
-    /// of a million people nobody was refused because a stranger was looked for.
-    fn meter(&self, search: &Search<'_>, matches: &mut [Vec<Match>]) -> Result<()> {
-        let by_id = !search.filter.person_ids.is_empty();
+    /// Whoever is asked for by PersonID is compared as by [`Self::verify`]: begins that, before anybody is looked at.
+    fn begin_turns<'a>(&'a self, search: &Search<'a>) -> Result<Vec<Asked<'a>>> {
+        let mut asked = Vec::new();
         for (collection, threshold) in search.places {
             for id in &search.filter.person_ids {
                 let digest = self.digest(collection, id);
-                if collection.people.read().number(digest).is_none() {
-                    continue;
+                if collection.people.read().number(digest).is_some() {
+                    asked.push((collection, id, *threshold, meter::key(collection.id, digest)));
                 }
-                let found = matches.iter_mut().flatten();
-                let mut found: Vec<_> = found
-                    .filter(|found| found.person.id == *id && found.collection == collection.name)
-                    .collect();
-                let similarities: Vec<_> = found.iter().map(|found| found.similarity).collect();
-                let seen = Likeness {
-                    faces: search.queries.len(),
-                    similarities: &similarities,
-                    threshold: *threshold,
-                };
-                let threshold = self.vault.compared(&meter::key(collection.id, digest), &seen)?;
-                found.iter_mut().for_each(|found| found.threshold = threshold);
             }
+        }
+        // First all are asked: of a call that is refused nobody is counted.
+        asked
+            .iter()
+            .try_for_each(|(.., key)| self.vault.may_compare(key, search.asker))?;
+        let faces = search.queries.len();
+        asked
+            .into_iter()
+            .map(|(collection, id, threshold, key)| {
+                Ok(Asked {
+                    collection,
+                    id,
+                    threshold,
+                    turn: self.vault.begin_turn(&doors::SEARCH, &key, search.asker, faces)?,
+                })
+            })
+            .collect()
+    }
+
+    /// Everybody who is not asked for by PersonID counts only when named: of a million people nobody was refused because
+    /// a stranger was looked for.
+    fn meter(&self, search: &Search<'_>, turns: Vec<Asked<'_>>, matches: &mut [Vec<Match>]) -> Result<()> {
+        let by_id = !search.filter.person_ids.is_empty();
+        for asked in turns {
+            let found = matches.iter_mut().flatten();
+            let mut found: Vec<_> = found
+                .filter(|found| found.person.id == *asked.id && found.collection == asked.collection.name)
+                .collect();
+            let similarities: Vec<_> = found.iter().map(|found| found.similarity).collect();
+            let threshold = asked.turn.settle(&Likeness {
+                faces: search.queries.len(),
+                similarities: &similarities,
+                threshold: asked.threshold,
+                may_regain: true,
+            })?;
+            found.iter_mut().for_each(|found| found.threshold = threshold);
         }
         for found in matches.iter_mut().flatten() {
             let mut places = search.places.iter().map(|(collection, _)| collection);
             if let Some(collection) = places.find(|place| place.name == found.collection) {
                 if !by_id {
-                    self.count_named(collection, found)?;
+                    self.count_named(collection, found, search.asker)?;
                 }
-                self.may_be_told(collection, found, search.asker)?;
+                self.may_be_told(collection, found)?;
             }
         }
         for found in matches {
@@ -184,17 +226,17 @@ impl Gallery {
     }
 
     /// Counts that somebody is about to be named.
-    pub(super) fn count_named(&self, collection: &Collection, found: &mut Match) -> Result<()> {
+    pub(super) fn count_named(&self, collection: &Collection, found: &mut Match, asker: Asker) -> Result<()> {
         let seen = Likeness::of_one(&found.similarity, found.threshold);
         let key = self.meter_key(collection, &found.person.id);
-        found.threshold = self.vault.named(&key, &seen)?;
+        found.threshold = self.vault.named(&key, asker, &seen)?;
         Ok(())
     }
 
     /// Whether the caller may be told how similar somebody is who is about to be named.
-    pub(super) fn may_be_told(&self, collection: &Collection, found: &mut Match, asker: Asker) -> Result<()> {
+    pub(super) fn may_be_told(&self, collection: &Collection, found: &mut Match) -> Result<()> {
         let key = self.meter_key(collection, &found.person.id);
-        found.is_told = found.similarity >= found.threshold && self.vault.may_tell(&key, asker)?;
+        found.is_told = found.similarity >= found.threshold && self.vault.may_tell(&key)?;
         Ok(())
     }
 
@@ -208,35 +250,46 @@ impl Gallery {
     }
 
     /// Whether this person may be compared with now.
-    pub fn may_compare(&self, collection: &Collection, id: &PersonId) -> Result<()> {
-        self.vault.may_compare(&self.meter_key(collection, id))
+    pub fn may_compare(&self, collection: &Collection, id: &PersonId, asker: RandomId) -> Result<()> {
+        let key = self.meter_key(collection, id);
+        self.vault.may_compare(&key, self.asker(asker))
     }
 
-    /// Whether one more similarity to this person may be told to this caller.
-    pub fn may_tell(&self, collection: &Collection, id: &PersonId, asker: RandomId) -> Result<bool> {
-        self.vault
-            .may_tell(&self.meter_key(collection, id), self.asker(asker))
-    }
-
-    /// Who reached a threshold since the start and was not recognised for lack of doubts.
-    pub fn withheld(&self) -> u64 {
+    /// What the meter kept from callers since the start.
+    pub fn withheld(&self) -> meter::Withheld {
         self.vault.meter.withheld()
     }
 
-    /// Counts a comparison with this person, before it is answered. Answers from which similarity on it is the
-    /// person.
-    pub fn compared(
+    /// Compares a new face with the person's own that can be compared, if there are any.
+    pub fn compare_own(
         &self,
         collection: &Collection,
-        id: &PersonId,
-        similarity: f32,
-        threshold: f32,
-    ) -> Result<f32> {
-        let seen = Likeness::of_one(&similarity, threshold);
-        let decided = self.vault.compared(&self.meter_key(collection, id), &seen)?;
+        person: &Person,
+        new: &NewFace,
+        evaluation: &mut Evaluation,
+        (asker, threshold): (RandomId, f32),
+    ) -> Result<Option<Own>> {
+        if !person.faces.iter().any(|face| face.scheme == new.scheme) {
+            return Ok(None);
+        }
+        let key = self.meter_key(collection, &person.id);
+        let turn = self
+            .vault
+            .begin_turn(&doors::ADD_FACES, &key, self.asker(asker), 1)?;
+        let similarity = new.similarity(&person.faces, turn.comparing());
+        let similarity = similarity.unwrap_or(-1.0);
+        let decided = evaluation.settle(turn, similarity, threshold)?;
+        self.note_withheld(similarity, threshold, decided);
+        Ok(Some(Own {
+            similarity,
+            threshold: decided,
+            is_told: similarity >= decided && self.vault.may_tell(&key)?,
+        }))
+    }
+
+    fn note_withheld(&self, similarity: f32, threshold: f32, decided: f32) {
         let withheld = (threshold..decided).contains(&similarity);
         self.vault.meter.withhold(usize::from(withheld));
-        Ok(decided)
     }
 
     /// Adds who resembles each face in one collection, by its index alone; answers how many faces were
@@ -290,7 +343,8 @@ impl Gallery {
         let digests: Vec<_> = ids.map(|id| self.digest(collection, id)).collect();
         let probes: Vec<_> = probes.iter().map(|probe| &***probe).collect();
         let people = collection.people.read();
-        let found = people.index.top(&Ask {
+        let comparing = Comparing::at(&doors::SEARCH);
+        let found = people.index.compare(&comparing).top(&Ask {
             probes: &probes,
             k: search.k,
             similarity_min,
@@ -327,7 +381,9 @@ impl Gallery {
                 Err(error) => return Err(error),
             };
             // And the face that was found may be gone since.
-            let found = compare(person, query, collection, search.comparison, *similarity_min)?;
+            let comparing = Comparing::at(&doors::SEARCH);
+            let asked = (search.comparison, *similarity_min);
+            let found = compare(person, query, collection, asked, &comparing)?;
             let found = found.filter(|found| found.similarity >= *similarity_min);
             matches.extend(found.map(|found| (place, found)));
         }
@@ -356,18 +412,29 @@ impl Gallery {
     ) -> Result<Match> {
         query.probe(collection)?;
         let person = self.person(collection, id)?;
-        let found = compare(person, query, collection, comparison, asking.similarity_min)?;
-        let mut found = found.ok_or_else(|| RequestError::SchemeMismatch {
-            stored: "only faces of earlier schemes".to_owned(),
-            current: collection.scheme.to_string(),
-        })?;
+        let scheme = collection.scheme.id();
+        if !person.faces.iter().any(|face| face.scheme == scheme) {
+            return Err(RequestError::SchemeMismatch {
+                stored: "only faces of earlier schemes".to_owned(),
+                current: collection.scheme.to_string(),
+            }
+            .into());
+        }
+        let (key, threshold) = (self.meter_key(collection, id), asking.similarity_min);
+        let turn = self.vault.begin_turn(&doors::VERIFY, &key, asking.asker, 1)?;
+        let found = compare(
+            person,
+            query,
+            collection,
+            (comparison, threshold),
+            turn.comparing(),
+        )?;
+        let mut found = found.ok_or(RequestError::NoPerson)?;
         // ORDER: counted before anybody learns the answer.
-        found.threshold = self.compared(collection, id, found.similarity, found.threshold)?;
+        found.threshold = turn.settle(&Likeness::of_one(&found.similarity, threshold))?;
+        self.note_withheld(found.similarity, threshold, found.threshold);
         let told_from = if asking.told_below { -1.0 } else { found.threshold };
-        found.is_told = found.similarity >= told_from
-            && self
-                .vault
-                .may_tell(&self.meter_key(collection, id), asking.asker)?;
+        found.is_told = found.similarity >= told_from && self.vault.may_tell(&key)?;
         Ok(found)
     }
 }
@@ -402,7 +469,8 @@ fn look_together(collection: &Collection, all: &[Wanted]) -> Vec<Seen> {
     });
     let asks: Vec<_> = asks.collect();
     let people = collection.people.read();
-    let found = people.index.top_together(&asks).into_iter();
+    let comparing = Comparing::at(&doors::SEARCH);
+    let found = people.index.compare(&comparing).top_together(&asks).into_iter();
     found.map(|found| seen(&people, found)).collect()
 }
 
@@ -424,11 +492,11 @@ fn compare(
     person: Person,
     query: &Query,
     collection: &Collection,
-    comparison: Comparison,
-    threshold: f32,
+    (comparison, threshold): (Comparison, f32),
+    comparing: &Comparing,
 ) -> Result<Option<Match>> {
     let probe = query.probe(collection)?;
-    let comparable = person.comparable(collection.scheme.id());
+    let comparable = person.comparable(collection.scheme.id(), comparing);
     let scores = comparable.iter().map(|template| probe.score(template));
     let similarity = match comparison {
         Comparison::BestFace => scores.max().map(|score| probe.similarity(score)),
@@ -440,6 +508,7 @@ fn compare(
         similarity,
         threshold,
         is_told: false,
+        by_features: false,
         collection: collection.name.clone(),
         person,
     }))

@@ -16,6 +16,7 @@ mod expiry;
 mod formats;
 mod graph;
 mod group;
+mod lineage;
 mod log;
 mod measure;
 mod memory;

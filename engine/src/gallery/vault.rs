@@ -19,7 +19,7 @@ use crate::error::{Error, OperatorError, RequestError, Result};
 use crate::gallery::audit::anchor::{Anchor, Head};
 use crate::gallery::codec::{self, Binding, Header, Record};
 use crate::gallery::erasures::{Erasure, ErasureLog, Issued, Unpurged};
-use crate::gallery::meter::Meter;
+use crate::gallery::meter::{Lineages, Meter};
 use crate::gallery::records::{Family, Records, Scan, Write};
 use crate::gallery::tokens::Tokens;
 use crate::keys::KeyRing;
@@ -81,6 +81,8 @@ pub(crate) struct Plan {
     unnamed_key: Option<usize>,
     /// Records whose counters in memory are another person's, or nobody's, from then on.
     unmetered: Vec<Vec<u8>>,
+    /// What becomes of the counters that copies have in common.
+    pub lineages: Lineages,
 }
 
 /// Which slots the records name.
@@ -300,7 +302,8 @@ impl Vault {
         Ok(())
     }
 
-    fn commit_in_order(&self, plan: Plan, live: &mut u64) -> Result<()> {
+    fn commit_in_order(&self, mut plan: Plan, live: &mut u64) -> Result<()> {
+        self.end_lineages(&mut plan)?;
         let (new, gone) = (
             plan.new_slots.len(),
             plan.erased_slots.len() + plan.superseded_slots.len(),
@@ -319,8 +322,12 @@ impl Vault {
         if !first.is_empty() {
             self.slots.write(&first)?;
         }
+        self.join_lineages(&plan.lineages);
         self.records.write(plan.writes)?;
         self.meter.forget(&plan.unmetered);
+        if !plan.lineages.is_empty() {
+            self.joined_lineages();
+        }
         // ORDER: superseded keys after the records sealed anew: a crash between leaves old keys that
         // no record names, which the next start empties; the other order could lose the person.
         // ORDER: logged between the two, for the log destroys what it names at every start: before the new

@@ -130,6 +130,7 @@ enum ScopeArgument {
     Erase,
     Admin,
     Audit,
+    Duplicates,
 }
 
 impl From<ScopeArgument> for Scope {
@@ -143,6 +144,7 @@ impl From<ScopeArgument> for Scope {
             ScopeArgument::Erase => Self::Erase,
             ScopeArgument::Admin => Self::Admin,
             ScopeArgument::Audit => Self::Audit,
+            ScopeArgument::Duplicates => Self::Duplicates,
         }
     }
 }

@@ -141,6 +141,7 @@ fn part_text(row: &v1::RunningLogRow) -> String {
         v1::PersonPart::Subject => "named".to_owned(),
         v1::PersonPart::Same => "the same person".to_owned(),
         v1::PersonPart::NotSame => "not the same person".to_owned(),
+        v1::PersonPart::Paired => "found as a duplicate".to_owned(),
         v1::PersonPart::Found => format!("found as number {}", row.rank),
     }
 }

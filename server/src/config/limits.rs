@@ -66,7 +66,7 @@ pub struct LimitArgs {
     #[arg(long, env = "LIKENESS_SCORE_STEP", value_name = "STEP", default_value_t = Self::DEFAULT.score_step, value_parser = step)]
     pub score_step: f32,
 
-    /// Similarities to one person that one API key is told in a day; afterwards yes or no
+    /// Similarities to one person that an account is told in a day, over all its keys; afterwards yes or no
     #[arg(long, env = "LIKENESS_SCORES_PER_DAY", value_name = "N", default_value_t = Self::DEFAULT.scores_per_day)]
     pub scores_per_day: u32,
 
@@ -103,6 +103,20 @@ pub struct LimitArgs {
     #[arg(long, env = "LIKENESS_COMPARISON_PAUSE_SECONDS_MAX", value_name = "SECONDS", default_value_t = Self::DEFAULT.comparison_pause_seconds_max)]
     pub comparison_pause_seconds_max: u64,
 
+    /// Comparisons in a day of one API key with a person who is slowed down that are answered at once, as long as none of
+    /// the key's own was refused
+    #[arg(long, env = "LIKENESS_OWN_TURNS_PER_DAY", value_name = "N", default_value_t = Self::DEFAULT.own_turns_per_day)]
+    pub own_turns_per_day: u32,
+
+    /// The same of all keys of an account together
+    #[arg(long, env = "LIKENESS_OWN_TURNS_PER_DAY_OF_ACCOUNT", value_name = "N", default_value_t = Self::DEFAULT.own_turns_per_day_of_account)]
+    pub own_turns_per_day_of_account: u32,
+
+    /// How often one person is named as a duplicate in a day, over all keys: in pairs of searches for duplicates, and by
+    /// checks at enrolment
+    #[arg(long, env = "LIKENESS_DUPLICATES_PER_DAY", value_name = "N", default_value_t = Self::DEFAULT.duplicates_per_day)]
+    pub duplicates_per_day: u32,
+
     /// Times in replies are rounded down to so many microseconds
     #[arg(long, env = "LIKENESS_TIMING_MICROS", value_name = "N", default_value_t = Self::DEFAULT.timing_micros, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub timing_micros: u64,
@@ -130,6 +144,9 @@ impl LimitArgs {
         clear_per_doubt: 8,
         comparison_pause_seconds: 60,
         comparison_pause_seconds_max: 15 * 60,
+        own_turns_per_day: 5,
+        own_turns_per_day_of_account: 20,
+        duplicates_per_day: 10,
         timing_micros: 100,
     };
 
@@ -146,6 +163,7 @@ impl LimitArgs {
         refused_per_day: u32::MAX,
         refused_in_a_row: u32::MAX,
         doubts: u32::MAX,
+        duplicates_per_day: u32::MAX,
         timing_micros: 1,
         ..Self::DEFAULT
     };
@@ -165,6 +183,9 @@ impl LimitArgs {
             pause: Duration::from_secs(self.comparison_pause_seconds),
             pause_max: Duration::from_secs(self.comparison_pause_seconds_max),
             told_a_day: self.scores_per_day,
+            own_turns_a_day: self.own_turns_per_day,
+            own_turns_of_account_a_day: self.own_turns_per_day_of_account,
+            duplicates_a_day: self.duplicates_per_day,
         }
     }
 

@@ -120,6 +120,7 @@ pub fn wire_scope(scope: Scope) -> v1::Scope {
         Scope::Erase => v1::Scope::Erase,
         Scope::Admin => v1::Scope::Admin,
         Scope::Audit => v1::Scope::Audit,
+        Scope::Duplicates => v1::Scope::Duplicates,
     }
 }
 

@@ -45,6 +45,7 @@ pub fn log_row(row: LogRow) -> v1::RunningLogRow {
             similarity,
         } => (v1::PersonPart::Found, face, rank, Some(similarity)),
         Part::Named { face, rank } => (v1::PersonPart::Found, face, rank, None),
+        Part::Paired { similarity } => (v1::PersonPart::Paired, 0, 0, similarity),
     };
     v1::RunningLogRow {
         request_id: row.request.to_string(),

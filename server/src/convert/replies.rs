@@ -27,8 +27,8 @@ pub fn duplicates(found: Duplicates, engine: &Engine, scoring: Scoring) -> v1::F
         let similarity = pair.is_told.then(|| engine.rounded(pair.similarity));
         let of = |similarity| estimate(engine.calibration().estimate(scoring, similarity, None));
         v1::DuplicatePair {
-            first_person_id: pair.first.as_str().to_owned(),
-            second_person_id: pair.second.as_str().to_owned(),
+            first_person_id: pair.people[0].id.as_str().to_owned(),
+            second_person_id: pair.people[1].id.as_str().to_owned(),
             similarity,
             estimate: similarity.map(of),
         }
@@ -38,6 +38,7 @@ pub fn duplicates(found: Duplicates, engine: &Engine, scoring: Scoring) -> v1::F
         total: found.total as u64,
         pairs: found.pairs.into_iter().map(pair).collect(),
         cursor: found.next.map(|next| next.to_string()).unwrap_or_default(),
+        max_far: 0.0,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The same person enrolled twice: a collection compared with itself.
 
-use likeness_engine::{CollectionName, CollectionRef, DuplicateCursor, Scope};
+use likeness_engine::{Act, AuditEntry, CollectionName, CollectionRef, DuplicateCursor, Names, Scope};
 use likeness_proto::v1::{CallInfo, FindDuplicatesRequest, FindDuplicatesResponse};
 use tonic::{Request, Response, Status};
 
@@ -19,7 +19,7 @@ pub(super) async fn find_duplicates(
     service: &Service,
     request: Request<FindDuplicatesRequest>,
 ) -> Result<Response<Slices<FindDuplicatesResponse>>, Status> {
-    let call = service.begin("FindDuplicates", Needs::Of(Scope::Search), &request)?;
+    let call = service.begin("FindDuplicates", Needs::Of(Scope::Duplicates), &request)?;
     slices::begin(call, async |call| {
         Doubles::begin(call, request.into_inner()).await
     })
@@ -30,12 +30,17 @@ pub(super) async fn find_duplicates(
 struct Doubles {
     collection: CollectionRef,
     max_far: f64,
+    names: Names,
     cursor: DuplicateCursor,
+    /// Written down once, before somebody is named by features.
+    act: Option<AuditEntry>,
 }
 
 impl Doubles {
     async fn begin(call: &mut Ongoing, request: FindDuplicatesRequest) -> Result<Self, Refusal> {
+        call.service.rates.search(call.account())?;
         let name = CollectionName::parse(&request.collection)?;
+        let act = call.own_act(Act::NameFeatures, name.as_str());
         let max_far = convert::max_far(request.max_far)?;
         let cursor = Some(request.cursor).filter(|cursor| !cursor.is_empty());
         call.compute(move |work, _| {
@@ -43,7 +48,9 @@ impl Doubles {
             Ok(Self {
                 cursor: DuplicateCursor::of(&collection, cursor.as_deref())?,
                 collection,
-                max_far,
+                max_far: work.engine.applied_far(max_far),
+                names: work.names(),
+                act: Some(act),
             })
         })
         .await
@@ -54,12 +61,25 @@ impl Job for Doubles {
     type Answer = FindDuplicatesResponse;
 
     async fn slice(&mut self, call: &mut Ongoing) -> Result<Slice<Self::Answer>, Refusal> {
-        let (collection, max_far, cursor) = (self.collection.clone(), self.max_far, self.cursor);
-        let found = call
-            .compute(move |work, call| Ok(work.engine.duplicates(&collection, max_far, cursor, call)?))
+        let (collection, asked, cursor) = (self.collection.clone(), (self.max_far, self.names), self.cursor);
+        let act = self.act.clone();
+        let (found, is_written) = call
+            .compute(move |work, call| {
+                let found = work.engine.duplicates(&collection, asked, cursor, call)?;
+                let act = act.filter(|_| found.pairs.iter().any(|pair| pair.by_features));
+                // ORDER: written down before anybody is told.
+                if let Some(act) = &act {
+                    work.audited(act, |_| Ok(()))?;
+                }
+                Ok((found, act.is_some()))
+            })
             .await?;
+        if is_written {
+            self.act = None;
+        }
         let (next, scoring) = (found.next, self.collection.stored_scoring());
-        let answer = convert::duplicates(found, &call.service.engine, scoring);
+        let mut answer = convert::duplicates(found, &call.service.engine, scoring);
+        answer.max_far = self.max_far;
         Ok(match next {
             Some(cursor) => {
                 self.cursor = cursor;

@@ -1,8 +1,8 @@
 //! New faces: of people who are enrolled, and of those who have some.
 
 use likeness_engine::{
-    Admission, Call, Checks, Choose, CollectionName, CollectionRef, Error, Estimate, Face, Match, NewFace,
-    Person, PersonId, Profile, QualityLevel, Rejection,
+    Act, Admission, Call, Checks, Choose, CollectionName, CollectionRef, Error, Estimate, Face, Match,
+    NewFace, OwnChecks, Person, PersonId, Profile, QualityLevel, Rejection,
 };
 use likeness_proto::v1::{
     self, AddFacesRequest, AddFacesResponse, EnrollPersonRequest, EnrollPersonResponse, PhotographOutcome,
@@ -126,8 +126,10 @@ async fn admit(
         faces,
         outcomes,
     } = extract(call, collection, own, photographs).await?;
+    let act = call.own_act(Act::NameFeatures, collection.name().as_str());
     call.store(move |work, call| {
         let (engine, id) = (&work.engine, &person_id);
+        let duplicates = duplicates.map(|limit| (limit, work.names()));
         let admission = match (whose, duplicates) {
             (For::New(profile), None) => {
                 Admission::Kept(engine.enroll(&collection, id, profile, faces, call)?)
@@ -140,6 +142,12 @@ async fn admit(
                 engine.add_faces_unless_duplicate(&collection, id, faces, limit, call)?
             }
         };
+        if let Admission::Duplicates { people, .. } = &admission
+            && people.iter().any(|found| found.by_features)
+        {
+            // ORDER: written down before anybody is told.
+            work.audited(&act, |_| Ok(()))?;
+        }
         Ok(Admitted::new(work, &collection, admission, outcomes))
     })
     .await
@@ -252,7 +260,7 @@ async fn extract(
             let kept = match person_id.filter(|_| photographs.checks.own_person) {
                 Some(id) => {
                     // ORDER: before the photographs are looked at: whoever is refused here costs nothing.
-                    work.engine.may_compare(&collection, &id)?;
+                    work.engine.may_compare(&collection, &id, call)?;
                     Some(work.engine.person(&collection, &id, call)?)
                 }
                 None => None,
@@ -283,11 +291,14 @@ fn faces_of(
     let mut faces = Vec::with_capacity(photos.len());
     let mut outcomes = Vec::with_capacity(photos.len());
     let mut rejected = Vec::new();
+    let mut evaluation = OwnChecks::default();
     for (index, photo) in photos.into_iter().enumerate() {
         let taken = work.engine.new_face(&collection, &photo, wanted, checks, call);
         let checked = taken.and_then(|(new, face)| {
             let own = match checks.own_person {
-                true => work.engine.check_own(&collection, &new, kept, &faces, call)?,
+                true => work
+                    .engine
+                    .check_own(&collection, &new, (kept, &faces), &mut evaluation, call)?,
                 false => None,
             };
             Ok((new, face, own))

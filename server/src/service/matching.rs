@@ -135,7 +135,7 @@ async fn verify(call: &mut Ongoing, request: VerifyPersonRequest) -> Result<Veri
             let wanted = choose.at(level.unwrap_or(collection.quality_level()));
             let own = std::slice::from_ref(&collection);
             // ORDER: before the photograph is looked at: whoever is refused here costs nothing.
-            work.engine.may_compare(&collection, &person_id)?;
+            work.engine.may_compare(&collection, &person_id, call)?;
             let (query, face) = work.engine.query(own, &photo, wanted, call)?;
             let by = (comparison, threshold);
             let found = work.engine.verify(&collection, &person_id, &query, by, call)?;
@@ -177,7 +177,7 @@ async fn search(call: &mut Ongoing, request: SearchPersonsRequest) -> Result<Sea
             for id in &searching.filter.person_ids {
                 collections
                     .iter()
-                    .try_for_each(|place| work.engine.may_compare(place, id))?;
+                    .try_for_each(|place| work.engine.may_compare(place, id, call))?;
             }
             let asked_for = collections.iter().map(CollectionRef::quality_level).max();
             let level = level.or(asked_for).unwrap_or_default();

@@ -54,6 +54,7 @@ struct AccountContents<'a> {
 struct KeyContents<'a> {
     account: &'a str,
     digest: [u8; 32],
+    /// The first eight; a byte behind the contents has the next eight.
     scopes: u8,
     collections: Option<Vec<&'a str>>,
     created_ms: u64,
@@ -98,26 +99,30 @@ impl Key {
     pub(super) fn to_contents(&self) -> Zeroizing<Vec<u8>> {
         let only = self.info.collections.as_ref();
         let collections = only.map(|only| only.iter().map(CollectionName::as_str).collect());
-        crypto::plain_bytes(&KeyContents {
+        let [scopes, more_scopes] = self.info.scopes.0.to_le_bytes();
+        let contents = KeyContents {
             account: self.info.account.as_str(),
             digest: *self.digest.as_bytes(),
-            scopes: self.info.scopes.0,
+            scopes,
             collections,
             created_ms: self.info.created.0,
             expires_ms: self.info.expires.map(|expires| expires.0),
             label: &self.info.label,
-        })
+        };
+        crypto::plain_bytes(&(contents, more_scopes))
     }
 
     pub(super) fn from_contents(id: RandomId, contents: &[u8]) -> Result<Self, Unreadable> {
-        let contents: KeyContents<'_> = codec::from_contents(contents)?;
+        let (contents, rest): (KeyContents<'_>, _) = codec::first_of_contents(contents)?;
+        // A key from before there were more has none of them.
+        let more_scopes = rest.first().copied().unwrap_or(0);
         let names = |only: Vec<&str>| only.into_iter().map(CollectionName::parse).collect::<Result<_>>();
         let collections = contents.collections.map(names).transpose();
         Ok(Self {
             info: ApiKeyInfo {
                 id,
                 account: Account::parse(contents.account).map_err(|_| Unreadable)?,
-                scopes: Scopes(contents.scopes),
+                scopes: Scopes(u16::from_le_bytes([contents.scopes, more_scopes])),
                 collections: collections.map_err(|_| Unreadable)?,
                 created: Timestamp(contents.created_ms),
                 expires: contents.expires_ms.map(Timestamp),
@@ -126,5 +131,34 @@ impl Key {
             digest: KeyDigest::from_bytes(contents.digest),
             revoked: AtomicBool::new(false),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Scope;
+
+    #[test]
+    fn a_key_of_all_scopes_from_before_there_were_more_than_eight_has_none_of_the_later_ones() {
+        let id = RandomId([7; 16]);
+        let key = Key {
+            info: ApiKeyInfo {
+                id,
+                account: Account::default(),
+                scopes: Scopes::ALL,
+                collections: None,
+                created: Timestamp(1),
+                expires: None,
+                label: "door".to_owned(),
+            },
+            digest: KeyDigest::from_bytes([1; 32]),
+            revoked: AtomicBool::new(false),
+        };
+        let contents = key.to_contents();
+        let scopes = |contents: &[u8]| Key::from_contents(id, contents).map(|key| key.info.scopes);
+        assert_eq!(scopes(&contents), Ok(Scopes::ALL));
+        let earlier = Scope::ALL.into_iter().filter(|scope| *scope != Scope::Duplicates);
+        assert_eq!(scopes(&contents[..contents.len() - 1]), Ok(earlier.collect()));
     }
 }

@@ -111,8 +111,16 @@ impl Entry {
     }
 }
 
-impl Drop for Entry {
-    fn drop(&mut self) {
+impl Entry {
+    /// Leaves the rows of an answer of a stream that goes on; what the call comes to is counted at its end.
+    pub fn leave_rows(&mut self) {
+        let rows = self.rows("OK", Charge::Free);
+        if !rows.is_empty() {
+            self.sink.leave(Left { asked: None, rows });
+        }
+    }
+
+    fn rows(&mut self, result: &'static str, charge: Charge) -> Vec<Row> {
         let now = since_1970();
         let rows = std::mem::take(&mut self.noted).into_iter().map(|noted| {
             let key = row::key(noted.log.id, now);
@@ -124,8 +132,8 @@ impl Drop for Entry {
                 client: &self.origin.client,
                 region: &self.origin.region,
                 interface: self.origin.interface,
-                billed: self.charge == Charge::Billed,
-                result: self.result,
+                billed: charge == Charge::Billed,
+                result,
                 collection: noted.collection.as_str(),
                 person_id: noted.id.as_str(),
                 part: noted.part,
@@ -137,14 +145,20 @@ impl Drop for Entry {
                 key,
             }
         });
-        let rows = rows.collect();
+        rows.collect()
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let rows = self.rows(self.result, self.charge);
         self.sink.leave(Left {
-            asked: Asked {
+            asked: Some(Asked {
                 account: self.origin.account.clone(),
                 interface: self.origin.interface,
                 day: day_of(self.origin.received),
                 charge: self.charge,
-            },
+            }),
             rows,
         });
     }

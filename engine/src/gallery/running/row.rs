@@ -49,12 +49,20 @@ pub enum Part {
         /// The place among those found, from 1.
         rank: u32,
     },
+    /// A search for duplicates answered with the person in a pair, or in several.
+    Paired {
+        /// The similarity of the first of them, where it was told.
+        similarity: Option<f32>,
+    },
 }
 
 impl Part {
     /// Whether the call did not name the person, and its answer did.
     pub(super) fn is_found(self) -> bool {
-        matches!(self, Self::Found { .. } | Self::Named { .. })
+        matches!(
+            self,
+            Self::Found { .. } | Self::Named { .. } | Self::Paired { .. }
+        )
     }
 }
 

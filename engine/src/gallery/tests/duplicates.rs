@@ -7,17 +7,25 @@ use crate::Result;
 use crate::error::RequestError;
 use crate::gallery::Gallery;
 use crate::gallery::collection::Collection;
-use crate::gallery::duplicates::Admitted;
+use crate::gallery::duplicates::{Admitted, Looking};
 use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::group::{hold, let_it_queue};
 use crate::gallery::tests::support::*;
 use crate::once::Caller;
-use crate::person::NewFace;
+use crate::person::{FEATURES_SCORE, Names, NewFace};
 
 fn looked_for(n: u64) -> NewFace {
     NewFace {
         probe: Some(probe_of(&template(n))),
         ..face(n)
+    }
+}
+
+fn looking(names: Names) -> Looking {
+    Looking {
+        similarity_min: 0.9,
+        asker: asking().asker,
+        names,
     }
 }
 
@@ -28,7 +36,7 @@ fn enroll_new(gallery: &Gallery, collection: &Arc<Collection>, who: &str, faces:
         &id(who),
         profile(who, &[]),
         faces,
-        (0.9, asking().asker),
+        looking(Names::Photographs),
         &Caller::default(),
     )
 }
@@ -125,7 +133,7 @@ fn faces_that_cannot_be_looked_for_are_refused_and_not_let_in() {
         &id("x"),
         profile("x", &[]),
         vec![face(1)],
-        (0.9, asking().asker),
+        looking(Names::Photographs),
         &Caller::default(),
     );
     assert!(matches!(
@@ -133,4 +141,42 @@ fn faces_that_cannot_be_looked_for_are_refused_and_not_let_in() {
         crate::Error::Request(RequestError::Invalid { field: "checks", .. })
     ));
     assert_eq!(one.info().persons, 0);
+}
+
+#[test]
+fn faces_that_came_as_features_and_their_copies_are_named_to_administrators_alone() {
+    let (disk, ring) = (FakeDisk::default(), ring());
+    let gallery = opened(&disk, &ring);
+    let (one, two) = (create(&gallery, "one"), create(&gallery, "two"));
+    let features = NewFace {
+        detection_score: FEATURES_SCORE,
+        ..face(1)
+    };
+    gallery
+        .enroll(&two, &id("crafted"), profile("", &[]), vec![features], REQUEST)
+        .expect("enrolled");
+    gallery
+        .copy((&two, &id("crafted")), (&one, &id("copy")), REQUEST)
+        .expect("copied");
+    drop((gallery, one, two));
+    // As a start reads it.
+    let gallery = opened(&disk, &ring);
+    let one = collection(&gallery, "one");
+    let admit = |who: &str, names| {
+        let (faces, caller) = (vec![looked_for(1)], Caller::default());
+        gallery.enroll_unless_duplicate(&one, &id(who), profile(who, &[]), faces, looking(names), &caller)
+    };
+    let Admitted::Duplicates(found) = admit("new", Names::Features).expect("answered") else {
+        panic!("an administrator is told");
+    };
+    assert!(found.len() == 1 && found[0].by_features && found[0].person.id == id("copy"));
+    assert_eq!(
+        duplicates(admit("new", Names::Photographs)),
+        [""; 0],
+        "and is enrolled"
+    );
+    let Admitted::Duplicates(found) = admit("other", Names::Photographs).expect("answered") else {
+        panic!("a photograph is named");
+    };
+    assert!(found.len() == 1 && !found[0].by_features && found[0].person.id == id("new"));
 }

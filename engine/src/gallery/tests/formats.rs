@@ -330,7 +330,7 @@ fn format_3_opens_in_every_later_version() {
         ("a fixture", 1_700_000_000_000, true)
     );
     assert_eq!(
-        (ada.faces[0].id, &ada.faces[0].template),
+        (ada.faces[0].id, ada.faces[0].template.any()),
         (face_id(1), &template(1))
     );
     assert_eq!(ada.faces[0].scheme, scheme_id());

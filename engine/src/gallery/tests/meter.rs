@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use crate::config::ScoreLimits;
-use crate::error::{Error, RequestError};
+use crate::error::{Error, RequestError, Result};
 use crate::gallery::collection::Collection;
+use crate::gallery::meter::doors;
 use crate::gallery::records::Family;
 use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};
 use crate::gallery::tests::support::*;
 use crate::gallery::{Background, Gallery, meter};
+use crate::names::RandomId;
 
 const REFUSED_MAX: u32 = 3;
 
@@ -16,6 +18,7 @@ fn strict() -> Background {
     Background {
         scores: ScoreLimits {
             refused_a_day: REFUSED_MAX,
+            own_turns_a_day: 0,
             ..ScoreLimits::default()
         },
         ..background(crate::clock::Clock::System)
@@ -26,17 +29,24 @@ fn open_strict(data: &Path, ring: &std::sync::Arc<crate::keys::KeyRing>) -> Gall
     open_at_by(data, ring, strict()).expect("it opens").0
 }
 
+/// One comparison that comes to this similarity.
+pub fn compare(gallery: &Gallery, collection: &Collection, who: &str, similarity: f32) -> Result<f32> {
+    let key = gallery.meter_key(collection, &id(who));
+    let turn = gallery
+        .vault
+        .begin_turn(&doors::VERIFY, &key, asking().asker, 1)?;
+    turn.settle(&meter::Likeness::of_one(&similarity, 0.4))
+}
+
 fn wear_out(gallery: &Gallery, collection: &Collection, who: &str) {
     for _ in 0..REFUSED_MAX {
-        gallery
-            .compared(collection, &id(who), 0.0, 0.4)
-            .expect("answered");
+        compare(gallery, collection, who, 0.0).expect("answered");
     }
     assert!(is_limited(gallery, collection, who));
 }
 
 fn is_limited(gallery: &Gallery, collection: &Collection, who: &str) -> bool {
-    match gallery.may_compare(collection, &id(who)) {
+    match gallery.may_compare(collection, &id(who), RandomId::default()) {
         Ok(()) => false,
         Err(Error::Request(RequestError::ComparisonsLimited { wait })) => !wait.is_zero(),
         Err(other) => panic!("{other}"),
@@ -51,7 +61,7 @@ fn write(gallery: &Gallery) {
 }
 
 /// Whether the bytes are in any file.
-fn on_disk(directory: &Path, needle: &[u8]) -> bool {
+pub fn on_disk(directory: &Path, needle: &[u8]) -> bool {
     std::fs::read_dir(directory).expect("listed").any(|entry| {
         let path = entry.expect("listed").path();
         if path.is_dir() {
@@ -80,7 +90,7 @@ fn counters_survive_a_start_and_leave_no_byte_of_an_erased_person() {
     assert!(is_limited(&gallery, &one, "ada") && is_limited(&gallery, &one, "bob"));
     // Rows that were written before, in other files and in the log.
     gallery.purge_now().expect("purged");
-    gallery.compared(&one, &id("ada"), 0.9, 0.4).expect_err("limited");
+    compare(&gallery, &one, "ada", 0.9).expect_err("limited");
     write(&gallery);
     assert!(on_disk(&data, &digest.0), "the search finds what is there");
     gallery.delete(&one, &id("ada"), REQUEST).expect("erased");
@@ -100,11 +110,11 @@ fn nobody_who_is_gone_is_written() {
     enroll(&gallery, &one, "ada", &[1]).expect("enrolled");
     enroll(&gallery, &one, "bob", &[2]).expect("enrolled");
     for who in ["ada", "bob", "never-there"] {
-        gallery.compared(&one, &id(who), 0.0, 0.4).expect("answered");
+        compare(&gallery, &one, who, 0.0).expect("answered");
     }
     gallery.delete(&one, &id("ada"), REQUEST).expect("erased");
     // A comparison that was under way meanwhile.
-    gallery.compared(&one, &id("ada"), 0.0, 0.4).expect("answered");
+    compare(&gallery, &one, "ada", 0.0).expect("answered");
     write(&gallery);
     let key = meter::key(one.id, gallery.digest(&one, &id("bob"))).to_vec();
     assert_eq!(disk.keys(Family::Meter), [(Family::Meter, key)]);
@@ -139,4 +149,28 @@ fn whoever_is_renamed_or_copied_takes_the_counters_along() {
     assert_eq!(limited(&gallery), [false, true, true]);
     drop((gallery, one, two));
     assert_eq!(limited(&open_strict(&data, &ring)), [false, true, true]);
+}
+
+#[test]
+fn nothing_is_compared_for_a_comparison_that_is_refused_and_what_is_dropped_counts_as_refused() {
+    let (disk, ring) = (FakeDisk::default(), ring());
+    let slots = Box::new(FakeFile(disk.clone(), Name::Slots));
+    let (vault, destroyed) = vault_of(&disk, slots, &ring, false).expect("it opens");
+    let (gallery, _) = Gallery::open(vault, &destroyed, strict()).expect("it opens");
+    let one = create(&gallery, "one");
+    enroll(&gallery, &one, "ada", &[1]).expect("enrolled");
+    let key = gallery.meter_key(&one, &id("ada"));
+    let turns: Vec<_> = (0..10)
+        .filter_map(|_| {
+            let turn = gallery.vault.begin_turn(&doors::VERIFY, &key, asking().asker, 1);
+            turn.ok()
+        })
+        .collect();
+    assert_eq!(
+        turns.len(),
+        REFUSED_MAX as usize,
+        "no more have begun than may be refused"
+    );
+    drop(turns);
+    assert!(is_limited(&gallery, &one, "ada"));
 }

@@ -8,6 +8,7 @@ use crate::gallery::collection::Collection;
 use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::support::*;
 use crate::gallery::{DuplicateCursor, Gallery};
+use crate::person::{FEATURES_SCORE, Names};
 use crate::template::Template;
 
 /// Unrelated templates of 256 bits stay below this by nine standard deviations.
@@ -26,11 +27,12 @@ fn all(gallery: &Gallery, one: &Arc<Collection>, mut between: impl FnMut(usize) 
     let mut cursor = DuplicateCursor::begin(one);
     loop {
         let slice = gallery
-            .duplicates(one, SIMILAR, cursor, asking().asker)
+            .duplicates(one, SIMILAR, Names::Photographs, cursor)
             .expect("it goes on");
         for new in slice.pairs {
             assert!(new.similarity >= SIMILAR);
-            let new = pair(new.first.as_str(), new.second.as_str());
+            let [first, second] = &new.people;
+            let new = pair(first.id.as_str(), second.id.as_str());
             assert_eq!(new.len(), 2, "nobody is a duplicate of themselves");
             assert!(new.is_disjoint(&gone), "nobody is named after their erasure");
             assert!(found.insert(new), "no pair comes twice");
@@ -103,7 +105,7 @@ fn more_pairs_than_an_answer_holds_come_each_once() {
         slices += 1;
         None
     });
-    assert_eq!((found.len(), slices), (60 * 59 / 2, 1));
+    assert_eq!((found.len(), slices), (60 * 59 / 2, 3));
 }
 
 #[test]
@@ -132,7 +134,7 @@ fn whoever_is_there_from_begin_to_end_is_found_whatever_else_changes() {
     assert_eq!(
         whole.len(),
         100 * 99 / 2,
-        "of 5,253 pairs and more, in slices of 1,000"
+        "of 5,253 pairs and more, in slices of 500"
     );
 }
 
@@ -146,7 +148,7 @@ fn a_cursor_is_of_its_collection_and_of_no_other_form() {
     }
     let begin = DuplicateCursor::begin(&one);
     let first = gallery
-        .duplicates(&one, SIMILAR, begin, asking().asker)
+        .duplicates(&one, SIMILAR, Names::Photographs, begin)
         .expect("searched");
     assert!(first.done < first.total && first.total == 60);
     let cursor = first.next.expect("there is more").to_string();
@@ -159,7 +161,49 @@ fn a_cursor_is_of_its_collection_and_of_no_other_form() {
         ));
     }
     let empty = gallery
-        .duplicates(&two, SIMILAR, DuplicateCursor::begin(&two), asking().asker)
+        .duplicates(&two, SIMILAR, Names::Photographs, DuplicateCursor::begin(&two))
         .expect("searched");
     assert_eq!((empty.done, empty.total, empty.next.is_some()), (0, 0, false));
+}
+
+#[test]
+fn faces_that_came_as_features_take_no_place_in_an_answer_unless_they_are_asked_for() {
+    let (disk, ring) = (FakeDisk::default(), ring());
+    let gallery = opened(&disk, &ring);
+    let one = create(&gallery, "one");
+    enroll(&gallery, &one, "victim", &[1]).expect("enrolled");
+    let enroll_features = |n: u64| {
+        let crafted = crate::NewFace {
+            detection_score: FEATURES_SCORE,
+            ..like(1, n)
+        };
+        let faces = vec![crafted, face(1000 + n)];
+        gallery
+            .enroll(
+                &one,
+                &id(&format!("crafted-{n}")),
+                profile("", &[]),
+                faces,
+                REQUEST,
+            )
+            .expect("enrolled");
+    };
+    let named = |names| {
+        let (mut pairs, mut by_features) = (0, 0);
+        let mut cursor = Some(DuplicateCursor::begin(&one));
+        while let Some(at) = cursor {
+            let slice = gallery.duplicates(&one, SIMILAR, names, at).expect("searched");
+            pairs += slice.pairs.len();
+            by_features += slice.pairs.iter().filter(|pair| pair.by_features).count();
+            cursor = slice.next;
+        }
+        (pairs, by_features)
+    };
+    (0..60).for_each(enroll_features);
+    // Sixty people of crafted faces alike, and the victim: an answer names 500 pairs.
+    assert_eq!(named(Names::Photographs), (0, 0));
+    assert_eq!(named(Names::Features), (61 * 60 / 2, 61 * 60 / 2));
+    // Of somebody with both kinds of faces those of photographs are named.
+    enroll_like(&gallery, &one, "twin", 1, 900);
+    assert_eq!(named(Names::Photographs).0, 1, "victim and twin");
 }

@@ -8,6 +8,7 @@ use crate::error::{Error, RequestError};
 use crate::gallery::Gallery;
 use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};
 use crate::gallery::tests::support::*;
+use crate::person::KeptTemplate;
 use crate::slots::{SLOT_BYTES, SlotBytes};
 
 /// Two writers enrol, change and delete; readers search, read and list until they are done.
@@ -155,6 +156,6 @@ fn a_slot_seen_half_overwritten_is_looked_at_again_before_it_counts_as_damaged()
 
 /// The person as an index that lags behind would have it.
 fn aged(mut person: crate::Person) -> crate::Person {
-    person.faces[0].template = template(1);
+    person.faces[0].template = KeptTemplate::new(template(1));
     person
 }

@@ -11,6 +11,7 @@ use crate::gallery::collection::Collection;
 use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::support::*;
 use crate::gallery::{Comparison, DuplicateCursor, Filter, Gallery, Search};
+use crate::person::Names;
 
 #[test]
 fn thirty_two_readers_beside_erasers_never_reply_with_who_was_acknowledged_as_erased() {
@@ -101,10 +102,14 @@ fn names(gallery: &Gallery, one: &Arc<Collection>, two: &Arc<Collection>, n: u64
     let found = found.map(|found| format!("{}/{}", found.collection.as_str(), found.person.id.as_str()));
     let mut names: Vec<_> = found.collect();
     let twice = gallery
-        .duplicates(one, 0.99, DuplicateCursor::begin(one), asking().asker)
+        .duplicates(one, 0.99, Names::Photographs, DuplicateCursor::begin(one))
         .expect("searched");
     for pair in &twice.pairs {
-        names.extend([&pair.first, &pair.second].map(|id| format!("one/{}", id.as_str())));
+        names.extend(
+            pair.people
+                .each_ref()
+                .map(|person| format!("one/{}", person.id.as_str())),
+        );
     }
     names
 }

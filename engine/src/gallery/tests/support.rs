@@ -443,7 +443,7 @@ fn people(gallery: &Gallery, collection: &Arc<Collection>) -> BTreeMap<String, P
                 .expect("who is listed is there");
             assert!(PersonView::of(&read) == PersonView::of(person));
             for face in &person.faces {
-                let query = query_of(&face.template);
+                let query = query_of(face.template.any());
                 let matches = gallery
                     .search(collection, &query, 1, 0.99)
                     .expect("searches work");

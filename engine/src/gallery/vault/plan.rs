@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Asked, NewRecord, Plan, Ticket, Vault};
-use crate::error::{Error, OperatorError, RequestError, Result};
+use crate::error::{OperatorError, Result};
 use crate::gallery::codec::{self, Header};
 use crate::gallery::erasures::Erasure;
 use crate::gallery::records::{Change, Family, Write};
@@ -41,6 +41,7 @@ impl Plan {
         self.erased_slots.extend(other.erased_slots);
         self.superseded_slots.extend(other.superseded_slots);
         self.unmetered.extend(other.unmetered);
+        self.lineages.append(other.lineages);
     }
 
     /// The rows of a record that goes, in its own batch: at no moment is there a row of nobody.
@@ -52,6 +53,11 @@ impl Plan {
                 change: Change::DeleteAll,
             });
         }
+    }
+
+    /// What is going to be written.
+    pub fn writes(&self) -> &[Write] {
+        &self.writes
     }
 
     /// A write that belongs to no slot.
@@ -160,10 +166,11 @@ impl Vault {
         reduction.touched.push((record.family, other.clone()));
         let ticket = Arc::clone(&reduction.issued);
         plan.reductions.push(reduction);
-        if self.plan_forget(plan, record.family, other.clone())? {
-            let moved = plan.reductions.last_mut().expect("pushed above");
-            moved.touched.push((Family::Meter, other));
-        }
+        let metered = self.plan_forget(plan, record.family, other)?;
+        let moved = plan.reductions.last_mut().expect("pushed above");
+        moved
+            .touched
+            .extend(metered.into_iter().map(|key| (Family::Meter, key)));
         Ok(ticket)
     }
 
@@ -226,32 +233,21 @@ impl Vault {
             None => plan.unnamed_key = Some(number),
         }
         header.iter().for_each(|header| plan.forget_rows(header));
-        if self.plan_forget(plan, family, key.clone())? {
-            plan.erasures[number].touched.push((Family::Meter, key));
-        }
+        let metered = self.plan_forget(plan, family, key)?;
+        let touched = metered.into_iter().map(|key| (Family::Meter, key));
+        plan.erasures[number].touched.extend(touched);
         Ok(())
     }
 
-    /// Plans the end of a record whose data key is gone already, and of a person's counters; answers whether
+    /// Plans the end of a record whose data key is gone already, and of a person's counters; answers the keys under which
     /// there were any on disk.
-    pub fn plan_forget(&self, plan: &mut Plan, family: Family, key: Vec<u8>) -> Result<bool> {
-        let mut metered = false;
-        if family == Family::Persons {
-            metered = match self.meter_row(&key) {
-                Ok(row) => row.is_some(),
-                // A row that cannot be read goes too.
-                Err(Error::Request(RequestError::Damaged)) => true,
-                Err(error) => return Err(error),
-            };
-            plan.unmetered.push(key.clone());
-        }
-        for family in [Some(family), metered.then_some(Family::Meter)] {
-            plan.writes.extend(family.map(|family| Write {
-                family,
-                key: key.clone(),
-                change: Change::Delete,
-            }));
-        }
+    pub fn plan_forget(&self, plan: &mut Plan, family: Family, key: Vec<u8>) -> Result<Vec<Vec<u8>>> {
+        let metered = match family {
+            Family::Persons => self.plan_unmetered(plan, &key)?,
+            _ => Vec::new(),
+        };
+        let change = Change::Delete;
+        plan.writes.push(Write { family, key, change });
         Ok(metered)
     }
 }

@@ -4,6 +4,7 @@ use super::{Current, Edit, EditFn, Passage, PassageFn, Place, Planned};
 use crate::error::{RequestError, Result};
 use crate::gallery::census::Rooms;
 use crate::gallery::codec::{self, Header};
+use crate::gallery::meter::Origin;
 use crate::gallery::records::Family;
 use crate::gallery::tokens::{Claim, Done, Where};
 use crate::gallery::vault::{Asked, Found, NewRecord, Plan, Vault, hidden};
@@ -107,7 +108,7 @@ pub(super) fn plan_passage(
             rooms.take(&to.collection.account, 1, person.faces.len() as u64)?;
             let contents = codec::person_to_contents(&person);
             vault.plan_put(plan, &to.record(vault, &person, &contents), None)?;
-            vault.plan_metered_alike(plan, &at.key(), &to.key())?;
+            vault.plan_lineage(plan, &at.key(), &to.key(), Origin::Stays)?;
             vault.plan_kept(plan, claim, &person);
             Ok(Planned::kept(to, person, None))
         }
@@ -116,7 +117,7 @@ pub(super) fn plan_passage(
             let header = header.ok_or(RequestError::NoPerson)?;
             let contents = codec::person_to_contents(&person);
             let asked = Asked { generation, ..asked };
-            vault.plan_metered_alike(plan, &at.key(), &to.key())?;
+            vault.plan_lineage(plan, &at.key(), &to.key(), Origin::Goes)?;
             let ticket = vault.plan_move(
                 plan,
                 &to.record(vault, &person, &contents),
