@@ -65,6 +65,11 @@ impl Population {
         &self.mean
     }
 
+    /// Vectors that span how faces differ.
+    pub fn rows(&self) -> impl Iterator<Item = &[f32]> {
+        self.between.iter().chain(&self.within).map(|row| &row[..])
+    }
+
     /// The covariance of photographs, of whomever, times a vector.
     pub fn covariance_times(&self, vector: &[f32]) -> Vec<f32> {
         let mut product = vec![0.0; DIM];
@@ -81,7 +86,8 @@ impl Population {
         product
     }
 
-    fn values(&self, person: Person, photograph: u64) -> Vec<f32> {
+    /// The features of that photograph, of any length.
+    pub fn values(&self, person: Person, photograph: u64) -> Vec<f32> {
         let mut values = self.mean.clone();
         let mut draw = Normals::new(&[self.seed, person]);
         add(&mut values, &self.between, 1.0, &mut draw);
@@ -121,13 +127,14 @@ impl Reader {
 }
 
 /// Normally distributed numbers: Marsaglia's polar method over SplitMix64.
-struct Normals {
+pub struct Normals {
     state: u64,
     spare: Option<f32>,
 }
 
 impl Normals {
-    fn new(names: &[u64]) -> Self {
+    /// The same names give the same numbers.
+    pub fn new(names: &[u64]) -> Self {
         let mut state = 0;
         for name in names {
             state = mix(state ^ mix(*name));
@@ -136,13 +143,21 @@ impl Normals {
     }
 
     /// From -1 to 1.
-    fn uniform(&mut self) -> f32 {
+    pub fn uniform(&mut self) -> f32 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         // 24 bits are as many as an f32 holds.
         (mix(self.state) >> 40) as f32 / (1 << 23) as f32 - 1.0
     }
 
-    fn next(&mut self) -> f32 {
+    /// From 0 on, below a count that is no larger than 24 bits hold.
+    pub fn below(&mut self, count: usize) -> usize {
+        let part = f64::from(self.uniform() + 1.0) / 2.0;
+        ((part * count as f64) as usize).min(count - 1)
+    }
+
+    /// The next one: mean 0, variance 1.
+    #[allow(clippy::should_implement_trait, reason = "there is always a next one")]
+    pub fn next(&mut self) -> f32 {
         if let Some(spare) = self.spare.take() {
             return spare;
         }

@@ -52,6 +52,11 @@ pub fn similarity(probe: &Probe, template: &Template) -> f32 {
     probe.similarity(probe.score(template))
 }
 
+/// How similar two enrolled synthetic faces are, as a search for duplicates has it.
+pub fn stored_similarity(one: &Template, other: &Template) -> f32 {
+    one.similarity(other)
+}
+
 /// A face that could be enrolled, as one to look for.
 ///
 /// # Panics

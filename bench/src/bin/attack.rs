@@ -1,411 +1,456 @@
-//! What somebody learns of a face by asking how similar others are to it: without limits, and with those of the
-//! defaults (`docs/limits.md`).
+//! What a caller learns of a face by asking how similar others are to it: without limits and with those of the defaults,
+//! on every way that depends on a stored template; and what the limits cost the person (`docs/limits.md`).
+//!
+//! "Without" are the same limits with one pause for all keys, counters for each copy of a person, similarities told to
+//! each key, faces of one call that regain doubts, and pairs that are not counted, at any threshold.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use likeness_bench::attack::{Answer, Knowledge, cosine, mean_length, unit};
-use likeness_bench::population::Population;
-use likeness_engine::bench::{Pace, embedding, protector, similarity};
-use likeness_engine::{Bits, Protector, ScoreLimits, Template};
+use likeness_bench::attack::baselines::{self, Real};
+use likeness_bench::attack::each;
+use likeness_bench::attack::honest::{self, Against, Served, photographs};
+use likeness_bench::attack::knowledge::{mix, unit};
+use likeness_bench::attack::pairing::{Asks, Pairing};
+use likeness_bench::attack::rules::{Rules, Shared};
+use likeness_bench::attack::searching::Searching;
+use likeness_bench::attack::verifying::{Outcome, Verifying};
+use likeness_bench::attack::victim::{Craft, Sends, THRESHOLD, Victim, World};
+use likeness_engine::ScoreLimits;
+use likeness_engine::bench::Pace;
 
 const SEED: u64 = 11;
-/// Who is attacked.
-const PEOPLE: u64 = 8;
-/// Everybody from here on is a face the attacker has.
-const FACES_FROM: u64 = 1_000_000;
-/// The default threshold, and the floor.
-const THRESHOLD: f64 = 0.411;
-/// Answers taken in together, and the part of all that they may be: what an attacker would do after each, the machine
-/// does after some.
-const TOGETHER: usize = 10;
-const TOGETHER_PART: usize = 8;
+/// People who are attacked.
+const PEOPLE: u64 = 40;
+/// A search for duplicates' floor: similarity of two stored templates of 1,024 bits at a rate of 1e-4.
+const STORED_FLOOR: f64 = 0.428;
+/// What a rate ten times as strict adds to it: the tail of the calibration.
+const STORED_DECADE: f64 = std::f64::consts::LN_10 / 12.01;
+/// Faces that are enrolled in a day, and calls for duplicates.
+const FACES: usize = 2_244;
+const CALLS: usize = 66;
+const CALLS_OF_A_BATCH: usize = 3;
+/// Steps of the rate of a search for duplicates, ten times as strict each, and how often the attacker asks in a day.
+const STEPS: u32 = 3;
+const BATCHES_A_DAY: usize = 4;
+/// Copies of the person, and photographs of a call of AddFaces that follow a crafted one.
+const COPIES: usize = 10;
+const REPEATS: u32 = 19;
+/// The default of `--searches-per-day`.
+const SEARCHES_A_DAY: u32 = 100_000;
 
-/// The attacked person, by the engine's own projection and score.
-struct Oracle {
-    protector: Protector,
-    template: Template,
-    face: Vec<f32>,
-    other_photograph: Vec<f32>,
+struct Attacks {
+    world: World,
+    victims: Vec<Victim>,
+    features: Craft,
+    photographs: Craft,
+    began: Instant,
 }
 
-impl Oracle {
-    fn of(population: &Population, person: u64) -> Self {
-        let protector = protector(512);
-        let template = protector.protect(population.photograph(person, 0), Bits::B1024);
+impl Attacks {
+    fn new() -> Self {
+        let began = Instant::now();
+        let world = World::new(SEED);
         Self {
-            template,
-            protector,
-            face: population.unit_values(person, 0),
-            other_photograph: population.unit_values(person, 1),
+            victims: each(PEOPLE, |person| Victim::of(&world.population, person, 0)),
+            features: Craft::new(&world.population, Sends::Features),
+            photographs: Craft::new(&world.population, Sends::Photographs),
+            world,
+            began,
         }
     }
 
-    fn similarity(&self, face: &[f32]) -> f64 {
-        let probe = self.protector.probe(embedding(face.to_vec()), Bits::B1024);
-        f64::from(similarity(&probe, &self.template))
-    }
-}
-
-/// What came of an attack on everybody.
-#[derive(Default)]
-struct Sum {
-    cosine: f64,
-    accepted: usize,
-    above: usize,
-    asked: usize,
-    refused: usize,
-    people: usize,
-}
-
-impl Sum {
-    fn add(&mut self, known: &Knowledge<'_>, oracle: &Oracle, asked: usize, refused: usize) {
-        let guess = known.guess();
-        let reached = cosine(&guess, &oracle.face);
-        self.cosine += reached;
-        self.above += usize::from(reached > 0.3);
-        self.accepted += usize::from(cosine(&guess, &oracle.other_photograph) >= THRESHOLD);
-        self.asked += asked;
-        self.refused += refused;
-        self.people += 1;
-    }
-
-    fn line(&self, what: &str) {
-        let people = self.people.max(1) as f64;
+    /// A line of the table: the best of several ways to attack.
+    fn line(&self, what: &str, ways: usize, attack: impl Fn(usize, u64, &Victim) -> Outcome + Sync) {
+        let of_way = |way| {
+            mean(&each(PEOPLE, |person| {
+                attack(way, person, &self.victims[person as usize])
+            }))
+        };
+        let best = (0..ways).map(of_way).max_by(|a, b| a.cosine.total_cmp(&b.cosine));
+        let outcome = best.expect("one way at least");
         println!(
-            "| {what} | {:.0} | {:.0} | {:.2} | {:.0} % | {:.0} % |",
-            self.asked as f64 / people,
-            self.refused as f64 / people,
-            self.cosine / people,
-            100.0 * self.above as f64 / people,
-            100.0 * self.accepted as f64 / people,
+            "| {what} | {} | {} | {:.2} | {:.0} % |",
+            outcome.asked,
+            outcome.yes,
+            outcome.cosine,
+            100.0 * outcome.accepted,
         );
-    }
-}
-
-struct Attack {
-    population: Population,
-    length: f64,
-    /// For each person somebody else's face that is taken for the person.
-    hits: Vec<Vec<f32>>,
-}
-
-impl Attack {
-    fn face(&self, number: u64) -> Vec<f32> {
-        self.population.unit_values(FACES_FROM + number, 0)
+        eprintln!("{:.0} s", self.began.elapsed().as_secs_f64());
     }
 
-    fn knowledge(&self) -> Knowledge<'_> {
-        Knowledge::new(&self.population, self.length)
-    }
-
-    /// Every similarity is told, in steps of so much.
-    fn told(&self, what: &str, count: u64, step: f64) {
-        let mut sum = Sum::default();
-        for person in 0..PEOPLE {
-            let (oracle, mut known) = (Oracle::of(&self.population, person), self.knowledge());
-            for number in 0..count {
-                let face = self.face(person * count + number);
-                let mut told = oracle.similarity(&face);
-                if step > 0.0 {
-                    told = (told / step).round() * step;
-                }
-                known.learn(face, Answer::Told(told));
-            }
-            known.conclude();
-            sum.add(&known, &oracle, count as usize, 0);
+    fn craft(&self, sends: Sends) -> &Craft {
+        match sends {
+            Sends::Features => &self.features,
+            Sends::Photographs => &self.photographs,
         }
-        sum.line(what);
     }
 
-    /// Real faces, and what is below the threshold is not told.
-    fn floored(&self, what: &str, count: u64) {
-        let mut sum = Sum::default();
-        for person in 0..PEOPLE {
-            let (oracle, mut known) = (Oracle::of(&self.population, person), self.knowledge());
-            let mut refused = 0;
-            for number in 0..count {
-                let face = self.face(person * count + number);
-                let similarity = oracle.similarity(&face);
-                refused += usize::from(similarity < THRESHOLD);
-                let answer = match similarity >= THRESHOLD {
-                    true => Answer::Told(similarity),
-                    false => Answer::Reached(false, THRESHOLD),
+    fn baselines(&self) {
+        let real = |what: &str, count: u64, real| {
+            self.line(what, 1, |_, person, victim| {
+                baselines::real(&self.world, victim, person, count, real)
+            });
+        };
+        real("nothing", 0, Real::Told(0.0));
+        for count in [10, 100, 300] {
+            real("every similarity, of real faces", count, Real::Told(0.0));
+        }
+        real("the same in steps of .02", 100, Real::Told(0.02));
+        real("the same in steps of .1", 100, Real::Told(0.1));
+        real("what is above the floor, of real faces", 100, Real::Floored);
+        for count in [10, 100, 500] {
+            const RARITIES: [f64; 2] = [0.0, 0.7];
+            let what = "yes or no after a first hit, of crafted faces";
+            self.line(what, RARITIES.len(), |way, person, victim| {
+                baselines::yes_or_no(&self.world, victim, person, count, RARITIES[way])
+            });
+        }
+    }
+
+    fn verifying<R: Rules>(
+        &self,
+        what: &str,
+        sends: Sends,
+        asking: &Verifying,
+        rules: impl Fn(ScoreLimits) -> R + Sync,
+    ) {
+        const RARITIES: [f64; 2] = [0.0, 0.7];
+        self.line(what, RARITIES.len(), |way, person, victim| {
+            let rarity = RARITIES[way];
+            let asking = Verifying {
+                rarity,
+                ..asking.clone()
+            };
+            asking
+                .attack(&self.world, victim, person, self.craft(sends), &rules)
+                .0
+        });
+    }
+
+    fn verifications(&self) {
+        let (with, without) = (Pace::new, Shared::new);
+        let day = Verifying {
+            limits: ScoreLimits::default(),
+            keys: 1,
+            records: 1,
+            told_to: 1,
+            repeats: 0,
+            days: 1,
+            rarity: 0.0,
+        };
+        let keys = |keys, told_to| Verifying {
+            keys,
+            told_to,
+            ..day.clone()
+        };
+        let week = |day: &Verifying| Verifying {
+            days: 7,
+            ..day.clone()
+        };
+        let (photographs, features) = (Sends::Photographs, Sends::Features);
+        let no_doubts = Verifying {
+            limits: ScoreLimits {
+                doubts: u32::MAX,
+                doubt_margin: 0.0,
+                ..ScoreLimits::default()
+            },
+            ..day.clone()
+        };
+        self.verifying(
+            "VerifyPerson, features | without, and without doubts | a day",
+            features,
+            &no_doubts,
+            without,
+        );
+        self.verifying(
+            "VerifyPerson, features | without | a day",
+            features,
+            &day,
+            without,
+        );
+        self.verifying(" | with | a day", features, &day, with);
+        self.verifying("VerifyPerson | without | a day", photographs, &day, without);
+        self.verifying(" | with | a day", photographs, &day, with);
+        self.verifying(" | without | a week", photographs, &week(&day), without);
+        self.verifying(" | with | a week", photographs, &week(&day), with);
+        self.verifying(
+            "two keys of an account | without | a day",
+            photographs,
+            &keys(2, 2),
+            without,
+        );
+        self.verifying(" | with | a day", photographs, &keys(2, 1), with);
+        self.verifying(
+            "ten keys of an account | without | a day",
+            photographs,
+            &keys(10, 10),
+            without,
+        );
+        self.verifying(" | with | a day", photographs, &keys(10, 1), with);
+        self.verifying(" | with | a week", photographs, &week(&keys(10, 1)), with);
+        self.two_accounts("a key in each of two accounts | with | a day", &day);
+        self.two_accounts(" | with | a week", &week(&day));
+        let copies = Verifying {
+            records: COPIES + 1,
+            ..day.clone()
+        };
+        self.verifying(
+            "ten copies by CopyPerson | without | a day",
+            photographs,
+            &copies,
+            without,
+        );
+        self.verifying(" | with | a day", photographs, &day, with);
+        let repeats = Verifying {
+            repeats: REPEATS,
+            ..day.clone()
+        };
+        self.verifying("AddFaces | without | a day", photographs, &repeats, without);
+        self.verifying(" | with | a day", photographs, &day, with);
+        let strict = Verifying {
+            limits: strict(),
+            ..day.clone()
+        };
+        self.verifying(
+            "VerifyPerson, strict limits | with | a day",
+            photographs,
+            &strict,
+            with,
+        );
+        self.verifying(" | with | a week", photographs, &week(&strict), with);
+    }
+
+    /// Two accounts have enrolled the person with a photograph each, and what their keys learn is put together.
+    fn two_accounts(&self, what: &str, one: &Verifying) {
+        /// How much the guess of the other photograph's features counts.
+        const WEIGHTS: [f64; 2] = [0.3, 1.0];
+        let rules = Pace::new;
+        self.line(what, WEIGHTS.len(), |way, person, victim| {
+            let other = Victim::of(&self.world.population, person, 1);
+            let attack = |victim: &Victim| one.attack(&self.world, victim, person, &self.photographs, rules);
+            let [(a, known_a), (b, known_b)] = [attack(victim), attack(&other)];
+            let together = mix(1.0, &unit(known_a.guess()), WEIGHTS[way], &unit(known_b.guess()));
+            Outcome::judged(victim, &together, a.asked + b.asked, a.yes + b.yes)
+        });
+    }
+
+    fn searching<R: Rules>(&self, what: &str, asking: &Searching, rules: impl Fn(ScoreLimits) -> R + Sync) {
+        const RARITIES: [f64; 1] = [1.5];
+        self.line(what, RARITIES.len(), |way, person, victim| {
+            let rarity = RARITIES[way];
+            let asking = Searching {
+                rarity,
+                ..asking.clone()
+            };
+            asking.attack(&self.world, victim, person, &self.photographs, &rules)
+        });
+    }
+
+    fn searches(&self) {
+        let searches = |searches_a_day, days, limits| Searching {
+            limits,
+            searches_a_day,
+            days,
+            rarity: 0.0,
+        };
+        let default = ScoreLimits::default;
+        for few in [300, 1_000] {
+            let what = format!("{few} searches among all");
+            self.searching(
+                &format!("{what} | without | a day"),
+                &searches(few, 1, default()),
+                Shared::new,
+            );
+            self.searching(
+                &format!("{what} | with | a day"),
+                &searches(few, 1, default()),
+                Pace::new,
+            );
+        }
+        let many = SEARCHES_A_DAY;
+        self.searching(
+            "as many searches as an account has | with | a day",
+            &searches(many, 1, default()),
+            Pace::new,
+        );
+        self.searching(" | with | a week", &searches(many, 7, default()), Pace::new);
+        self.searching(
+            "1,000 searches a day, strict limits | with | a day",
+            &searches(1_000, 1, strict()),
+            Pace::new,
+        );
+        self.searching(" | with | a week", &searches(1_000, 7, strict()), Pace::new);
+    }
+
+    fn pairs(&self) {
+        let day = Pairing {
+            limits: ScoreLimits::default(),
+            faces_a_day: FACES,
+            batches_a_day: CALLS / CALLS_OF_A_BATCH,
+            days: 1,
+            asks: Asks::Anywhere {
+                floor: STORED_FLOOR,
+                calls: CALLS_OF_A_BATCH,
+            },
+        };
+        for (sends, what) in [
+            (Sends::Features, "FindDuplicates, features | without | a day"),
+            (
+                Sends::Photographs,
+                "FindDuplicates, photographs | without | a day",
+            ),
+        ] {
+            self.line(what, 1, |_, person, victim| {
+                day.attack(&self.world, victim, person, self.craft(sends), Shared::new)
+            });
+        }
+        const RARITIES: [f64; 2] = [2.0, 2.8];
+        for (days, what) in [(1, " | with | a day"), (7, " | with | a week")] {
+            self.line(what, RARITIES.len(), |way, person, victim| {
+                let asks = Asks::Steps {
+                    steps: (0..STEPS)
+                        .map(|step| STORED_FLOOR + f64::from(step) * STORED_DECADE)
+                        .collect(),
+                    rarity: RARITIES[way],
                 };
-                known.learn(face, answer);
-            }
-            known.conclude();
-            sum.add(&known, &oracle, count as usize, refused);
+                let now = Pairing {
+                    days,
+                    batches_a_day: BATCHES_A_DAY,
+                    asks,
+                    ..day.clone()
+                };
+                now.attack(&self.world, victim, person, &self.photographs, Pace::new)
+            });
         }
-        sum.line(what);
     }
+}
 
-    /// Crafted faces after the first hit, each aimed `doubts` standard deviations above the threshold.
-    fn crafted(&self, what: &str, doubts: f64, asking: &Asking) {
-        let mut sum = Sum::default();
-        for person in 0..PEOPLE {
-            let (oracle, mut known) = (Oracle::of(&self.population, person), self.knowledge());
-            let hit = self.hits[person as usize].clone();
-            known.learn(hit, Answer::Reached(true, THRESHOLD));
-            known.conclude();
-            let mut server = Server::new(asking);
-            let (mut asked, mut refused, mut number) = (0, 0, 0);
-            let (mut threshold, mut above) = (THRESHOLD, doubts * 0.1);
-            'asking: loop {
-                let mut learnt = false;
-                for _ in 0..TOGETHER.max(asked / TOGETHER_PART) {
-                    let other = self.face(50_000_000 + person * 1_000_000 + number);
-                    number += 1;
-                    // Who knows too little to aim so high asks about the guess itself.
-                    let face = known
-                        .craft(&other, threshold + above)
-                        .or_else(|| known.craft(&other, THRESHOLD))
-                        .unwrap_or_else(|| unit(known.guess()));
-                    let similarity = oracle.similarity(&face);
-                    let Some(decided) = server.ask(asked, similarity) else {
-                        break 'asking;
-                    };
-                    threshold = decided;
-                    asked += 1;
-                    let yes = similarity >= threshold;
-                    refused += usize::from(!yes);
-                    if !yes && threshold > THRESHOLD + 0.01 && known.reach() < threshold {
-                        // As was to be expected: nothing is learnt by it.
-                        server.pause();
-                        continue;
-                    }
-                    learnt = true;
-                    let answer = match yes && server.is_told() {
-                        true => Answer::Told((similarity / 0.02).round() * 0.02),
-                        false => Answer::Reached(yes, threshold),
-                    };
-                    known.learn(face, answer);
-                }
-                if !learnt {
-                    continue;
-                }
-                known.conclude();
-                if doubts != 0.0 {
-                    let probe = known.craft(&self.face(number), THRESHOLD);
-                    above = doubts * probe.map_or(0.1, |probe| known.doubt(&probe));
-                }
-            }
-            known.conclude();
-            sum.add(&known, &oracle, asked, refused);
-        }
-        sum.line(what);
+/// Limits of a deployment for which the defaults give away too much.
+fn strict() -> ScoreLimits {
+    ScoreLimits {
+        told_a_day: 0,
+        doubts: 1,
+        refused_a_day: 5,
+        pause: Duration::from_secs(600),
+        pause_max: Duration::from_secs(12 * 3600),
+        own_turns_a_day: 1,
+        own_turns_of_account_a_day: 5,
+        ..ScoreLimits::default()
     }
 }
 
-/// How the attacker asks.
-struct Asking {
-    by: By,
-    limits: ScoreLimits,
-}
-
-#[derive(Clone, Copy)]
-enum By {
-    /// So many yes or no, with nothing in the way and no similarity told.
-    Asked(usize),
-    /// By PersonID, as often as all callers together are answered in so many days.
-    Verifying(u64),
-    /// So many searches among all, in which only being found counts.
-    Searching(usize),
-}
-
-/// The time that the attacker has, and the meter's word on it.
-struct Server<'a> {
-    asking: &'a Asking,
-    pace: Pace,
-    now: Duration,
-    /// When the person calls next.
-    own: Duration,
-    told: (u64, u32),
-}
-
-const DAY: u64 = 24 * 3600;
-/// The API key that the attacked person is verified by, and the attacker's.
-const OWNER: u64 = 1;
-const ATTACKER: u64 = 2;
-/// How long an attacker waits who sees the threshold out of reach, where time matters.
-const PATIENCE: Duration = Duration::from_secs(3600);
-
-impl<'a> Server<'a> {
-    fn new(asking: &'a Asking) -> Self {
-        Self {
-            asking,
-            pace: Pace::new(asking.limits.clone()),
-            now: Duration::ZERO,
-            own: Duration::ZERO,
-            told: (0, 0),
-        }
-    }
-
-    /// The threshold that the answer is decided by; none when the attacker's time is over.
-    fn ask(&mut self, asked: usize, similarity: f64) -> Option<f64> {
-        let (similarity, threshold) = (similarity as f32, THRESHOLD as f32);
-        match self.asking.by {
-            By::Asked(most) => (asked < most).then_some(THRESHOLD),
-            By::Searching(most) => {
-                // Whoever is not found is not counted; the attacker is taken to know the threshold.
-                self.now += Duration::from_secs(1);
-                let strict = self.pace.clone().named(ATTACKER, self.now, threshold, threshold);
-                if similarity >= threshold {
-                    self.pace.named(ATTACKER, self.now, similarity, threshold);
-                }
-                (asked < most).then_some(f64::from(strict))
-            }
-            By::Verifying(days) => {
-                let end = Duration::from_secs(days * DAY);
-                // Beside the person's own calls, four a day and none in doubt: they give the attacker most.
-                while self.own < self.now {
-                    let _ = self.pace.compared(OWNER, self.own, 0.8, threshold);
-                    self.own += Duration::from_secs(DAY / 4);
-                }
-                while self.now < end {
-                    match self.pace.compared(ATTACKER, self.now, similarity, threshold) {
-                        Ok(threshold) => {
-                            self.now += Duration::from_secs(1);
-                            return Some(f64::from(threshold));
-                        }
-                        // To the next moment, or to the next day's fresh counters if that is sooner.
-                        Err(wait) => self.now += wait.min(until_tomorrow(self.now)),
-                    }
-                }
-                None
-            }
-        }
-    }
-
-    fn pause(&mut self) {
-        if matches!(self.asking.by, By::Verifying(_)) {
-            self.now += PATIENCE;
-        }
-    }
-
-    fn is_told(&mut self) -> bool {
-        if matches!(self.asking.by, By::Asked(_)) {
-            return false;
-        }
-        let today = self.now.as_secs() / DAY;
-        if self.told.0 != today {
-            self.told = (today, 0);
-        }
-        self.told.1 += 1;
-        self.told.1 <= self.asking.limits.told_a_day
+fn mean(outcomes: &[Outcome]) -> Outcome {
+    let count = outcomes.len() as f64;
+    let mean = |of: fn(&Outcome) -> f64| outcomes.iter().map(of).sum::<f64>() / count;
+    Outcome {
+        asked: mean(|o| o.asked as f64).round() as usize,
+        yes: mean(|o| o.yes as f64).round() as usize,
+        cosine: mean(|o| o.cosine),
+        accepted: mean(|o| o.accepted),
     }
 }
 
-fn until_tomorrow(now: Duration) -> Duration {
-    Duration::from_secs(DAY) - Duration::from_secs(now.as_secs() % DAY)
+fn percent(part: usize, of: usize) -> f64 {
+    100.0 * part as f64 / of.max(1) as f64
 }
 
-/// Somebody else's face that is taken for the person. Of real faces it is one in ten thousand; this one is drawn as
-/// those are: a normal vector that is known to have such a part along another is any of its kind, moved along the
-/// covariance times the other.
-fn hit(population: &Population, person: u64) -> Vec<f32> {
-    let oracle = Oracle::of(population, person);
-    let any = population.unit_values(FACES_FROM / 2 + person, 0);
-    let towards = unit(population.covariance_times(&oracle.face));
-    let moved = |by: f32| unit(any.iter().zip(&towards).map(|(a, t)| a + by * t).collect());
-    (1..1000)
-        .map(|step| moved(step as f32 * 0.01))
-        .find(|face| oracle.similarity(face) >= THRESHOLD)
-        .expect("far enough it is the person's own direction")
+/// Keys that ask about strangers' faces again and again, against a person who is recognised beyond doubt each time.
+fn lockout() {
+    const DAILY: [u64; 3] = [4, 20, 118];
+    const DAYS: u64 = 7;
+    println!(
+        "\n| keys that poll | person's calls a day | refused, without | refused, with | the keys' comparisons answered a day, with |"
+    );
+    println!("|---|---|---|---|---|");
+    for keys in [1, 10, 100] {
+        for daily in DAILY {
+            let similarities = vec![0.8; (daily * DAYS) as usize];
+            let against = Against::Polling(keys);
+            let without = honest::served(Shared::new(ScoreLimits::default()), &similarities, daily, against);
+            let with = honest::served(Pace::new(ScoreLimits::default()), &similarities, daily, against);
+            println!(
+                "| {keys} | {daily} | {:.0} % | {:.0} % | {} |",
+                percent(without.slowed, without.calls),
+                percent(with.slowed, with.calls),
+                with.spent as u64 / DAYS,
+            );
+        }
+    }
 }
 
-/// What the person pays whom the limits protect: among people who come so many times a day for 90 days, each time with
-/// another photograph.
-fn genuine(population: &Population) {
+/// What the limits cost the person whom they protect: people who come so many times a day, each time with another
+/// photograph.
+fn genuine(world: &World) {
     const OWNERS: u64 = 200;
     const DAYS: u64 = 90;
-    const DAILY: [u64; 3] = [1, 5, 20];
-    let (limits, threshold) = (ScoreLimits::default(), THRESHOLD as f32);
-    let of = |person| {
-        let oracle = Oracle::of(population, person);
-        let photographs = 1..=DAYS * DAILY[DAILY.len() - 1];
-        let similarities = photographs.map(|n| oracle.similarity(&population.unit_values(person, n)) as f32);
-        similarities.collect::<Vec<_>>()
-    };
-    let owners: Vec<_> = (0..OWNERS).map(of).collect();
-    let all: Vec<_> = owners.iter().flatten().copied().collect();
-    let part = |counted: usize, of: usize| 100.0 * counted as f64 / of as f64;
+    const DAILY: [u64; 5] = [1, 2, 5, 10, 20];
+    /// Fewer beside an attacker, whose calls are simulated one by one.
+    const DAYS_ATTACKED: u64 = 14;
+    let most = (DAYS * DAILY[DAILY.len() - 1]) as usize;
+    let owners = each(OWNERS, |person| photographs(world, person, most));
+    let all: Vec<f64> = owners.iter().flatten().copied().collect();
     println!();
     for margin in [0.0, 0.05, 0.1, 0.15, 0.2] {
-        let below = all.iter().filter(|s| **s < threshold + margin).count();
+        let below = all.iter().filter(|s| **s < THRESHOLD + margin).count();
         println!(
             "similarity below the threshold + {margin}: {:.1} %",
-            part(below, all.len())
+            percent(below, all.len())
         );
     }
-    println!("\n| calls a day | slowed down | refused in doubt | people refused so above 5 % |");
-    println!("|---|---|---|---|");
-    for daily in DAILY {
-        let (mut slowed, mut doubted, mut total, mut often) = (0, 0, 0, 0);
-        for owner in &owners {
-            let (mut pace, calls) = (Pace::new(limits.clone()), (DAYS * daily) as usize);
-            let mut own = 0;
-            for (at, similarity) in owner.iter().take(calls).enumerate() {
-                let now = Duration::from_secs(at as u64 * DAY / daily);
-                match pace.compared(OWNER, now, *similarity, threshold) {
-                    Err(_) => slowed += 1,
-                    Ok(from) => own += usize::from((threshold..from).contains(similarity)),
-                }
-            }
-            total += calls;
-            doubted += own;
-            often += usize::from(own * 20 > calls);
+    println!("\n| beside | calls a day | slowed down | refused in doubt | people refused so above 5 % |");
+    println!("|---|---|---|---|---|");
+    for (what, against, days) in [
+        ("", Against::Nothing, DAYS),
+        ("a key that polls", Against::Polling(1), DAYS_ATTACKED),
+        ("ten keys that poll", Against::Polling(10), DAYS_ATTACKED),
+        ("a key that uses up the doubts", Against::Doubting, DAYS_ATTACKED),
+    ] {
+        for daily in DAILY {
+            let of = |person: u64| {
+                let similarities = &owners[person as usize][..(days * daily) as usize];
+                honest::served(Pace::new(ScoreLimits::default()), similarities, daily, against)
+            };
+            let served = each(OWNERS, of);
+            let often = served.iter().filter(|one| one.doubted * 20 > one.calls).count();
+            let mut sum = Served::default();
+            served.iter().for_each(|one| sum.add(*one));
+            println!(
+                "| {what} | {daily} | {:.1} % | {:.1} % | {:.0} % |",
+                percent(sum.slowed, sum.calls),
+                percent(sum.doubted, sum.calls),
+                percent(often, served.len()),
+            );
         }
-        println!(
-            "| {daily} | {:.1} % | {:.1} % | {:.0} % |",
-            part(slowed, total),
-            part(doubted, total),
-            part(often, owners.len())
-        );
     }
 }
 
 fn main() {
-    let population = Population::new(SEED);
-    let attack = Attack {
-        length: mean_length(&population),
-        hits: (0..PEOPLE).map(|person| hit(&population, person)).collect(),
-        population,
-    };
-    println!("| the attacker is answered | asked | refused | cosine | above .3 | accepted |");
-    println!("|---|---|---|---|---|---|");
-    attack.told("nothing", 0, 0.0);
-    for count in [10, 100, 300] {
-        attack.told("every similarity", count, 0.0);
-    }
-    attack.told("every similarity, in steps of .02", 100, 0.02);
-    attack.told("every similarity, in steps of .1", 100, 0.1);
-    attack.floored("above the floor only; real faces", 100);
-    let no_doubts = ScoreLimits {
-        doubts: u32::MAX,
-        doubt_margin: 0.0,
-        ..ScoreLimits::default()
-    };
-    let asked = [10, 100, 500].map(|count| ("yes or no after a hit", By::Asked(count), no_doubts.clone()));
-    let limited = [
-        (
-            "verifying for a day, no doubts",
-            By::Verifying(1),
-            no_doubts.clone(),
-        ),
-        ("verifying for a day", By::Verifying(1), ScoreLimits::default()),
-        ("verifying for a week", By::Verifying(7), ScoreLimits::default()),
-        ("searching, no doubts", By::Searching(300), no_doubts),
-        ("searching", By::Searching(300), ScoreLimits::default()),
-        ("searching", By::Searching(1000), ScoreLimits::default()),
+    // All of it, or the parts that are named.
+    let parts: Vec<String> = std::env::args().skip(1).collect();
+    let is_asked = |part: &str| parts.is_empty() || parts.iter().any(|asked| asked == part);
+    let attacks = Attacks::new();
+    const UNLIMITED: &str = "the attacker is answered, without limits";
+    const LIMITED: &str = "the attacker has | rules | time";
+    let tables: [(&str, &str, fn(&Attacks)); 4] = [
+        ("unlimited", UNLIMITED, Attacks::baselines),
+        ("verify", LIMITED, Attacks::verifications),
+        ("search", LIMITED, Attacks::searches),
+        ("pairs", LIMITED, Attacks::pairs),
     ];
-    for (what, by, limits) in asked.into_iter().chain(limited) {
-        // Aimed below, an answer is rarely a yes, and says the more.
-        for (doubts, aim) in [(0.0, "at the threshold"), (-1.0, "below it")] {
-            if doubts == 0.0 || !matches!(by, By::Asked(_)) {
-                let limits = limits.clone();
-                attack.crafted(&format!("{what}; crafted {aim}"), doubts, &Asking { by, limits });
-            }
+    let mut last = "";
+    for (_, head, rows) in tables.iter().filter(|(part, ..)| is_asked(part)) {
+        if *head != last {
+            println!("\n| {head} | asked | yes | cosine | accepted |");
+            println!("{}|", "|---".repeat(head.split(" | ").count() + 4));
+            last = head;
         }
+        rows(&attacks);
     }
-    genuine(&attack.population);
+    if is_asked("lockout") {
+        lockout();
+    }
+    if is_asked("honest") {
+        genuine(&attacks.world);
+    }
+    eprintln!("{:.0} s", attacks.began.elapsed().as_secs_f64());
 }
