@@ -19,6 +19,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         // A debug print of a request would hold a photograph, and one of a reply a PersonID.
         .skip_debug(["."])
+        // A server collects each message itself, and hands it on whole.
+        .codec_path("crate::handed::HandedCodec")
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -8,6 +8,7 @@ mod support;
 mod access;
 mod accounts;
 mod bad_input;
+mod bodies;
 mod busy;
 mod checks;
 mod cli;

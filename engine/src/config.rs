@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::memory::MemoryBudget;
+
 /// Limits on photographs and faces. The defaults are the published limits of comparable services.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -19,6 +21,8 @@ pub struct Limits {
     pub detected_faces_max: usize,
     /// Detection score at and above which a box is a face (0 to 1).
     pub face_score_min: f32,
+    /// What photographs in work may take together, of memory.
+    pub memory: MemoryBudget,
 }
 
 impl Default for Limits {
@@ -31,6 +35,7 @@ impl Default for Limits {
             face_side_px_min: 34,
             detected_faces_max: 120,
             face_score_min: 0.65,
+            memory: MemoryBudget::default(),
         }
     }
 }

@@ -28,6 +28,7 @@ use crate::gallery::collection::{Collection, CollectionInfo, IndexKind};
 use crate::gallery::{Background, Gallery, LoadReport, directory};
 use crate::keys::store::{KeyStore, KeyStoreLock};
 use crate::keys::{KeyRing, Purpose};
+use crate::memory::MemoryBudget;
 use crate::names::CollectionName;
 use crate::pipeline::Pipeline;
 use crate::quality::QualityLevel;
@@ -168,6 +169,7 @@ pub struct Engine {
     rotating: Mutex<()>,
     _lock: KeyStoreLock,
     protectors: Protectors,
+    memory: MemoryBudget,
 }
 
 impl Engine {
@@ -208,6 +210,7 @@ impl Engine {
             rotating: Mutex::new(()),
             _lock: lock,
             protectors: Protectors::default(),
+            memory: config.limits.memory.clone(),
         };
         engine.administration().finish_closings()?;
         if engine.ring.all(Purpose::Signing).len() > 1 {
@@ -220,6 +223,11 @@ impl Engine {
     /// What similarities of the embedder mean.
     pub fn calibration(&self) -> &Calibration {
         self.pipeline.calibration()
+    }
+
+    /// What photographs in work take together.
+    pub fn work_memory(&self) -> &MemoryBudget {
+        &self.memory
     }
 
     /// The similarity from which on faces count as one person's where nobody says otherwise: the one that

@@ -22,6 +22,9 @@ pub enum Error {
     /// The caller's time is up, or the caller has gone: the same request may succeed later.
     #[error(transparent)]
     Stopped(#[from] Stopped),
+    /// Others have the memory that the call needs: the same request may succeed soon.
+    #[error(transparent)]
+    NoMemory(#[from] NoMemory),
     /// The operator has to act; the details belong in the log, not in a reply.
     #[error(transparent)]
     Operator(#[from] OperatorError),
@@ -218,6 +221,14 @@ pub enum RequestError {
 pub struct Stopped {
     /// The stage that did not begin.
     pub before: &'static str,
+}
+
+/// The memory for photographs in work is used by others, or there is none left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the photographs of other calls use the memory that this one needs")]
+pub struct NoMemory {
+    /// So much was asked for.
+    pub bytes: u64,
 }
 
 /// What only the operator can mend. Each names what was expected and what was found.

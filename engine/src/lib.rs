@@ -17,6 +17,7 @@ mod fused;
 mod gallery;
 mod keys;
 mod manifest;
+mod memory;
 mod model;
 mod names;
 mod once;
@@ -50,7 +51,7 @@ pub use engine::{
     EngineConfig, NewCollection, Offline, OwnChecks, PAGE_ITEMS_MAX, PersonExport, QUERY_FACES_MAX,
     Searching, TOP_K_MAX,
 };
-pub use error::{Error, OperatorError, Rejection, RequestError, Result, Stopped};
+pub use error::{Error, NoMemory, OperatorError, Rejection, RequestError, Result, Stopped};
 pub use evaluate::{
     CalibrationReport, Calibrator, Curve, DetPoint, Evaluation, Evaluator, HeldOut, Interval, LevelFigures,
     PersonCurve, PersonCurves, RateReport, ScoringReport, SeveralFaces, TemplateCurve,
@@ -76,6 +77,7 @@ pub use gallery::{
 pub use keys::root::RootSource;
 pub use keys::store::KeyStore;
 pub use manifest::{DEFAULT_MANIFEST, MANIFEST_FILE, StatedRates};
+pub use memory::MemoryBudget;
 pub use names::{Account, CollectionName, FaceId, NAME_BYTES_MAX, PersonId, RandomId, Token};
 pub use once::{Caller, Once};
 pub use person::{Consent, EXPIRY_YEARS_MAX, Names, NewFace, Person, Profile, StoredFace, Timestamp};

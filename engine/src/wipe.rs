@@ -1,5 +1,6 @@
 //! Overwriting what was part of a photograph.
 
+use std::collections::TryReserveError;
 use std::ops::{Deref, DerefMut};
 
 /// Overwrites the values, and makes the compiler believe that somebody looks at the zeros.
@@ -18,6 +19,17 @@ impl<T: Copy + Default> Wiped<T> {
     /// So many zeros.
     pub fn zeros(length: usize) -> Self {
         Self(vec![T::default(); length])
+    }
+
+    /// The same, where there may be too many.
+    ///
+    /// # Errors
+    /// There is no memory for them.
+    pub fn try_zeros(length: usize) -> Result<Self, TryReserveError> {
+        let mut values = Vec::new();
+        values.try_reserve_exact(length)?;
+        values.resize(length, T::default());
+        Ok(Self(values))
     }
 
     /// These values, no longer wiped: the caller sees to it.

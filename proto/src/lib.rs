@@ -1,5 +1,7 @@
 //! The wire contract of Likeness, compiled from `likeness/v1/likeness.proto`; the manual is there.
 
+pub mod handed;
+
 pub use prost::{Message, bytes};
 
 /// Version 1.

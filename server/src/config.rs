@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use likeness_engine::{EngineConfig, FACES_WARNING, KeyStore, LABEL_BYTES_MAX, Limits};
+use likeness_engine::{EngineConfig, FACES_WARNING, KeyStore, LABEL_BYTES_MAX, Limits, MemoryBudget};
 
 pub use self::limits::{
     CHANGES_MAX, HEADER_BYTES_MAX, HEALTH_BYTES_MAX, IMPORTS_MAX, IMPORTS_PER_ACCOUNT_MAX, LimitArgs,
-    STREAMS_MAX, STREAMS_PER_ACCOUNT_MAX,
+    REFLECTION_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX, STREAMS_MAX, STREAMS_PER_ACCOUNT_MAX, WORK_MEMORY_MB,
 };
 use crate::assets;
 use crate::logs::retention::Retention;
@@ -193,13 +193,23 @@ impl ServeConfig {
             keys: KeyStore::new(&self.keys, self.root_key_command.clone()),
             models,
             runtime,
-            limits: Limits::default(),
+            limits: Limits {
+                memory: self.work_memory(),
+                ..Limits::default()
+            },
             scores: self.limits.scores(),
             workers: self.workers(),
             running_log_bytes_warning: self.retention.running_log_bytes_warning(),
             accept_short_log: self.accept_short_erasure_log,
             accept_short_audit_log: self.accept_short_audit_log,
         })
+    }
+
+    /// What photographs in work may take together.
+    fn work_memory(&self) -> MemoryBudget {
+        let of_workers = || WORK_MEMORY_MB.saturating_mul(self.workers() as u64);
+        let mb = self.limits.work_memory_mb.map_or_else(of_workers, u64::from);
+        MemoryBudget::new(mb.saturating_mul(1 << 20))
     }
 
     /// Longest time that a search waits for others.

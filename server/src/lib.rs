@@ -2,6 +2,7 @@
 
 pub mod assets;
 mod auth;
+mod bodies;
 mod calls;
 pub mod config;
 mod connections;
@@ -14,6 +15,7 @@ pub mod logs;
 mod metrics;
 pub mod plot;
 mod rates;
+mod rpcs;
 mod service;
 mod status;
 pub mod tls;
@@ -44,8 +46,11 @@ use tonic::transport::Server;
 use tonic_health::ServingStatus;
 
 use crate::auth::Door;
+use crate::bodies::Bodies;
 use crate::calls::Calls;
-use crate::config::{HEADER_BYTES_MAX, HEALTH_BYTES_MAX, MESSAGE_BYTES_MAX, STREAMS_MAX, ServeConfig};
+use crate::config::{
+    HEADER_BYTES_MAX, HEALTH_BYTES_MAX, MESSAGE_BYTES_MAX, REFLECTION_BYTES_MAX, STREAMS_MAX, ServeConfig,
+};
 use crate::connections::Connections;
 use crate::incoming::Incoming;
 use crate::logs::Logs;
@@ -156,12 +161,18 @@ pub async fn serve(
     } else {
         keyed.clone()
     };
-    let (reflection, reflection_alpha) = (descriptors().build_v1()?, descriptors().build_v1alpha()?);
+    let reflection = descriptors()
+        .build_v1()?
+        .max_decoding_message_size(REFLECTION_BYTES_MAX);
+    let reflection_alpha = descriptors()
+        .build_v1alpha()?
+        .max_decoding_message_size(REFLECTION_BYTES_MAX);
 
     let incoming = Incoming::new(calls, Certificate::load(&config.tls)?);
     let limits = &config.limits;
     let incoming = Connections::new(incoming, limits.connections, limits.stall_time_max());
     let calls = Calls::new(limits.calls, config.call_time_max(), service.clone());
+    let bodies = Bodies::new(service.clone(), limits);
     let scraping = metrics.map(|listener| {
         let fullness = Fullness {
             service: service.clone(),
@@ -180,6 +191,8 @@ pub async fn serve(
         .layer(InterceptorLayer::new(deadline::note(config.call_time_max())))
         // ORDER: before every service: whoever is not looked up is nobody.
         .layer(InterceptorLayer::new(auth::note(calling)))
+        // ORDER: behind the look-up: whose call it is decides whether a byte of it is read, and whose memory it takes.
+        .layer(bodies)
         .max_concurrent_streams(STREAMS_MAX)
         .http2_max_header_list_size(HEADER_BYTES_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)

@@ -143,7 +143,21 @@ impl Fullness {
         numbers.gauge("open_calls_max", "As many as may be", open_max)?;
         let (connections, connections_max) = places(&self.connections);
         numbers.gauge("connections", "Connections", connections)?;
-        numbers.gauge("connections_max", "As many as may be", connections_max)
+        numbers.gauge("connections_max", "As many as may be", connections_max)?;
+        let messages = self.service.message_budget();
+        numbers.gauge(
+            "message_bytes",
+            "Memory of messages that are not yet whole, or not yet answered",
+            messages.reserved() as u64,
+        )?;
+        numbers.gauge("message_bytes_max", "As much as may be", messages.most() as u64)?;
+        let work = self.service.engine().work_memory();
+        numbers.gauge(
+            "work_bytes",
+            "Memory reserved for photographs in work",
+            work.reserved(),
+        )?;
+        numbers.gauge("work_bytes_max", "As much as may be", work.bytes_max())
     }
 
     fn encode_holding(&self, numbers: &mut Numbers<'_>) -> fmt::Result {

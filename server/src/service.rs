@@ -1,6 +1,7 @@
 //! The RPCs: each checks its request, passes a gate to the engine, and answers.
 
 mod accounts;
+mod admit;
 mod collections;
 mod door;
 mod duplicates;
@@ -32,6 +33,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status};
 
 use crate::auth::{self, Caller, ClientAddress, Needs};
+use crate::bodies::Budget;
 use crate::config::{CHANGES_MAX, IMPORTS_MAX, LimitArgs, MATCHES_MAX, ServeConfig};
 use crate::convert;
 use crate::deadline::Deadline;
@@ -40,6 +42,7 @@ use crate::logs::retention::Retention;
 use crate::logs::{Came, Downstream, Ended, Logs, Output, Shape, Shaped};
 use crate::metrics::Metrics;
 use crate::rates::Rates;
+pub use crate::service::admit::Admitted;
 use crate::service::messages::{Answer, Tokened};
 use crate::service::streams::Streams;
 use crate::status::{Refusal, code_name};
@@ -77,6 +80,8 @@ struct Inner {
     /// Streams that each account has open.
     streams: Streams,
     limits: LimitArgs,
+    /// Of messages that are not yet whole, or not yet answered.
+    messages: Budget,
 }
 
 impl Service {
@@ -105,6 +110,7 @@ impl Service {
             storing: gate(CHANGES_MAX),
             rates: Rates::new(&limits),
             streams: Streams::default(),
+            messages: limits.message_budget(),
             limits,
         }))
     }
@@ -135,55 +141,19 @@ impl Service {
         }
     }
 
-    /// A call by a caller who may make it.
+    /// A call by a caller who may make it, and was let in before its message was read.
     ///
     /// # Errors
-    /// Nobody known, or a key that is not good for this.
-    fn begin<T: Shaped>(
-        &self,
-        interface: &'static str,
-        needs: Needs,
-        request: &Request<T>,
-    ) -> Result<Ongoing, Status> {
-        let cancel = Cancel::default();
-        let id = RandomId::random();
-        let caller = match auth::caller(request) {
-            Ok(caller) => caller,
-            Err(refusal) => return Err(self.turn_away(interface, refusal, ClientAddress::of(request))),
+    /// The call was not let in to this, or its key is no longer good.
+    fn begin<T: Shaped>(&self, interface: &'static str, request: &Request<T>) -> Result<Ongoing, Status> {
+        let admitted = request.extensions().get::<Admitted>();
+        let Some(admitted) = admitted.filter(|admitted| admitted.rpc().method == interface) else {
+            // A handler that nothing stands in front of lets nobody in.
+            let refusal = auth::caller(request).map_or_else(|refusal| refusal, |_| Refusal::Panicked);
+            return Err(self.turn_away(interface, refusal, ClientAddress::of(request)));
         };
-        let client = ClientAddress::of(request);
-        let origin = self.origin(interface, &caller, client);
-        let mut call = Call::new(id, cancel.clone());
-        self.0.engine.log_call(&mut call, origin.clone());
-        let ongoing = Ongoing {
-            service: Arc::clone(&self.0),
-            interface,
-            request_id: id.to_string(),
-            deadline: request.extensions().get::<Deadline>().copied(),
-            began: Instant::now(),
-            call: call.asked_by(caller.key),
-            scheme: String::new(),
-            code: Code::Cancelled,
-            result: "CANCELLED",
-            charge: Charge::Refused,
-            items_are_billed: false,
-            about: None,
-            came: Came::from(client.map(|ClientAddress(address)| address.ip())),
-            origin,
-            shape: request.get_ref().shape(),
-            output: Output::default(),
-            cancel,
-            is_item: false,
-            client,
-            caller,
-        };
-        let caller = &ongoing.caller;
-        // ORDER: the key before the rate: whoever may not call at all uses nobody's rate up.
-        match caller
-            .may(needs)
-            .and_then(|()| caller.at_home(&self.0.region, needs))
-            .and_then(|()| self.0.count(caller))
-        {
+        let ongoing = self.ongoing(admitted, request.get_ref().shape());
+        match ongoing.caller.may(admitted.rpc().needs) {
             Ok(()) => Ok(ongoing),
             Err(refusal) => Err(ongoing.refuse(refusal)),
         }
@@ -291,6 +261,43 @@ impl Drop for Ongoing {
 }
 
 impl Ongoing {
+    /// A call that has just come.
+    fn new(
+        service: &Service,
+        interface: &'static str,
+        caller: Caller,
+        client: Option<ClientAddress>,
+        deadline: Option<Deadline>,
+        shape: Shape,
+    ) -> Self {
+        let (cancel, id) = (Cancel::default(), RandomId::random());
+        let origin = service.origin(interface, &caller, client);
+        let mut call = Call::new(id, cancel.clone());
+        service.0.engine.log_call(&mut call, origin.clone());
+        Self {
+            service: Arc::clone(&service.0),
+            interface,
+            request_id: id.to_string(),
+            deadline,
+            began: Instant::now(),
+            call: call.asked_by(caller.key),
+            scheme: String::new(),
+            code: Code::Cancelled,
+            result: "CANCELLED",
+            charge: Charge::Refused,
+            items_are_billed: false,
+            about: None,
+            came: Came::from(client.map(|ClientAddress(address)| address.ip())),
+            origin,
+            shape,
+            output: Output::default(),
+            cancel,
+            is_item: false,
+            client,
+            caller,
+        }
+    }
+
     /// Whose call it is.
     fn account(&self) -> &Account {
         &self.caller.account

@@ -51,6 +51,17 @@ pub enum Refusal {
     Item(String, Error),
     /// The call would wait too long; when it is worth another try.
     Busy(Duration),
+    /// There is no memory for the call now; when it is worth another try.
+    MemoryBusy(Duration),
+    /// A message longer than any of its service may be, in bytes.
+    MessageTooLong {
+        /// As it says of itself.
+        length: u32,
+        /// As it may be.
+        most: usize,
+    },
+    /// The call's message comes too slowly.
+    TooSlow,
     /// The key or the account calls too often; when it may again.
     TooManyCalls(Duration),
     /// The call shows no key.
@@ -222,6 +233,22 @@ impl Refusal {
             Self::Busy(wait) => {
                 Saying::new(Code::ResourceExhausted, "BUSY", "too many calls are waiting").retry_after(*wait)
             }
+            Self::MemoryBusy(wait) => Saying::new(
+                Code::ResourceExhausted,
+                "MEMORY_BUSY",
+                "other calls use the memory that this one needs",
+            )
+            .retry_after(*wait),
+            Self::MessageTooLong { length, most } => Saying::new(
+                Code::OutOfRange,
+                "MESSAGE_TOO_LONG",
+                format!("the message is too long: expected at most {most} bytes, received {length}"),
+            ),
+            Self::TooSlow => Saying::new(
+                Code::DeadlineExceeded,
+                "MESSAGE_TOO_SLOW",
+                "the call's message comes too slowly",
+            ),
             Self::TooManyCalls(wait) => Saying::new(
                 Code::ResourceExhausted,
                 "TOO_MANY_CALLS",
@@ -278,6 +305,7 @@ fn engine_saying(error: &Error) -> Saying {
         ),
         Error::Request(error) => request_saying(error),
         Error::Stopped(stopped) => Saying::new(Code::Cancelled, "GIVEN_UP", stopped),
+        Error::NoMemory(error) => Saying::new(Code::ResourceExhausted, "MEMORY_BUSY", error).retry(),
         Error::Operator(error) => operator_saying(error),
     }
 }

@@ -12,17 +12,26 @@ mod jpeg;
 mod orient;
 
 use std::io::{Cursor, ErrorKind};
+use std::sync::Arc;
 
 use image::codecs::{bmp::BmpDecoder, png::PngDecoder, webp::WebPDecoder};
 use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageError, ImageFormat};
 
 use crate::config::Limits;
-use crate::error::{Rejection, Result};
+use crate::error::{NoMemory, Rejection, Result};
+use crate::memory::Reservation;
 use crate::wipe::{Wiped, wipe};
 
 /// What a PNG may unpack beside its pixels: profiles and texts, bombs among them.
 const PNG_EXTRAS_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Of each pixel of a decoded photograph, red, green and blue.
+const RGB_BYTES: u64 = 3;
+/// Decoders work in blocks, and round each side up to these.
+const BLOCK_PX: u64 = 64;
+/// What a photograph in work takes beside its pixels: the detector's inputs and outputs, scaled copies and crops.
+const TENSOR_BYTES: u64 = 32 << 20;
 
 /// How far a photograph is turned, clockwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +61,8 @@ pub struct Image {
     height: usize,
     rgb: Vec<u8>,
     says_how_it_lies: bool,
+    /// Of a photograph's pixels, and a turned copy of them.
+    memory: Option<Arc<Reservation>>,
 }
 
 impl Image {
@@ -111,7 +122,16 @@ impl Image {
             height,
             rgb,
             says_how_it_lies: false,
+            memory: None,
         }
+    }
+
+    /// With what was reserved to decode it: what the decoder needed is given back.
+    fn in_memory(mut self, mut reserved: Reservation) -> Self {
+        // Where it is turned, the copy and the original are there at once.
+        reserved.shrink(2 * self.rgb.len() as u64 + TENSOR_BYTES);
+        self.memory = Some(Arc::new(reserved));
+        self
     }
 
     /// Turned upright as EXIF says, if it says anything that can be read.
@@ -199,16 +219,34 @@ fn decode(
     let exif = decoder.exif_metadata().ok().flatten();
     let orientation = exif.and_then(|exif| Orientation::from_exif_chunk(&exif));
     let colour = decoder.color_type();
-    let length = usize::try_from(decoder.total_bytes()).expect("within the pixel limit");
-    let mut raw = Wiped::zeros(length);
+    let raw_bytes = decoder.total_bytes();
+    // WebP's decoder has the picture once more, by what it stores of it.
+    let beside = u64::from(format == "WebP") * padded_pixels(width, height) * 4;
+    let memory = reserve(width, height, raw_bytes.saturating_add(beside), limits)?;
+    let length = usize::try_from(raw_bytes).expect("within the pixel limit");
+    let mut raw = Wiped::try_zeros(length).map_err(|_| NoMemory { bytes: raw_bytes })?;
     decoder
         .read_image(&mut raw)
         .map_err(|error| refusal(format, &error))?;
-    let rgb = to_rgb8(raw, colour).ok_or(Rejection::UnsupportedKind {
+    let rgb = to_rgb8(raw, colour)?.ok_or(Rejection::UnsupportedKind {
         format,
         what: "its colour model",
     })?;
-    Ok(Image::new(width as usize, height as usize, rgb).upright(orientation))
+    let image = Image::new(width as usize, height as usize, rgb);
+    Ok(image.in_memory(memory).upright(orientation))
+}
+
+/// Pixels as decoders round them up.
+fn padded_pixels(width: u32, height: u32) -> u64 {
+    (u64::from(width) + BLOCK_PX).saturating_mul(u64::from(height) + BLOCK_PX)
+}
+
+/// Memory for a photograph of this size: its pixels twice, because they are converted or turned, what its decoder needs
+/// beside them, and what is made of it afterwards.
+fn reserve(width: u32, height: u32, decoder_bytes: u64, limits: &Limits) -> Result<Reservation> {
+    let pixels = padded_pixels(width, height).saturating_mul(2 * RGB_BYTES);
+    let bytes = pixels.saturating_add(decoder_bytes).saturating_add(TENSOR_BYTES);
+    Ok(limits.memory.reserve(bytes)?)
 }
 
 /// Width and height as a PNG's header declares them; it comes right after the signature.
@@ -270,15 +308,15 @@ fn refusal(format: &'static str, error: &ImageError) -> Rejection {
 ///
 /// Transparency is laid on white, as where a person would look at it: with the alpha simply dropped,
 /// pixels that nobody sees could be the face that is enrolled. Sixteen bits keep their upper eight.
-fn to_rgb8(raw: Wiped<u8>, colour: ColorType) -> Option<Vec<u8>> {
+fn to_rgb8(raw: Wiped<u8>, colour: ColorType) -> Result<Option<Vec<u8>>, NoMemory> {
     let on_white = |value: u8, alpha: u8| {
         let (value, alpha) = (u16::from(value), u16::from(alpha));
         ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8
     };
     // The upper byte of a 16-bit sample in memory order.
     const UPPER: usize = if cfg!(target_endian = "little") { 1 } else { 0 };
-    Some(match colour {
-        ColorType::Rgb8 => raw.take(),
+    let rgb = match colour {
+        ColorType::Rgb8 => Ok(raw.take()),
         ColorType::L8 => each(&raw, |&[v]| [v; 3]),
         ColorType::La8 => each(&raw, |&[v, a]| [on_white(v, a); 3]),
         ColorType::Rgba8 => each(&raw, |&[r, g, b, a]| [r, g, b].map(|v| on_white(v, a))),
@@ -288,18 +326,24 @@ fn to_rgb8(raw: Wiped<u8>, colour: ColorType) -> Option<Vec<u8>> {
         ColorType::Rgba16 => each(&raw, |p: &[u8; 8]| {
             [0, 2, 4].map(|c| on_white(p[c + UPPER], p[6 + UPPER]))
         }),
-        _ => return None,
-    })
+        _ => return Ok(None),
+    };
+    rgb.map(Some)
 }
 
 /// Converts pixel by pixel, into memory that never moves: a vector that grows leaves copies behind.
-fn each<const BYTES: usize>(raw: &[u8], pixel: impl Fn(&[u8; BYTES]) -> [u8; 3]) -> Vec<u8> {
+fn each<const BYTES: usize>(
+    raw: &[u8],
+    pixel: impl Fn(&[u8; BYTES]) -> [u8; 3],
+) -> Result<Vec<u8>, NoMemory> {
     let (pixels, _) = raw.as_chunks::<BYTES>();
-    let mut rgb = Vec::with_capacity(pixels.len() * 3);
+    let (mut rgb, bytes) = (Vec::new(), pixels.len() * 3);
+    rgb.try_reserve_exact(bytes)
+        .map_err(|_| NoMemory { bytes: bytes as u64 })?;
     for one in pixels {
         rgb.extend_from_slice(&pixel(one));
     }
-    rgb
+    Ok(rgb)
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::time::Duration;
 use clap::Args;
 use likeness_engine::ScoreLimits;
 
+use crate::bodies::Budget;
+
 /// Streams of imports at once: each may hold a few of the largest messages.
 pub const IMPORTS_MAX: usize = 4;
 /// Of them, one account's.
@@ -14,6 +16,12 @@ pub const IMPORTS_PER_ACCOUNT_MAX: usize = 3;
 pub const STREAMS_PER_ACCOUNT_MAX: usize = 16;
 /// Changes that may wait for the disk at once; they cost a thread each, not a core.
 pub const CHANGES_MAX: usize = 64;
+/// Largest message for keys, accounts, logs and receipts.
+pub const SMALL_MESSAGE_BYTES_MAX: usize = 4 << 20;
+/// A question of reflection: the name of a symbol or a file.
+pub const REFLECTION_BYTES_MAX: usize = 4 << 10;
+/// Memory for a photograph in work, in MiB: one of 40 megapixels with transparency and 16 bits a channel needs 590.
+pub const WORK_MEMORY_MB: u64 = 640;
 /// Streams that one connection may have open at once.
 pub const STREAMS_MAX: u32 = 256;
 /// A question for health: the name of a service. Whoever asks shows no key, and has no place among the calls.
@@ -39,6 +47,22 @@ pub struct LimitArgs {
     /// How long a client may take to begin, or a connection take no bytes, before it is closed, in seconds
     #[arg(long, env = "LIKENESS_STALL_SECONDS", value_name = "SECONDS", default_value_t = Self::DEFAULT.stall_seconds, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub stall_seconds: u64,
+
+    /// Memory that messages may take which are not yet whole, or not yet answered, in MiB; more are refused
+    #[arg(long, env = "LIKENESS_MESSAGE_MEMORY_MB", value_name = "MB", default_value_t = Self::DEFAULT.message_memory_mb, value_parser = clap::value_parser!(u32).range(128..=1_048_576))]
+    pub message_memory_mb: u32,
+
+    /// The same of one account
+    #[arg(long, env = "LIKENESS_MESSAGE_MEMORY_ACCOUNT_MB", value_name = "MB", default_value_t = Self::DEFAULT.message_memory_account_mb, value_parser = clap::value_parser!(u32).range(128..=1_048_576))]
+    pub message_memory_account_mb: u32,
+
+    /// Memory that photographs in work may take together, in MiB; more are refused [default: 640 for each worker]
+    #[arg(long, env = "LIKENESS_WORK_MEMORY_MB", value_name = "MB", value_parser = clap::value_parser!(u32).range(640..=1_048_576))]
+    pub work_memory_mb: Option<u32>,
+
+    /// A message that is not whole after --stall-seconds must have brought as many bytes for each second more
+    #[arg(long, env = "LIKENESS_MESSAGE_BYTES_PER_SECOND", value_name = "BYTES", default_value_t = Self::DEFAULT.message_bytes_per_second, value_parser = clap::value_parser!(u32).range(1..))]
+    pub message_bytes_per_second: u32,
 
     /// Calls of one API key in a second, and of an account that has no limit of its own
     #[arg(long, env = "LIKENESS_CALLS_PER_SECOND", value_name = "N", default_value_t = Self::DEFAULT.calls_per_second, value_parser = clap::value_parser!(u32).range(1..))]
@@ -129,6 +153,10 @@ impl LimitArgs {
         connections: 1024,
         calls: 1024,
         stall_seconds: 20,
+        message_memory_mb: 1024,
+        message_memory_account_mb: 512,
+        work_memory_mb: None,
+        message_bytes_per_second: 4096,
         calls_per_second: 1000,
         searches_per_second: 100,
         searches_per_day: 100_000,
@@ -192,6 +220,15 @@ impl LimitArgs {
     /// Longest time a call may wait for a worker.
     pub fn queue_time_max(&self) -> Duration {
         Duration::from_millis(self.queue_millis)
+    }
+
+    /// Memory for messages.
+    pub fn message_budget(&self) -> Budget {
+        let bytes = |mb: u32| usize::try_from(mb).unwrap_or(usize::MAX).saturating_mul(1 << 20);
+        Budget::new(
+            bytes(self.message_memory_mb),
+            bytes(self.message_memory_account_mb),
+        )
     }
 
     /// How long a connection may stand still.

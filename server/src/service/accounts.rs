@@ -1,6 +1,6 @@
 //! Accounts and API keys.
 
-use likeness_engine::{Account, AccountSettings, Act, Scope};
+use likeness_engine::{Account, AccountSettings, Act};
 use likeness_proto::v1::account_service_server::AccountService;
 use likeness_proto::v1::{
     CloseAccountRequest, CloseAccountResponse, CreateAccountRequest, CreateAccountResponse,
@@ -11,14 +11,12 @@ use likeness_proto::v1::{
 use tonic::{Request, Response, Status};
 
 use super::{Ongoing, Service};
-use crate::auth::Needs;
 use crate::convert;
+use crate::rpcs;
 use crate::status::Refusal;
 
-const OPERATOR: Needs = Needs::Operator(Scope::Admin);
 /// Entries that are looked at for one page: an account that has few among many goes on from there.
 const AUDIT_SEEN_MAX: usize = 10_000;
-const OWN_KEYS: Needs = Needs::WholeAccount(Scope::Admin);
 
 #[tonic::async_trait]
 impl AccountService for Service {
@@ -26,7 +24,7 @@ impl AccountService for Service {
         &self,
         request: Request<CreateAccountRequest>,
     ) -> Result<Response<CreateAccountResponse>, Status> {
-        let mut call = self.begin("CreateAccount", OPERATOR, &request)?;
+        let mut call = self.begin("CreateAccount", &request)?;
         let answer = create(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -35,7 +33,7 @@ impl AccountService for Service {
         &self,
         request: Request<GetAccountRequest>,
     ) -> Result<Response<GetAccountResponse>, Status> {
-        let mut call = self.begin("GetAccount", OWN_KEYS, &request)?;
+        let mut call = self.begin("GetAccount", &request)?;
         let answer = get(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -44,7 +42,7 @@ impl AccountService for Service {
         &self,
         request: Request<ListAccountsRequest>,
     ) -> Result<Response<ListAccountsResponse>, Status> {
-        let mut call = self.begin("ListAccounts", OPERATOR, &request)?;
+        let mut call = self.begin("ListAccounts", &request)?;
         let answer = list(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -53,7 +51,7 @@ impl AccountService for Service {
         &self,
         request: Request<UpdateAccountRequest>,
     ) -> Result<Response<UpdateAccountResponse>, Status> {
-        let mut call = self.begin("UpdateAccount", OPERATOR, &request)?;
+        let mut call = self.begin("UpdateAccount", &request)?;
         let answer = update(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -62,7 +60,7 @@ impl AccountService for Service {
         &self,
         request: Request<CloseAccountRequest>,
     ) -> Result<Response<CloseAccountResponse>, Status> {
-        let mut call = self.begin("CloseAccount", OPERATOR, &request)?;
+        let mut call = self.begin("CloseAccount", &request)?;
         let answer = close(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -71,7 +69,7 @@ impl AccountService for Service {
         &self,
         request: Request<ListAuditLogRequest>,
     ) -> Result<Response<ListAuditLogResponse>, Status> {
-        let mut call = self.begin("ListAuditLog", Needs::WholeAccount(Scope::Audit), &request)?;
+        let mut call = self.begin("ListAuditLog", &request)?;
         let answer = list_audit(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -80,7 +78,7 @@ impl AccountService for Service {
         &self,
         request: Request<CreateApiKeyRequest>,
     ) -> Result<Response<CreateApiKeyResponse>, Status> {
-        let mut call = self.begin("CreateApiKey", OWN_KEYS, &request)?;
+        let mut call = self.begin("CreateApiKey", &request)?;
         let answer = create_key(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -89,7 +87,7 @@ impl AccountService for Service {
         &self,
         request: Request<ListApiKeysRequest>,
     ) -> Result<Response<ListApiKeysResponse>, Status> {
-        let mut call = self.begin("ListApiKeys", OWN_KEYS, &request)?;
+        let mut call = self.begin("ListApiKeys", &request)?;
         let answer = list_keys(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -98,7 +96,7 @@ impl AccountService for Service {
         &self,
         request: Request<RevokeApiKeyRequest>,
     ) -> Result<Response<RevokeApiKeyResponse>, Status> {
-        let mut call = self.begin("RevokeApiKey", OWN_KEYS, &request)?;
+        let mut call = self.begin("RevokeApiKey", &request)?;
         let answer = revoke_key(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -110,7 +108,7 @@ fn named(call: &Ongoing, field: &'static str, name: &str) -> Result<Account, Ref
         return Ok(call.caller.account.clone());
     }
     let account = convert::in_field(field, Account::parse(name))?;
-    let operates = call.caller.may(OPERATOR).is_ok();
+    let operates = call.caller.may(rpcs::OPERATOR).is_ok();
     if account == call.caller.account || operates {
         Ok(account)
     } else {

@@ -1,12 +1,11 @@
 //! The same person enrolled twice: a collection compared with itself.
 
-use likeness_engine::{Act, AuditEntry, CollectionName, CollectionRef, DuplicateCursor, Names, Scope};
+use likeness_engine::{Act, AuditEntry, CollectionName, CollectionRef, DuplicateCursor, Names};
 use likeness_proto::v1::{CallInfo, FindDuplicatesRequest, FindDuplicatesResponse};
 use tonic::{Request, Response, Status};
 
 use super::slices::{self, Job, Slice, Slices};
 use super::{Answer, Ongoing, Service};
-use crate::auth::Needs;
 use crate::convert;
 use crate::status::Refusal;
 
@@ -19,7 +18,7 @@ pub(super) async fn find_duplicates(
     service: &Service,
     request: Request<FindDuplicatesRequest>,
 ) -> Result<Response<Slices<FindDuplicatesResponse>>, Status> {
-    let call = service.begin("FindDuplicates", Needs::Of(Scope::Duplicates), &request)?;
+    let call = service.begin("FindDuplicates", &request)?;
     slices::begin(call, async |call| {
         Doubles::begin(call, request.into_inner()).await
     })

@@ -1,6 +1,6 @@
 //! Receipts of erasure, one by one and as a log.
 
-use likeness_engine::{Act, Scope};
+use likeness_engine::Act;
 use likeness_proto::v1::erasure_service_server::ErasureService;
 use likeness_proto::v1::{
     GetErasureReceiptRequest, GetErasureReceiptResponse, GetErasureStatusRequest, GetErasureStatusResponse,
@@ -10,7 +10,6 @@ use likeness_proto::v1::{
 use tonic::{Request, Response, Status};
 
 use super::{Ongoing, Service};
-use crate::auth::Needs;
 use crate::convert;
 use crate::status::Refusal;
 
@@ -20,7 +19,7 @@ impl ErasureService for Service {
         &self,
         request: Request<GetErasureReceiptRequest>,
     ) -> Result<Response<GetErasureReceiptResponse>, Status> {
-        let mut call = self.begin("GetErasureReceipt", Needs::Of(Scope::Audit), &request)?;
+        let mut call = self.begin("GetErasureReceipt", &request)?;
         let answer = get(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -29,7 +28,7 @@ impl ErasureService for Service {
         &self,
         request: Request<ListErasureReceiptsRequest>,
     ) -> Result<Response<ListErasureReceiptsResponse>, Status> {
-        let mut call = self.begin("ListErasureReceipts", Needs::Of(Scope::Audit), &request)?;
+        let mut call = self.begin("ListErasureReceipts", &request)?;
         let answer = list(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -38,7 +37,7 @@ impl ErasureService for Service {
         &self,
         request: Request<GetErasureStatusRequest>,
     ) -> Result<Response<GetErasureStatusResponse>, Status> {
-        let mut call = self.begin("GetErasureStatus", Needs::Of(Scope::Audit), &request)?;
+        let mut call = self.begin("GetErasureStatus", &request)?;
         let answer = status(&mut call).await;
         call.finish(answer)
     }
@@ -47,7 +46,7 @@ impl ErasureService for Service {
         &self,
         request: Request<PrepareResidueAuditRequest>,
     ) -> Result<Response<PrepareResidueAuditResponse>, Status> {
-        let mut call = self.begin("PrepareResidueAudit", Needs::Of(Scope::Audit), &request)?;
+        let mut call = self.begin("PrepareResidueAudit", &request)?;
         let answer = prepare(&mut call, request.into_inner()).await;
         call.finish(answer)
     }

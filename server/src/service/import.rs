@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use likeness_engine::{CollectionName, Once, Scope, Token};
+use likeness_proto::Message as _;
 use likeness_proto::v1::import_persons_request::Part;
 use likeness_proto::v1::import_persons_response::Outcome;
 use likeness_proto::v1::{
@@ -18,6 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::streams::{Answers, Kind};
 use super::{Ongoing, Service, digest, enroll, insert_id, outputs};
 use crate::auth::Needs;
+use crate::bodies::Reservation;
 use crate::config::CHANGES_MAX;
 use crate::convert;
 use crate::status::Refusal;
@@ -51,7 +53,7 @@ pub(super) async fn import_persons(
     service: &Service,
     request: Request<Streaming<ImportPersonsRequest>>,
 ) -> Result<Response<Answers<ImportPersonsResponse>>, Status> {
-    let mut call = service.begin("ImportPersons", Needs::Of(Scope::Enrol), &request)?;
+    let mut call = service.begin("ImportPersons", &request)?;
     call.items_are_billed = true;
     let streams = &service.0.streams;
     let open = streams.open_within(call.account(), Kind::Import, PLACE_WAIT_MAX);
@@ -128,6 +130,19 @@ async fn run(
             Ok(None) => break Ok(()),
             Err(ended) => break Err(ended),
         };
+        // The transport has let go of the item's memory by now: what it was decoded to is the item's own.
+        let bytes = item.encoded_len();
+        let memory = call
+            .service
+            .messages
+            .reserve_within(call.account(), bytes, patience);
+        let memory = tokio::select! {
+            memory = memory => memory,
+            () = header.stuck.notified() => break Err(Ended::Refused(Refusal::Late)),
+        };
+        let Some(memory) = memory else {
+            break Err(Refusal::MemoryBusy(patience.min(PLACE_WAIT_MAX)).into());
+        };
         let weight = if item.embeddings.is_empty() { weight } else { 1 };
         let weight = u32::try_from(weight).expect("at most the number of changes");
         // Until there is room, the stream is not read: the transport then holds its client back.
@@ -142,7 +157,7 @@ async fn run(
             call.item(patience, &item),
             Arc::clone(&header),
             item,
-            permit,
+            (permit, memory),
             results.clone(),
         ));
         while items.try_join_next().is_some() {}
@@ -205,7 +220,7 @@ async fn work_on(
     mut call: Ongoing,
     header: Arc<Header>,
     item: ImportItem,
-    permit: OwnedSemaphorePermit,
+    room: (OwnedSemaphorePermit, Reservation),
     results: Results,
 ) {
     let sequence = item.sequence;
@@ -233,7 +248,7 @@ async fn work_on(
     {
         header.stuck.notify_one();
     }
-    drop(permit);
+    drop(room);
 }
 
 async fn import(call: &mut Ongoing, header: &Header, item: ImportItem) -> Result<PersonImported, Refusal> {

@@ -1,6 +1,6 @@
 //! Rotating and destroying keys.
 
-use likeness_engine::{Act, Engine, Rotation, Scope};
+use likeness_engine::{Act, Engine, Rotation};
 use likeness_proto::v1::key_service_server::KeyService;
 use likeness_proto::v1::{
     DestroyKeyGroupRequest, DestroyKeyGroupResponse, RotateSigningKeyRequest, RotateSigningKeyResponse,
@@ -11,7 +11,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::{Ongoing, Service, insert_id};
-use crate::auth::Needs;
 use crate::convert;
 use crate::status::Refusal;
 
@@ -26,7 +25,7 @@ impl KeyService for Service {
         &self,
         request: Request<RotateWrappingKeyRequest>,
     ) -> Result<Response<Self::RotateWrappingKeyStream>, Status> {
-        let mut call = self.begin("RotateWrappingKey", Needs::Operator(Scope::Admin), &request)?;
+        let mut call = self.begin("RotateWrappingKey", &request)?;
         let entry = call.own_act(Act::RotateWrappingKey, "");
         let (progress, stream) = mpsc::channel(PROGRESS_WAITING_MAX);
         let mut reply = Response::new(ReceiverStream::new(stream));
@@ -60,7 +59,7 @@ impl KeyService for Service {
         &self,
         request: Request<RotateSigningKeyRequest>,
     ) -> Result<Response<RotateSigningKeyResponse>, Status> {
-        let mut call = self.begin("RotateSigningKey", Needs::Operator(Scope::Admin), &request)?;
+        let mut call = self.begin("RotateSigningKey", &request)?;
         let entry = call.own_act(Act::RotateSigningKey, "");
         let rotated = call
             .store(move |work, _| Ok(work.audited(&entry, Engine::rotate_signing)?))
@@ -75,7 +74,7 @@ impl KeyService for Service {
         &self,
         request: Request<DestroyKeyGroupRequest>,
     ) -> Result<Response<DestroyKeyGroupResponse>, Status> {
-        let mut call = self.begin("DestroyKeyGroup", Needs::WholeAccount(Scope::Admin), &request)?;
+        let mut call = self.begin("DestroyKeyGroup", &request)?;
         let answer = destroy(&mut call, request.into_inner()).await;
         call.finish(answer)
     }

@@ -2,13 +2,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use likeness_engine::{CollectionName, Measuring, Scope};
+use likeness_engine::{CollectionName, Measuring};
 use likeness_proto::v1::{CallInfo, MeasureIndexRequest, MeasureIndexResponse};
 use tonic::{Request, Response, Status};
 
 use super::slices::{self, Job, Slice, Slices};
 use super::{Answer, Ongoing, Service};
-use crate::auth::Needs;
 use crate::convert;
 use crate::status::Refusal;
 
@@ -21,7 +20,7 @@ pub(super) async fn measure_index(
     service: &Service,
     request: Request<MeasureIndexRequest>,
 ) -> Result<Response<Slices<MeasureIndexResponse>>, Status> {
-    let call = service.begin("MeasureIndex", Needs::Of(Scope::Admin), &request)?;
+    let call = service.begin("MeasureIndex", &request)?;
     slices::begin(call, async |call| {
         Measurement::begin(call, request.into_inner()).await
     })

@@ -1,6 +1,6 @@
 //! The calls about people; reading, changing and erasing one.
 
-use likeness_engine::{Call, CollectionName, CollectionRef, Page, Person, PersonId, Scope};
+use likeness_engine::{Call, CollectionName, CollectionRef, Page, Person, PersonId};
 use likeness_proto::v1::person_service_server::PersonService;
 use likeness_proto::v1::{
     AddFacesRequest, AddFacesResponse, CopyPersonRequest, CopyPersonResponse, DeleteFacesRequest,
@@ -15,7 +15,6 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::streams::Answers;
 use super::{Ongoing, Service, Work, enroll, import, lifecycle};
-use crate::auth::Needs;
 use crate::convert;
 use crate::status::Refusal;
 
@@ -25,7 +24,7 @@ impl PersonService for Service {
         &self,
         request: Request<EnrollPersonRequest>,
     ) -> Result<Response<EnrollPersonResponse>, Status> {
-        let mut call = self.begin("EnrollPerson", Needs::Of(Scope::Enrol), &request)?;
+        let mut call = self.begin("EnrollPerson", &request)?;
         let answer = enroll::enroll(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -34,7 +33,7 @@ impl PersonService for Service {
         &self,
         request: Request<AddFacesRequest>,
     ) -> Result<Response<AddFacesResponse>, Status> {
-        let mut call = self.begin("AddFaces", Needs::Of(Scope::Enrol), &request)?;
+        let mut call = self.begin("AddFaces", &request)?;
         let answer = enroll::add_faces(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -43,7 +42,7 @@ impl PersonService for Service {
         &self,
         request: Request<GetPersonRequest>,
     ) -> Result<Response<GetPersonResponse>, Status> {
-        let mut call = self.begin("GetPerson", Needs::Of(Scope::Read), &request)?;
+        let mut call = self.begin("GetPerson", &request)?;
         let answer = get(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -52,7 +51,7 @@ impl PersonService for Service {
         &self,
         request: Request<ListPersonsRequest>,
     ) -> Result<Response<ListPersonsResponse>, Status> {
-        let mut call = self.begin("ListPersons", Needs::Of(Scope::Read), &request)?;
+        let mut call = self.begin("ListPersons", &request)?;
         let answer = list(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -61,7 +60,7 @@ impl PersonService for Service {
         &self,
         request: Request<UpdatePersonRequest>,
     ) -> Result<Response<UpdatePersonResponse>, Status> {
-        let mut call = self.begin("UpdatePerson", Needs::Of(Scope::Enrol), &request)?;
+        let mut call = self.begin("UpdatePerson", &request)?;
         let answer = update(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -70,7 +69,7 @@ impl PersonService for Service {
         &self,
         request: Request<DeleteFacesRequest>,
     ) -> Result<Response<DeleteFacesResponse>, Status> {
-        let mut call = self.begin("DeleteFaces", Needs::Of(Scope::Erase), &request)?;
+        let mut call = self.begin("DeleteFaces", &request)?;
         let answer = delete_faces(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -79,7 +78,7 @@ impl PersonService for Service {
         &self,
         request: Request<DeletePersonRequest>,
     ) -> Result<Response<DeletePersonResponse>, Status> {
-        let mut call = self.begin("DeletePerson", Needs::Of(Scope::Erase), &request)?;
+        let mut call = self.begin("DeletePerson", &request)?;
         let answer = delete(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -88,7 +87,7 @@ impl PersonService for Service {
         &self,
         request: Request<EraseEverywhereRequest>,
     ) -> Result<Response<EraseEverywhereResponse>, Status> {
-        let mut call = self.begin("EraseEverywhere", Needs::WholeAccount(Scope::Erase), &request)?;
+        let mut call = self.begin("EraseEverywhere", &request)?;
         let answer = erase_everywhere(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -115,7 +114,7 @@ impl PersonService for Service {
         &self,
         request: Request<CopyPersonRequest>,
     ) -> Result<Response<CopyPersonResponse>, Status> {
-        let mut call = self.begin("CopyPerson", Needs::Of(Scope::Enrol), &request)?;
+        let mut call = self.begin("CopyPerson", &request)?;
         let answer = lifecycle::copy(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -124,7 +123,7 @@ impl PersonService for Service {
         &self,
         request: Request<RenamePersonRequest>,
     ) -> Result<Response<RenamePersonResponse>, Status> {
-        let mut call = self.begin("RenamePerson", Needs::Of(Scope::Enrol), &request)?;
+        let mut call = self.begin("RenamePerson", &request)?;
         let answer = lifecycle::rename(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -133,7 +132,7 @@ impl PersonService for Service {
         &self,
         request: Request<ExportPersonRequest>,
     ) -> Result<Response<ExportPersonResponse>, Status> {
-        let mut call = self.begin("ExportPerson", Needs::WholeAccount(Scope::Read), &request)?;
+        let mut call = self.begin("ExportPerson", &request)?;
         let answer = lifecycle::export(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -142,7 +141,7 @@ impl PersonService for Service {
         &self,
         request: Request<ListConsentsRequest>,
     ) -> Result<Response<ListConsentsResponse>, Status> {
-        let mut call = self.begin("ListConsents", Needs::Of(Scope::Read), &request)?;
+        let mut call = self.begin("ListConsents", &request)?;
         let answer = lifecycle::list_consents(&mut call, request.into_inner()).await;
         call.finish(answer)
     }
@@ -151,7 +150,7 @@ impl PersonService for Service {
         &self,
         request: Request<WithdrawConsentRequest>,
     ) -> Result<Response<WithdrawConsentResponse>, Status> {
-        let mut call = self.begin("WithdrawConsent", Needs::Of(Scope::Erase), &request)?;
+        let mut call = self.begin("WithdrawConsent", &request)?;
         let answer = lifecycle::withdraw_consent(&mut call, request.into_inner()).await;
         call.finish(answer)
     }

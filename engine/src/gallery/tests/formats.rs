@@ -372,7 +372,7 @@ fn every_person_of_the_full_fixture_is_found_by_each_template() {
         for person_id in people {
             let person = gallery.person(&collection, &id(person_id)).expect("enrolled");
             for face in &person.faces {
-                let probe = Arc::new(probe_of(&face.template));
+                let probe = Arc::new(probe_of(face.template.any()));
                 let query = Query {
                     probes: vec![(face.scheme, probe)],
                 };

@@ -12,12 +12,14 @@ use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
 
-use super::{Image, check_size};
+use super::{Image, check_size, padded_pixels, reserve};
 use crate::config::Limits;
-use crate::error::{Rejection, Result};
+use crate::error::{NoMemory, Rejection, Result};
 use crate::wipe::Wiped;
 
 const FORMAT: &str = "JPEG";
+/// Of each coefficient that the decoder keeps.
+const COEFFICIENT_BYTES: u64 = 2;
 
 pub(super) fn decode(photo: &[u8], limits: &Limits) -> Result<Image> {
     let options = DecoderOptions::default()
@@ -46,12 +48,19 @@ pub(super) fn decode(photo: &[u8], limits: &Limits) -> Result<Image> {
     // A damaged EXIF block is no reason to refuse a good picture: it counts as absent.
     let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
 
+    // Where its data come in several scans, the decoder keeps every coefficient of each component until the last.
+    let coefficients = u64::from(info.components.max(1)) * COEFFICIENT_BYTES;
+    let (width, height) = (u32::from(info.width), u32::from(info.height));
+    let coefficients = padded_pixels(width, height).saturating_mul(coefficients);
+    let memory = reserve(width, height, coefficients, limits)?;
     let (width, height) = (usize::from(info.width), usize::from(info.height));
-    let mut rgb = Wiped::zeros(width * height * 3);
+    let bytes = width * height * 3;
+    let mut rgb = Wiped::try_zeros(bytes).map_err(|_| NoMemory { bytes: bytes as u64 })?;
     decoder
         .decode_into(&mut rgb)
         .map_err(|error| refusal(photo, &error))?;
-    Ok(Image::new(width, height, rgb.take()).upright(orientation))
+    let image = Image::new(width, height, rgb.take());
+    Ok(image.in_memory(memory).upright(orientation))
 }
 
 fn refusal(photo: &[u8], error: &DecodeErrors) -> Rejection {

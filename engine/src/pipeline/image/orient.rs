@@ -32,5 +32,7 @@ pub(super) fn turned(image: &Image, orientation: Orientation) -> Image {
             rgb.extend_from_slice(&image.rgb[(from_y * image.width + from_x) * 3..][..3]);
         }
     }
-    Image::new(width, height, rgb)
+    let mut copy = Image::new(width, height, rgb);
+    copy.memory.clone_from(&image.memory);
+    copy
 }
