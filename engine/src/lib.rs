@@ -15,6 +15,7 @@ mod error;
 mod evaluate;
 mod fused;
 mod gallery;
+mod heap;
 mod keys;
 mod manifest;
 mod memory;

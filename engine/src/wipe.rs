@@ -58,28 +58,32 @@ impl<T: Copy + Default> Drop for Wiped<T> {
     }
 }
 
-/// From now on memory is overwritten as it is freed, by whoever frees it in this process.
+/// Sees to it that memory is overwritten as it is freed, by whatever library in this process.
 ///
-/// What this file wipes is ours; decoders and the inference runtime free theirs as it is. After an
-/// embedding all 512 raw values were found in the heap, contiguous, in a buffer that the runtime had
-/// freed (its last reordering of the layout), with arena and memory pattern off. With this setting none
-/// were, nor pixels, and a call took as long as before (9.1 ms). Freed large blocks go back to the kernel.
+/// What this file wipes is ours; decoders and the inference runtime free theirs as it is: after an embedding all 512 raw
+/// values were found in the heap, contiguous, in a buffer that the runtime had freed (its last reordering of the layout),
+/// with arena and memory pattern off. The heap overwrites them (see `heap.rs`). Where it does not see the blocks of
+/// libraries, as in a program that is linked otherwise than this one, glibc's own setting is next best.
+pub(crate) fn overwrite_what_is_freed() {
+    if !crate::heap::covers_libraries() && !perturb() {
+        tracing::warn!("what C and C++ libraries free in this process is not overwritten");
+    }
+}
+
+/// Lets glibc overwrite what is freed, blocks of up to 1,032 bytes excepted; answers whether it does.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(
     unsafe_code,
-    reason = "glibc's setting has no safe wrapper; the need is measured above"
+    reason = "glibc's setting has no safe wrapper; the need is stated above"
 )]
-pub(crate) fn overwrite_what_is_freed() {
+fn perturb() -> bool {
     // SAFETY: `mallopt` takes two numbers and touches nothing of ours; glibc locks its own state. It is
     // unsafe only as every foreign function is. The byte is any but zero, which would switch it off.
-    let accepted = unsafe { libc::mallopt(libc::M_PERTURB, 0x55) };
-    if accepted == 0 {
-        tracing::warn!("the allocator does not overwrite freed memory");
-    }
+    unsafe { libc::mallopt(libc::M_PERTURB, 0x55) != 0 }
 }
 
 /// Other allocators have no such setting.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub(crate) fn overwrite_what_is_freed() {
-    tracing::warn!("the allocator does not overwrite freed memory");
+fn perturb() -> bool {
+    false
 }
