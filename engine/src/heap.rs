@@ -26,6 +26,22 @@ struct Wiping;
 #[allow(unsafe_code, reason = "an allocator handles blocks by their addresses")]
 unsafe fn wipe(block: *mut u8, bytes: usize) {
     // SAFETY: as the caller promises.
+    unsafe {
+        #[cfg(all(target_os = "linux", target_env = "gnu"))]
+        if bytes >= glibc::LARGE {
+            return glibc::wipe_pages(block, bytes);
+        }
+        overwrite(block, bytes);
+    }
+}
+
+/// Writes the zeros.
+///
+/// # Safety
+/// As of [`wipe`].
+#[allow(unsafe_code, reason = "an allocator handles blocks by their addresses")]
+unsafe fn overwrite(block: *mut u8, bytes: usize) {
+    // SAFETY: as the caller promises.
     let written = unsafe {
         block.write_bytes(0, bytes);
         std::slice::from_raw_parts(block, bytes)
@@ -80,12 +96,15 @@ use self::glibc::{give_back, resized_in_place};
 mod glibc {
     //! What stands before glibc's functions, and those functions by their other names.
 
-    #![allow(unsafe_code, reason = "functions of C, which handle blocks by their addresses")]
+    #![allow(
+        unsafe_code,
+        reason = "functions of C, which handle blocks by their addresses"
+    )]
 
     use std::alloc::Layout;
     use std::ffi::c_void;
 
-    use super::wipe;
+    use super::{overwrite, wipe};
 
     unsafe extern "C" {
         fn __libc_malloc(bytes: usize) -> *mut c_void;
@@ -98,6 +117,54 @@ mod glibc {
     /// A block that shrinks to at least such a part of itself stays as large as it is.
     const WORTH_KEEPING: usize = 2;
 
+    /// From this size on only the pages of a block are overwritten that are there: a block may be large because of what was
+    /// announced, and must not become resident by its end.
+    pub(super) const LARGE: usize = 1 << 20;
+    /// Pages of x86-64 and most others; of a larger page it is asked once more than needed.
+    const PAGE: usize = 4096;
+    /// Pages that are asked about at once.
+    const PAGES: usize = 1024;
+    /// From this size on glibc maps every block by itself, however far it has raised its threshold.
+    const ALWAYS_MAPPED: usize = 32 << 20;
+
+    /// Overwrites what the kernel holds of a large block in memory.
+    ///
+    /// # Safety
+    /// As of [`wipe`].
+    pub(super) unsafe fn wipe_pages(block: *mut u8, bytes: usize) {
+        let (begin, end) = (block as usize, block as usize + bytes);
+        let mut at = begin;
+        let mut is_resident = [1_u8; PAGES];
+        while at < end {
+            let first = at & !(PAGE - 1);
+            let upto = end.min(first + PAGE * PAGES);
+            // SAFETY: the pages lie in the block, but for what the first and the last have before and behind it, and it
+            // gets a byte for each of them at most. Where it fails, the bytes stay as they are: all are taken as resident.
+            unsafe {
+                let pages = std::ptr::without_provenance_mut(first); // The kernel looks at no byte of them.
+                if libc::mincore(pages, upto - first, is_resident.as_mut_ptr()) != 0 {
+                    is_resident.fill(1);
+                }
+            }
+            for is_resident in is_resident {
+                if at >= upto {
+                    break;
+                }
+                let next = upto.min((at & !(PAGE - 1)) + PAGE);
+                if is_resident & 1 != 0 {
+                    // SAFETY: from `at` to `next` it is the block's.
+                    unsafe { overwrite(block.add(at - begin), next - at) };
+                }
+                at = next;
+            }
+        }
+    }
+
+    /// Whether a block is a mapping of its own: it begins where glibc's header of such a block ends.
+    fn is_mapping(block: *mut c_void, usable: usize) -> bool {
+        usable >= ALWAYS_MAPPED && block as usize % PAGE == ALIGNED
+    }
+
     /// Frees an overwritten block of Rust's.
     pub(super) unsafe fn give_back(block: *mut u8, _: Layout) {
         // SAFETY: blocks of `System` are those of glibc's `malloc` and `posix_memalign`.
@@ -109,7 +176,13 @@ mod glibc {
         // SAFETY: the block is one of glibc's, and the caller's.
         unsafe {
             if bytes > layout.size() {
-                return (bytes <= libc::malloc_usable_size(block.cast())).then_some(block);
+                let usable = libc::malloc_usable_size(block.cast());
+                if bytes <= usable {
+                    return Some(block);
+                }
+                // Its pages move, and nothing stays behind.
+                let moved = is_mapping(block.cast(), usable).then(|| __libc_realloc(block.cast(), bytes));
+                return moved.filter(|moved| !moved.is_null()).map(<*mut c_void>::cast);
             }
             if layout.align() > ALIGNED {
                 return None; // `realloc` promises no more than that.
@@ -160,6 +233,9 @@ mod glibc {
                     return block;
                 }
                 return __libc_realloc(block, bytes);
+            }
+            if is_mapping(block, usable) {
+                return __libc_realloc(block, bytes); // Its pages move, and nothing stays behind.
             }
             let new = __libc_malloc(bytes);
             if !new.is_null() {

@@ -52,7 +52,10 @@ impl Mark {
     }
 
     fn count(self, bytes: &[u8]) -> usize {
-        bytes.chunks_exact(8).filter(|eight| *eight == self.bytes()).count()
+        bytes
+            .chunks_exact(8)
+            .filter(|eight| *eight == self.bytes())
+            .count()
     }
 
     /// How often it is in the writable memory of this process.
@@ -62,7 +65,10 @@ impl Mark {
         let maps = fs::read_to_string("/proc/self/maps").expect("a process may read itself");
         let mut bytes = vec![0; CHUNK];
         let mut count = 0;
-        for line in maps.lines().filter(|line| line.contains(" rw") && !line.contains("[v")) {
+        for line in maps
+            .lines()
+            .filter(|line| line.contains(" rw") && !line.contains("[v"))
+        {
             let (from, rest) = line.split_once('-').expect("from-to");
             let to = rest.split(' ').next().expect("to");
             let [from, to] = [from, to].map(|at| usize::from_str_radix(at, 16).expect("an address"));
@@ -138,6 +144,32 @@ fn an_aligned_block_keeps_its_bytes_and_its_alignment_as_it_is_resized() {
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn of_a_large_block_what_was_written_is_overwritten_and_the_rest_becomes_no_memory() {
+    const BYTES: usize = 64 << 20;
+    const PAGE: usize = 4096;
+    let mark = Mark(0x5111_0007_7777_0f07);
+    let mut region = memmap2::MmapMut::map_anon(BYTES).expect("mapped");
+    // Unaligned at both ends, as a block is; written at both, and in the middle of what is asked about at once.
+    let block = 16..BYTES - 24;
+    for at in [16, 1000 * PAGE + 8, 1024 * PAGE, BYTES - 24 - 4096] {
+        mark.write(&mut region[at..at + 4096]);
+    }
+    let before = [region[0], region[BYTES - 1]];
+    // SAFETY: the block lies in the region, and nothing else holds it.
+    unsafe { super::wipe(region.as_mut_ptr().add(block.start), block.len()) };
+    let mut is_resident = vec![0_u8; BYTES / PAGE];
+    // SAFETY: a byte for each page of the region.
+    let asked = unsafe { libc::mincore(region.as_mut_ptr().cast(), BYTES, is_resident.as_mut_ptr()) };
+    assert_eq!(asked, 0);
+    let resident = is_resident.iter().filter(|page| **page & 1 != 0).count();
+    // Huge pages, where the kernel gives them, are more than were asked for.
+    assert!(resident <= 4 * 512, "{resident} pages of {}", BYTES / PAGE);
+    assert_eq!(mark.count(&region), 0);
+    assert_eq!([region[0], region[BYTES - 1]], before);
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod libraries {
     use std::ffi::CString;
     use std::io::Write;
@@ -145,7 +177,12 @@ mod libraries {
     use super::*;
 
     unsafe extern "C" {
-        fn getdelim(line: *mut *mut std::ffi::c_char, size: *mut usize, end: i32, stream: *mut libc::FILE) -> isize;
+        fn getdelim(
+            line: *mut *mut std::ffi::c_char,
+            size: *mut usize,
+            end: i32,
+            stream: *mut libc::FILE,
+        ) -> isize;
     }
 
     #[test]
