@@ -172,7 +172,9 @@ async fn a_key_that_polls_takes_no_turn_of_a_key_without_refusals() {
     let polled = refused(poller.verify("staff", "barack", &stranger).await);
     for status in [&first, &second, &polled] {
         assert_eq!(refusal::read(status), limited);
-        assert_eq!(status.message(), first.message(), "alike in words");
+        // The time is that of the key's own pause.
+        let words = |status: &Status| status.message().replace(|c: char| c.is_ascii_digit(), "");
+        assert_eq!(words(status), words(&first), "alike in words");
     }
     assert!(
         server.engine.withheld().comparisons >= 118,

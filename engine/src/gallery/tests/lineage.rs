@@ -18,6 +18,7 @@ fn counting() -> Background {
     Background {
         scores: ScoreLimits {
             refused_a_day: 1_000_000,
+            refused_in_a_row: 1_000_000,
             ..ScoreLimits::default()
         },
         ..background(crate::clock::Clock::System)
