@@ -424,6 +424,9 @@ fn genuine(world: &World) {
     }
 }
 
+/// The name of a part, the head of its table, and what prints its rows.
+type Table = (&'static str, &'static str, fn(&Attacks));
+
 fn main() {
     // All of it, or the parts that are named.
     let parts: Vec<String> = std::env::args().skip(1).collect();
@@ -431,7 +434,7 @@ fn main() {
     let attacks = Attacks::new();
     const UNLIMITED: &str = "the attacker is answered, without limits";
     const LIMITED: &str = "the attacker has | rules | time";
-    let tables: [(&str, &str, fn(&Attacks)); 4] = [
+    let tables: [Table; 4] = [
         ("unlimited", UNLIMITED, Attacks::baselines),
         ("verify", LIMITED, Attacks::verifications),
         ("search", LIMITED, Attacks::searches),
