@@ -7,7 +7,7 @@
 //! block that is allocated, so that a promised size becomes resident memory.
 //!
 //! A block is overwritten also where it goes back to the kernel, which clears a page when it is next given to a process
-//! and not before. Overwriting costs less than what glibc's setting did (`docs/memory.md`).
+//! and not before.
 //!
 //! Outside of glibc only Rust's blocks are overwritten.
 
