@@ -67,7 +67,12 @@ pub fn on_disk(directory: &Path, needle: &[u8]) -> bool {
         if path.is_dir() {
             return on_disk(&path, needle);
         }
-        let bytes = std::fs::read(path).expect("read");
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            // The store deletes files that it has rewritten.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return false,
+            Err(error) => panic!("read: {error}"),
+        };
         bytes.windows(needle.len()).any(|window| window == needle)
     })
 }

@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::error::{Error, RequestError, Result};
 use crate::fused::Agreement;
 use crate::gallery::collection::{Collection, IndexKind};
+use crate::gallery::records::Family;
 use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};
 use crate::gallery::tests::support::*;
 use crate::gallery::{Comparison, Filter, Gallery, ProfileChange, Query, Search};
@@ -568,7 +569,9 @@ fn random_changes_on_a_disk_that_forgets_what_is_not_synced() {
         run((seed, Arc::clone(&now)), 400, 20, gallery, |gallery| {
             drop(gallery);
             let restarted = disk.borrow().restarted(|_| false);
-            assert_eq!(restarted.used_slots().len(), restarted.0.lock().records.len());
+            // Rows of lineages have no slots: copies of a person have one.
+            let sealed = restarted.0.lock().records.len() - restarted.keys(Family::Meter).len();
+            assert_eq!(restarted.used_slots().len(), sealed);
             disk.replace(restarted);
             opened(&disk.borrow())
         });
