@@ -1,5 +1,5 @@
 //! Every call of the interface, and what it does with stored templates. A call that compares one is a [`Door`], and
-//! only by a door there is a [`Comparing`], which every function asks for that compares stored templates. So what is no
+//! only by a door there is a `Comparing`, which every function asks for that compares stored templates. So what is no
 //! door here cannot compare one; `tests/doors.rs` walks the table against the interface's descriptors, and a call or a
 //! field that is missing fails it.
 
