@@ -570,7 +570,8 @@ fn random_changes_on_a_disk_that_forgets_what_is_not_synced() {
             drop(gallery);
             let restarted = disk.borrow().restarted(|_| false);
             // Rows of lineages have no slots: copies of a person have one.
-            let sealed = restarted.0.lock().records.len() - restarted.keys(Family::Meter).len();
+            let rows = restarted.0.lock().records.len();
+            let sealed = rows - restarted.keys(Family::Meter).len();
             assert_eq!(restarted.used_slots().len(), sealed);
             disk.replace(restarted);
             opened(&disk.borrow())
