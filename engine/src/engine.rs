@@ -34,6 +34,7 @@ use crate::pipeline::Pipeline;
 use crate::quality::QualityLevel;
 use crate::template::Bits;
 
+pub use crate::engine::erasure::{ErasureStatus, ReceiptReader};
 pub use crate::engine::lifecycle::PersonExport;
 pub use crate::engine::matching::Searching;
 

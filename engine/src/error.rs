@@ -210,6 +210,9 @@ pub enum RequestError {
         "the collection takes nobody without a consent: a purpose, a time, and minimum age or parental consent"
     )]
     ConsentRequired,
+    /// An expiry earlier than the one on record, or any where there is none, asked for without the right to erase.
+    #[error("an earlier expiry erases the person sooner, and needs the scope erase")]
+    EarlierExpiry,
     /// The person's record cannot be read; every other person is unaffected.
     #[error("the person's record is damaged; it can be deleted, and enrolled again")]
     Damaged,

@@ -336,9 +336,38 @@ impl Gallery {
         self.vault.log.backlog()
     }
 
+    /// The same, as far as an account sees it; none is the operator.
+    pub fn backlog_for(&self, account: Option<&Account>) -> Backlog {
+        let reader = account.map(|account| self.vault.owner(account));
+        self.vault.log.backlog_for(reader.as_ref())
+    }
+
     /// Receipts in the log.
     pub fn receipts(&self) -> u64 {
         self.vault.log.size()
+    }
+
+    /// The same, as far as an account sees them.
+    pub fn receipts_for(&self, account: Option<&Account>) -> u64 {
+        let reader = account.map(|account| self.vault.owner(account));
+        self.vault.log.size_for(reader.as_ref())
+    }
+
+    /// The numbers of the next receipts from one on that an account sees, and of the one after them.
+    pub fn receipts_seen_by(
+        &self,
+        account: Option<&Account>,
+        first: u64,
+        most: usize,
+    ) -> (Vec<u64>, Option<u64>) {
+        let reader = account.map(|account| self.vault.owner(account));
+        self.vault.log.seen_by(reader.as_ref(), first, most)
+    }
+
+    /// Whether an account sees a receipt that there is.
+    pub fn is_receipt_seen_by(&self, account: Option<&Account>, sequence: u64) -> bool {
+        let reader = account.map(|account| self.vault.owner(account));
+        self.vault.log.is_seen_by(reader.as_ref(), sequence)
     }
 
     /// The bytes of one receipt.

@@ -24,6 +24,7 @@ mod names;
 mod once;
 mod person;
 mod pipeline;
+mod private;
 mod quality;
 pub mod receipts;
 pub mod residue;
@@ -49,8 +50,8 @@ pub use config::{Limits, ScoreLimits};
 pub use embedding::{EMBEDDING_DIM_MAX, Embedding};
 pub use engine::{
     Administration, Admission, COLLECTIONS_MAX, Checks, CollectionChange, CollectionRef, Engine,
-    EngineConfig, NewCollection, Offline, OwnChecks, PAGE_ITEMS_MAX, PersonExport, QUERY_FACES_MAX,
-    Searching, TOP_K_MAX,
+    EngineConfig, ErasureStatus, NewCollection, Offline, OwnChecks, PAGE_ITEMS_MAX, PersonExport,
+    QUERY_FACES_MAX, ReceiptReader, Searching, TOP_K_MAX,
 };
 pub use error::{Error, NoMemory, OperatorError, Rejection, RequestError, Result, Stopped};
 pub use evaluate::{

@@ -6,7 +6,7 @@
 //! the file, and storage that does not overwrite in place (flash, copy-on-write, snapshots).
 //!
 //! ```text
-//! slot 0     "likeness-slots" | format u32 | deployment 16 | zeros | checksum 4
+//! slot 0     "likeness-slots" | format u32 | deployment 16 | turns begun u64 | turns done u64 | zeros | checksum 4
 //! slot n     format u32 | wrapping-key id 16 | data-key id 16 | nonce 24 | wrapped key 48
 //!            | commitment 16 | checksum 4                        all zeros: empty
 //! ```
@@ -127,10 +127,37 @@ pub(crate) fn open_file(path: &Path) -> Result<File> {
         .map_err(|e| OperatorError::file("opening the slot file", path, e).into())
 }
 
+/// How often slots were changed together with records. A commit writes the slots, then the records, each with the
+/// number of its turn: records and slots of different moments do not agree on it. Zeros in a file from before turns
+/// were counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Turns {
+    /// The last turn with slots written; its records may be missing.
+    pub begun: u64,
+    /// The last turn with records that are known to be written.
+    pub done: u64,
+}
+
+/// Where the header has them.
+const TURNS_BEGUN: Range<usize> = 34..42;
+const TURNS_DONE: Range<usize> = 42..50;
+
+impl Turns {
+    fn of(header: &SlotImage) -> Self {
+        let number = |at: Range<usize>| u64::from_le_bytes(header[at].try_into().expect("eight bytes"));
+        Self {
+            begun: number(TURNS_BEGUN),
+            done: number(TURNS_DONE),
+        }
+    }
+}
+
 /// All slots of a deployment.
 pub(crate) struct Slots {
     bytes: Box<dyn SlotBytes>,
     ring: Arc<KeyRing>,
+    /// As the header has them. Only the writer counts on.
+    turns: Mutex<Turns>,
     /// Empty slots, the next one last. Only the writer takes from it.
     free: Mutex<Vec<u32>>,
 }
@@ -144,30 +171,33 @@ impl Slots {
         let slots = Self {
             bytes,
             ring,
+            turns: Mutex::new(Turns::default()),
             free: Mutex::new(Vec::new()),
         };
-        let header = slots.header();
         // A file shorter than its header is a first start that was cut short: nothing was kept yet.
         if slots.file_length()? < SLOT_BYTES as u64 {
-            slots.write(&[(0, header)])?;
+            slots.write(&[(0, slots.header(Turns::default()))])?;
         } else {
-            slots.check_header(&header)?;
+            *slots.turns.lock() = slots.checked_turns()?;
         }
         Ok(slots)
     }
 
-    fn header(&self) -> SlotImage {
+    fn header(&self, turns: Turns) -> SlotImage {
         let mut image = EMPTY;
         image[..14].copy_from_slice(MAGIC);
         image[14..18].copy_from_slice(&FORMAT.to_le_bytes());
         image[18..34].copy_from_slice(&self.ring.deployment.0);
+        image[TURNS_BEGUN].copy_from_slice(&turns.begun.to_le_bytes());
+        image[TURNS_DONE].copy_from_slice(&turns.done.to_le_bytes());
         with_checksum(image)
     }
 
-    fn check_header(&self, expected: &SlotImage) -> Result<()> {
+    fn checked_turns(&self) -> Result<Turns> {
         let found = self.read(0)?;
-        if found == *expected {
-            return Ok(());
+        let turns = Turns::of(&found);
+        if found == self.header(turns) {
+            return Ok(turns);
         }
         let (what, expected, found) = if found[..14] != *MAGIC || found != with_checksum(found) {
             (
@@ -244,6 +274,13 @@ impl Slots {
         Ok(())
     }
 
+    /// Whether any slot holds a key.
+    pub fn is_any_used(&self) -> Result<bool> {
+        let mut used = false;
+        self.each_used(|_, _| used = true)?;
+        Ok(used)
+    }
+
     /// Declares which slots may be given out; called once, after the records were read.
     pub fn set_free(&self, used: &dyn Fn(u32) -> bool) -> Result<()> {
         let free = (1..self.count()?).rev().filter(|slot| !used(*slot)).collect();
@@ -281,6 +318,42 @@ impl Slots {
                 .map_err(|e| failed("writing a slot", e))?;
         }
         self.bytes.sync().map_err(|e| failed("syncing the slot file", e))
+    }
+
+    /// The turns that the header has.
+    pub fn turns(&self) -> Turns {
+        *self.turns.lock()
+    }
+
+    /// Writes the slots of the next turn, and answers its number, which the records of the turn carry; one sync.
+    ///
+    /// Only after the records of the turn before are durable.
+    pub fn begin_turn(&self, images: &[(u32, SlotImage)]) -> Result<u64> {
+        let mut turns = self.turns.lock();
+        let next = Turns {
+            begun: turns.begun + 1,
+            done: turns.begun,
+        };
+        let mut all = vec![(0, self.header(next))];
+        all.extend_from_slice(images);
+        self.write(&all)?;
+        *turns = next;
+        Ok(next.begun)
+    }
+
+    /// Says in the header that the records of the last turn are durable, unless it says so already.
+    pub fn settle_turn(&self) -> Result<()> {
+        let mut turns = self.turns.lock();
+        if turns.done == turns.begun {
+            return Ok(());
+        }
+        let settled = Turns {
+            done: turns.begun,
+            ..*turns
+        };
+        self.write(&[(0, self.header(settled))])?;
+        *turns = settled;
+        Ok(())
     }
 
     /// What a slot holds when it holds this data key.

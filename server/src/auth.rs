@@ -75,6 +75,11 @@ impl Caller {
         Ok(())
     }
 
+    /// Whether the key has a scope, beside the one that the call asks for.
+    pub fn has(&self, scope: Scope) -> bool {
+        self.grant.may(scope)
+    }
+
     /// Whether the key belongs to the operator's account.
     pub fn is_operator(&self) -> bool {
         self.account == Account::default()

@@ -334,18 +334,20 @@ pub fn profile(
     .checked()
 }
 
-/// What of it changes.
+/// What of it changes, as the key of the call may change it: without scope erase no expiry is set earlier.
 pub fn profile_change(
     name: Option<String>,
     tags: Option<v1::TagList>,
     consent: Option<v1::Consent>,
     expiry: Option<v1::ExpiryChange>,
+    may_erase: bool,
 ) -> Result<ProfileChange> {
     Ok(ProfileChange {
         name,
         tags: tags.map(|list| list.tags),
         consent: self::consent(consent)?,
         expires: expiry.map(|expiry| expires(expiry.expires)).transpose()?,
+        refuses_earlier_expiry: !may_erase,
     })
 }
 

@@ -3,6 +3,7 @@
 mod accounts;
 mod admit;
 mod collections;
+mod disclosed;
 mod door;
 mod duplicates;
 mod enroll;

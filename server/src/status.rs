@@ -348,6 +348,7 @@ fn request_saying(error: &RequestError) -> Saying {
         RequestError::QuotaPersons { .. } => (Code::ResourceExhausted, "QUOTA_PEOPLE"),
         RequestError::QuotaFaces { .. } => (Code::ResourceExhausted, "QUOTA_FACES"),
         RequestError::TooMany { .. } => (Code::ResourceExhausted, "LIMIT_REACHED"),
+        RequestError::EarlierExpiry => (Code::PermissionDenied, "SCOPE_MISSING"),
         RequestError::NoPerson => (Code::NotFound, "PERSON_NOT_FOUND"),
         RequestError::PersonExists => (Code::AlreadyExists, "PERSON_EXISTS"),
         RequestError::NoFaceOfThatId => (Code::NotFound, "FACE_NOT_FOUND"),

@@ -9,6 +9,43 @@ use crate::gallery::{CollectionErasure, Rotation};
 use crate::keys::Purpose;
 use crate::names::{Account, PersonId};
 
+/// The reader of the erasure log.
+#[derive(Debug, Clone)]
+pub enum ReceiptReader {
+    /// Sees every receipt.
+    Operator,
+    /// Sees the receipts of its own erasures, and those of no account: keys that sign, logs that were accepted.
+    Account(Account),
+}
+
+impl ReceiptReader {
+    /// The account, unless it is the operator's.
+    pub fn of(account: &Account) -> Self {
+        match *account == Account::default() {
+            true => Self::Operator,
+            false => Self::Account(account.clone()),
+        }
+    }
+
+    fn account(&self) -> Option<&Account> {
+        match self {
+            Self::Operator => None,
+            Self::Account(account) => Some(account),
+        }
+    }
+}
+
+/// The erasure log at one moment, as a reader sees it.
+#[derive(Debug, Clone)]
+pub struct ErasureStatus {
+    /// Receipts.
+    pub receipts: u64,
+    /// Erasures that are not purged.
+    pub backlog: Backlog,
+    /// The latest signed checkpoint, which counts the keys of all accounts: the operator's alone.
+    pub checkpoint: Option<Vec<u8>>,
+}
+
 impl Engine {
     /// Wraps every data key under a new wrapping key, online, and destroys the old one; goes on with a
     /// rotation that was interrupted. `progress` is told how many slots are done, and how many there
@@ -72,21 +109,41 @@ impl Engine {
         self.gallery.backlog()
     }
 
-    /// Receipts in the erasure log.
-    pub fn receipts(&self) -> u64 {
-        self.gallery.receipts()
+    /// How long the erasure log is, and what is not purged, as far as a reader sees it.
+    pub fn erasure_status(&self, reader: &ReceiptReader) -> ErasureStatus {
+        let account = reader.account();
+        let is_operator = account.is_none();
+        ErasureStatus {
+            receipts: self.gallery.receipts_for(account),
+            backlog: self.gallery.backlog_for(account),
+            checkpoint: self.gallery.checkpoint().filter(|_| is_operator),
+        }
     }
 
     /// The bytes of one receipt, as [`crate::receipts::Receipt`] reads them.
     ///
     /// # Errors
-    /// There is none of that number, or the log cannot be read.
-    pub fn receipt(&self, sequence: u64) -> Result<Vec<u8>> {
+    /// There is none of that number that the reader sees, or the log cannot be read.
+    pub fn receipt(&self, reader: &ReceiptReader, sequence: u64) -> Result<Vec<u8>> {
+        if !self.gallery.is_receipt_seen_by(reader.account(), sequence) {
+            return Err(RequestError::NoReceipt.into());
+        }
         Ok(self.gallery.receipt(sequence)?.ok_or(RequestError::NoReceipt)?)
     }
 
-    /// The latest signed checkpoint of the erasure log.
-    pub fn checkpoint(&self) -> Option<Vec<u8>> {
-        self.gallery.checkpoint()
+    /// The next receipts from a number on that the reader sees, and the number of the one after them.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn receipts(
+        &self,
+        reader: &ReceiptReader,
+        first: u64,
+        items_max: usize,
+    ) -> Result<(Vec<Vec<u8>>, Option<u64>)> {
+        let (page, next) = self.gallery.receipts_seen_by(reader.account(), first, items_max);
+        let read = |sequence| Ok(self.gallery.receipt(sequence)?.ok_or(RequestError::NoReceipt)?);
+        let receipts = page.into_iter().map(read).collect::<Result<_>>()?;
+        Ok((receipts, next))
     }
 }

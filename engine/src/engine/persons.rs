@@ -91,7 +91,8 @@ impl Engine {
     /// Changes what is kept with a person beside the faces; what was replaced is no longer readable when it returns.
     ///
     /// # Errors
-    /// Nobody has that PersonID, a text is over its limit, or an expiry does not lie ahead.
+    /// Nobody has that PersonID, a text is over its limit, an expiry does not lie ahead, or it is earlier than the one on
+    /// record where the change refuses that.
     pub fn update_person(
         &self,
         collection: &CollectionRef,

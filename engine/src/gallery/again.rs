@@ -130,6 +130,7 @@ impl Gallery {
         let asked = Asked {
             subject: nonce.subject(account, Some(name), Some(id)),
             faces,
+            owner: Some(self.vault.owner(account)),
             ..Asked::default()
         };
         // As if it had been logged in time: what was there before is purged from the data files.

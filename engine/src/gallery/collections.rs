@@ -151,6 +151,7 @@ impl Gallery {
         let asked = Asked {
             request: caller.request,
             subject: nonce.subject(account, Some(name), None),
+            owner: Some(self.vault.owner(account)),
             ..Asked::default()
         };
         // ORDER: the collection before its people. A crash between leaves people of no collection, whom the

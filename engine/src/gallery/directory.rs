@@ -19,10 +19,11 @@ use crate::error::{OperatorError, Result};
 use crate::gallery::audit::anchor::Anchor;
 use crate::gallery::codec;
 use crate::gallery::erasures::{self, ErasureFiles, ErasureLog};
-use crate::gallery::records::RocksRecords;
+use crate::gallery::records::{Family, Records, RocksRecords, Scan};
 use crate::gallery::vault::Vault;
 use crate::keys::KeyRing;
 use crate::names::RandomId;
+use crate::private;
 use crate::slots::{self, SLOT_BYTES, Slots};
 
 const FORMAT_FILE: &str = "FORMAT";
@@ -52,6 +53,9 @@ pub(crate) fn open(
         Err(e) if e.kind() == ErrorKind::InvalidData => codec::check_format_text("", ring.deployment)?,
         Err(e) => return Err(OperatorError::file("reading", format, e).into()),
     }
+    // A directory from before its files were private, or one that a backup program put back.
+    private::tighten(data);
+    private::tighten(keys);
     let (slots_path, records_path) = (data.join(SLOTS_FILE), data.join(RECORDS_DIRECTORY));
     let slots_bytes = fs::metadata(&slots_path).map_or(0, |m| m.len());
     let records_exist = records_path.join("CURRENT").exists();
@@ -78,7 +82,9 @@ pub(crate) fn open(
     let audit_anchor = erasures::open_file(&keys.join(AUDIT_ANCHOR_FILE))?;
     sync_directory(data)?;
     sync_directory(keys)?;
-    let (log, destroyed) = ErasureLog::open(files, &ring, accept_short_log)?;
+    // Before the log is opened nothing writes to either.
+    let is_in_use = || Ok(slots.is_any_used()? || is_anybody_recorded(&records)?);
+    let (log, destroyed) = ErasureLog::open_beside(files, &ring, accept_short_log, &is_in_use)?;
     let audit_anchor = Anchor::open(Box::new(audit_anchor), &ring)?;
     let vault = Vault::new(Box::new(records), slots, log, audit_anchor, ring);
     Ok((vault, destroyed))
@@ -112,6 +118,21 @@ fn make(data: &Path, format: &str) -> Result<()> {
         Some(parent) => sync_directory(parent),
         None => sync_directory(Path::new(".")),
     }
+}
+
+/// Whether there is any record that names a slot, or a damaged place that may hold one.
+fn is_anybody_recorded(records: &dyn Records) -> Result<bool> {
+    for family in Family::SEALED {
+        let mut found = false;
+        let gaps = records.scan(family, &[], &[], &mut |_, _| {
+            found = true;
+            Scan::Stop
+        })?;
+        if found || gaps > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn sync_directory(data: &Path) -> Result<()> {

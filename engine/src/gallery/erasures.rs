@@ -5,6 +5,7 @@
 //! least be.
 
 mod open;
+mod owners;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{File, OpenOptions};
@@ -17,6 +18,8 @@ use ed25519_dalek::SigningKey;
 use parking_lot::Mutex;
 
 use crate::error::{OperatorError, Result};
+use crate::gallery::codec::Digest;
+use crate::gallery::erasures::owners::Owners;
 use crate::gallery::records::Family;
 use crate::names::RandomId;
 use crate::person::Timestamp;
@@ -102,8 +105,17 @@ pub(crate) struct Erasure {
     pub faces: u32,
     pub keys: Vec<DestroyedKey>,
     pub touched: Vec<Touched>,
+    /// The account that owns the receipt.
+    pub owner: Option<Digest>,
     /// Filled when the receipt is durable.
     pub issued: Arc<OnceLock<Issued>>,
+}
+
+/// What is known of a receipt besides its bytes.
+#[derive(Default)]
+struct Noted {
+    touched: Option<Vec<Touched>>,
+    owner: Option<Digest>,
 }
 
 /// An erasure whose bytes are still in the data files.
@@ -127,6 +139,9 @@ pub(crate) struct ErasureLog {
     files: ErasureFiles,
     deployment: RandomId,
     state: Mutex<State>,
+    /// What the anchor counted, if the data's own copy of the log has all that the anchor has seen: then the data are not
+    /// older than it.
+    anchored: Option<Checkpoint>,
     /// The key that the log introduced last. Locked by whoever holds the state.
     signing: Mutex<SigningKey>,
 }
@@ -139,6 +154,7 @@ struct State {
     unpurged: BTreeMap<u64, Unpurged>,
     /// The latest anchor, and in which of its two places it lies.
     anchor: Option<(u64, Vec<u8>)>,
+    owners: Owners,
     /// An append failed: what is on disk is known again only after a restart.
     failed: bool,
 }
@@ -151,6 +167,7 @@ impl State {
             destroyed: 0,
             unpurged: BTreeMap::new(),
             anchor: None,
+            owners: Owners::default(),
             failed: false,
         }
     }
@@ -163,7 +180,9 @@ impl State {
         *self.offsets.last().expect("begins with the start of the file")
     }
 
-    fn take_in(&mut self, receipt: &Receipt, bytes: &[u8], touched: Option<Vec<Touched>>) {
+    fn take_in(&mut self, receipt: &Receipt, bytes: &[u8], noted: Noted) {
+        let Noted { touched, owner } = noted;
+        self.owners.take_in(receipt, owner);
         match receipt.kind {
             ReceiptKind::Erased | ReceiptKind::Reduced => {
                 let since = receipt.time;
@@ -181,7 +200,7 @@ impl State {
 
 impl ErasureLog {
     /// A receipt that destroys nothing. Its place and its signing key are filled in when it is appended.
-    fn plain(&self, kind: ReceiptKind, subject: [u8; 32], about: u64) -> (Receipt, Option<Vec<Touched>>) {
+    fn plain(&self, kind: ReceiptKind, subject: [u8; 32], about: u64) -> (Receipt, Noted) {
         let receipt = Receipt {
             kind,
             deployment: self.deployment,
@@ -196,7 +215,7 @@ impl ErasureLog {
             faces: 0,
             keys: Vec::new(),
         };
-        (receipt, None)
+        (receipt, Noted::default())
     }
 
     /// Makes erasures durable: when this returns, they have happened, whatever comes after.
@@ -213,7 +232,11 @@ impl ErasureLog {
                 keys: erasure.keys,
                 ..plain
             };
-            planned.push((receipt, Some(erasure.touched)));
+            let noted = Noted {
+                touched: Some(erasure.touched),
+                owner: erasure.owner,
+            };
+            planned.push((receipt, noted));
             tickets.push(erasure.issued);
         }
         for (ticket, issued) in tickets.iter().zip(self.append(planned)?) {
@@ -251,15 +274,11 @@ impl ErasureLog {
     /// # Errors
     /// After any error nothing more is appended: where the next receipt belongs is known again only
     /// after a restart.
-    fn append(&self, receipts: Vec<(Receipt, Option<Vec<Touched>>)>) -> Result<Vec<Issued>> {
+    fn append(&self, receipts: Vec<(Receipt, Noted)>) -> Result<Vec<Issued>> {
         self.append_to(&mut self.state.lock(), receipts)
     }
 
-    fn append_to(
-        &self,
-        state: &mut State,
-        receipts: Vec<(Receipt, Option<Vec<Touched>>)>,
-    ) -> Result<Vec<Issued>> {
+    fn append_to(&self, state: &mut State, receipts: Vec<(Receipt, Noted)>) -> Result<Vec<Issued>> {
         let signing = self.signing.lock();
         let signing_key = receipts::signing_key_id(&signing.verifying_key());
         if state.failed {
@@ -268,7 +287,7 @@ impl ErasureLog {
         let start = state.end();
         let (mut bytes, mut previous, mut sequence) = (Vec::new(), state.head, state.size());
         let mut signed = Vec::with_capacity(receipts.len());
-        for (mut receipt, touched) in receipts {
+        for (mut receipt, noted) in receipts {
             receipt.sequence = sequence;
             receipt.previous = previous;
             receipt.signing_key = signing_key;
@@ -276,7 +295,7 @@ impl ErasureLog {
             sequence += 1;
             previous = receipts::hash(&one);
             bytes.extend_from_slice(&one);
-            signed.push((receipt, one, touched));
+            signed.push((receipt, one, noted));
         }
         state.failed = true;
         // ORDER: both copies written, then both synced: what is acknowledged is in both places. After a
@@ -289,8 +308,8 @@ impl ErasureLog {
             file.sync().map_err(|e| failed("syncing the erasure log", e))?;
         }
         state.failed = false;
-        let issued = signed.into_iter().map(|(receipt, bytes, touched)| {
-            state.take_in(&receipt, &bytes, touched);
+        let issued = signed.into_iter().map(|(receipt, bytes, noted)| {
+            state.take_in(&receipt, &bytes, noted);
             Issued {
                 sequence: receipt.sequence,
                 bytes,
@@ -382,6 +401,14 @@ impl ErasureLog {
             }
         }
         Ok(found)
+    }
+
+    /// How many keys must be live at least, going by the anchor that the start found: those that it counted, without
+    /// those that the log has destroyed since. None where the data may be older than the anchor.
+    pub fn live_at_least(&self) -> Option<u64> {
+        let anchor = self.anchored?;
+        let since = self.state.lock().destroyed.saturating_sub(anchor.destroyed);
+        Some(anchor.live.saturating_sub(since))
     }
 
     /// Everything that is erased and not yet purged.

@@ -231,6 +231,7 @@ fn plan_at(
             .as_ref()
             .map_or(0, |collection| collection.next_generation()),
         faces: u32::try_from(faces).unwrap_or(u32::MAX),
+        owner: Some(vault.owner(account)),
     });
     vault.plan_erase(plan, Family::Persons, key, header.as_ref())?;
     Ok(Some(Planned {

@@ -21,7 +21,7 @@ use crate::gallery::collections::{ERASE_GROUP, collection_binding};
 use crate::gallery::load::opening::{Opening, Read, Whose};
 use crate::gallery::load::progress::Progress;
 use crate::gallery::records::{Family, Scan};
-use crate::gallery::vault::{Asked, Found, Named, Plan, Vault};
+use crate::gallery::vault::{Asked, Found, KEYS_PER_COMMIT_MAX, Named, Plan, Vault};
 use crate::names::RandomId;
 
 /// What a start found.
@@ -99,6 +99,13 @@ pub(super) struct Loaded {
 }
 
 pub(super) fn load(vault: &Vault, destroyed: &HashSet<RandomId>) -> Result<Loaded> {
+    // ORDER: before any slot is overwritten: records of another moment name other slots.
+    vault.refuse_records_of_another_moment()?;
+    vault.read_owners()?;
+    let unnamed_max = match vault.counts_turns() {
+        true => LEFT_BEHIND_MAX,
+        false => KEYS_PER_COMMIT_MAX,
+    };
     let mut gathered = Gathered {
         vault,
         destroyed,
@@ -116,7 +123,8 @@ pub(super) fn load(vault: &Vault, destroyed: &HashSet<RandomId>) -> Result<Loade
     // ORDER: everything is read before anything is overwritten, so that parts that do not belong
     // together are refused as they were found.
     gathered.refuse_lost_keys()?;
-    gathered.report.keys_overwritten = vault.settle_slots(&gathered.named, LEFT_BEHIND_MAX)?;
+    gathered.report.keys_overwritten = vault.settle_slots(&gathered.named, unnamed_max)?;
+    vault.agree_on_the_turn()?;
     // ORDER: rows of nobody before the records that would have said so: a crash between looks again.
     gathered.remove_nobodys_rows()?;
     gathered.finish_erasures()?;

@@ -31,9 +31,17 @@ pub struct ProfileChange {
     pub consent: Option<Consent>,
     /// Another expiry; `Some(None)` is never.
     pub expires: Option<Option<Timestamp>>,
+    /// An earlier end than the one on record is refused: an expiry is an erasure that is due.
+    pub refuses_earlier_expiry: bool,
 }
 
 impl ProfileChange {
+    /// Whether it would end the person's record before its time.
+    fn is_earlier_expiry(&self, stored: Option<Timestamp>) -> bool {
+        let wanted = self.expires.flatten();
+        wanted.is_some_and(|wanted| stored.is_none_or(|stored| wanted < stored))
+    }
+
     fn of(self, profile: Profile) -> Result<Profile> {
         Profile {
             name: self.name.unwrap_or(profile.name),
@@ -173,6 +181,9 @@ impl Gallery {
         let own = Arc::clone(collection);
         self.change(collection, id, &caller.into(), move |current| {
             let mut person = present(current, now)?;
+            if change.refuses_earlier_expiry && change.is_earlier_expiry(person.profile.expires) {
+                return Err(RequestError::EarlierExpiry.into());
+            }
             let consent_changes = change.consent.is_some();
             person.profile = change.of(std::mem::take(&mut person.profile))?;
             // Whoever was enrolled before consents were asked for may still get another name.

@@ -35,10 +35,12 @@ pub(crate) enum Family {
     Audit,
     /// How often each person was compared of late: counters under the person's own key.
     Meter,
+    /// Of the commits themselves: the last turn, and the owner of each receipt of erasure. No records, and no slots.
+    Commits,
 }
 
 impl Family {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Collections,
         Self::Persons,
         Self::Tokens,
@@ -47,6 +49,7 @@ impl Family {
         Self::Usage,
         Self::Audit,
         Self::Meter,
+        Self::Commits,
     ];
     /// Those whose records name slots.
     pub const SEALED: [Self; 3] = [Self::Collections, Self::Persons, Self::Accounts];
@@ -61,6 +64,7 @@ impl Family {
             Self::Meter => "meter",
             Self::Accounts => "accounts",
             Self::Audit => "audit",
+            Self::Commits => "commits",
         }
     }
 }

@@ -6,6 +6,7 @@ mod blocks;
 mod changes;
 mod clear;
 mod closing;
+mod copies;
 mod crash;
 mod damage;
 mod disk;

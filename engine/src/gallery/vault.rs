@@ -3,6 +3,7 @@
 mod plan;
 mod rows;
 mod slots;
+mod turns;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,11 +14,12 @@ use roaring::RoaringBitmap;
 use zeroize::Zeroizing;
 
 pub(crate) use self::rows::Row;
+pub(crate) use self::turns::KEYS_PER_COMMIT_MAX;
 use crate::clock::Clock;
 use crate::config::ScoreLimits;
 use crate::error::{Error, OperatorError, RequestError, Result};
 use crate::gallery::audit::anchor::{Anchor, Head};
-use crate::gallery::codec::{self, Binding, Header, Record};
+use crate::gallery::codec::{self, Binding, Digest, Header, Record};
 use crate::gallery::erasures::{Erasure, ErasureLog, Issued, Unpurged};
 use crate::gallery::meter::{Lineages, Meter};
 use crate::gallery::records::{Family, Records, Scan, Write};
@@ -137,6 +139,8 @@ pub(crate) struct Asked {
     pub subject: [u8; 32],
     pub generation: u64,
     pub faces: u32,
+    /// The account that will own the receipt; none for the operator alone.
+    pub owner: Option<Digest>,
 }
 
 /// A record to be written.
@@ -319,11 +323,13 @@ impl Vault {
         // the next start empties; the other order could leave a record that nothing opens.
         // ORDER: erased keys before their records: once the key is gone the person is gone, whatever
         // becomes of the record; the other order could bring a person back.
+        let mut writes = plan.writes;
         if !first.is_empty() {
-            self.slots.write(&first)?;
+            writes.push(Self::turn_row(self.slots.begin_turn(&first)?));
         }
+        writes.extend(self.log.take_owner_rows());
         self.join_lineages(&plan.lineages);
-        self.records.write(plan.writes)?;
+        self.records.write(writes)?;
         self.meter.forget(&plan.unmetered);
         if !plan.lineages.is_empty() {
             self.joined_lineages();
@@ -384,6 +390,7 @@ impl Vault {
     /// Says of erasures that their bytes have left the data files, some at a time, so that nobody who
     /// erases waits long for the log.
     pub fn say_purged(&self, sequences: &[u64]) -> Result<()> {
+        self.write_owner_rows()?;
         for some in sequences.chunks(PURGED_TOGETHER) {
             self.poison_on_error(self.log.purged(some))?;
         }

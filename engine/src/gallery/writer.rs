@@ -24,7 +24,7 @@ use crate::person::Person;
 /// Changes that may wait for the writer; more callers wait outside.
 const QUEUE_MAX: usize = 1024;
 /// Changes made durable together.
-const GROUP_MAX: usize = 128;
+pub(super) const GROUP_MAX: usize = 128;
 /// From one look for expired tokens to the next, and between the parts of one.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 const SWEEP_PAUSE: Duration = Duration::from_millis(100);
@@ -271,8 +271,14 @@ fn run(vault: &Vault, census: &Census, jobs: &Receiver<Job>) {
         if waiting.is_empty() {
             match jobs.recv_timeout(sweep.wait().min(WRITE_EVERY)) {
                 Ok(job) => waiting.push_back(job),
-                Err(RecvTimeoutError::Timeout) => continue,
-                Err(RecvTimeoutError::Disconnected) => return write_meter(vault),
+                Err(RecvTimeoutError::Timeout) => {
+                    complete(vault);
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    write_meter(vault);
+                    return complete(vault);
+                }
             }
         }
         waiting.extend(jobs.try_iter().take(GROUP_MAX.saturating_sub(waiting.len())));
@@ -282,6 +288,13 @@ fn run(vault: &Vault, census: &Census, jobs: &Receiver<Job>) {
         {
             work(vault);
         }
+    }
+}
+
+/// Writes what no commit waits for, while there is none.
+fn complete(vault: &Vault) {
+    if let Err(error) = vault.write_owner_rows().and_then(|()| vault.settle_turn()) {
+        tracing::error!(%error, "what completes the last commit could not be written");
     }
 }
 

@@ -19,7 +19,7 @@ use super::root::{self, RootSource};
 use super::{KeyRing, mismatch};
 use crate::crypto::Secret;
 use crate::error::{OperatorError, Result};
-use crate::receipts;
+use crate::{private, receipts};
 
 const ROOT_FILE: &str = "root.key";
 const NEXT_ROOT_FILE: &str = "root.key.next";
@@ -27,6 +27,9 @@ const KEYRING_FILE: &str = "keyring";
 const LOCK_FILE: &str = "lock";
 /// The keys are to be destroyed, or are: there from before the first goes.
 const ENDED_FILE: &str = "ended";
+
+/// How the name of a file ends that is being written, and will have another name.
+const UNFINISHED: &str = "new";
 
 /// Where the keys of a deployment lie, and where their root key comes from.
 #[derive(Debug, Clone)]
@@ -70,6 +73,7 @@ impl KeyStore {
     /// When the directory holds a key store already, or `data` holds data: new keys beside old data
     /// would only hide that the old keys are missing.
     pub fn init(&self, data: &Path) -> Result<[u8; 32]> {
+        private::make_files_private();
         refuse_if_data_exist(data)?;
         let keys = &self.directory;
         fs::create_dir_all(keys).map_err(|e| OperatorError::file("creating", keys, e))?;
@@ -82,6 +86,7 @@ impl KeyStore {
                 return Err(mismatch("initialising", "a directory without a key store", found));
             }
         }
+        self.remove_unfinished()?;
         let root = match &self.root {
             RootSource::File(_) => Secret::random(),
             command => command.read()?,
@@ -101,6 +106,8 @@ impl KeyStore {
     /// # Errors
     /// Somebody uses the key store.
     pub(crate) fn lock(&self) -> Result<KeyStoreLock> {
+        // A process that uses the keys makes files beside them, or in the data directory.
+        private::make_files_private();
         let path = self.directory.join(LOCK_FILE);
         let file = OpenOptions::new()
             .write(true)
@@ -136,6 +143,7 @@ impl KeyStore {
             let found = "a deployment that was closed: its keys are destroyed".to_owned();
             return Err(mismatch("key store", "keys", found));
         }
+        self.remove_unfinished()?;
         let path = self.keyring_path();
         let root = self.root.read();
         let next = self.directory.join(NEXT_ROOT_FILE);
@@ -218,6 +226,8 @@ impl KeyStore {
     /// Overwrites and removes the keys. The copy of the erasure log and its anchor stay: they are what is left to
     /// show. What a crash leaves of the keys goes when anybody wants to open them.
     pub(crate) fn destroy(&self) -> Result<()> {
+        // ORDER: before a file is written that would take the place of an unfinished one, and not its bytes.
+        self.remove_unfinished()?;
         // ORDER: said before anything goes: what is half gone would pass for damage otherwise.
         let ended = self.directory.join(ENDED_FILE);
         if !ended.exists() {
@@ -238,6 +248,34 @@ impl KeyStore {
         Ok(())
     }
 
+    /// Overwrites and removes files that were being written when the power went: each may hold a keyring or a root key,
+    /// and none is ever read.
+    fn remove_unfinished(&self) -> Result<()> {
+        let keys = &self.directory;
+        let entries = match fs::read_dir(keys) {
+            Ok(entries) => entries,
+            // A missing directory is refused by its name elsewhere.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(OperatorError::file("listing", keys, e).into()),
+        };
+        let mut removed = false;
+        for entry in entries {
+            let path = entry.map_err(|e| OperatorError::file("listing", keys, e))?.path();
+            let is_file = fs::symlink_metadata(&path).is_ok_and(|found| found.is_file());
+            if !is_file || path.extension().is_none_or(|extension| extension != UNFINISHED) {
+                continue;
+            }
+            // ORDER: overwritten before the name goes: without a name the bytes cannot be overwritten.
+            overwrite(&path)?;
+            fs::remove_file(&path).map_err(|e| OperatorError::file("removing", &path, e))?;
+            removed = true;
+        }
+        match removed {
+            true => sync(keys),
+            false => Ok(()),
+        }
+    }
+
     fn keyring_path(&self) -> PathBuf {
         self.directory.join(KEYRING_FILE)
     }
@@ -245,8 +283,11 @@ impl KeyStore {
 
 /// Overwrites a key file in place before it goes, as far as the storage does so.
 fn overwrite(path: &Path) -> Result<()> {
-    let file = OpenOptions::new().write(true).open(path);
-    file.map_or(Ok(()), |file| overwrite_open(file, path))
+    match OpenOptions::new().write(true).open(path) {
+        Ok(file) => overwrite_open(file, path),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(OperatorError::file("overwriting", path, e).into()),
+    }
 }
 
 /// The same of one that may have another name by now, or none.
@@ -297,7 +338,7 @@ fn sync(directory: &Path) -> Result<()> {
 /// Writes a private file so that after a crash it is whole or absent.
 pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
-    let temporary: PathBuf = path.with_extension("new");
+    let temporary: PathBuf = path.with_extension(UNFINISHED);
     let write = || -> std::io::Result<()> {
         let mut file = OpenOptions::new()
             .write(true)
@@ -343,6 +384,48 @@ mod tests {
         assert!(!replaced.is_empty() && replaced.iter().all(|byte| *byte == 0));
         store(&keys).rotate_root(None).expect("rotated");
         store(&keys).open().expect("as before");
+    }
+
+    /// Files as a crash leaves them that comes before they get their names, each linked to from elsewhere.
+    fn leave_unfinished(keys: &Path, elsewhere: &Path) -> Vec<(PathBuf, PathBuf)> {
+        let left = ["keyring.new", "root.new", "root.key.new", "ended.new"].map(|name| {
+            let (left, link) = (keys.join(name), elsewhere.join(name));
+            fs::copy(keys.join(KEYRING_FILE), &left).expect("copied");
+            let _ = fs::remove_file(&link);
+            fs::hard_link(&left, &link).expect("linked");
+            (left, link)
+        });
+        left.into()
+    }
+
+    #[test]
+    fn files_that_a_crash_left_unfinished_are_overwritten_and_removed() {
+        let (home, keys, data) = fresh();
+        let overwritten = |left: &[(PathBuf, PathBuf)], what: &str| {
+            for (left, link) in left {
+                assert!(!left.exists(), "{what}: {}", left.display());
+                let bytes = fs::read(link).expect("linked");
+                assert!(!bytes.is_empty() && bytes.iter().all(|byte| *byte == 0), "{what}");
+            }
+        };
+        let left = leave_unfinished(&keys, home.path());
+        store(&keys).open().expect("the keys are whole");
+        overwritten(&left, "opened");
+        let left = leave_unfinished(&keys, home.path());
+        store(&keys).rotate_root(None).expect("rotated");
+        overwritten(&left, "rotated");
+        let left = leave_unfinished(&keys, home.path());
+        store(&keys).destroy().expect("destroyed");
+        overwritten(&left, "destroyed");
+
+        // A first making of keys that was cut short before the first of them had its name.
+        let (home, keys, _) = fresh();
+        let left = leave_unfinished(&keys, home.path());
+        for file in [ROOT_FILE, KEYRING_FILE] {
+            fs::remove_file(keys.join(file)).expect("removed");
+        }
+        store(&keys).init(&data).expect("a fresh place");
+        overwritten(&left, "made anew");
     }
 
     #[test]

@@ -406,10 +406,18 @@ pub(super) fn person_line(person: &v1::Person) -> String {
 
 fn person_text(person: &v1::Person) -> String {
     let mut text = person_line(person);
+    // Absent where the key lacks scope read: then there are ids, and nothing else.
+    let Some(enrolled) = &person.enrolled else {
+        let ids = person
+            .faces
+            .iter()
+            .map(|face| format!("  face {}\n", face.face_id));
+        return text + &ids.collect::<String>();
+    };
     let _ = writeln!(
         text,
         "  enrolled {}, changed {}",
-        time_text(person.enrolled.as_ref()),
+        time_text(Some(enrolled)),
         time_text(person.updated.as_ref())
     );
     if let Some(consent) = &person.consent {

@@ -9,7 +9,7 @@ use likeness_proto::v1::{
 };
 
 use super::matching::told;
-use super::{Ongoing, Work};
+use super::{Ongoing, Work, disclosed};
 use crate::convert;
 use crate::status::{Refusal, rejection};
 
@@ -111,7 +111,7 @@ async fn admit(
 ) -> Result<Admitted, Refusal> {
     if let Some(person) = made_before(call, &collection, &person_id).await? {
         return Ok(Admitted {
-            person: Some(convert::person(person)),
+            person: Some(disclosed::person(&call.caller, person)),
             outcomes: Vec::new(),
             duplicates: Vec::new(),
         });
@@ -179,7 +179,7 @@ pub(super) async fn enroll_features(
         }
     };
     Ok(EnrollPersonResponse {
-        person: Some(convert::person(person)),
+        person: Some(disclosed::person(&call.caller, person)),
         ..Default::default()
     })
 }
@@ -222,12 +222,12 @@ impl Admitted {
         mut outcomes: Vec<PhotographOutcome>,
     ) -> Self {
         let (person, duplicates) = match admission {
-            Admission::Kept(person) => (Some(convert::person(person)), Vec::new()),
+            Admission::Kept(person) => (Some(disclosed::person(&work.caller, person)), Vec::new()),
             Admission::Duplicates { people, searched } => {
                 outcomes.iter_mut().for_each(not_kept);
                 let duplicate = |found: Match| {
                     let told = told(work, &found, collection.scoring(), Some(searched));
-                    convert::matched(found, told)
+                    disclosed::duplicate(&work.caller, convert::matched(found, told))
                 };
                 (None, people.into_iter().map(duplicate).collect())
             }

@@ -1,6 +1,6 @@
 //! Receipts of erasure, one by one and as a log.
 
-use likeness_engine::Act;
+use likeness_engine::{Act, ReceiptReader};
 use likeness_proto::v1::erasure_service_server::ErasureService;
 use likeness_proto::v1::{
     GetErasureReceiptRequest, GetErasureReceiptResponse, GetErasureStatusRequest, GetErasureStatusResponse,
@@ -79,7 +79,10 @@ async fn get(
     request: GetErasureReceiptRequest,
 ) -> Result<GetErasureReceiptResponse, Refusal> {
     let receipt = call
-        .store(move |work, _| Ok(work.engine.receipt(request.sequence)?))
+        .store(move |work, _| {
+            let reader = ReceiptReader::of(&work.account);
+            Ok(work.engine.receipt(&reader, request.sequence)?)
+        })
         .await?;
     Ok(GetErasureReceiptResponse { call: None, receipt })
 }
@@ -88,18 +91,14 @@ async fn list(
     call: &mut Ongoing,
     request: ListErasureReceiptsRequest,
 ) -> Result<ListErasureReceiptsResponse, Refusal> {
-    let items_max = convert::page_size(request.page_size)? as u64;
+    let items_max = convert::page_size(request.page_size)?;
     call.store(move |work, _| {
-        let size = work.engine.receipts();
-        let end = request.first.saturating_add(items_max).min(size);
-        let page = request.first..end;
-        let receipts = page
-            .map(|sequence| work.engine.receipt(sequence))
-            .collect::<Result<_, _>>()?;
+        let reader = ReceiptReader::of(&work.account);
+        let (receipts, next) = work.engine.receipts(&reader, request.first, items_max)?;
         Ok(ListErasureReceiptsResponse {
             call: None,
             receipts,
-            next: if end < size { end } else { 0 },
+            next: next.unwrap_or_default(),
         })
     })
     .await
@@ -107,13 +106,13 @@ async fn list(
 
 async fn status(call: &mut Ongoing) -> Result<GetErasureStatusResponse, Refusal> {
     call.store(|work, _| {
-        let backlog = work.engine.backlog();
+        let status = work.engine.erasure_status(&ReceiptReader::of(&work.account));
         Ok(GetErasureStatusResponse {
             call: None,
-            size: work.engine.receipts(),
-            checkpoint: work.engine.checkpoint().unwrap_or_default(),
-            unpurged: backlog.erasures as u64,
-            oldest_unpurged: backlog.oldest.and_then(convert::time),
+            size: status.receipts,
+            checkpoint: status.checkpoint.unwrap_or_default(),
+            unpurged: status.backlog.erasures as u64,
+            oldest_unpurged: status.backlog.oldest.and_then(convert::time),
         })
     })
     .await

@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::persons::{on_person, page};
 use super::streams::{Answers, Kind};
-use super::{Ongoing, Service, Work, insert_id};
+use super::{Ongoing, Service, Work, disclosed, insert_id};
 use crate::config::CHANGES_MAX;
 use crate::convert;
 use crate::status::Refusal;
@@ -198,7 +198,7 @@ pub(super) async fn copy(
     call.scheme(&target);
     Ok(CopyPersonResponse {
         call: None,
-        person: Some(convert::person(person)),
+        person: Some(disclosed::person(&call.caller, person)),
     })
 }
 
@@ -216,9 +216,10 @@ pub(super) async fn rename(
         move |work, collection, _, call| work.engine.person_before(&work.account, collection, &kept, call),
         move |work, collection, id, call| Ok(work.engine.rename_person(collection, id, &new, call)?),
     );
+    let person = person.await?;
     Ok(RenamePersonResponse {
         call: None,
-        person: Some(convert::person(person.await?)),
+        person: Some(disclosed::person(&call.caller, person)),
     })
 }
 

@@ -14,7 +14,7 @@ use likeness_proto::v1::{
 use tonic::{Request, Response, Status, Streaming};
 
 use super::streams::Answers;
-use super::{Ongoing, Service, Work, enroll, import, lifecycle};
+use super::{Ongoing, Service, Work, disclosed, enroll, import, lifecycle};
 use crate::convert;
 use crate::status::Refusal;
 
@@ -208,7 +208,14 @@ async fn update(
     mut request: UpdatePersonRequest,
 ) -> Result<UpdatePersonResponse, Refusal> {
     call.once(&mut request)?;
-    let change = convert::profile_change(request.name, request.tags, request.consent, request.expiry)?;
+    let may_erase = call.caller.has(Scope::Erase);
+    let change = convert::profile_change(
+        request.name,
+        request.tags,
+        request.consent,
+        request.expiry,
+        may_erase,
+    )?;
     let person = on_person(
         call,
         &request.collection,
@@ -216,9 +223,10 @@ async fn update(
         |work, collection, id, call| work.engine.person_before(&work.account, collection, id, call),
         |work, collection, id, call| Ok(work.engine.update_person(collection, id, change, call)?),
     );
+    let person = person.await?;
     Ok(UpdatePersonResponse {
         call: None,
-        person: Some(convert::person(person.await?)),
+        person: Some(disclosed::person(&call.caller, person)),
     })
 }
 
@@ -238,7 +246,7 @@ async fn delete_faces(
     let (person, receipt) = reduced.await?;
     Ok(DeleteFacesResponse {
         call: None,
-        person: person.map(convert::person),
+        person: person.map(|person| disclosed::person(&call.caller, person)),
         receipt: Some(convert::receipt(receipt)),
     })
 }

@@ -135,6 +135,7 @@ impl Gallery {
             key.revoked.store(true, Ordering::Release);
             let asked = Asked {
                 request,
+                owner: Some(digest),
                 ..Asked::default()
             };
             erase(vault, vec![row_key(digest, id)], asked)?;
@@ -195,6 +196,7 @@ impl Gallery {
                 Asked {
                     request,
                     subject,
+                    owner: Some(digest),
                     ..Asked::default()
                 },
             )?;

@@ -11,7 +11,7 @@ use ed25519_dalek::{SigningKey, VerifyingKey};
 use parking_lot::Mutex;
 
 use crate::error::{OperatorError, Result};
-use crate::gallery::erasures::{ANCHOR_PLACE_BYTES, ErasureFiles, ErasureLog, LogFile, State, failed};
+use crate::gallery::erasures::{ANCHOR_PLACE_BYTES, ErasureFiles, ErasureLog, LogFile, Noted, State, failed};
 use crate::keys::{KeyRing, Purpose};
 use crate::names::RandomId;
 use crate::receipts::checkpoint::{CHECKPOINT_BYTES, Checkpoint};
@@ -46,31 +46,47 @@ struct Judge {
     anchor: Option<Checkpoint>,
     /// Where the anchor lies, and its bytes.
     place: Option<(u64, Vec<u8>)>,
+    /// Nothing has been erased yet, and no record is there.
+    begins: bool,
 }
 
 /// The copy that is the log.
 struct Chosen {
     walked: Walked,
     bytes: Vec<u8>,
+    /// The copy that lies with the data has what the anchor has seen.
+    is_in_the_data: bool,
     /// It falls short of this anchor, and the operator accepts it.
     short_of: Option<(u64, [u8; 32])>,
 }
 
 impl ErasureLog {
-    /// Opens the log, completes the copy that a crash or a restored backup left behind, and holds it
-    /// against its anchor. Also answers which keys are destroyed.
-    ///
-    /// # Errors
-    /// No copy that reaches the anchor, unless `accept_short`: then that is written into the log. Two
-    /// copies that disagree, a log or an anchor of another deployment.
+    /// Opens the log of data that are not in use yet, or that have an anchor.
+    #[cfg(test)]
     pub fn open(
         files: ErasureFiles,
         ring: &KeyRing,
         accept_short: bool,
     ) -> Result<(Self, HashSet<RandomId>)> {
+        Self::open_beside(files, ring, accept_short, &|| Ok(false))
+    }
+
+    /// Opens the log, completes the copy that a crash or a restored backup left behind, and holds it
+    /// against its anchor. Also answers which keys are destroyed. `is_in_use` says whether records or keys are there:
+    /// the anchor is made before the first of them, so that with them no log begins.
+    ///
+    /// # Errors
+    /// No copy that reaches the anchor, or no anchor beside data that are in use, unless `accept_short`: then that is
+    /// written into the log. Two copies that disagree, a log or an anchor of another deployment.
+    pub fn open_beside(
+        files: ErasureFiles,
+        ring: &KeyRing,
+        accept_short: bool,
+        is_in_use: &dyn Fn() -> Result<bool>,
+    ) -> Result<(Self, HashSet<RandomId>)> {
         let read = |file: &dyn LogFile| file.read_all().map_err(|e| failed("reading the erasure log", e));
         let copies = [read(files.local.as_ref())?, read(files.copy.as_ref())?];
-        let judge = Judge::new(&files, &copies, ring)?;
+        let judge = Judge::new(&files, &copies, ring, is_in_use)?;
         let mut chosen = judge.choose(&copies, accept_short)?;
         let signing = signing_key(ring, chosen.walked.signer)?;
         chosen.walked.state.anchor.clone_from(&judge.place);
@@ -81,6 +97,7 @@ impl ErasureLog {
         let log = Self {
             files,
             deployment: ring.deployment,
+            anchored: judge.anchor.filter(|_| chosen.is_in_the_data),
             signing: Mutex::new(signing),
             state: Mutex::new(chosen.walked.state),
         };
@@ -109,7 +126,12 @@ impl ErasureLog {
 impl Judge {
     /// The latest of the anchors that are signed; whatever is no anchor, torn by a crash, is passed over,
     /// unless there is nothing else where there must be one.
-    fn new(files: &ErasureFiles, copies: &[Vec<u8>; 2], ring: &KeyRing) -> Result<Self> {
+    fn new(
+        files: &ErasureFiles,
+        copies: &[Vec<u8>; 2],
+        ring: &KeyRing,
+        is_in_use: &dyn Fn() -> Result<bool>,
+    ) -> Result<Self> {
         let deployment = ring.deployment;
         let public = |keys: Vec<SigningKey>| keys.iter().map(SigningKey::verifying_key).collect::<Vec<_>>();
         let current = public(signing_keys(ring, Purpose::Signing));
@@ -133,17 +155,18 @@ impl Judge {
             own.then(|| (anchor, (place, bytes.to_vec())))
         });
         let latest = signed.max_by_key(|(anchor, _)| (anchor.size, anchor.time));
-        let judge = |anchor, place| Self {
+        let judge = |anchor, place, begins| Self {
             deployment,
             trusted: trusted.clone(),
             anchor,
             place,
+            begins,
         };
         Ok(match latest {
-            Some((anchor, place)) => judge(Some(anchor), Some(place)),
+            Some((anchor, place)) => judge(Some(anchor), Some(place), false),
             None => {
-                let judge = judge(None, None);
-                if !begins(copies) && found.iter().any(|byte| *byte != 0) {
+                let judge = judge(None, None, begins(copies) && !is_in_use()?);
+                if !judge.begins && found.iter().any(|byte| *byte != 0) {
                     return Err(wrong(
                         "an anchor signed with this deployment's key",
                         "another one, or a damaged one",
@@ -169,7 +192,7 @@ impl Judge {
         }
         let good = match self.anchor {
             // Only a log that was about to begin has none yet.
-            None => [begins(copies); 2],
+            None => [self.begins; 2],
             Some(anchor) => walked.each_ref().map(|w| reaches(w, &anchor)),
         };
         let [local, copy] = walked;
@@ -183,9 +206,9 @@ impl Judge {
                 if !longer.heads.starts_with(&shorter.heads) {
                     return Err(wrong("two copies that agree", "copies of different logs"));
                 }
-                Ok(Chosen::new(longer, bytes, None))
+                Ok(Chosen::new(longer, bytes, None).in_the_data())
             }
-            [true, false] => Ok(Chosen::new(local, &copies[0], None)),
+            [true, false] => Ok(Chosen::new(local, &copies[0], None).in_the_data()),
             [false, true] => Ok(Chosen::new(copy, &copies[1], None)),
             [false, false] if accept_short => self.longest_signed(copies),
             [false, false] => Err(self.refusal([&local, &copy])),
@@ -215,7 +238,11 @@ impl Judge {
     fn refusal(&self, walked: [&Walked; 2]) -> crate::Error {
         let found = walked.map(Walked::size).into_iter().max().unwrap_or(0);
         match self.anchor {
-            None => wrong("an anchor in the key store", "none"),
+            None => wrong(
+                "the log's copy and its anchor in the key store",
+                "none, beside data that are in use; restore the key store that belongs to them, or \
+                 --accept-short-erasure-log starts without what was erased since",
+            ),
             Some(anchor) if found < anchor.size && !walked.iter().any(|w| w.damaged) => {
                 OperatorError::ErasureLogShort {
                     expected: anchor.size,
@@ -275,7 +302,7 @@ impl Judge {
                 let known = self.trusted.contains(&key) || !must_be_signed;
                 walked.unknown_signer = (!known).then(|| receipts::signing_key_id(&key));
             }
-            state.take_in(&receipt, one, None);
+            state.take_in(&receipt, one, Noted::default());
             walked.heads.push(state.head);
             walked.destroyed.extend(receipt.keys.iter().map(|key| key.id));
             if excuse {
@@ -335,7 +362,15 @@ impl Chosen {
         Self {
             bytes: bytes[..end].to_vec(),
             walked,
+            is_in_the_data: false,
             short_of,
+        }
+    }
+
+    fn in_the_data(self) -> Self {
+        Self {
+            is_in_the_data: true,
+            ..self
         }
     }
 }

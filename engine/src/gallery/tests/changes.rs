@@ -176,7 +176,7 @@ fn slots_and_numbers_are_used_again_and_never_confuse_people() {
         }
     }
     assert_eq!(disk.used_slots().len(), 1, "the collection's");
-    assert_eq!(disk.0.lock().records.len(), 1);
+    assert_eq!(disk.sealed_records(), 1);
     let grown = disk.0.lock().slots.seen.len() as u64 / SLOT_BYTES as u64;
     assert_eq!(grown, 4097, "the file grew once");
 }

@@ -203,6 +203,7 @@ fn a_damaged_log_is_refused_and_a_torn_end_is_not() {
         enroll(&gallery, &one, &format!("p{n}"), &[n]).expect("enrolled");
     }
     drop(gallery);
+    let slots = home.data.join("slots");
     let log = fs::read_dir(home.data.join("records"))
         .expect("listed")
         .map(|entry| entry.expect("listed").path())
@@ -217,7 +218,18 @@ fn a_damaged_log_is_refused_and_a_torn_end_is_not() {
     let error = refused(open_at(&home.data, &home.ring)).to_string();
     assert!(error.contains("opening the records"), "{error}");
 
+    // A server that has stopped says with the slots that every record is there.
     fs::write(&log, &good[..good.len() - 10]).expect("written");
+    let error = refused(open_at(&home.data, &home.ring)).to_string();
+    assert!(error.contains("expected one as new as the slot file"), "{error}");
+
+    // One that was killed does not.
+    let mut header = fs::read(&slots).expect("read");
+    let begun = u64::from_le_bytes(header[34..42].try_into().expect("eight bytes"));
+    header[42..50].copy_from_slice(&(begun - 1).to_le_bytes());
+    let digest = blake3::hash(&header[..SLOT_BYTES - 4]);
+    header[SLOT_BYTES - 4..SLOT_BYTES].copy_from_slice(&digest.as_bytes()[..4]);
+    fs::write(&slots, &header).expect("written");
     let (gallery, report) = open_at(&home.data, &home.ring).expect("a torn end is a crash");
     // The last batch was cut; its key waits without a record.
     assert_eq!((report.persons, report.keys_overwritten), (10, 1));

@@ -142,7 +142,7 @@ fn a_collection_deleted_and_made_anew_by_many_is_the_same_on_disk_and_in_memory(
     });
     let one = gallery.collection(&account(), &name("one"));
     assert!(one.is_err(), "the last call of everyone was a deletion");
-    assert!(disk.0.lock().records.is_empty());
+    assert_eq!(disk.sealed_records(), 0);
     assert!(disk.used_slots().is_empty());
     let one: Arc<_> = create(&gallery, "one");
     enroll(&gallery, &one, "ada", &[1]).expect("enrolled");

@@ -209,6 +209,7 @@ impl Model {
             tags: Some(vec!["b".to_owned(), "a".to_owned(), "b".to_owned()]),
             expires,
             consent: None,
+            refuses_earlier_expiry: false,
         };
         compare(gallery.update(collection, &id(&who), change, REQUEST), &expected);
     }
@@ -570,8 +571,7 @@ fn random_changes_on_a_disk_that_forgets_what_is_not_synced() {
             drop(gallery);
             let restarted = disk.borrow().restarted(|_| false);
             // Rows of lineages have no slots: copies of a person have one.
-            let rows = restarted.0.lock().records.len();
-            let sealed = rows - restarted.keys(Family::Meter).len();
+            let sealed = restarted.sealed_records() - restarted.keys(Family::Meter).len();
             assert_eq!(restarted.used_slots().len(), sealed);
             disk.replace(restarted);
             opened(&disk.borrow())

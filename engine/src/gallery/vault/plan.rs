@@ -19,6 +19,7 @@ impl Asked {
             subject: self.subject,
             generation: self.generation,
             faces: self.faces,
+            owner: self.owner,
             keys: Vec::new(),
             touched: Vec::new(),
             issued: Ticket::default(),

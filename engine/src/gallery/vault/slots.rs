@@ -116,7 +116,7 @@ impl Vault {
     /// cannot say which slot it names, unnamed slots are kept: one of them may be its.
     ///
     /// # Errors
-    /// More unnamed keys than `keys_max`; nothing was overwritten.
+    /// More unnamed keys than `keys_max`, or fewer named ones than the anchor counted; nothing was overwritten.
     pub fn settle_slots(&self, named: &Named, keys_max: usize) -> Result<usize> {
         self.slots.mark_lost(named.slots.iter())?;
         let (mut unnamed, mut used) = (Vec::new(), 0);
@@ -146,6 +146,7 @@ impl Vault {
             .into());
         }
         if !unnamed.is_empty() {
+            self.refuse_fewer_keys_than_anchored(named)?;
             self.log_leftovers()?;
             let images: Vec<_> = unnamed.iter().map(|slot| (*slot, EMPTY)).collect();
             self.slots.write(&images)?;

@@ -24,6 +24,7 @@ pub(super) fn plan_change(
     let (person, resealed) = match edit(current)? {
         Edit::Erase(mut asked) => {
             asked.generation = collection.next_generation();
+            asked.owner = Some(vault.owner(&collection.account));
             let ticket = plan.begin_erasure(asked);
             vault.plan_erase(plan, Family::Persons, at.key(), header.as_ref())?;
             if !vault.plan_unnamed_keys(plan)? {
@@ -54,7 +55,12 @@ pub(super) fn plan_change(
     let faces = resealed.flatten().map_or(0, |asked| asked.faces);
     let ticket = match (header, resealed) {
         (Some(header), Some(asked)) => {
-            let asked = asked.map(|asked| Asked { generation, ..asked });
+            let owner = Some(vault.owner(&at.collection.account));
+            let asked = asked.map(|asked| Asked {
+                generation,
+                owner,
+                ..asked
+            });
             vault.plan_reseal(plan, &record, &header, asked)?
         }
         (header, _) => {
@@ -116,7 +122,11 @@ pub(super) fn plan_passage(
             // Whoever is present has a header.
             let header = header.ok_or(RequestError::NoPerson)?;
             let contents = codec::person_to_contents(&person);
-            let asked = Asked { generation, ..asked };
+            let asked = Asked {
+                generation,
+                owner: Some(vault.owner(&at.collection.account)),
+                ..asked
+            };
             vault.plan_lineage(plan, &at.key(), &to.key(), Origin::Goes)?;
             let ticket = vault.plan_move(
                 plan,
