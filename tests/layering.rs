@@ -43,7 +43,8 @@ const RULES: &[Rule] = &[
     rule("println", "engine/src", &[], "use `tracing`, and never with a photograph, a template or a PersonID"),
     rule("eprintln", "engine/src", &[], "use `tracing`, and never with a photograph, a template or a PersonID"),
     // One home for each library.
-    rule("rocksdb", "engine/src", &["engine/src/gallery/records.rs"], "go through `Records`"),
+    rule("rocksdb", "engine/src", &["engine/src/gallery/records.rs", "engine/src/gallery/records/beside.rs", "engine/src/gallery/records/opening.rs", "engine/src/gallery/records/quarantine.rs"], "go through `Records`"),
+    rule("crc32c", "engine/src", &["engine/src/gallery/records/logs.rs"], "a checksum that finds accidents, and no forger: use `crypto`"),
     rule("ort", "engine/src", &["engine/src/model.rs"], "go through `Model`"),
     rule("zune_jpeg", "engine/src", &["engine/src/pipeline/image/jpeg.rs"], "go through `Image::decode`"),
     rule("ImageDecoder", "engine/src", &["engine/src/pipeline/image.rs"], "go through `Image::decode`"),

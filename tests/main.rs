@@ -16,6 +16,7 @@ mod collections;
 mod commands;
 mod consent;
 mod crash;
+mod damage;
 mod deadline;
 mod delete;
 mod details;

@@ -290,9 +290,25 @@ pub enum OperatorError {
     /// The store failed. What was acknowledged before is kept; the next start reads the truth from disk.
     #[error("the store failed while {doing}: {detail}")]
     Store { doing: &'static str, detail: String },
+    /// A place of a data file cannot be read. What lies there is served again once a copy of the data was put back;
+    /// everything else is served.
+    #[error(
+        "a damaged place of a data file may hold what was asked for; put back a copy of the data directory"
+    )]
+    DamagedPlace,
     /// A write or sync failed earlier, so no later write is trusted; restart to read the truth from disk.
     #[error("an earlier write failed; the store refuses writes until it is opened again")]
     Poisoned,
+}
+
+impl Error {
+    /// Whether it says that what the store holds of a person cannot be read.
+    pub(crate) const fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::Request(RequestError::Damaged) | Self::Operator(OperatorError::DamagedPlace)
+        )
+    }
 }
 
 impl Rejection {

@@ -93,10 +93,11 @@ use parking_lot::{Mutex, RwLock};
 use crate::access::{AuditEntry, Audited};
 use crate::clock::Clock;
 use crate::config::ScoreLimits;
-use crate::error::{RequestError, Result};
+use crate::error::{OperatorError, RequestError, Result};
 use crate::gallery::accounts::Accounts;
 use crate::gallery::audit::AuditLog;
 use crate::gallery::census::Census;
+use crate::gallery::codec::Digest;
 use crate::gallery::collection::{Collection, CollectionInfo};
 use crate::gallery::erasures::Backlog;
 use crate::gallery::expiry::{Eraser, Expirer};
@@ -246,8 +247,25 @@ impl Gallery {
     /// The collection of that name, for the calls below.
     pub fn collection(&self, account: &Account, name: &CollectionName) -> Result<Arc<Collection>> {
         let collections = self.collections.read();
-        let found = collections.get(&(account.clone(), name.clone()));
-        found.cloned().ok_or_else(|| RequestError::NoCollection.into())
+        let found = collections.get(&(account.clone(), name.clone())).cloned();
+        drop(collections);
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        // Beside a damaged file it may be there all the same.
+        if !self.vault.damaged_files().is_empty() {
+            let digest = Digest::of_collection(&self.vault.ring.digest().secret, account, name);
+            let (_, gaps) = collections::collection_records(&self.vault, &digest.0)?;
+            if gaps > 0 {
+                return Err(OperatorError::DamagedPlace.into());
+            }
+        }
+        Err(RequestError::NoCollection.into())
+    }
+
+    /// How many data files are damaged, as far as is known.
+    pub fn quarantined_files(&self) -> usize {
+        self.vault.damaged_files().len()
     }
 
     /// The collections of an account that are seen, after `after`, by name.

@@ -177,6 +177,11 @@ impl Fullness {
             "unpurged_erasures_oldest_timestamp_seconds",
             "When the oldest of them was; 0 where there is none",
             oldest,
+        )?;
+        numbers.gauge(
+            "quarantined_files",
+            "Damaged data files: what lies in them cannot be read, and nothing is purged",
+            engine.quarantined_files() as u64,
         )
     }
 }

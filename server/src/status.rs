@@ -388,6 +388,8 @@ fn operator_saying(error: &OperatorError) -> Saying {
         OperatorError::Store { .. } | OperatorError::Poisoned => {
             Saying::new(Code::Unavailable, "STORE_FAILED", message).retry()
         }
+        // Waiting mends no disk.
+        OperatorError::DamagedPlace => Saying::new(Code::Unavailable, "STORE_FAILED", message),
     }
 }
 

@@ -109,6 +109,11 @@ impl Engine {
         self.gallery.backlog()
     }
 
+    /// Damaged data files that were met since the start: what lies in them cannot be read, and nothing is purged.
+    pub fn quarantined_files(&self) -> usize {
+        self.gallery.quarantined_files()
+    }
+
     /// How long the erasure log is, and what is not purged, as far as a reader sees it.
     pub fn erasure_status(&self, reader: &ReceiptReader) -> ErasureStatus {
         let account = reader.account();

@@ -82,6 +82,7 @@ impl AuditLog {
                 }
             },
         )?;
+        vault.refuse_unproven_damage()?;
         if let Some(at) = broken {
             return Err(OperatorError::Format {
                 what: "audit log",

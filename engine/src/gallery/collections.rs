@@ -53,8 +53,12 @@ impl Gallery {
                 return Ok(Err(done));
             }
             accounts.refuse_closed(&collection.account)?;
-            if !collection_records(vault, &digest.0)?.0.is_empty() {
+            let (there, gaps) = collection_records(vault, &digest.0)?;
+            if !there.is_empty() {
                 return Err(RequestError::CollectionExists.into());
+            }
+            if gaps > 0 {
+                return Err(hidden("creating a collection"));
             }
             let settings = collection.settings.read().clone();
             put_collection(vault, &collection, &settings, None, making.as_ref())?;
@@ -84,7 +88,11 @@ impl Gallery {
             }
             exists(&collection)?;
             let settings = change(collection.settings.read().clone())?;
-            let record = collection_records(vault, &collection.digest.0)?.0.pop();
+            let (mut records, gaps) = collection_records(vault, &collection.digest.0)?;
+            let record = records.pop();
+            if record.is_none() && gaps > 0 {
+                return Err(hidden("changing a collection"));
+            }
             let header = record.and_then(|(_, record)| Header::parse(&record).ok());
             put_collection(vault, &collection, &settings, header.as_ref(), changing.as_ref())?;
             collection.set_settings(settings);

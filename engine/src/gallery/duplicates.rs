@@ -191,7 +191,7 @@ impl Gallery {
                     collection: collection.name.clone(),
                     person,
                 }),
-                Err(crate::Error::Request(RequestError::Damaged)) => self.note_damage(collection, *digest),
+                Err(error) if error.is_damage() => self.note_damage(collection, *digest),
                 Err(error) => return Err(error),
             }
         }

@@ -11,7 +11,7 @@ use crate::gallery::persons::{Nonce, PersonErasure};
 use crate::gallery::records::{Family, Scan};
 use crate::gallery::tokens::{Claim, Done, Where};
 use crate::gallery::vault::{Asked, Found, Plan, Ticket, Vault, hidden};
-use crate::gallery::{Collections, Gallery};
+use crate::gallery::{Collections, Gallery, closing};
 use crate::names::{Account, CollectionName, PersonId, RandomId};
 use crate::once::Caller;
 
@@ -181,24 +181,31 @@ fn places(vault: &Vault, collections: &Collections, account: &Account) -> Result
             collection: Some(Arc::clone(collection)),
         })
         .collect();
-    let mut after = Vec::new();
-    while let Some(id) = next_collection(vault, &after)? {
+    let (mut after, mut gaps) = (Vec::new(), 0);
+    loop {
+        let (next, passed) = next_collection(vault, &after)?;
+        gaps += passed;
+        let Some(id) = next else { break };
         if !served.contains(&id) {
             places.push(Place { id, collection: None });
         }
         after = codec::person_key(id, Digest([u8::MAX; 16]));
     }
+    // Where people are hidden, a collection of theirs that does not serve may be hidden with them.
+    if gaps > 0 && !closing::unreadable(vault, collections)?.is_empty() {
+        return Err(hidden("looking for a person in every collection"));
+    }
     Ok(places)
 }
 
-/// The collection of the first person after a key.
-fn next_collection(vault: &Vault, after: &[u8]) -> Result<Option<RandomId>> {
+/// The collection of the first person after a key, and the damaged places before it.
+fn next_collection(vault: &Vault, after: &[u8]) -> Result<(Option<RandomId>, usize)> {
     let mut next = None;
-    vault.scan(Family::Persons, &[], after, &mut |key, _| {
+    let gaps = vault.scan(Family::Persons, &[], after, &mut |key, _| {
         next = key.first_chunk().copied().map(RandomId);
         Scan::Stop
     })?;
-    Ok(next)
+    Ok((next, gaps))
 }
 
 fn plan_at(

@@ -47,6 +47,9 @@ pub struct LoadReport {
     /// Damaged places of the disk that were passed over: the people in them are not found by a search,
     /// and are reported as damaged to whoever asks for them by PersonID.
     pub gaps: usize,
+    /// Keys of which no record was found, kept because damaged places hide records: at most as many people,
+    /// collections and API keys are hidden.
+    pub hidden: usize,
     /// Keys without records, overwritten now.
     pub keys_overwritten: usize,
 }
@@ -120,10 +123,15 @@ pub(super) fn load(vault: &Vault, destroyed: &HashSet<RandomId>) -> Result<Loade
     let accounts = gathered.accounts()?;
     let known = gathered.collections()?;
     gathered.persons(&known)?;
+    vault.count_tokens()?;
+    vault.refuse_unproven_damage()?;
     // ORDER: everything is read before anything is overwritten, so that parts that do not belong
     // together are refused as they were found.
     gathered.refuse_lost_keys()?;
     gathered.report.keys_overwritten = vault.settle_slots(&gathered.named, unnamed_max)?;
+    if gathered.report.gaps > 0 {
+        gathered.report.hidden = vault.unnamed_kept();
+    }
     vault.agree_on_the_turn()?;
     // ORDER: rows of nobody before the records that would have said so: a crash between looks again.
     gathered.remove_nobodys_rows()?;
@@ -194,7 +202,11 @@ impl Gathered<'_> {
             }
         })?;
         self.note_gaps(gaps);
-        outcome.map(|()| known)
+        outcome?;
+        vault.scan_beside(Family::Collections, &mut |key, record| {
+            self.collection(&mut known, key.to_vec(), record)
+        })?;
+        Ok(known)
     }
 
     fn collection(&mut self, known: &mut Known, key: Vec<u8>, record: &[u8]) -> Result<()> {
@@ -241,7 +253,11 @@ impl Gathered<'_> {
             },
         )?;
         self.note_gaps(gaps);
-        Ok(())
+        vault.scan_beside(Family::Persons, &mut |key, record| {
+            let read = opening.person(key, record)?;
+            self.person(known, read);
+            Ok(())
+        })
     }
 
     fn note_gaps(&mut self, gaps: usize) {

@@ -39,7 +39,7 @@ use parking_lot::Mutex;
 use crate::clock::Clock;
 use crate::config::ScoreLimits;
 use crate::crypto::{self, Secret};
-use crate::error::{Error, RequestError, Result};
+use crate::error::{Error, OperatorError, RequestError, Result};
 use crate::gallery::codec::{self, Digest};
 use crate::gallery::meter::counts::{Counts, DAY_MS, millis};
 use crate::gallery::meter::lineage::{Row, row};
@@ -284,7 +284,7 @@ impl Vault {
         let of = |key: &Key| match self.meter_row(key) {
             Ok(None) => Ok(Row::Counts(Counts::default())),
             Ok(Some(bytes)) => Ok(row(&bytes)),
-            Err(Error::Request(RequestError::Damaged)) => Ok(Row::Unreadable),
+            Err(Error::Operator(OperatorError::DamagedPlace)) => Ok(Row::Unreadable),
             Err(error) => Err(error),
         };
         let (mut key, mut found) = (*record, of(record)?);

@@ -264,7 +264,7 @@ impl Gallery {
 
     fn person_or_none(&self, collection: &Arc<Collection>, digest: Digest) -> Result<Option<Person>> {
         match self.read_seen(collection, digest) {
-            Err(crate::Error::Request(RequestError::Damaged)) => {
+            Err(error) if error.is_damage() => {
                 self.note_damage(collection, digest);
                 Ok(None)
             }

@@ -96,6 +96,10 @@ impl Drop for Purger {
 
 impl Shared {
     fn run(&self) {
+        let goes_on = || !self.state.lock().stopping;
+        if let Err(error) = self.vault.verify(&goes_on) {
+            tracing::error!(%error, "the data files could not all be read; none is rewritten before they are");
+        }
         loop {
             let everything = {
                 let mut state = self.state.lock();

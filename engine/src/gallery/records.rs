@@ -2,20 +2,26 @@
 //!
 //! Keys are keyed digests and values are sealed, so that nothing here can tell who is in it.
 
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+mod beside;
+mod logs;
+mod opening;
+mod quarantine;
 
-use parking_lot::RwLock;
+use std::path::{Path, PathBuf};
+
+use parking_lot::{Mutex, RwLock};
 use rocksdb::properties::{
     BACKGROUND_ERRORS, CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_NUM_KEYS, LIVE_SST_FILES_SIZE,
 };
 use rocksdb::{
-    BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamilyDescriptor, CompactOptions, DB,
-    DBCompressionType, DBRecoveryMode, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, FlushOptions, LogLevel,
-    Options, ReadOptions, WriteBatch, WriteOptions,
+    BottommostLevelCompaction, CompactOptions, DB, DEFAULT_COLUMN_FAMILY_NAME, FlushOptions, ReadOptions,
+    WriteBatch, WriteOptions,
 };
 
-use crate::error::{OperatorError, RequestError, Result};
+use self::beside::{Beside, Gap};
+pub(crate) use self::quarantine::DamagedFile;
+use self::quarantine::{Quarantine, is_damage};
+use crate::error::{Error, OperatorError, Result};
 use crate::gallery::gaps;
 
 /// What kind of record a key names.
@@ -54,7 +60,16 @@ impl Family {
     /// Those whose records name slots.
     pub const SEALED: [Self; 3] = [Self::Collections, Self::Persons, Self::Accounts];
 
-    const fn name(self) -> &'static str {
+    /// Those of which nothing else proves what they held: whether a key of an account was revoked, a call was made
+    /// before, a person was compared too often. A start without all of their rows is refused.
+    pub const UNPROVEN: [Self; 4] = [Self::Accounts, Self::Tokens, Self::Audit, Self::Meter];
+
+    /// Whether everything else may be served while none of its rows can be read.
+    const fn may_be_hidden(self) -> bool {
+        matches!(self, Self::RunningLog | Self::Usage)
+    }
+
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Collections => "collections",
             Self::Persons => "persons",
@@ -101,7 +116,7 @@ pub(crate) enum Scan {
 /// The disk below the records. The second implementation drops unsynced writes, in the crash tests.
 pub(crate) trait Records: Send + Sync {
     /// # Errors
-    /// [`RequestError::Damaged`] where a damaged place of the disk may hold this record.
+    /// [`OperatorError::DamagedPlace`] where a damaged place of the disk may hold this record.
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>>;
 
     /// Applies all or nothing, and returns only when it would survive a power cut.
@@ -121,8 +136,19 @@ pub(crate) trait Records: Send + Sync {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Scan,
     ) -> Result<usize>;
 
+    /// Visits the rows in the places that scans of the whole family passed over since the last visit, as far as each
+    /// can be read by itself.
+    fn scan_beside(&self, family: Family, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()>;
+
     /// Roughly how much there is of a family, on disk and on the way there.
     fn extent(&self, family: Family) -> Result<Extent>;
+
+    /// The damaged data files that were met so far.
+    fn damaged_files(&self) -> Vec<DamagedFile>;
+
+    /// Reads what a start does not, as long as `goes_on`; files are rewritten only afterwards, and only where nothing
+    /// is damaged.
+    fn verify(&self, goes_on: &dyn Fn() -> bool) -> Result<()>;
 }
 
 /// Small files keep a purge small; nothing is compressed because sealed bytes do not compress.
@@ -139,53 +165,42 @@ const KEY_BYTES: usize = 32;
 /// The manifest names the first and last key of every file, of files long gone too, until it is written
 /// anew: with these settings whenever it is longer than a new one would be.
 const MANIFEST_SETTINGS: &str = "max_manifest_file_size=1;max_manifest_space_amp_pct=0";
+/// Files of the topmost level that may wait for a compaction before writing is slowed down, where there is none.
+const WAITING_FILES_MAX: i32 = 10_000;
 /// With as many files as there may be that wait for one.
 const NO_COMPACTIONS: [(&str, &str); 3] = [
     ("disable_auto_compactions", "true"),
     ("level0_slowdown_writes_trigger", "10000"),
     ("level0_stop_writes_trigger", "10000"),
 ];
+const COMPACTIONS: [(&str, &str); 1] = [("disable_auto_compactions", "false")];
 /// Changes of the files until a manifest surely was written anew: one that makes it longer, and the next.
 const MANIFEST_CHANGES: usize = 2;
 
 /// Records in RocksDB.
 pub(crate) struct RocksRecords {
     db: DB,
+    path: PathBuf,
     /// Held by every scan: an open iterator keeps the files it reads, whatever was purged from them.
     scanning: RwLock<()>,
-    /// Whether a place of a data file could not be read since it was opened.
-    damaged: AtomicBool,
+    quarantine: Quarantine,
+    /// What the last scan of each whole family passed over.
+    passed: Mutex<Vec<Gap>>,
+    /// Whether every file was read since the store was opened, as far as files may be rewritten.
+    verified: Mutex<bool>,
 }
 
 impl RocksRecords {
     pub fn open(path: &Path) -> Result<Self> {
-        let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
-        let mut options = family_options(&cache)
-            .get_options_from_string(MANIFEST_SETTINGS)
-            .map_err(|e| failed("opening the records", e))?;
-        options.create_if_missing(true);
-        options.create_missing_column_families(true);
-        options.set_paranoid_checks(true);
-        // Every write is synced, so only the last may be incomplete. The default would also take
-        // damage in the middle for the end, and lose what was acknowledged after it.
-        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
-        options.set_max_open_files(OPEN_FILES_MAX);
-        // The info log names keys: one file, warnings only.
-        options.set_keep_log_file_num(1);
-        options.set_log_level(LogLevel::Warn);
-        // A recycled log file would keep erased bytes past its end.
-        options.set_recycle_log_file_num(0);
-        let families = Family::ALL
-            .map(Family::name)
-            .into_iter()
-            .chain([DEFAULT_COLUMN_FAMILY_NAME])
-            .map(|name| ColumnFamilyDescriptor::new(name, family_options(&cache)));
-        let db = DB::open_cf_descriptors(&options, path, families)
-            .map_err(|e| if_locked(&e).unwrap_or_else(|| failed("opening the records", e)))?;
+        beside::remove_leftovers(path)?;
+        let (db, quarantine) = opening::open(path)?;
         Ok(Self {
             db,
+            path: path.to_owned(),
             scanning: RwLock::new(()),
-            damaged: AtomicBool::new(false),
+            quarantine,
+            passed: Mutex::default(),
+            verified: Mutex::new(false),
         })
     }
 
@@ -196,25 +211,59 @@ impl RocksRecords {
     }
 
     /// A place cannot be read. A compaction that meets it ends all writing to the store: from here on there is none.
-    fn note_damage(&self) {
-        if self.damaged.swap(true, Ordering::Relaxed) {
+    fn note_damage(&self, family: &str, error: &rocksdb::Error) {
+        if !self.quarantine.note(&self.db, family, error) {
             return;
         }
-        for family in Family::ALL {
-            if let Err(error) = self.db.set_options_cf(self.handle(family), &NO_COMPACTIONS) {
-                tracing::error!(%error, "compactions beside a damaged data file could not be stopped");
-            }
+        if let Err(error) = self.set_compactions(&NO_COMPACTIONS) {
+            tracing::error!(%error, "compactions beside a damaged data file could not be stopped");
         }
+    }
+
+    fn set_compactions(&self, options: &[(&str, &str)]) -> Result<()> {
+        for handle in self.handles() {
+            self.db
+                .set_options_cf(handle, options)
+                .map_err(|e| failed("setting when files are rewritten", e))?;
+        }
+        Ok(())
     }
 
     fn flush(&self) -> Result<()> {
         let mut waiting = FlushOptions::default();
         waiting.set_wait(true);
-        let mut families: Vec<_> = Family::ALL.iter().map(|family| self.handle(*family)).collect();
-        families.extend(self.db.cf_handle(DEFAULT_COLUMN_FAMILY_NAME));
         self.db
-            .flush_cfs_opt(&families, &waiting)
+            .flush_cfs_opt(&self.handles(), &waiting)
             .map_err(|e| failed("flushing records", e))
+    }
+
+    /// Reads all rows under a handle; answers whether it came to the end.
+    fn read_through(
+        &self,
+        handle: &rocksdb::ColumnFamily,
+        family: &str,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<bool> {
+        let _scanning = self.scanning.read();
+        let mut rows = self.db.raw_iterator_cf_opt(handle, with_deleted_ranges());
+        rows.seek_to_first();
+        while rows.valid() {
+            if !goes_on() {
+                return Ok(false);
+            }
+            rows.next();
+        }
+        match rows.status() {
+            Err(error) if is_damage(&error) => self.note_damage(family, &error),
+            status => status.map_err(|e| failed("reading every data file", e))?,
+        }
+        Ok(true)
+    }
+
+    fn handles(&self) -> Vec<&rocksdb::ColumnFamily> {
+        let mut handles: Vec<_> = Family::ALL.iter().map(|family| self.handle(*family)).collect();
+        handles.extend(self.db.cf_handle(DEFAULT_COLUMN_FAMILY_NAME));
+        handles
     }
 
     fn handle(&self, family: Family) -> &rocksdb::ColumnFamily {
@@ -222,24 +271,22 @@ impl RocksRecords {
     }
 }
 
-fn family_options(cache: &Cache) -> Options {
-    let mut blocks = BlockBasedOptions::default();
-    blocks.set_block_cache(cache);
-    blocks.set_bloom_filter(10.0, false);
-    let mut options = Options::default();
-    options.set_block_based_table_factory(&blocks);
-    options.set_compression_type(DBCompressionType::None);
-    options.set_target_file_size_base(FILE_BYTES);
-    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
-    options
+impl Drop for RocksRecords {
+    /// While nothing runs, a damaged data file hides the rows in it, and a damaged write-ahead log forbids the start:
+    /// so what the log holds goes into data files before.
+    fn drop(&mut self) {
+        if let Err(error) = self.flush() {
+            tracing::warn!(%error, "the write-ahead log is left for the next start");
+        }
+    }
 }
 
 impl Records for RocksRecords {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>> {
         match self.db.get_cf(self.handle(family), key) {
-            Err(error) if error.kind() == ErrorKind::Corruption => {
-                self.note_damage();
-                Err(RequestError::Damaged.into())
+            Err(error) if is_damage(&error) => {
+                self.note_damage(family.name(), &error);
+                Err(OperatorError::DamagedPlace.into())
             }
             got => got.map_err(|e| failed("reading a record", e)),
         }
@@ -265,7 +312,9 @@ impl Records for RocksRecords {
     }
 
     fn purge(&self, places: Option<&[(Family, Vec<u8>)]>) -> Result<()> {
-        if self.damaged.load(Ordering::Relaxed) {
+        // ORDER: every file is read before one is rewritten, for a compaction that meets damage ends all writing.
+        self.verify(&|| true)?;
+        if !self.quarantine.is_empty() {
             return Err(OperatorError::Store {
                 doing: "purging records",
                 detail: "expected data files that can all be read, found damaged places; nothing is rewritten before a \
@@ -333,6 +382,10 @@ impl Records for RocksRecords {
         let mut iterator = self.db.raw_iterator_cf_opt(self.handle(family), within(prefix));
         let mut last = if after > prefix { after } else { prefix }.to_vec();
         let mut gaps = 0;
+        let is_whole = prefix.is_empty() && after.is_empty();
+        if is_whole {
+            self.passed.lock().retain(|gap| gap.family != family);
+        }
         iterator.seek(&last);
         loop {
             while let Some((key, value)) = iterator.item() {
@@ -345,8 +398,8 @@ impl Records for RocksRecords {
             }
             match iterator.status() {
                 Ok(()) => return Ok(gaps),
-                Err(error) if error.kind() == ErrorKind::Corruption => {
-                    self.note_damage();
+                Err(error) if is_damage(&error) => {
+                    self.note_damage(family.name(), &error);
                     gaps += 1;
                 }
                 Err(error) => return Err(failed("scanning records", error)),
@@ -359,7 +412,15 @@ impl Records for RocksRecords {
                 fresh.seek(place);
                 fresh
             };
-            match gaps::next_readable(&last, |place| look(place).status().is_ok()) {
+            let next = gaps::next_readable(&last, |place| look(place).status().is_ok());
+            if is_whole {
+                self.passed.lock().push(Gap {
+                    family,
+                    after: last.clone(),
+                    before: next.clone(),
+                });
+            }
+            match next {
                 Some(place) => {
                     iterator = look(&place);
                     last = place;
@@ -367,6 +428,31 @@ impl Records for RocksRecords {
                 None => return Ok(gaps),
             }
         }
+    }
+
+    fn scan_beside(&self, family: Family, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+        let gaps: Vec<_> = {
+            let mut passed = self.passed.lock();
+            passed.extract_if(.., |gap| gap.family == family).collect()
+        };
+        if gaps.is_empty() {
+            return Ok(());
+        }
+        let beside = match Beside::open(&self.db, &self.path, &self.quarantine.files()) {
+            Ok(beside) => beside,
+            Err(error) => {
+                tracing::error!(%error, "rows beside a damaged place are not looked for, and are hidden with it");
+                return Ok(());
+            }
+        };
+        for gap in gaps {
+            beside.keys_in(&gap, &mut |key| match self.get(family, key) {
+                Ok(Some(row)) => visit(key, &row),
+                Ok(None) | Err(Error::Operator(OperatorError::DamagedPlace)) => Ok(()),
+                Err(error) => Err(error),
+            })?;
+        }
+        Ok(())
     }
 
     fn extent(&self, family: Family) -> Result<Extent> {
@@ -380,6 +466,35 @@ impl Records for RocksRecords {
             rows: number(ESTIMATE_NUM_KEYS)?,
             bytes: number(LIVE_SST_FILES_SIZE)? + number(CUR_SIZE_ALL_MEM_TABLES)?,
         })
+    }
+
+    fn damaged_files(&self) -> Vec<DamagedFile> {
+        self.quarantine.files()
+    }
+
+    fn verify(&self, goes_on: &dyn Fn() -> bool) -> Result<()> {
+        let mut verified = self.verified.lock();
+        if *verified {
+            return Ok(());
+        }
+        let unread = [Family::RunningLog, Family::Usage, Family::Audit]
+            .map(|family| (self.handle(family), family.name()));
+        let default = self.db.cf_handle(DEFAULT_COLUMN_FAMILY_NAME);
+        let default = default.map(|handle| (handle, DEFAULT_COLUMN_FAMILY_NAME));
+        for (handle, family) in unread.into_iter().chain(default) {
+            if !self.read_through(handle, family, goes_on)? {
+                return Ok(());
+            }
+        }
+        if self.quarantine.is_empty() {
+            self.set_compactions(&COMPACTIONS)?;
+            // A read may have met damage meanwhile.
+            if !self.quarantine.is_empty() {
+                self.set_compactions(&NO_COMPACTIONS)?;
+            }
+        }
+        *verified = true;
+        Ok(())
     }
 }
 
@@ -398,6 +513,14 @@ fn within(prefix: &[u8]) -> ReadOptions {
         reading.fill_cache(false);
         reading.set_readahead_size(READ_AHEAD_BYTES);
     }
+    reading
+}
+
+/// Blocks of which every row is deleted are read too, for a compaction reads them.
+#[allow(deprecated, reason = "meant for speed, where nothing is slow here")]
+fn with_deleted_ranges() -> ReadOptions {
+    let mut reading = within(&[]);
+    reading.set_ignore_range_deletions(true);
     reading
 }
 
@@ -428,6 +551,23 @@ fn failed(doing: &'static str, error: rocksdb::Error) -> crate::Error {
         detail: error.to_string(),
     }
     .into()
+}
+
+/// The data files below a path that no process uses: each by its name, with family and level.
+#[cfg(test)]
+pub(crate) fn data_files(path: &Path) -> Vec<(String, String)> {
+    let families = Family::ALL
+        .map(Family::name)
+        .into_iter()
+        .chain([DEFAULT_COLUMN_FAMILY_NAME]);
+    let db =
+        DB::open_cf_for_read_only(&rocksdb::Options::default(), path, families, false).expect("it opens");
+    let files = db.live_files().expect("listed");
+    let named = files.into_iter().map(|file| {
+        let name = file.name.trim_start_matches('/').to_owned();
+        (name, format!("{} L{}", file.column_family_name, file.level))
+    });
+    named.collect()
 }
 
 #[cfg(test)]

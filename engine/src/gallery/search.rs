@@ -374,7 +374,7 @@ impl Gallery {
                 Ok(Some(person)) if search.filter.passes(&person) => person,
                 // Deleted since the scan: never named again.
                 Ok(_) => continue,
-                Err(crate::Error::Request(RequestError::Damaged)) => {
+                Err(error) if error.is_damage() => {
                     self.note_damage(collection, digest);
                     continue;
                 }

@@ -9,6 +9,7 @@ mod closing;
 mod copies;
 mod crash;
 mod damage;
+mod damaged;
 mod disk;
 mod duplicates;
 mod erasure;

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
 use crate::crypto::{self, NONCE_BYTES, Secret};
-use crate::error::{Error, RequestError, Result};
+use crate::error::{Error, OperatorError, RequestError, Result};
 use crate::gallery::codec;
 use crate::gallery::persons::Nonce;
 use crate::gallery::records::{Change, Family, Scan, Write};
@@ -217,7 +217,7 @@ impl Vault {
             }
             Ok(None) => Ok(None),
             Ok(Some(row)) => claim.read(&row, self.tokens.clock.now()),
-            Err(Error::Request(RequestError::Damaged)) => Err(RequestError::TokenSpent.into()),
+            Err(Error::Operator(OperatorError::DamagedPlace)) => Err(RequestError::TokenSpent.into()),
             Err(error) => Err(error),
         }
     }
@@ -281,14 +281,19 @@ impl Vault {
         Ok((seen == SWEPT_TOGETHER).then_some(last))
     }
 
-    /// Counts the rows and removes the expired ones, at a start.
-    pub fn sweep_all_tokens(&self) -> Result<()> {
+    /// Counts the rows, at a start.
+    pub fn count_tokens(&self) -> Result<()> {
         let mut rows = 0;
         self.scan(Family::Tokens, &[], &[], &mut |_, _| {
             rows += 1;
             Scan::Continue
         })?;
         self.tokens.rows.store(rows, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Removes the expired rows, at a start.
+    pub fn sweep_all_tokens(&self) -> Result<()> {
         let mut after = Vec::new();
         while let Some(last) = self.sweep_tokens(&after)? {
             after = last;

@@ -6,7 +6,7 @@ mod slots;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -17,12 +17,12 @@ pub(crate) use self::rows::Row;
 pub(crate) use self::turns::KEYS_PER_COMMIT_MAX;
 use crate::clock::Clock;
 use crate::config::ScoreLimits;
-use crate::error::{Error, OperatorError, RequestError, Result};
+use crate::error::{Error, OperatorError, Result};
 use crate::gallery::audit::anchor::{Anchor, Head};
 use crate::gallery::codec::{self, Binding, Digest, Header, Record};
 use crate::gallery::erasures::{Erasure, ErasureLog, Issued, Unpurged};
 use crate::gallery::meter::{Lineages, Meter};
-use crate::gallery::records::{Family, Records, Scan, Write};
+use crate::gallery::records::{DamagedFile, Family, Records, Scan, Write};
 use crate::gallery::tokens::Tokens;
 use crate::keys::KeyRing;
 use crate::names::RandomId;
@@ -59,8 +59,8 @@ pub(crate) struct Vault {
     /// commit, for the anchor, and to learn what can be purged.
     live: Mutex<u64>,
     poisoned: AtomicBool,
-    /// Whether the start kept keys that no record named, since some record could not say which is its.
-    keeps_unnamed: AtomicBool,
+    /// Keys that no record named and that the start kept, since some record could not say which is its.
+    unnamed_kept: AtomicUsize,
     /// Where people went who were renamed a moment ago, for rows that still name the old place.
     moved: Mutex<VecDeque<(RandomId, Vec<u8>)>>,
 }
@@ -172,7 +172,7 @@ impl Vault {
             meter: Meter::new(ScoreLimits::default(), Clock::System),
             live: Mutex::new(0),
             poisoned: AtomicBool::new(false),
-            keeps_unnamed: AtomicBool::new(false),
+            unnamed_kept: AtomicUsize::new(0),
             moved: Mutex::default(),
         }
     }
@@ -188,11 +188,11 @@ impl Vault {
     }
 
     /// Reads one record.
+    ///
+    /// # Errors
+    /// [`OperatorError::DamagedPlace`] where nothing can be told of it, not even whether it is there.
     pub fn read(&self, family: Family, key: &[u8], binding: &Binding<'_>) -> Result<Found> {
-        let mut record = match self.records.get(family, key) {
-            Err(Error::Request(RequestError::Damaged)) => return Ok(Found::Damaged(None)),
-            got => got?,
-        };
+        let mut record = self.records.get(family, key)?;
         loop {
             let Some(bytes) = &record else {
                 return Ok(Found::Nothing);
@@ -286,6 +286,59 @@ impl Vault {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Scan,
     ) -> Result<usize> {
         self.records.scan(family, prefix, after, visit)
+    }
+
+    /// Visits the records in the places that scans of the whole family passed over, as far as each can be read by
+    /// itself.
+    pub fn scan_beside(
+        &self,
+        family: Family,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        self.records.scan_beside(family, visit)
+    }
+
+    /// The damaged data files that were met so far.
+    pub fn damaged_files(&self) -> Vec<DamagedFile> {
+        self.records.damaged_files()
+    }
+
+    /// Reads the rows of which nothing else proves what they held, and that a start does not read otherwise.
+    ///
+    /// # Errors
+    /// A damaged place among the rows of any such kind: who serves without them might take a call for a new one, or
+    /// count too little.
+    pub fn refuse_unproven_damage(&self) -> Result<()> {
+        self.records
+            .scan(Family::Meter, &[], &[], &mut |_, _| Scan::Continue)?;
+        let files = self.damaged_files();
+        let is_unproven =
+            |file: &&DamagedFile| Family::UNPROVEN.iter().any(|family| family.name() == file.family);
+        match files.iter().find(is_unproven) {
+            None => Ok(()),
+            Some(file) => Err(OperatorError::Format {
+                what: "records",
+                expected: format!(
+                    "whole data files of the {}, for nothing else proves what they held",
+                    file.family
+                ),
+                found: format!(
+                    "damage in records/{}; put back a copy of the data directory",
+                    file.name
+                ),
+            }
+            .into()),
+        }
+    }
+
+    /// Keys that no record named and that the start kept, since some record could not say which is its.
+    pub fn unnamed_kept(&self) -> usize {
+        self.unnamed_kept.load(Ordering::Relaxed)
+    }
+
+    /// Reads the data files that a start does not, as long as `goes_on`; they are rewritten only afterwards.
+    pub fn verify(&self, goes_on: &dyn Fn() -> bool) -> Result<()> {
+        self.records.verify(goes_on)
     }
 
     /// Makes a plan durable; when this returns, it survives a power cut.
@@ -407,7 +460,7 @@ impl Vault {
     /// Logs, when it is asked about, a reduction that a crash had kept out of the log: the record was sealed
     /// anew, and the start has overwritten the old key as one that no record named.
     pub fn log_late(&self, asked: Asked, touched: Option<(Family, Vec<u8>)>) -> Result<Option<Issued>> {
-        if self.keeps_unnamed.load(Ordering::Relaxed) {
+        if self.unnamed_kept() > 0 {
             return Err(hidden("saying that faces were deleted"));
         }
         let mut reduction = asked.erasure(ReceiptKind::Reduced);

@@ -140,8 +140,16 @@ async fn status(connection: &Connection, file: Option<&Path>) -> Result<Outcome,
     if let Some(oldest) = &reply.oldest_unpurged {
         let _ = writeln!(text, "the oldest of them is of {}", time_text(Some(oldest)));
     }
+    if reply.quarantined_files > 0 {
+        let _ = writeln!(
+            text,
+            "damaged data files: {}; nothing is purged before a copy of the data directory is put back",
+            reply.quarantined_files
+        );
+    }
     let mut json = json!({
         "call": call_json(reply.call.as_ref()),
+        "quarantined_files": reply.quarantined_files,
         "size": reply.size,
         "unpurged": reply.unpurged,
         "oldest_unpurged": reply.oldest_unpurged.as_ref().map(|t| time_text(Some(t))),

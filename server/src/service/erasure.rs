@@ -113,6 +113,7 @@ async fn status(call: &mut Ongoing) -> Result<GetErasureStatusResponse, Refusal>
             checkpoint: status.checkpoint.unwrap_or_default(),
             unpurged: status.backlog.erasures as u64,
             oldest_unpurged: status.backlog.oldest.and_then(convert::time),
+            quarantined_files: convert::count(work.engine.quarantined_files()),
         })
     })
     .await

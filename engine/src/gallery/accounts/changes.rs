@@ -7,7 +7,7 @@ use super::{Entry, Key, OWN, rows};
 use crate::access::{
     ACCOUNTS_MAX, API_KEYS_MAX, AccountInfo, AccountSettings, ApiKey, ApiKeyInfo, NewApiKey,
 };
-use crate::error::{RequestError, Result};
+use crate::error::{OperatorError, RequestError, Result};
 use crate::gallery::Gallery;
 use crate::gallery::codec::{Digest, Header};
 use crate::gallery::erasures::Issued;
@@ -231,10 +231,13 @@ fn row_key(digest: Digest, id: RandomId) -> Vec<u8> {
 
 fn account_record(vault: &Vault, digest: Digest) -> Result<Option<Vec<u8>>> {
     let mut found = None;
-    vault.scan(Family::Accounts, &row_key(digest, OWN), &[], &mut |_, record| {
+    let gaps = vault.scan(Family::Accounts, &row_key(digest, OWN), &[], &mut |_, record| {
         found = Some(record.to_vec());
         Scan::Stop
     })?;
+    if found.is_none() && gaps > 0 {
+        return Err(OperatorError::DamagedPlace.into());
+    }
     Ok(found)
 }
 
@@ -268,7 +271,7 @@ fn put_account(vault: &Vault, digest: Digest, entry: &Entry) -> Result<()> {
 /// The rows of an account's keys, also of those that cannot be read.
 fn key_rows(vault: &Vault, digest: Digest) -> Result<Vec<Vec<u8>>> {
     let mut rows = Vec::new();
-    vault.scan(
+    let gaps = vault.scan(
         Family::Accounts,
         &digest.0,
         &row_key(digest, OWN),
@@ -277,6 +280,9 @@ fn key_rows(vault: &Vault, digest: Digest) -> Result<Vec<Vec<u8>>> {
             Scan::Continue
         },
     )?;
+    if gaps > 0 {
+        return Err(OperatorError::DamagedPlace.into());
+    }
     Ok(rows)
 }
 

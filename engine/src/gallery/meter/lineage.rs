@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::counts::Counts;
 use super::{Key, Metered};
-use crate::error::{Error, RequestError, Result};
+use crate::error::{Error, OperatorError, Result};
 use crate::gallery::records::{Change, Family, Scan, Write};
 use crate::gallery::vault::{Plan, Vault};
 use crate::names::RandomId;
@@ -128,7 +128,7 @@ impl Vault {
             Ok(None) => return Ok(Vec::new()),
             Ok(Some(bytes)) => bytes,
             // A row that cannot be read goes too.
-            Err(Error::Request(RequestError::Damaged)) => Vec::new(),
+            Err(Error::Operator(OperatorError::DamagedPlace)) => Vec::new(),
             Err(error) => return Err(error),
         };
         let delete = |key: &[u8]| Write {
@@ -238,7 +238,7 @@ impl Vault {
     fn row_of(&self, record: &Key) -> Result<Row> {
         match self.meter_row(record) {
             Ok(bytes) => Ok(bytes.map_or(Row::Counts(Counts::default()), |bytes| row(&bytes))),
-            Err(Error::Request(RequestError::Damaged)) => Ok(Row::Unreadable),
+            Err(Error::Operator(OperatorError::DamagedPlace)) => Ok(Row::Unreadable),
             Err(error) => Err(error),
         }
     }

@@ -15,7 +15,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use crate::crypto;
-use crate::error::Result;
+use crate::error::{Error, OperatorError, Result};
 use crate::gallery::codec;
 use crate::gallery::records::{Change, Family, Scan, Write};
 use crate::gallery::running::entry::Charge;
@@ -104,7 +104,11 @@ impl Totals {
                 Entry::Occupied(held) => held.into_mut(),
                 Entry::Vacant(place) => {
                     // One that cannot be read begins anew: a total is a sum, and wrong for ever after anyway.
-                    let stored = vault.total(&key)?.and_then(|row| from_row(&row));
+                    let row = match vault.total(&key) {
+                        Err(Error::Operator(OperatorError::DamagedPlace)) => None,
+                        row => row?,
+                    };
+                    let stored = row.and_then(|row| from_row(&row));
                     place.insert(stored.unwrap_or_else(|| Usage {
                         account: asked.account.as_str().to_owned(),
                         interface: asked.interface.to_owned(),
@@ -142,7 +146,7 @@ impl Vault {
     pub fn usage(&self, account: &Account, days: &RangeInclusive<u32>) -> Result<Vec<Usage>> {
         let after = [&prefix(account)[..], &days.start().to_be_bytes()].concat();
         let mut found = Vec::new();
-        self.scan(Family::Usage, &prefix(account), &after, &mut |_, row| {
+        let gaps = self.scan(Family::Usage, &prefix(account), &after, &mut |_, row| {
             match from_row(row) {
                 Some(usage) if usage.day > *days.end() => return Scan::Stop,
                 Some(usage) => found.push(usage),
@@ -150,6 +154,10 @@ impl Vault {
             }
             Scan::Continue
         })?;
-        Ok(found)
+        // A bill that lacks a day would be believed.
+        match gaps {
+            0 => Ok(found),
+            _ => Err(OperatorError::DamagedPlace.into()),
+        }
     }
 }

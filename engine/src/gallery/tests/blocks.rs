@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 
-use crate::error::{Error, OperatorError, RequestError};
+use crate::error::{Error, OperatorError};
 use crate::gallery::tests::support::*;
 use crate::names::PersonId;
 
@@ -59,7 +59,7 @@ fn a_damaged_block_affects_the_people_in_it_and_nobody_is_taken_for_erased() {
                     assert_eq!(person.id, who);
                     assert_eq!(found(&gallery, &one, n), [format!("p{n}")]);
                 }
-                Err(Error::Request(RequestError::Damaged)) => {
+                Err(Error::Operator(OperatorError::DamagedPlace)) => {
                     lost += 1;
                     assert_eq!(found(&gallery, &one, n), [""; 0], "never a wrong answer");
                 }
@@ -91,14 +91,14 @@ fn a_damaged_block_affects_the_people_in_it_and_nobody_is_taken_for_erased() {
     let is_hidden = |who: &PersonId| {
         matches!(
             gallery.person(&one, who),
-            Err(Error::Request(RequestError::Damaged))
+            Err(Error::Operator(OperatorError::DamagedPlace))
         )
     };
     let mut everybody = (0..PEOPLE).map(|n| id(&format!("p{n}")));
     let hidden = everybody.find(is_hidden).expect("the block has people");
     assert!(matches!(
         gallery.delete(&one, &hidden, REQUEST),
-        Err(Error::Operator(OperatorError::Store { .. }))
+        Err(Error::Operator(OperatorError::DamagedPlace))
     ));
     assert!(is_hidden(&hidden));
     assert!(matches!(

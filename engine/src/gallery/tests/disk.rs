@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::error::{OperatorError, Result};
 use crate::gallery::codec::Header;
 use crate::gallery::erasures::LogFile;
-use crate::gallery::records::{Change, Extent, Family, Records, Scan, Write};
+use crate::gallery::records::{Change, DamagedFile, Extent, Family, Records, Scan, Write};
 use crate::slots::{SLOT_BYTES, SlotBytes};
 
 /// What goes wrong at one operation.
@@ -480,6 +480,18 @@ impl Records for FakeDisk {
             }
         }
         Ok(0)
+    }
+
+    fn scan_beside(&self, _family: Family, _visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+        Ok(())
+    }
+
+    fn damaged_files(&self) -> Vec<DamagedFile> {
+        Vec::new()
+    }
+
+    fn verify(&self, _goes_on: &dyn Fn() -> bool) -> Result<()> {
+        Ok(())
     }
 
     /// No operation of the disk: the thread of the log asks at moments of its own.

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use super::{Named, Plan, Vault};
-use crate::error::Result;
+use crate::error::{Error, OperatorError, Result};
 use crate::gallery::codec::Header;
 use crate::gallery::records::{Change, Extent, Family, Scan, Write};
 use crate::names::RandomId;
@@ -88,7 +88,7 @@ impl Vault {
     fn is_log_of(&self, person: &[u8], log: RandomId) -> Result<bool> {
         let record = match self.records.get(Family::Persons, person) {
             // A record that cannot be read may be anybody's; while it is there, so are its rows.
-            Err(crate::Error::Request(crate::RequestError::Damaged)) => return Ok(true),
+            Err(Error::Operator(OperatorError::DamagedPlace)) => return Ok(true),
             record => record?,
         };
         Ok(record.is_some_and(|record| Header::parse(&record).is_ok_and(|header| header.log == log)))

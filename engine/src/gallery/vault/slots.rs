@@ -128,7 +128,7 @@ impl Vault {
         })?;
         *self.live.lock() = used;
         if named.silent > 0 {
-            self.keeps_unnamed.store(!unnamed.is_empty(), Ordering::Relaxed);
+            self.unnamed_kept.store(unnamed.len(), Ordering::Relaxed);
             let kept: HashSet<u32> = unnamed.into_iter().collect();
             self.slots
                 .set_free(&|slot| named.slots.contains(slot) || kept.contains(&slot))?;

@@ -6,7 +6,7 @@
 //! the records must have.
 
 use super::{Named, Vault};
-use crate::error::{Error, OperatorError, RequestError, Result};
+use crate::error::{OperatorError, Result};
 use crate::gallery::records::{Change, Family, Write};
 use crate::slots::Turns;
 
@@ -105,7 +105,7 @@ impl Vault {
     /// None where it cannot be read; 0 in records from before turns were counted.
     fn turn_of_records(&self) -> Result<Option<u64>> {
         let row = match self.records.get(Family::Commits, TURN_KEY) {
-            Err(Error::Request(RequestError::Damaged)) => return Ok(None),
+            Err(error) if error.is_damage() => return Ok(None),
             row => row?,
         };
         Ok(match row {

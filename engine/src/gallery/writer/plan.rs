@@ -167,7 +167,15 @@ fn read_current(vault: &Vault, at: &Place) -> Result<(Current, Option<Header>)> 
         return Err(RequestError::NoCollection.into());
     }
     let binding = collection.person_binding(vault.ring.deployment, *digest);
-    let (current, header) = match vault.read(Family::Persons, &at.key(), &binding)? {
+    let found = vault
+        .read(Family::Persons, &at.key(), &binding)
+        .inspect_err(|error| {
+            // Of somebody who is not known, a damaged place says nothing.
+            if error.is_damage() && collection.people.read().number(*digest).is_some() {
+                collection.people.write().set_damaged(*digest);
+            }
+        })?;
+    let (current, header) = match found {
         Found::Nothing => (Current::Absent, None),
         Found::Damaged(header) => (Current::Damaged, header),
         Found::Open { header, contents } => match codec::person_from_contents(&contents) {
