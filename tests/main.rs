@@ -26,6 +26,7 @@ mod doors;
 mod duplicates;
 mod enroll;
 mod erasure;
+mod fairness;
 mod format_fixture;
 mod idempotency;
 mod import;

@@ -73,6 +73,16 @@ impl Cancel {
     }
 }
 
+/// The right of a call to compute, lent by the pool of workers.
+pub trait Lease: Send + Sync {
+    /// Called between two steps. Where another call goes first, this one waits until it may go on, or until soon after
+    /// `is_over` answers true: no client waits for it any more. Answers how long it waited.
+    fn give_way(&self, is_over: &dyn Fn() -> bool) -> Duration;
+
+    /// A picture of so many pixels is about to be decoded.
+    fn decodes(&self, pixels: u64);
+}
+
 /// Travels through the stages of one call.
 ///
 /// ```
@@ -89,6 +99,8 @@ pub struct Call {
     deadline: Option<Instant>,
     cancel: Cancel,
     steps: Vec<(Step, Duration)>,
+    /// Without one, it computes as long as it needs (tools and tests).
+    lease: Option<Arc<dyn Lease>>,
     /// Dropped, and so left in the running log, before erasures stop waiting for this call.
     pub(crate) entry: Option<Entry>,
     reading: Vec<Reading>,
@@ -106,6 +118,7 @@ impl Call {
             deadline: None,
             cancel,
             steps: Vec::with_capacity(8),
+            lease: None,
             entry: None,
             reading: Vec::new(),
             coming: Vec::new(),
@@ -124,6 +137,31 @@ impl Call {
     pub fn until(mut self, deadline: Option<Instant>) -> Self {
         self.deadline = deadline;
         self
+    }
+
+    /// From here on the call computes by this right.
+    pub fn compute_by(&mut self, lease: Option<Arc<dyn Lease>>) {
+        self.lease = lease;
+    }
+
+    /// Between two steps of one photograph: other calls may compute first. No lock may be held here.
+    ///
+    /// # Errors
+    /// [`Stopped`] before this step, if the call's time is up.
+    pub(crate) fn give_way(&mut self, next: Step) -> Result<()> {
+        if let Some(lease) = &self.lease {
+            let waited = lease.give_way(&|| self.is_over());
+            if !waited.is_zero() {
+                self.add(Step::Queue, waited);
+            }
+        }
+        self.check(next)
+    }
+
+    /// Charges the pixels of a picture, before it is decoded.
+    pub(crate) fn pixel_charge(&self) -> impl Fn(u64) + use<> {
+        let lease = self.lease.clone();
+        move |pixels| lease.iter().for_each(|lease| lease.decodes(pixels))
     }
 
     /// Runs one stage and adds its duration, unless the call's time is up.
@@ -211,11 +249,16 @@ impl Call {
     }
 
     fn check(&self, step: Step) -> Result<()> {
-        let late = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
-        if late || self.cancel.is_cancelled() {
-            return Err(Stopped { before: step.name() }.into());
+        match self.is_over() {
+            true => Err(Stopped { before: step.name() }.into()),
+            false => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Whether its time is up, or its caller has gone.
+    fn is_over(&self) -> bool {
+        let late = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
+        late || self.cancel.is_cancelled()
     }
 }
 
@@ -258,6 +301,39 @@ mod tests {
                 .step(Step::Embed, || Ok(()))
                 .is_ok()
         );
+    }
+
+    /// Makes each call wait.
+    struct Crowded(std::sync::atomic::AtomicU64);
+
+    impl Lease for Crowded {
+        fn give_way(&self, is_over: &dyn Fn() -> bool) -> Duration {
+            assert!(!is_over());
+            Duration::from_millis(5)
+        }
+
+        fn decodes(&self, pixels: u64) {
+            self.0.fetch_add(pixels, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn what_a_call_waited_between_two_steps_is_waiting_for_a_worker() {
+        let crowded = Arc::new(Crowded(0.into()));
+        let cancel = Cancel::default();
+        let mut call = Call::new(RandomId::default(), cancel.clone());
+        call.give_way(Step::Detect).expect("it needs no lease");
+        call.compute_by(Some(crowded.clone()));
+        call.give_way(Step::Detect).expect("it goes on");
+        assert_eq!(call.steps(), [(Step::Queue, Duration::from_millis(5))]);
+        call.pixel_charge()(12);
+        assert_eq!(crowded.0.load(Ordering::Relaxed), 12);
+        call.compute_by(None);
+        cancel.cancel();
+        assert!(matches!(
+            call.give_way(Step::Align),
+            Err(Error::Stopped(Stopped { before: "align" }))
+        ));
     }
 
     #[test]

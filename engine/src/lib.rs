@@ -45,7 +45,7 @@ pub use access::{
 pub use calibration::{
     CALIBRATION_FILE, Calibration, DEFAULT_CALIBRATION, Estimate, Limit, Population, Scoring,
 };
-pub use call::{Call, Cancel, Step};
+pub use call::{Call, Cancel, Lease, Step};
 pub use config::{Limits, ScoreLimits};
 pub use embedding::{EMBEDDING_DIM_MAX, Embedding};
 pub use engine::{

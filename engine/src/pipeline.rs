@@ -19,6 +19,7 @@ mod quality;
 mod resample;
 mod scales;
 pub(crate) mod stages;
+mod texture;
 mod upright;
 
 use std::fs;
@@ -142,18 +143,18 @@ impl Pipeline {
     /// # Errors
     /// A [`Rejection`] of the photograph; no face at all is an empty list and no error.
     pub fn detect(&self, photo: &[u8], level: QualityLevel, call: &mut Call) -> Result<Detection> {
-        let image = call.step(Step::Decode, || Image::decode(photo, &self.limits))?;
+        let image = self.decoded(photo, call)?;
         let mut upright = self.upright(image, call)?;
         let candidates = self.search(&mut upright, Until::All, call)?;
-        let faces = call.step(Step::Align, || {
-            let mut faces = Vec::with_capacity(candidates.len());
-            for found in &candidates {
+        let mut faces = Vec::with_capacity(candidates.len());
+        for found in &candidates {
+            call.give_way(Step::Align)?;
+            faces.push(call.step(Step::Align, || {
                 let shape = upright.place(self, found)?;
                 let aligned = self.aligner.align(&upright.image, &shape.five())?;
-                faces.push(self.face(found, &shape, &aligned, upright.turn, level));
-            }
-            Ok(faces)
-        })?;
+                Ok(self.face(found, &shape, &aligned, upright.turn, level))
+            })?);
+        }
         Ok(Detection {
             width: upright.image.width() as u32,
             height: upright.image.height() as u32,
@@ -181,7 +182,7 @@ impl Pipeline {
         wanted: Wanted,
         call: &mut Call,
     ) -> Result<(Embedding, Face)> {
-        let image = call.step(Step::Decode, || Image::decode(photo, &self.limits))?;
+        let image = self.decoded(photo, call)?;
         let mut upright = self.upright(image, call)?;
         let candidates = self.search(&mut upright, Until::Acceptable, call)?;
         let size = [upright.image.width() as f32, upright.image.height() as f32];
@@ -217,24 +218,25 @@ impl Pipeline {
         faces_max: usize,
         call: &mut Call,
     ) -> Result<EveryFace<Embedding>> {
-        let image = call.step(Step::Decode, || Image::decode(photo, &self.limits))?;
+        let image = self.decoded(photo, call)?;
         let mut upright = self.upright(image, call)?;
         let candidates = self.search(&mut upright, Until::All, call)?;
         let (mut wanted, mut found, mut rejected) = (Vec::new(), 0, Vec::new());
-        call.step(Step::Align, || {
-            for candidate in &candidates {
+        for candidate in &candidates {
+            call.give_way(Step::Align)?;
+            let (aligned, face) = call.step(Step::Align, || {
                 let shape = upright.place(self, candidate)?;
                 let aligned = self.aligner.align(&upright.image, &shape.five())?;
                 let face = self.face(candidate, &shape, &aligned, upright.turn, level);
-                if face.rejection.is_some() {
-                    rejected.push(face);
-                } else {
-                    found += 1;
-                    wanted.extend((found <= faces_max).then_some((aligned, face)));
-                }
+                Ok((aligned, face))
+            })?;
+            if face.rejection.is_some() {
+                rejected.push(face);
+            } else {
+                found += 1;
+                wanted.extend((found <= faces_max).then_some((aligned, face)));
             }
-            Ok(())
-        })?;
+        }
         drop(upright);
         if found > faces_max {
             return Err(Rejection::TooManyFaces { found, faces_max }.into());
@@ -245,6 +247,16 @@ impl Pipeline {
             accepted.push((embedding, face));
         }
         Ok(EveryFace { accepted, rejected })
+    }
+
+    /// The pixels of a photograph.
+    fn decoded(&self, photo: &[u8], call: &mut Call) -> Result<Image> {
+        let charge = call.pixel_charge();
+        let image = call.step(Step::Decode, || {
+            Image::decode_charged(photo, &self.limits, &charge)
+        })?;
+        call.give_way(Step::Detect)?;
+        Ok(image)
     }
 
     /// Values of an embedding.
@@ -289,27 +301,37 @@ impl Pipeline {
             if until == Until::Acceptable && acceptable(&candidates, limits).next().is_some() {
                 break;
             }
-            let found = call.step(Step::Detect, || {
-                scale.find(&self.detector, &upright.image, self.score_min())
-            })?;
-            candidates.extend(found);
+            let texture = upright.texture(call)?;
+            for tile in scale.tiles().iter().filter(|tile| texture.shows(tile)) {
+                call.give_way(Step::Detect)?;
+                candidates.extend(call.step(Step::Detect, || {
+                    scale.look(tile, &self.detector, &upright.image, self.score_min())
+                })?);
+            }
             let merged = scales::merged(candidates, limits.face_score_min);
             within(merged.len(), limits.detected_faces_max * CANDIDATES_A_FACE_MAX)?;
-            candidates = call.step(Step::Align, || self.settled(upright, merged))?;
+            candidates = self.settled(upright, merged, call)?;
         }
         within(candidates.len(), limits.detected_faces_max)?;
         Ok(candidates)
     }
 
     /// Without those that only a finer look has shown and that turn out to be none.
-    fn settled(&self, upright: &mut Upright, candidates: Vec<Candidate>) -> Result<Vec<Candidate>> {
+    fn settled(
+        &self,
+        upright: &mut Upright,
+        candidates: Vec<Candidate>,
+        call: &mut Call,
+    ) -> Result<Vec<Candidate>> {
         let mut settled = Vec::with_capacity(candidates.len());
         for found in candidates {
             let at_first_sight = upright.candidates.contains(&found);
-            if at_first_sight
-                || found.score < self.limits.face_score_min
-                || upright.place(self, &found)?.wander() <= SMALL_WANDER_MAX
-            {
+            if at_first_sight || found.score < self.limits.face_score_min {
+                settled.push(found);
+                continue;
+            }
+            call.give_way(Step::Align)?;
+            if call.step(Step::Align, || upright.place(self, &found))?.wander() <= SMALL_WANDER_MAX {
                 settled.push(found);
             }
         }

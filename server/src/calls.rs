@@ -4,6 +4,7 @@
 //! their streams.
 
 mod held;
+mod shares;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use tonic::transport::server::TcpConnectInfo;
 use tower_layer::Layer;
 
 use self::held::{Given, Held};
-use crate::auth::ClientAddress;
+pub use self::shares::Shares;
+use crate::auth::{ClientAddress, Shown};
 use crate::service;
 use crate::status::Refusal;
 
@@ -59,7 +61,7 @@ impl Places {
 /// The limit, as a layer around all services.
 #[derive(Clone)]
 pub struct Calls {
-    places: Places,
+    places: Shares,
     given: Given,
     /// How long a reflecting client may ask.
     patience: Duration,
@@ -71,7 +73,7 @@ impl Calls {
     /// called where tasks can be spawned.
     pub fn new(calls_max: u32, patience: Duration, service: service::Service) -> Self {
         Self {
-            places: Places::new(calls_max),
+            places: Shares::new(calls_max),
             given: Given::new(patience),
             patience,
             service,
@@ -79,7 +81,7 @@ impl Calls {
     }
 
     /// How full it is.
-    pub fn places(&self) -> Places {
+    pub fn places(&self) -> Shares {
         self.places.clone()
     }
 }
@@ -121,7 +123,11 @@ where
         let place = if request.uri().path().starts_with(HEALTH) {
             None
         } else {
-            match self.calls.places.take() {
+            let caller = match request.extensions().get() {
+                Some(Shown::Key(caller)) => Some(caller),
+                _ => None,
+            };
+            match self.calls.places.take(caller) {
                 Some(place) => Some(place),
                 None => {
                     let refused = self.calls.refuse(&request);

@@ -11,7 +11,8 @@ use likeness_engine::{EngineConfig, FACES_WARNING, KeyStore, LABEL_BYTES_MAX, Li
 
 pub use self::limits::{
     CHANGES_MAX, HEADER_BYTES_MAX, HEALTH_BYTES_MAX, IMPORTS_MAX, IMPORTS_PER_ACCOUNT_MAX, LimitArgs,
-    REFLECTION_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX, STREAMS_MAX, STREAMS_PER_ACCOUNT_MAX, WORK_MEMORY_MB,
+    PARKED_MEMORY_MB, REFLECTION_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX, STREAMS_MAX, STREAMS_PER_ACCOUNT_MAX,
+    WORK_MEMORY_MB,
 };
 use crate::assets;
 use crate::logs::retention::Retention;
@@ -207,9 +208,23 @@ impl ServeConfig {
 
     /// What photographs in work may take together.
     fn work_memory(&self) -> MemoryBudget {
-        let of_workers = || WORK_MEMORY_MB.saturating_mul(self.workers() as u64);
-        let mb = self.limits.work_memory_mb.map_or_else(of_workers, u64::from);
-        MemoryBudget::new(mb.saturating_mul(1 << 20))
+        MemoryBudget::new(self.work_memory_mb().saturating_mul(1 << 20))
+    }
+
+    fn work_memory_mb(&self) -> u64 {
+        let of_workers = || (WORK_MEMORY_MB + PARKED_MEMORY_MB).saturating_mul(self.workers() as u64);
+        self.limits.work_memory_mb.map_or_else(of_workers, u64::from)
+    }
+
+    /// Calls that may step back in the middle of a photograph: one for each worker, and fewer where the memory is needed
+    /// for the pictures of those at work.
+    pub fn parked_max(&self) -> usize {
+        let workers = self.workers();
+        let left = self
+            .work_memory_mb()
+            .saturating_sub(WORK_MEMORY_MB.saturating_mul(workers as u64));
+        let parked = usize::try_from(left / PARKED_MEMORY_MB).unwrap_or(usize::MAX);
+        parked.clamp(1, workers.max(1))
     }
 
     /// Longest time that a search waits for others.

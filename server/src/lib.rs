@@ -3,6 +3,7 @@
 pub mod assets;
 mod auth;
 mod bodies;
+mod budgets;
 mod calls;
 pub mod config;
 mod connections;
@@ -186,11 +187,11 @@ pub async fn serve(
     let streams = service.clone();
     let serving = Server::builder()
         .timeout(config.call_time_max())
-        // ORDER: before anything is looked up for a call: who is refused here costs next to nothing.
-        .layer(calls)
         .layer(InterceptorLayer::new(deadline::note(config.call_time_max())))
         // ORDER: before every service: whoever is not looked up is nobody.
         .layer(InterceptorLayer::new(auth::note(calling)))
+        // ORDER: after the key is looked up, for each account has a share of the places; before the message is read.
+        .layer(calls)
         // ORDER: behind the look-up: whose call it is decides whether a byte of it is read, and whose memory it takes.
         .layer(bodies)
         .max_concurrent_streams(STREAMS_MAX)

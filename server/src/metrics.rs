@@ -17,7 +17,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::calls::Places;
+use crate::calls::{Places, Shares};
 use crate::service::Service;
 
 /// Of calls, in seconds: from a look at one record to the longest call that the defaults allow.
@@ -85,7 +85,7 @@ pub struct Fullness {
     /// Gates, logs, and the engine.
     pub service: Service,
     /// Calls at once.
-    pub calls: Places,
+    pub calls: Shares,
     /// Connections at once.
     pub connections: Places,
 }
@@ -137,8 +137,13 @@ impl Fullness {
             "Calls that wait for their turn at a gate",
             self.service.waiting(),
         )?;
+        numbers.gauge(
+            "parked_calls",
+            "Calls that another account's went before in the middle of a photograph",
+            self.service.parked() as u64,
+        )?;
         let places = |places: &Places| (places.taken() as u64, u64::from(places.max));
-        let (open, open_max) = places(&self.calls);
+        let (open, open_max) = (self.calls.taken_count() as u64, u64::from(self.calls.max));
         numbers.gauge("open_calls", "Calls at once, from their first byte on", open)?;
         numbers.gauge("open_calls_max", "As many as may be", open_max)?;
         let (connections, connections_max) = places(&self.connections);

@@ -35,10 +35,11 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::auth::{self, Caller, ClientAddress, Needs};
 use crate::bodies::Budget;
+use crate::budgets::Budgets;
 use crate::config::{CHANGES_MAX, IMPORTS_MAX, LimitArgs, MATCHES_MAX, ServeConfig};
 use crate::convert;
 use crate::deadline::Deadline;
-use crate::gate::{Arrival, Gate, Room};
+use crate::gate::{Arrival, Gate, Room, Turn};
 use crate::logs::retention::Retention;
 use crate::logs::{Came, Downstream, Ended, Logs, Output, Shape, Shaped};
 use crate::metrics::Metrics;
@@ -48,6 +49,8 @@ use crate::service::messages::{Answer, Tokened};
 use crate::service::streams::Streams;
 use crate::status::{Refusal, code_name};
 
+/// Of so many places at a gate whose work cannot be interrupted, an account leaves one to the others.
+const OTHERS_OF: usize = 4;
 /// Metadata key of the request id.
 const REQUEST_ID: &str = "x-request-id";
 
@@ -78,6 +81,8 @@ struct Inner {
     /// group commit.
     storing: Gate,
     rates: Rates,
+    /// What each account may have of the workers.
+    budgets: Arc<Budgets>,
     /// Streams that each account has open.
     streams: Streams,
     limits: LimitArgs,
@@ -89,12 +94,19 @@ impl Service {
     /// A service over an open engine.
     pub fn new(config: &ServeConfig, engine: Arc<Engine>, logs: Logs) -> Self {
         let (workers, limits) = (config.workers(), config.limits.clone());
-        let gate = |working_max| {
-            Gate::new(Room {
-                working_max,
-                waiting_max: usize::from(config.queue),
-                wait_max: limits.queue_time_max(),
-            })
+        let budgets = Arc::new(Budgets::new(&limits));
+        let waiting = |working_max| Room {
+            working_max,
+            own_working_max: working_max - working_max / OTHERS_OF,
+            parked_max: 0,
+            waiting_max: usize::from(config.queue),
+            wait_max: limits.queue_time_max(),
+        };
+        let computing = Room {
+            // One account alone has all workers: its calls give way between two steps.
+            own_working_max: workers,
+            parked_max: config.parked_max(),
+            ..waiting(workers)
         };
         Self(Arc::new(Inner {
             engine,
@@ -105,11 +117,12 @@ impl Service {
             workers,
             importing: Arc::new(Semaphore::new(IMPORTS_MAX)),
             stopping: watch::Sender::new(false),
-            computing: gate(workers),
-            matching: gate(MATCHES_MAX),
+            computing: Gate::charging(computing, Some(Arc::clone(&budgets))),
+            matching: Gate::new(waiting(MATCHES_MAX)),
             gather: config.gather_time_max(),
-            storing: gate(CHANGES_MAX),
+            storing: Gate::new(waiting(CHANGES_MAX)),
             rates: Rates::new(&limits),
+            budgets,
             streams: Streams::default(),
             messages: limits.message_budget(),
             limits,
@@ -174,6 +187,14 @@ struct Work {
     engine: Arc<Engine>,
     account: Account,
     caller: Caller,
+}
+
+/// How far a call has come that has its turn more than once.
+enum Progress<S, T> {
+    /// It has another turn, and goes on from here.
+    On(S),
+    /// It is done.
+    Done(T),
 }
 
 impl Work {
@@ -344,8 +365,48 @@ impl Ongoing {
         &mut self,
         work: impl FnOnce(&Work, &mut Call) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
+        self.within_budget().await?;
         let gate = self.service.computing.clone();
         self.pass(gate, work).await
+    }
+
+    /// Blocking work that computes, photograph by photograph: where `work` answers that it is not done, other calls have
+    /// their turn before it goes on. `left` answers how many turns it needs at most.
+    async fn compute_in_turns<S: Send + 'static, T: Send + 'static>(
+        &mut self,
+        mut from: S,
+        left: impl Fn(&S) -> usize + Send,
+        work: impl Fn(S, &Work, &mut Call, &Turn) -> Result<Progress<S, T>, Refusal> + Clone + Send + 'static,
+    ) -> Result<T, Refusal> {
+        self.within_budget().await?;
+        let mut has_begun = false;
+        loop {
+            let (gate, work) = (self.service.computing.clone(), work.clone());
+            let arrival = Arrival {
+                turns: u32::try_from(left(&from)).unwrap_or(u32::MAX),
+                ..self.arrival(has_begun)
+            };
+            let turn =
+                move |resources: &Work, call: &mut Call, turn: &Turn| work(from, resources, call, turn);
+            match self.pass_as(gate, arrival, turn).await? {
+                Progress::Done(done) => return Ok(done),
+                Progress::On(state) => (from, has_begun) = (state, true),
+            }
+        }
+    }
+
+    /// Waits until the account is out of debt, if the call may wait for that.
+    async fn within_budget(&self) -> Result<(), Refusal> {
+        loop {
+            let (wait, refusal) = match self.service.budgets.check(self.account()) {
+                Err(Refusal::TooMuchWork(wait)) => (wait, Refusal::TooMuchWork(wait)),
+                checked => return checked,
+            };
+            if !self.is_item || wait > self.patience() {
+                return Err(refusal);
+            }
+            tokio::time::sleep(wait).await;
+        }
     }
 
     /// Blocking work that looks through an index, together with others'.
@@ -371,6 +432,27 @@ impl Ongoing {
         gate: Gate,
         work: impl FnOnce(&Work, &mut Call) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
+        let arrival = self.arrival(false);
+        self.pass_as(gate, arrival, move |resources, call, _| work(resources, call))
+            .await
+    }
+
+    /// How the call comes to a gate; what has begun is finished, and so it is not refused there.
+    fn arrival(&self, has_begun: bool) -> Arrival {
+        Arrival {
+            account: self.caller.account.clone(),
+            deadline: self.deadline.map(|Deadline(at)| at.into_std()),
+            is_patient: self.is_item || has_begun,
+            turns: 1,
+        }
+    }
+
+    async fn pass_as<T: Send + 'static>(
+        &mut self,
+        gate: Gate,
+        arrival: Arrival,
+        work: impl FnOnce(&Work, &mut Call, &Turn) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
         // Also between the slices and items of a stream: a key may be revoked while one is open.
         self.caller.still()?;
         let resources = Work {
@@ -378,16 +460,10 @@ impl Ongoing {
             account: self.caller.account.clone(),
             caller: self.caller.clone(),
         };
-        let deadline = self.deadline.map(|Deadline(at)| at.into_std());
-        let call = std::mem::take(&mut self.call).until(deadline);
+        let call = std::mem::take(&mut self.call).until(arrival.deadline);
         let about = self.about.clone();
-        let arrival = Arrival {
-            account: resources.account.clone(),
-            deadline,
-            is_patient: self.is_item,
-        };
-        let passing = gate.pass(call, arrival, move |call| {
-            let answer = work(&resources, call);
+        let passing = gate.pass(call, arrival, move |call, turn| {
+            let answer = work(&resources, call, turn);
             if let (Err(_), Some((collection, id))) = (&answer, &about)
                 && resources.sees(collection).is_ok()
             {

@@ -64,6 +64,8 @@ pub enum Refusal {
     TooSlow,
     /// The key or the account calls too often; when it may again.
     TooManyCalls(Duration),
+    /// The account's photographs take too much of the workers; when it may send the next.
+    TooMuchWork(Duration),
     /// The call shows no key.
     KeyRequired,
     /// The call shows a key that is unknown, wrong, revoked or expired.
@@ -253,6 +255,12 @@ impl Refusal {
                 Code::ResourceExhausted,
                 "TOO_MANY_CALLS",
                 "the API key or its account calls too often",
+            )
+            .retry_after(*wait),
+            Self::TooMuchWork(wait) => Saying::new(
+                Code::ResourceExhausted,
+                "TOO_MUCH_WORK",
+                "the account's photographs take more of the server's time than it may have",
             )
             .retry_after(*wait),
             Self::KeyRequired => Saying::new(

@@ -72,6 +72,14 @@ impl Image {
     /// # Errors
     /// A [`Rejection`] that names the reason.
     pub fn decode(photo: &[u8], limits: &Limits) -> Result<Self> {
+        Self::decode_charged(photo, limits, &|_| {})
+    }
+
+    /// The same; how many pixels it has is charged before any is decoded.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn decode_charged(photo: &[u8], limits: &Limits, charge: &dyn Fn(u64)) -> Result<Self> {
         let bytes = photo.len() as u64;
         if bytes > limits.image_bytes_max {
             return Err(Rejection::TooManyBytes {
@@ -83,7 +91,7 @@ impl Image {
         let format = image::guess_format(photo).map_err(|_| Rejection::UnsupportedFormat)?;
         let reader = Cursor::new(photo);
         match format {
-            ImageFormat::Jpeg => jpeg::decode(photo, limits),
+            ImageFormat::Jpeg => jpeg::decode(photo, limits, charge),
             ImageFormat::Png => {
                 // The decoder would call a row too long for it oversized metadata, so the header is asked first.
                 if let Some((width, height)) = png_size(photo) {
@@ -94,7 +102,7 @@ impl Image {
                 let decoder =
                     PngDecoder::with_limits(reader, extras).map_err(|error| refusal("PNG", &error))?;
                 let animated = decoder.is_apng().map_err(|error| refusal("PNG", &error))?;
-                decode(decoder, "PNG", animated, limits)
+                decode(decoder, "PNG", animated, limits, charge)
             }
             ImageFormat::WebP => {
                 // The decoder reports a missing end as damage, so the container's own length is asked.
@@ -104,11 +112,11 @@ impl Image {
                 }
                 let decoder = WebPDecoder::new(reader).map_err(|error| refusal("WebP", &error))?;
                 let animated = decoder.has_animation();
-                decode(decoder, "WebP", animated, limits)
+                decode(decoder, "WebP", animated, limits, charge)
             }
             ImageFormat::Bmp => {
                 let decoder = BmpDecoder::new(reader).map_err(|error| refusal("BMP", &error))?;
-                decode(decoder, "BMP", false, limits)
+                decode(decoder, "BMP", false, limits, charge)
             }
             _ => Err(Rejection::UnsupportedFormat.into()),
         }
@@ -205,6 +213,7 @@ fn decode(
     format: &'static str,
     animated: bool,
     limits: &Limits,
+    charge: &dyn Fn(u64),
 ) -> Result<Image> {
     if animated {
         return Err(Rejection::UnsupportedKind {
@@ -215,6 +224,7 @@ fn decode(
     }
     let (width, height) = decoder.dimensions();
     check_size(width, height, limits)?;
+    charge(u64::from(width) * u64::from(height));
     // A damaged EXIF block is no reason to refuse a good picture: it counts as absent.
     let exif = decoder.exif_metadata().ok().flatten();
     let orientation = exif.and_then(|exif| Orientation::from_exif_chunk(&exif));

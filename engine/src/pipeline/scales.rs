@@ -87,16 +87,23 @@ impl Scale {
         }
     }
 
-    /// All trustworthy boxes of this scale, in no order, several a face.
-    pub fn find(&self, detector: &Detector, image: &Image, score_min: f32) -> Result<Vec<Candidate>> {
-        let mut found = Vec::new();
-        for tile in &self.tiles {
-            let mut boxes = detector.find_in(image, tile, score_min)?;
-            boxes.retain(|one| self.trusts(one, tile, image));
-            // Each tile's own are few, so that merging all stays cheap.
-            found.extend(one_a_face(boxes));
-        }
-        Ok(found)
+    /// The parts of the photograph that are looked at one by one.
+    pub fn tiles(&self) -> &[View] {
+        &self.tiles
+    }
+
+    /// The trustworthy boxes of one of its tiles, in no order. Those of all tiles are several a face.
+    pub fn look(
+        &self,
+        tile: &View,
+        detector: &Detector,
+        image: &Image,
+        score_min: f32,
+    ) -> Result<Vec<Candidate>> {
+        let mut boxes = detector.find_in(image, tile, score_min)?;
+        boxes.retain(|one| self.trusts(one, tile, image));
+        // Each tile's own are few, so that merging all stays cheap.
+        Ok(one_a_face(boxes))
     }
 
     /// Whether a box is certainly a whole face: not cut by an inner border, nor as large as one that every
@@ -204,12 +211,18 @@ mod tests {
         Image::new(width, height, rgb)
     }
 
+    /// All that a scale finds.
+    fn in_scale(scale: &Scale, image: &Image) -> Vec<Candidate> {
+        let look = |tile| scale.look(tile, &detector(), image, 0.3).expect("runs");
+        scale.tiles().iter().flat_map(look).collect()
+    }
+
     /// All that is found in the whole and in every scale.
     fn found(image: &Image) -> Vec<Bounds> {
         let (detector, limits) = (detector(), Limits::default());
         let mut all = detector.find(image, 0.3).expect("runs");
         for scale in finer(image, INPUT, &limits) {
-            all.extend(scale.find(&detector, image, 0.3).expect("runs"));
+            all.extend(in_scale(&scale, image));
         }
         merged(all, 0.65).into_iter().map(|one| one.bounds).collect()
     }
@@ -268,8 +281,7 @@ mod tests {
         let [finest] = &finer(&image, INPUT, &Limits::default())[..] else {
             panic!("expected one scale");
         };
-        let found = finest.find(&detector(), &image, 0.3).expect("runs");
-        assert_eq!(found, []);
+        assert_eq!(in_scale(finest, &image), []);
     }
 
     /// What [`RELIABLE_PX`] rests on. The folder holds `<person>/<photograph>`; the first of each person is taken.

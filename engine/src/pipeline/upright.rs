@@ -5,11 +5,14 @@
 //! Both passes are made anyway, so an upright portrait costs nothing more. A doubtful one costs a third pass, and only
 //! if that leaves doubts is the photograph looked at from its other sides.
 
+use std::sync::Arc;
+
 use super::Pipeline;
 use super::face::{Bounds, Candidate, acceptable};
 use super::image::{Image, Turn};
 use super::landmarks::Shape;
 use super::resample::{Axis, resample};
+use super::texture::Texture;
 use crate::call::{Call, Step};
 use crate::config::Limits;
 use crate::error::Result;
@@ -50,9 +53,21 @@ pub(super) struct Upright {
     pub candidates: Vec<Candidate>,
     /// Candidates whose points are known.
     placed: Vec<(Candidate, Shape)>,
+    /// Where it shows anything, once that is known.
+    texture: Option<Arc<Texture>>,
 }
 
 impl Upright {
+    /// Where the photograph shows anything.
+    pub fn texture(&mut self, call: &mut Call) -> Result<Arc<Texture>> {
+        if let Some(texture) = &self.texture {
+            return Ok(Arc::clone(texture));
+        }
+        let texture = Arc::new(call.step(Step::Detect, || Ok(Texture::of(&self.image)))?);
+        self.texture = Some(Arc::clone(&texture));
+        Ok(texture)
+    }
+
     /// The points of a candidate; the network is asked once.
     pub fn place(&mut self, pipeline: &Pipeline, found: &Candidate) -> Result<Shape> {
         if let Some((_, shape)) = self.placed.iter().find(|(known, _)| known == found) {
@@ -69,26 +84,39 @@ impl Pipeline {
     pub(super) fn upright(&self, image: Image, call: &mut Call) -> Result<Upright> {
         let candidates = call.step(Step::Detect, || self.whole(&image))?;
         let believed = image.says_how_it_lies();
-        let upright = |image, turn, candidates, lead: Option<_>| Upright {
+        let mut upright = Upright {
             image,
-            turn,
+            turn: None,
             candidates,
-            placed: lead.into_iter().collect(),
+            placed: Vec::new(),
+            texture: None,
         };
         if believed {
-            return Ok(upright(image, None, candidates, None));
+            return Ok(upright);
         }
-        let lead = call.step(Step::Align, || self.lead(&image, &candidates))?;
-        if call.step(Step::Align, || self.stands(&image, lead.as_ref()))? {
-            return Ok(upright(image, None, candidates, lead));
-        }
+        let lead = call.step(Step::Align, || self.lead(&upright.image, &upright.candidates))?;
+        let stands = call.step(Step::Align, || self.stands(&upright.image, lead.as_ref()))?;
         let wander = lead.as_ref().map_or(f32::INFINITY, |(_, shape)| shape.wander());
-        let Some(turn) = call.step(Step::Detect, || self.turn(&image, wander))? else {
-            return Ok(upright(image, None, candidates, lead));
+        let found = lead.is_some();
+        upright.placed.extend(lead);
+        // Where nothing is to be seen, nothing lies on its side.
+        if stands || !found && !upright.texture(call)?.shows_anything() {
+            return Ok(upright);
+        }
+        let Some(turn) = self.turn(&upright.image, wander, call)? else {
+            return Ok(upright);
         };
-        let image = image.turned(turn);
+        let image = call.step(Step::Detect, || Ok(upright.image.turned(turn)))?;
+        drop(upright);
+        call.give_way(Step::Detect)?;
         let candidates = call.step(Step::Detect, || self.whole(&image))?;
-        Ok(upright(image, Some(turn), candidates, None))
+        Ok(Upright {
+            image,
+            turn: Some(turn),
+            candidates,
+            placed: Vec::new(),
+            texture: None,
+        })
     }
 
     /// Whether this face is upright for certain: its points settle in two passes, or come to rest in a third.
@@ -106,8 +134,9 @@ impl Pipeline {
     }
 
     /// The turn after which the points of a face settle best, and better than they `wander` now.
-    fn turn(&self, image: &Image, wander: f32) -> Result<Option<Turn>> {
-        let (copy, scale) = smaller(image, self.detector.input());
+    fn turn(&self, image: &Image, wander: f32, call: &mut Call) -> Result<Option<Turn>> {
+        call.give_way(Step::Detect)?;
+        let (copy, scale) = call.step(Step::Detect, || Ok(smaller(image, self.detector.input())))?;
         let limits = Limits {
             face_side_px_min: (f64::from(self.limits.face_side_px_min) * scale) as u32,
             ..self.limits.clone()
@@ -115,15 +144,17 @@ impl Pipeline {
         let size = [copy.width() as f32, copy.height() as f32];
         let mut best = ((wander / 2.0).min(TURNED_WANDER_MAX), None);
         for turn in Turn::ALL {
+            call.give_way(Step::Detect)?;
             // Faces are looked for on the small copy, which holds all that the detector sees; points on the original.
-            let candidates = self.whole(&copy.turned(turn))?;
+            let candidates = call.step(Step::Detect, || self.whole(&copy.turned(turn)))?;
             let Some(found) = largest(&candidates, &limits) else {
                 continue;
             };
             let lying = found.bounds.turned_back(turn, size);
             let (part, bounds) = part(image, &lying, scale);
             let part = part.turned(turn);
-            let shape = self.landmarks.find(&part, &upright_in(bounds, turn))?;
+            let upright = upright_in(bounds, turn);
+            let shape = call.step(Step::Detect, || self.landmarks.find(&part, &upright))?;
             if shape.eyes_apart() >= EYES_MIN && shape.wander() < best.0 {
                 best = (shape.wander(), Some(turn));
             }

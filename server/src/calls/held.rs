@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::codegen::Body as HttpBody;
+
+use super::shares::Place;
 
 /// Places whose clients were given something and have not taken it yet, by when they must have.
 ///
@@ -19,7 +20,7 @@ use tonic::codegen::Body as HttpBody;
 pub(super) struct Given {
     /// How long a client may take for what it is given.
     patience: Duration,
-    places: Arc<Mutex<BTreeMap<Due, OwnedSemaphorePermit>>>,
+    places: Arc<Mutex<BTreeMap<Due, Place>>>,
 }
 
 /// When a place is given back, and which of those of one moment it is.
@@ -36,11 +37,11 @@ impl Given {
         given
     }
 
-    fn places(&self) -> MutexGuard<'_, BTreeMap<Due, OwnedSemaphorePermit>> {
+    fn places(&self) -> MutexGuard<'_, BTreeMap<Due, Place>> {
         lock(&self.places)
     }
 
-    fn put(&self, place: OwnedSemaphorePermit) -> Due {
+    fn put(&self, place: Place) -> Due {
         let at = Instant::now() + self.patience;
         let mut places = self.places();
         let of_that_moment = places.range((at, 0)..=(at, u64::MAX)).next_back();
@@ -50,7 +51,7 @@ impl Given {
     }
 
     /// None where it was given back.
-    fn take(&self, due: Due) -> Option<OwnedSemaphorePermit> {
+    fn take(&self, due: Due) -> Option<Place> {
         self.places().remove(&due)
     }
 }
@@ -61,7 +62,7 @@ fn lock<T>(places: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Gives back what is due, for as long as anybody waits. Whatever comes while it sleeps is due a whole patience later,
 /// so that nobody has to wake it.
-async fn give_back(places: Weak<Mutex<BTreeMap<Due, OwnedSemaphorePermit>>>, patience: Duration) {
+async fn give_back(places: Weak<Mutex<BTreeMap<Due, Place>>>, patience: Duration) {
     loop {
         let next = {
             let Some(places) = places.upgrade() else { return };
@@ -80,13 +81,13 @@ pub(super) struct Held {
     body: Body,
     given: Given,
     /// Of a call whose client has taken all that it was given.
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
     /// Where it is otherwise.
     due: Option<Due>,
 }
 
 impl Held {
-    pub fn new(body: Body, place: OwnedSemaphorePermit, given: Given) -> Self {
+    pub fn new(body: Body, place: Place, given: Given) -> Self {
         Self {
             body,
             given,
@@ -146,9 +147,9 @@ mod tests {
     use std::convert::Infallible;
 
     use http_body::Frame;
-    use tokio::sync::Semaphore;
     use tonic::codegen::Bytes;
 
+    use super::super::shares::Shares;
     use super::*;
 
     const PATIENCE: Duration = Duration::from_millis(400);
@@ -168,9 +169,9 @@ mod tests {
         }
     }
 
-    fn held(all: &Arc<Semaphore>, given: &Given) -> Held {
+    fn held(all: &Shares, given: &Given) -> Held {
         let answer = Body::new(One(Some(Bytes::from_static(b"an answer"))));
-        let place = Arc::clone(all).try_acquire_owned().expect("one is free");
+        let place = all.take(None).expect("one is free");
         Held::new(answer, place, given.clone())
     }
 
@@ -182,30 +183,30 @@ mod tests {
 
     #[tokio::test]
     async fn a_place_is_given_back_when_its_client_has_had_long_enough() {
-        let (all, given) = (Arc::new(Semaphore::new(3)), Given::new(PATIENCE));
+        let (all, given) = (Shares::new(48), Given::new(PATIENCE));
         let mut stalled = [(); 2].map(|()| held(&all, &given));
         let unasked = held(&all, &given);
         // While whoever gives places back sleeps, for nothing is due.
         tokio::time::sleep(PATIENCE / 2).await;
         assert!(stalled.iter_mut().all(is_asked));
         tokio::time::sleep(PATIENCE / 2).await;
-        assert_eq!(all.available_permits(), 0, "half of the time is left");
+        assert_eq!(all.taken_count(), 3, "half of the time is left");
         tokio::time::sleep(PATIENCE).await;
-        assert_eq!(all.available_permits(), 2, "nothing was given to the third");
+        assert_eq!(all.taken_count(), 1, "nothing was given to the third");
         drop((stalled, unasked));
-        assert_eq!(all.available_permits(), 3, "each is given back once");
+        assert_eq!(all.taken_count(), 0, "each is given back once");
     }
 
     #[tokio::test]
     async fn a_client_that_takes_what_it_is_given_has_its_place_until_the_answer_is_over() {
-        let (all, given) = (Arc::new(Semaphore::new(1)), Given::new(PATIENCE));
+        let (all, given) = (Shares::new(1), Given::new(PATIENCE));
         let mut held = held(&all, &given);
         assert!(is_asked(&mut held));
         assert!(!is_asked(&mut held), "that was all");
         tokio::time::sleep(PATIENCE * 2).await;
-        assert_eq!(all.available_permits(), 0);
+        assert_eq!(all.taken_count(), 1);
         drop(held);
-        assert_eq!(all.available_permits(), 1);
+        assert_eq!(all.taken_count(), 0);
         assert!(given.places().is_empty());
     }
 

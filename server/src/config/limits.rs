@@ -22,6 +22,9 @@ pub const SMALL_MESSAGE_BYTES_MAX: usize = 4 << 20;
 pub const REFLECTION_BYTES_MAX: usize = 4 << 10;
 /// Memory for a photograph in work, in MiB: one of 40 megapixels with transparency and 16 bits a channel needs 590.
 pub const WORK_MEMORY_MB: u64 = 640;
+/// The same for a call that stepped back in the middle of a photograph: it keeps the pixels of 40 megapixels,
+/// room for a turned copy, and the inputs of the detector.
+pub const PARKED_MEMORY_MB: u64 = 288;
 /// Streams that one connection may have open at once.
 pub const STREAMS_MAX: u32 = 256;
 /// A question for health: the name of a service. Whoever asks shows no key, and has no place among the calls.
@@ -56,7 +59,7 @@ pub struct LimitArgs {
     #[arg(long, env = "LIKENESS_MESSAGE_MEMORY_ACCOUNT_MB", value_name = "MB", default_value_t = Self::DEFAULT.message_memory_account_mb, value_parser = clap::value_parser!(u32).range(128..=1_048_576))]
     pub message_memory_account_mb: u32,
 
-    /// Memory that photographs in work may take together, in MiB; more are refused [default: 640 for each worker]
+    /// Memory that photographs in work may take together, in MiB; more are refused [default: 928 for each worker]
     #[arg(long, env = "LIKENESS_WORK_MEMORY_MB", value_name = "MB", value_parser = clap::value_parser!(u32).range(640..=1_048_576))]
     pub work_memory_mb: Option<u32>,
 
@@ -67,6 +70,14 @@ pub struct LimitArgs {
     /// Calls of one API key in a second, and of an account that has no limit of its own
     #[arg(long, env = "LIKENESS_CALLS_PER_SECOND", value_name = "N", default_value_t = Self::DEFAULT.calls_per_second, value_parser = clap::value_parser!(u32).range(1..))]
     pub calls_per_second: u32,
+
+    /// Megapixels of photographs that one account may have decoded in a second, in the mean; 0 for no limit
+    #[arg(long, env = "LIKENESS_MEGAPIXELS_PER_SECOND", value_name = "N", default_value_t = Self::DEFAULT.megapixels_per_second)]
+    pub megapixels_per_second: u32,
+
+    /// Milliseconds of workers that one account may have in a second, in the mean; 0 for no limit
+    #[arg(long, env = "LIKENESS_WORK_MILLIS_PER_SECOND", value_name = "MS", default_value_t = Self::DEFAULT.work_millis_per_second)]
+    pub work_millis_per_second: u32,
 
     /// Searches of one account in a second
     #[arg(long, env = "LIKENESS_SEARCHES_PER_SECOND", value_name = "N", default_value_t = Self::DEFAULT.searches_per_second, value_parser = clap::value_parser!(u32).range(1..))]
@@ -158,6 +169,8 @@ impl LimitArgs {
         work_memory_mb: None,
         message_bytes_per_second: 4096,
         calls_per_second: 1000,
+        megapixels_per_second: 0,
+        work_millis_per_second: 0,
         searches_per_second: 100,
         searches_per_day: 100_000,
         score_floor_far: 1e-4,

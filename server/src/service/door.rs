@@ -51,6 +51,11 @@ impl Service {
         ]
     }
 
+    /// Calls that gave their worker away in the middle of a photograph.
+    pub fn parked(&self) -> usize {
+        self.0.computing.parked()
+    }
+
     /// Calls that the error log, the operation log and the monitoring data lost since the start.
     pub fn lost_lines(&self) -> u64 {
         self.0.logs.lost_in_total()

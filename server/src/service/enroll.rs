@@ -9,8 +9,9 @@ use likeness_proto::v1::{
 };
 
 use super::matching::told;
-use super::{Ongoing, Work, disclosed};
+use super::{Ongoing, Progress, Work, disclosed};
 use crate::convert;
+use crate::gate::Turn;
 use crate::status::{Refusal, rejection};
 
 /// The photographs of a call, and what it wants of them.
@@ -254,51 +255,100 @@ async fn extract(
     person_id: Option<PersonId>,
     photographs: Photographs,
 ) -> Result<Extracted, Refusal> {
+    let looking = Looking {
+        collection,
+        own: person_id.filter(|_| photographs.checks.own_person),
+        choose: photographs.choose,
+        level: photographs.level,
+        all_or_nothing: photographs.all_or_nothing,
+        checks: photographs.checks,
+        faces: Vec::with_capacity(photographs.photos.len()),
+        outcomes: Vec::with_capacity(photographs.photos.len()),
+        rejected: Vec::new(),
+        evaluation: OwnChecks::default(),
+        left: photographs.photos.into_iter(),
+    };
     let extracted = call
-        .compute(move |work, call| {
-            let collection = work.collection(&collection)?;
-            let kept = match person_id.filter(|_| photographs.checks.own_person) {
-                Some(id) => {
-                    // ORDER: before the photographs are looked at: whoever is refused here costs nothing.
-                    work.engine.may_compare(&collection, &id, call)?;
-                    Some(work.engine.person(&collection, &id, call)?)
-                }
-                None => None,
-            };
-            faces_of(work, call, collection, kept.as_ref(), photographs)
-        })
+        .compute_in_turns(looking, |looking| looking.left.len(), Looking::turn)
         .await?;
     call.scheme(&extracted.collection);
     Ok(extracted)
 }
 
-/// Each photograph's bytes go as soon as its face is extracted.
-fn faces_of(
-    work: &Work,
-    call: &mut Call,
-    collection: CollectionRef,
-    kept: Option<&Person>,
-    photographs: Photographs,
-) -> Result<Extracted, Refusal> {
-    let Photographs {
-        photos,
-        choose,
-        level,
-        all_or_nothing,
-        checks,
-    } = photographs;
-    let wanted = choose.at(level.unwrap_or(collection.quality_level()));
-    let mut faces = Vec::with_capacity(photos.len());
-    let mut outcomes = Vec::with_capacity(photos.len());
-    let mut rejected = Vec::new();
-    let mut evaluation = OwnChecks::default();
-    for (index, photo) in photos.into_iter().enumerate() {
-        let taken = work.engine.new_face(&collection, &photo, wanted, checks, call);
+/// How far the photographs of a call have been looked at.
+struct Looking {
+    collection: CollectionName,
+    /// Whose they must be, if that is checked.
+    own: Option<PersonId>,
+    choose: Choose,
+    level: Option<QualityLevel>,
+    all_or_nothing: bool,
+    checks: Checks,
+    /// Each one's bytes go as soon as its face is extracted.
+    left: std::vec::IntoIter<Vec<u8>>,
+    faces: Vec<NewFace>,
+    outcomes: Vec<PhotographOutcome>,
+    rejected: Vec<(usize, Rejection)>,
+    evaluation: OwnChecks,
+}
+
+impl Looking {
+    /// As many photographs as come before another call's turn: one, where any waits.
+    fn turn(
+        mut self,
+        work: &Work,
+        call: &mut Call,
+        turn: &Turn,
+    ) -> Result<Progress<Self, Extracted>, Refusal> {
+        let collection = work.collection(&self.collection)?;
+        let kept = match &self.own {
+            Some(id) => {
+                // ORDER: before the photographs are looked at: whoever is refused here costs nothing.
+                if self.outcomes.is_empty() {
+                    work.engine.may_compare(&collection, id, call)?;
+                }
+                // At each turn: an erasure between two of them leaves nothing to compare with.
+                Some(work.engine.person(&collection, id, call)?)
+            }
+            None => None,
+        };
+        while let Some(photo) = self.left.next() {
+            self.look(work, &collection, kept.as_ref(), &photo, call)?;
+            if self.left.len() > 0 && turn.is_over() {
+                // Erasures need not wait for the turns of others.
+                call.read();
+                return Ok(Progress::On(self));
+            }
+        }
+        if self.faces.is_empty() || (self.all_or_nothing && !self.rejected.is_empty()) {
+            return Err(Refusal::Photographs(self.rejected));
+        }
+        Ok(Progress::Done(Extracted {
+            collection,
+            faces: self.faces,
+            outcomes: self.outcomes,
+        }))
+    }
+
+    fn look(
+        &mut self,
+        work: &Work,
+        collection: &CollectionRef,
+        kept: Option<&Person>,
+        photo: &[u8],
+        call: &mut Call,
+    ) -> Result<(), Refusal> {
+        let wanted = self.choose.at(self.level.unwrap_or(collection.quality_level()));
+        let taken = work.engine.new_face(collection, photo, wanted, self.checks, call);
         let checked = taken.and_then(|(new, face)| {
-            let own = match checks.own_person {
-                true => work
-                    .engine
-                    .check_own(&collection, &new, (kept, &faces), &mut evaluation, call)?,
+            let own = match self.checks.own_person {
+                true => work.engine.check_own(
+                    collection,
+                    &new,
+                    (kept, &self.faces),
+                    &mut self.evaluation,
+                    call,
+                )?,
                 false => None,
             };
             Ok((new, face, own))
@@ -313,26 +363,19 @@ fn faces_of(
                     )
                 });
                 let outcome = enrolled(&new, face, told);
-                faces.push(new);
+                self.faces.push(new);
                 outcome
             }
             Err(Error::Photo(reason)) => {
                 let outcome = refused(&reason);
-                rejected.push((index, reason));
+                self.rejected.push((self.outcomes.len(), reason));
                 outcome
             }
             Err(other) => return Err(other.into()),
         };
-        outcomes.push(outcome);
+        self.outcomes.push(outcome);
+        Ok(())
     }
-    if faces.is_empty() || (all_or_nothing && !rejected.is_empty()) {
-        return Err(Refusal::Photographs(rejected));
-    }
-    Ok(Extracted {
-        collection,
-        faces,
-        outcomes,
-    })
 }
 
 fn enrolled(new: &NewFace, face: Face, own: Option<(f32, Estimate)>) -> PhotographOutcome {

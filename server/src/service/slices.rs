@@ -137,7 +137,7 @@ impl<J: Job> Work<J> {
                 return Err(Refusal::Stopping);
             }
             match self.job.slice(&mut self.call).await {
-                Err(Refusal::Busy(_)) => tokio::time::sleep(STEP_BACK).await,
+                Err(Refusal::Busy(_) | Refusal::TooMuchWork(_)) => tokio::time::sleep(STEP_BACK).await,
                 slice => return slice,
             }
         }

@@ -21,7 +21,7 @@ const FORMAT: &str = "JPEG";
 /// Of each coefficient that the decoder keeps.
 const COEFFICIENT_BYTES: u64 = 2;
 
-pub(super) fn decode(photo: &[u8], limits: &Limits) -> Result<Image> {
+pub(super) fn decode(photo: &[u8], limits: &Limits, charge: &dyn Fn(u64)) -> Result<Image> {
     let options = DecoderOptions::default()
         .set_strict_mode(true)
         .set_max_width(usize::MAX)
@@ -54,6 +54,7 @@ pub(super) fn decode(photo: &[u8], limits: &Limits) -> Result<Image> {
     let coefficients = padded_pixels(width, height).saturating_mul(coefficients);
     let memory = reserve(width, height, coefficients, limits)?;
     let (width, height) = (usize::from(info.width), usize::from(info.height));
+    charge(width as u64 * height as u64);
     let bytes = width * height * 3;
     let mut rgb = Wiped::try_zeros(bytes).map_err(|_| NoMemory { bytes: bytes as u64 })?;
     decoder
