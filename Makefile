@@ -17,7 +17,7 @@ CARGO_ARGS := --release --workspace --locked
 CHECKED_ARGS := $(CARGO_ARGS) --config .config/checked.toml
 BIN := $(CARGO_TARGET_DIR)/release/likeness
 
-.PHONY: help demo test bench bench-peers search-load erasure-cost attack start-cost lint fmt clippy deny doc setup build assets unit client checked
+.PHONY: help demo test bench bench-peers search-load erasure-cost attack floods start-cost lint fmt clippy deny doc setup build assets unit client checked
 
 help: ## Show this list
 	@echo "make demo   a guided tour on real photographs, from nothing"
@@ -68,6 +68,12 @@ erasure-cost: setup ## What erasing costs; LIKENESS_PEOPLE=1000000 for a million
 attack: setup ## What similarities give away, without limits and with them; figures in docs/limits.md
 	cargo build $(CARGO_ARGS) --bin bench-attack
 	$(CARGO_TARGET_DIR)/release/bench-attack
+
+floods: assets ## What floods do to an honest client beside them, on loopback, in five minutes; fails if a goal is missed
+	cargo build $(CARGO_ARGS) --bin bench-floods --bin bench-summary
+	failed=; $(CARGO_TARGET_DIR)/release/bench-floods || failed=1; \
+	$(CARGO_TARGET_DIR)/release/bench-summary $${LIKENESS_RESULTS:-bench/results/floods} \
+	    'What floods do to an honest client' 'make floods' floods || failed=1; [ -z "$$failed" ]
 
 start-cost: setup ## What a start costs; LIKENESS_PEOPLE=1000000 for a million
 	@home=$$(mktemp -d) && trap 'rm -r '$$home EXIT && for run in fill measure again; do \

@@ -27,6 +27,7 @@ mod duplicates;
 mod enroll;
 mod erasure;
 mod fairness;
+mod floods;
 mod format_fixture;
 mod idempotency;
 mod import;

@@ -3,6 +3,10 @@
 use std::time::Duration;
 
 use crate::memory::MemoryBudget;
+/// Files that the engine keeps open beside its records: slots, logs and their anchors, keys.
+const OWN_DESCRIPTORS_MAX: usize = 32;
+/// The most file descriptors that an engine takes.
+pub const DESCRIPTORS_MAX: usize = crate::gallery::records::DESCRIPTORS_MAX + OWN_DESCRIPTORS_MAX;
 
 /// Limits on photographs and faces. The defaults are the published limits of comparable services.
 #[derive(Debug, Clone)]

@@ -296,6 +296,13 @@ pub enum OperatorError {
         "a damaged place of a data file may hold what was asked for; put back a copy of the data directory"
     )]
     DamagedPlace,
+    /// The process has too few file descriptors left for a change to begin. Nothing was written; the same change
+    /// succeeds when there are some again.
+    #[error(
+        "the store needs {expected} more file descriptors for a change, and fewer are free; raise the limit of open files \
+         (LimitNOFILE, ulimit -n)"
+    )]
+    NoDescriptors { expected: usize },
     /// A write or sync failed earlier, so no later write is trusted; restart to read the truth from disk.
     #[error("an earlier write failed; the store refuses writes until it is opened again")]
     Poisoned,

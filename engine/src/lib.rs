@@ -46,7 +46,7 @@ pub use calibration::{
     CALIBRATION_FILE, Calibration, DEFAULT_CALIBRATION, Estimate, Limit, Population, Scoring,
 };
 pub use call::{Call, Cancel, Lease, Step};
-pub use config::{Limits, ScoreLimits};
+pub use config::{DESCRIPTORS_MAX, Limits, ScoreLimits};
 pub use embedding::{EMBEDDING_DIM_MAX, Embedding};
 pub use engine::{
     Administration, Admission, COLLECTIONS_MAX, Checks, CollectionChange, CollectionRef, Engine,

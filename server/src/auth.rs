@@ -11,6 +11,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Status};
 use zeroize::Zeroizing;
 
+use crate::connections::Link;
 use crate::credential::{AUTHORIZATION, SCHEME};
 use crate::service::Service;
 use crate::status::Refusal;
@@ -134,10 +135,14 @@ pub fn note(
 ) -> impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone + Send + Sync + 'static {
     move |mut request| {
         let shown = shown(request.metadata(), &engine);
+        let link = Link::of(&request).cloned();
+        if let (Some(link), Shown::Key(caller)) = (&link, &shown) {
+            link.show_key(&caller.account);
+        }
         // Nobody further in needs it, and so nobody can let it slip.
         request.metadata_mut().remove(AUTHORIZATION);
-        if let Some(address) = request.remote_addr() {
-            request.extensions_mut().insert(ClientAddress(address));
+        if let Some(link) = link {
+            request.extensions_mut().insert(ClientAddress(link.address()));
         }
         request.extensions_mut().insert(shown);
         Ok(request)

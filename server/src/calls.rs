@@ -14,12 +14,12 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::body::Body;
 use tonic::codegen::{Body as HttpBody, BoxFuture, Bytes, Service, StdError, http};
-use tonic::transport::server::TcpConnectInfo;
 use tower_layer::Layer;
 
 use self::held::{Given, Held};
 pub use self::shares::Shares;
 use crate::auth::{ClientAddress, Shown};
+use crate::connections::{Link, OpenCall};
 use crate::service;
 use crate::status::Refusal;
 
@@ -120,7 +120,12 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let place = if request.uri().path().starts_with(HEALTH) {
+        let asks_health = request.uri().path().starts_with(HEALTH);
+        let open = request
+            .extensions()
+            .get::<Link>()
+            .map(|link| link.begin(asks_health));
+        let place = if asks_health {
             None
         } else {
             let caller = match request.extensions().get() {
@@ -144,9 +149,15 @@ where
         let given = self.calls.given.clone();
         Box::pin(async move {
             let response = answering.await?;
-            Ok(response.map(|body| match place {
-                Some(place) => Body::new(Held::new(Body::new(body), place, given)),
-                None => Body::new(body),
+            Ok(response.map(|body| {
+                let body = Body::new(Noted {
+                    body: Body::new(body),
+                    _open: open,
+                });
+                match place {
+                    Some(place) => Body::new(Held::new(body, place, given)),
+                    None => body,
+                }
             }))
         })
     }
@@ -154,8 +165,8 @@ where
 
 impl Calls {
     fn refuse(&self, request: &http::Request<Body>) -> http::Response<Body> {
-        let from = request.extensions().get::<TcpConnectInfo>();
-        let address = from.and_then(TcpConnectInfo::remote_addr).map(ClientAddress);
+        let from = request.extensions().get::<Link>();
+        let address = from.map(|link| ClientAddress(link.address()));
         let refusal = Refusal::Busy(RETRY_AFTER);
         self.service.turn_away("", refusal, address).into_http()
     }
@@ -173,6 +184,32 @@ impl Calls {
             body,
             over: Some(Box::pin(over)),
         }
+    }
+}
+
+/// An answer whose call is under way on its connection until it is over.
+struct Noted {
+    body: Body,
+    _open: Option<OpenCall>,
+}
+
+impl HttpBody for Noted {
+    type Data = <Body as HttpBody>::Data;
+    type Error = <Body as HttpBody>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -1,7 +1,12 @@
 //! Connections: a bounded number of them, and none that stands still for long.
 //!
-//! A connection is closed when its client has not begun within a time, or takes no bytes for as long. What comes
-//! between has the limits of calls and streams; a client that answers no ping is closed by the transport.
+//! A connection is closed when its client has not begun within a time, or takes no bytes for as long; when no call comes
+//! on it for a time; and when it must give way to another (`roster`). What comes between has the limits of calls and
+//! streams, and a limit of frames (`speed`); a client that answers no ping is closed by the transport.
+
+mod link;
+mod roster;
+mod speed;
 
 use std::future::Future as _;
 use std::io::{Error, ErrorKind, IoSlice, Result};
@@ -10,64 +15,26 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Sleep;
-use tokio_stream::Stream;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tokio::time::{Instant, Sleep};
+use tonic::transport::server::Connected;
 
-use crate::calls::Places;
-use crate::incoming::{self, Incoming};
+pub use self::link::{Link, OpenCall, Times};
+pub use self::roster::{Closed, Most, Roster, Seat};
+use self::speed::Frames;
+use crate::incoming;
 
 /// What every HTTP/2 client says first, in bytes. Under TLS it is less than the first message.
 const PREFACE_BYTES: usize = 24;
-
-/// Connections as they come.
-pub struct Connections {
-    incoming: Incoming,
-    places: Places,
-    stall_max: Duration,
-}
-
-impl Connections {
-    /// At most so many at once, each standing still for so long at most.
-    pub fn new(incoming: Incoming, connections_max: u32, stall_max: Duration) -> Self {
-        Self {
-            incoming,
-            places: Places::new(connections_max),
-            stall_max,
-        }
-    }
-
-    /// How full it is.
-    pub fn places(&self) -> Places {
-        self.places.clone()
-    }
-}
-
-impl Stream for Connections {
-    type Item = Result<Connection>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            let stream = match ready!(Pin::new(&mut self.incoming).poll_next(context)) {
-                Some(Ok(stream)) => stream,
-                other => {
-                    return Poll::Ready(other.map(|failed| failed.map(|_| unreachable!("handled above"))));
-                }
-            };
-            // Without a place it is closed here, and its client sees that at once.
-            match self.places.take() {
-                Some(place) => return Poll::Ready(Some(Ok(Connection::new(stream, place, self.stall_max)))),
-                None => tracing::debug!("a connection was closed: there are as many as may be"),
-            }
-        }
-    }
-}
+/// Connections that were told to go and have not gone yet; while there are as many, no other is taken.
+pub const LEAVING_MAX: usize = 256;
 
 /// One connection.
 pub struct Connection {
     stream: incoming::Connection,
-    _place: OwnedSemaphorePermit,
+    seat: Seat,
+    frames: Frames,
+    /// While it is read slowly.
+    pause: Option<Pin<Box<Sleep>>>,
     /// Read so far, up to the preface.
     begun_bytes: usize,
     beginning: Patience,
@@ -75,10 +42,13 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn new(stream: incoming::Connection, place: OwnedSemaphorePermit, stall_max: Duration) -> Self {
+    /// With a place, and standing still for so long at most.
+    pub fn new(stream: incoming::Connection, seat: Seat, stall_max: Duration) -> Self {
         Self {
             stream,
-            _place: place,
+            seat,
+            frames: Frames::default(),
+            pause: None,
             begun_bytes: 0,
             beginning: Patience::of(stall_max),
             writing: Patience::of(stall_max),
@@ -87,12 +57,46 @@ impl Connection {
 
     fn written<T>(&mut self, context: &mut Context<'_>, written: Poll<Result<T>>) -> Poll<Result<T>> {
         match written {
-            Poll::Pending => self.writing.or_over(context),
+            Poll::Pending if self.seat.link.is_cut() => Poll::Ready(Err(given_way())),
+            Poll::Pending => {
+                let over = self.writing.or_over(context);
+                if over.is_ready() {
+                    self.seat.note(Closed::Stalled);
+                }
+                over
+            }
             done => {
                 self.writing.is_not_needed();
                 done
             }
         }
+    }
+}
+
+fn given_way() -> Error {
+    Error::new(ErrorKind::ConnectionAborted, "it gave way to another")
+}
+
+impl Connection {
+    /// Whether it is not to be read yet.
+    fn is_slowed(&mut self, context: &mut Context<'_>) -> bool {
+        let link = &self.seat.link;
+        let Some(wait) = link.speed().wait(link.is_keyed()) else {
+            self.pause = None;
+            return false;
+        };
+        if self.pause.is_none() {
+            self.seat.note_slowed();
+        }
+        let pause = self
+            .pause
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(wait)));
+        if pause.as_mut().poll(context).is_ready() {
+            pause.as_mut().reset(Instant::now() + wait);
+            // Polled once, it wakes this task.
+            return pause.as_mut().poll(context).is_pending();
+        }
+        true
     }
 }
 
@@ -102,15 +106,29 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<Result<()>> {
+        // ORDER: the waker before the look: a cut between the two would wake nothing.
+        self.seat.link.wait(context);
+        if self.seat.link.is_cut() {
+            return Poll::Ready(Err(given_way()));
+        }
+        if self.is_slowed(context) {
+            return Poll::Pending;
+        }
         let before = into.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, into);
+        let came = self.frames.read(&into.filled()[before..]);
+        let link = &self.seat.link;
+        link.speed().charge(came, link.is_keyed());
         if self.begun_bytes >= PREFACE_BYTES {
             return read;
         }
-        self.begun_bytes += into.filled().len() - before;
+        self.begun_bytes += came.bytes;
         // ORDER: not by what is pending: a client that sends a byte now and then has not begun either.
         match self.beginning.or_over::<()>(context) {
-            Poll::Ready(over) if self.begun_bytes < PREFACE_BYTES => Poll::Ready(over),
+            Poll::Ready(over) if self.begun_bytes < PREFACE_BYTES => {
+                self.seat.note(Closed::Stalled);
+                Poll::Ready(over)
+            }
             _ => read,
         }
     }
@@ -145,10 +163,10 @@ impl AsyncWrite for Connection {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Link;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Link {
+        self.seat.link.clone()
     }
 }
 
@@ -188,10 +206,16 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let client = TcpStream::connect(address).await.expect("it listens");
-        let (stream, _) = listener.accept().await.expect("it came");
-        let place = Places::new(1).take().expect("a place");
+        let (stream, address) = listener.accept().await.expect("it came");
+        let most = Most {
+            connections: 1,
+            keyless: 1,
+            keyless_per_address: 1,
+            new_per_second: 1,
+        };
+        let seat = Roster::new(most).admit(address).expect("a place");
         let stream = incoming::Connection::Plain(stream);
-        (Connection::new(stream, place, stall_max), client)
+        (Connection::new(stream, seat, stall_max), client)
     }
 
     #[tokio::test]

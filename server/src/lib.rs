@@ -10,6 +10,7 @@ mod connections;
 mod convert;
 pub mod credential;
 mod deadline;
+pub mod descriptors;
 mod gate;
 mod incoming;
 pub mod logs;
@@ -50,9 +51,10 @@ use crate::auth::Door;
 use crate::bodies::Bodies;
 use crate::calls::Calls;
 use crate::config::{
-    HEADER_BYTES_MAX, HEALTH_BYTES_MAX, MESSAGE_BYTES_MAX, REFLECTION_BYTES_MAX, STREAMS_MAX, ServeConfig,
+    FAULTY_STREAMS_MAX, HEADER_BYTES_MAX, HEALTH_BYTES_MAX, MESSAGE_BYTES_MAX, REFLECTION_BYTES_MAX,
+    RESET_STREAMS_MAX, STREAMS_MAX, ServeConfig,
 };
-use crate::connections::Connections;
+use crate::connections::Roster;
 use crate::incoming::Incoming;
 use crate::logs::Logs;
 use crate::metrics::{Fullness, scrape};
@@ -80,9 +82,9 @@ pub enum ServeError {
     /// The certificate.
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
-    /// The port.
-    #[error("serving: {0}")]
-    Transport(#[from] tonic::transport::Error),
+    /// The limit of open files.
+    #[error(transparent)]
+    Descriptors(#[from] descriptors::DescriptorsError),
     /// The logs beside the data.
     #[error("opening the logs in the data directory: {0}")]
     Logs(#[source] std::io::Error),
@@ -169,23 +171,28 @@ pub async fn serve(
         .build_v1alpha()?
         .max_decoding_message_size(REFLECTION_BYTES_MAX);
 
-    let incoming = Incoming::new(calls, Certificate::load(&config.tls)?);
     let limits = &config.limits;
-    let incoming = Connections::new(incoming, limits.connections, limits.stall_time_max());
+    let incoming = Incoming {
+        listener: calls,
+        certificate: Certificate::load(&config.tls)?,
+        roster: Roster::new(limits.connections()),
+        times: limits.connection_times(),
+        stall_max: limits.stall_time_max(),
+    };
     let calls = Calls::new(limits.calls, config.call_time_max(), service.clone());
     let bodies = Bodies::new(service.clone(), limits);
     let scraping = metrics.map(|listener| {
         let fullness = Fullness {
             service: service.clone(),
             calls: calls.places(),
-            connections: incoming.places(),
+            connections: incoming.roster.clone(),
         };
         scrape::serve(listener, service.metrics().registry(fullness))
     });
     ready();
     let (begun, draining) = tokio::sync::oneshot::channel();
     let streams = service.clone();
-    let serving = Server::builder()
+    let router = Server::builder()
         .timeout(config.call_time_max())
         .layer(InterceptorLayer::new(deadline::note(config.call_time_max())))
         // ORDER: before every service: whoever is not looked up is nobody.
@@ -196,6 +203,8 @@ pub async fn serve(
         .layer(bodies)
         .max_concurrent_streams(STREAMS_MAX)
         .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .http2_max_pending_accept_reset_streams(Some(RESET_STREAMS_MAX))
+        .http2_max_local_error_reset_streams(Some(FAULTY_STREAMS_MAX))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE))
@@ -217,30 +226,34 @@ pub async fn serve(
         .add_service(keyed.before(LogServiceServer::new(service.clone())))
         .add_service(
             keyed.before(MatchingServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX)),
-        )
-        .serve_with_incoming_shutdown(incoming, async move {
-            shutdown.await;
-            let _ = begun.send(());
-            streams.stop();
-            for service in [
-                "",
-                CollectionServiceServer::<Service>::NAME,
-                PersonServiceServer::<Service>::NAME,
-                MatchingServiceServer::<Service>::NAME,
-                ErasureServiceServer::<Service>::NAME,
-                KeyServiceServer::<Service>::NAME,
-                LogServiceServer::<Service>::NAME,
-                AccountServiceServer::<Service>::NAME,
-            ] {
-                // Load balancers look elsewhere while the calls in flight finish.
-                reporter
-                    .set_service_status(service, ServingStatus::NotServing)
-                    .await;
-                // ORDER: told before forgotten. Forgetting ends the watchers' streams, which would
-                // otherwise count as calls in flight until the drain deadline.
-                reporter.clear_service_status(service).await;
-            }
-        });
+        );
+    let shutdown = async move {
+        shutdown.await;
+        let _ = begun.send(());
+        streams.stop();
+        for service in [
+            "",
+            CollectionServiceServer::<Service>::NAME,
+            PersonServiceServer::<Service>::NAME,
+            MatchingServiceServer::<Service>::NAME,
+            ErasureServiceServer::<Service>::NAME,
+            KeyServiceServer::<Service>::NAME,
+            LogServiceServer::<Service>::NAME,
+            AccountServiceServer::<Service>::NAME,
+        ] {
+            // Load balancers look elsewhere while the calls in flight finish.
+            reporter
+                .set_service_status(service, ServingStatus::NotServing)
+                .await;
+            // ORDER: told before forgotten. Forgetting ends the watchers' streams, which would
+            // otherwise count as calls in flight until the drain deadline.
+            reporter.clear_service_status(service).await;
+        }
+    };
+    let serving = incoming.serve(
+        |only, over| router.serve_with_incoming_shutdown(only, over),
+        shutdown,
+    );
     let deadline = async {
         if draining.await.is_err() {
             // The server ended by itself, and `serving` says why.
@@ -256,7 +269,7 @@ pub async fn serve(
     };
     tokio::select! {
         () = scraping => unreachable!("scrapes are served for as long as calls are"),
-        served = serving => Ok(served?),
+        () = serving => Ok(()),
         () = deadline => Err(ServeError::NotDrained(config.drain_seconds)),
     }
 }

@@ -17,7 +17,9 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::calls::{Places, Shares};
+use crate::calls::Shares;
+use crate::connections::Roster;
+use crate::descriptors;
 use crate::service::Service;
 
 /// Of calls, in seconds: from a look at one record to the longest call that the defaults allow.
@@ -87,7 +89,7 @@ pub struct Fullness {
     /// Calls at once.
     pub calls: Shares,
     /// Connections at once.
-    pub connections: Places,
+    pub connections: Roster,
 }
 
 impl fmt::Debug for Fullness {
@@ -142,13 +144,9 @@ impl Fullness {
             "Calls that another account's went before in the middle of a photograph",
             self.service.parked() as u64,
         )?;
-        let places = |places: &Places| (places.taken() as u64, u64::from(places.max));
         let (open, open_max) = (self.calls.taken_count() as u64, u64::from(self.calls.max));
         numbers.gauge("open_calls", "Calls at once, from their first byte on", open)?;
         numbers.gauge("open_calls_max", "As many as may be", open_max)?;
-        let (connections, connections_max) = places(&self.connections);
-        numbers.gauge("connections", "Connections", connections)?;
-        numbers.gauge("connections_max", "As many as may be", connections_max)?;
         let messages = self.service.message_budget();
         numbers.gauge(
             "message_bytes",
@@ -162,7 +160,33 @@ impl Fullness {
             "Memory reserved for photographs in work",
             work.reserved(),
         )?;
-        numbers.gauge("work_bytes_max", "As much as may be", work.bytes_max())
+        numbers.gauge("work_bytes_max", "As much as may be", work.bytes_max())?;
+        let ((connections, keyless), most) = (self.connections.size(), self.connections.most());
+        numbers.gauge("connections", "Connections", connections as u64)?;
+        numbers.gauge("connections_max", "As many as may be", most.connections as u64)?;
+        numbers.gauge(
+            "keyless_connections",
+            "Of them, those on which no valid key was shown",
+            keyless as u64,
+        )?;
+        numbers.gauge(
+            "keyless_connections_max",
+            "As many as may be",
+            most.keyless as u64,
+        )?;
+        numbers.by_reason(
+            "connections_closed",
+            "Connections that the server closed, or did not take",
+            self.connections.closed(),
+        )?;
+        numbers.counter(
+            "connections_slowed",
+            "Times that a connection was read slowly, because of too many frames",
+            self.connections.slowed(),
+        )?;
+        let (open, open_max) = descriptors::in_use().unwrap_or_default();
+        numbers.gauge("open_files", "File descriptors in use", open)?;
+        numbers.gauge("open_files_max", "As many as may be", open_max)
     }
 
     fn encode_holding(&self, numbers: &mut Numbers<'_>) -> fmt::Result {
@@ -222,6 +246,21 @@ impl Numbers<'_> {
     fn put(&mut self, name: &str, help: &str, number: &impl EncodeMetric) -> fmt::Result {
         let metric = self.0.encode_descriptor(name, help, None, number.metric_type())?;
         number.encode(metric)
+    }
+
+    fn by_reason<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: [(&'static str, u64); N],
+    ) -> fmt::Result {
+        let kind = ConstCounter::new(0_u64).metric_type();
+        let mut metric = self.0.encode_descriptor(name, help, None, kind)?;
+        for (reason, value) in values {
+            let counter = ConstCounter::new(value);
+            counter.encode(metric.encode_family(&[("reason", reason)])?)?;
+        }
+        Ok(())
     }
 
     fn by_gate(&mut self, name: &str, help: &str, values: [(&'static str, usize); 3]) -> fmt::Result {

@@ -393,7 +393,7 @@ fn operator_saying(error: &OperatorError) -> Saying {
         | OperatorError::File { .. }
         | OperatorError::ErasureLogShort { .. }
         | OperatorError::AuditLogShort { .. } => Saying::new(Code::Unavailable, "MISCONFIGURED", message),
-        OperatorError::Store { .. } | OperatorError::Poisoned => {
+        OperatorError::Store { .. } | OperatorError::NoDescriptors { .. } | OperatorError::Poisoned => {
             Saying::new(Code::Unavailable, "STORE_FAILED", message).retry()
         }
         // Waiting mends no disk.

@@ -7,15 +7,17 @@ mod logs;
 mod opening;
 mod quarantine;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 use rocksdb::properties::{
     BACKGROUND_ERRORS, CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_NUM_KEYS, LIVE_SST_FILES_SIZE,
 };
 use rocksdb::{
-    BottommostLevelCompaction, CompactOptions, DB, DEFAULT_COLUMN_FAMILY_NAME, FlushOptions, ReadOptions,
-    WriteBatch, WriteOptions,
+    BottommostLevelCompaction, CompactOptions, DB, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, FlushOptions,
+    ReadOptions, WriteBatch, WriteOptions,
 };
 
 use self::beside::{Beside, Gap};
@@ -119,6 +121,10 @@ pub(crate) trait Records: Send + Sync {
     /// [`OperatorError::DamagedPlace`] where a damaged place of the disk may hold this record.
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>>;
 
+    /// Whether a change may begin. Nothing was written when this fails, and with [`OperatorError::NoDescriptors`] a
+    /// later call may succeed.
+    fn ready(&self) -> Result<()>;
+
     /// Applies all or nothing, and returns only when it would survive a power cut.
     fn write(&self, batch: Vec<Write>) -> Result<()>;
 
@@ -157,6 +163,16 @@ const WRITE_BUFFER_BYTES: usize = 16 << 20;
 /// Of all families together.
 const BLOCK_CACHE_BYTES: usize = 64 << 20;
 const OPEN_FILES_MAX: i32 = 512;
+/// Open files beside those that `OPEN_FILES_MAX` counts: write-ahead logs, manifest, lock, info log, directories, and
+/// what flushes and compactions write.
+const OPEN_FILES_BESIDE: usize = 64;
+/// The most file descriptors that the records take.
+pub(crate) const DESCRIPTORS_MAX: usize = OPEN_FILES_MAX as usize + OPEN_FILES_BESIDE;
+/// Descriptors that must be free before a change begins: a new write-ahead log, and the files of the flushes and
+/// compactions that follow it.
+const SPARE_DESCRIPTORS: usize = 16;
+/// What opening the store takes at once, with the tables that it looks at in advance.
+const REOPENING_DESCRIPTORS: usize = 192;
 /// What a scan of everything reads at a time.
 const READ_AHEAD_BYTES: usize = 2 << 20;
 /// Bytes of every key.
@@ -179,8 +195,13 @@ const MANIFEST_CHANGES: usize = 2;
 
 /// Records in RocksDB.
 pub(crate) struct RocksRecords {
-    db: DB,
+    /// None where it could not be opened again.
+    store: RwLock<Option<DB>>,
     path: PathBuf,
+    /// What is duplicated to learn whether descriptors are free.
+    probe: File,
+    /// Background errors that did not stop the open store.
+    errors_seen: AtomicU64,
     /// Held by every scan: an open iterator keeps the files it reads, whatever was purged from them.
     scanning: RwLock<()>,
     quarantine: Quarantine,
@@ -193,10 +214,13 @@ pub(crate) struct RocksRecords {
 impl RocksRecords {
     pub fn open(path: &Path) -> Result<Self> {
         beside::remove_leftovers(path)?;
+        let probe = File::open("/dev/null").map_err(|e| OperatorError::file("opening", "/dev/null", e))?;
         let (db, quarantine) = opening::open(path)?;
         Ok(Self {
-            db,
+            store: RwLock::new(Some(db)),
             path: path.to_owned(),
+            probe,
+            errors_seen: AtomicU64::new(0),
             scanning: RwLock::new(()),
             quarantine,
             passed: Mutex::default(),
@@ -204,48 +228,79 @@ impl RocksRecords {
         })
     }
 
-    /// Files that could not be rewritten since the store was opened: a compaction reports nothing to its caller.
-    fn not_rewritten(&self) -> Result<Option<u64>> {
-        let errors = self.db.property_int_value(BACKGROUND_ERRORS);
-        errors.map_err(|e| failed("purging records", e))
+    /// The open store. Recursive, because a visitor of a scan may read.
+    fn db(&self) -> Result<MappedRwLockReadGuard<'_, DB>> {
+        RwLockReadGuard::try_map(self.store.read_recursive(), Option::as_ref).map_err(|_| {
+            let (doing, detail) = ("reading records", "the store is not open".to_owned());
+            OperatorError::Store { doing, detail }.into()
+        })
     }
 
-    /// A place cannot be read. A compaction that meets it ends all writing to the store: from here on there is none.
-    fn note_damage(&self, family: &str, error: &rocksdb::Error) {
-        if !self.quarantine.note(&self.db, family, error) {
-            return;
-        }
-        if let Err(error) = self.set_compactions(&NO_COMPACTIONS) {
-            tracing::error!(%error, "compactions beside a damaged data file could not be stopped");
+    /// # Errors
+    /// Fewer descriptors than these are free.
+    fn spare(&self, descriptors: usize) -> Result<()> {
+        let found: std::result::Result<Vec<_>, _> =
+            (0..descriptors).map(|_| self.probe.try_clone()).collect();
+        match found {
+            Ok(_) => Ok(()),
+            Err(_) => Err(OperatorError::NoDescriptors {
+                expected: descriptors,
+            }
+            .into()),
         }
     }
 
-    fn set_compactions(&self, options: &[(&str, &str)]) -> Result<()> {
-        for handle in self.handles() {
-            self.db
-                .set_options_cf(handle, options)
-                .map_err(|e| failed("setting when files are rewritten", e))?;
+    /// Opens the store again after it stopped for want of descriptors: then nothing that it acknowledged is lost,
+    /// for every write is in the write-ahead log and synced, and no write of ours was under way.
+    fn reopen(&self) -> Result<()> {
+        // What is known of a damaged place is known of the open store.
+        if !self.quarantine.is_empty() {
+            return Err(OperatorError::Poisoned.into());
         }
+        // ORDER: looked at before the store is closed: a closed one that cannot be opened serves no reads either.
+        self.spare(REOPENING_DESCRIPTORS)?;
+        let mut verified = self.verified.lock();
+        let mut store = self.store.write();
+        // ORDER: the old one goes first: it holds the lock of the directory.
+        drop(store.take());
+        match opening::open(&self.path) {
+            Ok((opened, quarantine)) => {
+                self.quarantine.take_over(quarantine);
+                *store = Some(opened);
+            }
+            // Other threads took them meanwhile; a later call tries again.
+            Err(_) if self.spare(REOPENING_DESCRIPTORS).is_err() => {
+                let expected = REOPENING_DESCRIPTORS;
+                return Err(OperatorError::NoDescriptors { expected }.into());
+            }
+            Err(error) => return Err(error),
+        }
+        self.errors_seen.store(0, Ordering::Relaxed);
+        *verified = false;
+        tracing::warn!("the store was opened again after it had lacked file descriptors");
         Ok(())
     }
 
-    fn flush(&self) -> Result<()> {
-        let mut waiting = FlushOptions::default();
-        waiting.set_wait(true);
-        self.db
-            .flush_cfs_opt(&self.handles(), &waiting)
-            .map_err(|e| failed("flushing records", e))
+    /// A place cannot be read. A compaction that meets it ends all writing to the store: from here on there is none.
+    fn note_damage(&self, db: &DB, family: &str, error: &rocksdb::Error) {
+        if !self.quarantine.note(db, family, error) {
+            return;
+        }
+        if let Err(error) = set_compactions(db, &NO_COMPACTIONS) {
+            tracing::error!(%error, "compactions beside a damaged data file could not be stopped");
+        }
     }
 
     /// Reads all rows under a handle; answers whether it came to the end.
     fn read_through(
         &self,
+        db: &DB,
         handle: &rocksdb::ColumnFamily,
         family: &str,
         goes_on: &dyn Fn() -> bool,
     ) -> Result<bool> {
         let _scanning = self.scanning.read();
-        let mut rows = self.db.raw_iterator_cf_opt(handle, with_deleted_ranges());
+        let mut rows = db.raw_iterator_cf_opt(handle, with_deleted_ranges());
         rows.seek_to_first();
         while rows.valid() {
             if !goes_on() {
@@ -254,28 +309,50 @@ impl RocksRecords {
             rows.next();
         }
         match rows.status() {
-            Err(error) if is_damage(&error) => self.note_damage(family, &error),
+            Err(error) if is_damage(&error) => self.note_damage(db, family, &error),
             status => status.map_err(|e| failed("reading every data file", e))?,
         }
         Ok(true)
     }
+}
 
-    fn handles(&self) -> Vec<&rocksdb::ColumnFamily> {
-        let mut handles: Vec<_> = Family::ALL.iter().map(|family| self.handle(*family)).collect();
-        handles.extend(self.db.cf_handle(DEFAULT_COLUMN_FAMILY_NAME));
-        handles
-    }
+/// Files that could not be rewritten since the store was opened: a compaction reports nothing to its caller.
+fn not_rewritten(db: &DB) -> Result<Option<u64>> {
+    let errors = db.property_int_value(BACKGROUND_ERRORS);
+    errors.map_err(|e| failed("purging records", e))
+}
 
-    fn handle(&self, family: Family) -> &rocksdb::ColumnFamily {
-        self.db.cf_handle(family.name()).expect("every family was opened")
+fn set_compactions(db: &DB, options: &[(&str, &str)]) -> Result<()> {
+    for handle in handles(db) {
+        db.set_options_cf(handle, options)
+            .map_err(|e| failed("setting when files are rewritten", e))?;
     }
+    Ok(())
+}
+
+fn flush(db: &DB) -> Result<()> {
+    let mut waiting = FlushOptions::default();
+    waiting.set_wait(true);
+    db.flush_cfs_opt(&handles(db), &waiting)
+        .map_err(|e| failed("flushing records", e))
+}
+
+fn handles(db: &DB) -> Vec<&rocksdb::ColumnFamily> {
+    let mut handles: Vec<_> = Family::ALL.iter().map(|family| handle(db, *family)).collect();
+    handles.extend(db.cf_handle(DEFAULT_COLUMN_FAMILY_NAME));
+    handles
+}
+
+fn handle(db: &DB, family: Family) -> &rocksdb::ColumnFamily {
+    db.cf_handle(family.name()).expect("every family was opened")
 }
 
 impl Drop for RocksRecords {
     /// While nothing runs, a damaged data file hides the rows in it, and a damaged write-ahead log forbids the start:
     /// so what the log holds goes into data files before.
     fn drop(&mut self) {
-        if let Err(error) = self.flush() {
+        let Some(db) = self.store.get_mut() else { return };
+        if let Err(error) = flush(db) {
             tracing::warn!(%error, "the write-ahead log is left for the next start");
         }
     }
@@ -283,36 +360,62 @@ impl Drop for RocksRecords {
 
 impl Records for RocksRecords {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        match self.db.get_cf(self.handle(family), key) {
+        let db = self.db()?;
+        match db.get_cf(handle(&db, family), key) {
             Err(error) if is_damage(&error) => {
-                self.note_damage(family.name(), &error);
+                self.note_damage(&db, family.name(), &error);
                 Err(OperatorError::DamagedPlace.into())
             }
             got => got.map_err(|e| failed("reading a record", e)),
         }
     }
 
+    fn ready(&self) -> Result<()> {
+        self.spare(SPARE_DESCRIPTORS)?;
+        let looked = match &*self.store.read_recursive() {
+            None => None,
+            Some(db) => {
+                let errors = not_rewritten(db)?.unwrap_or_default();
+                if errors == self.errors_seen.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
+                // A note of no content: a store that has stopped refuses it, and says why it stopped.
+                let refused = db.put(b"purged", []).err();
+                if refused.is_none() {
+                    self.errors_seen.store(errors, Ordering::Relaxed);
+                    return Ok(());
+                }
+                refused
+            }
+        };
+        match looked {
+            Some(error) if !lacked_descriptors(&error) => Err(failed("writing records", error)),
+            _ => self.reopen(),
+        }
+    }
+
     fn write(&self, batch: Vec<Write>) -> Result<()> {
+        let db = self.db()?;
         let mut writes = WriteBatch::default();
         for Write { family, key, change } in batch {
             match change {
-                Change::Put(value) => writes.put_cf(self.handle(family), key, value),
-                Change::Delete => writes.delete_cf(self.handle(family), key),
+                Change::Put(value) => writes.put_cf(handle(&db, family), key, value),
+                Change::Delete => writes.delete_cf(handle(&db, family), key),
                 Change::DeleteAll => {
                     let end = end_of(&key);
-                    writes.delete_range_cf(self.handle(family), key, end);
+                    writes.delete_range_cf(handle(&db, family), key, end);
                 }
             }
         }
         let mut synced = WriteOptions::default();
         synced.set_sync(true);
-        self.db
-            .write_opt(writes, &synced)
+        db.write_opt(writes, &synced)
             .map_err(|e| failed("writing records", e))
     }
 
     fn purge(&self, places: Option<&[(Family, Vec<u8>)]>) -> Result<()> {
         // ORDER: every file is read before one is rewritten, for a compaction that meets damage ends all writing.
+        self.ready()?;
         self.verify(&|| true)?;
         if !self.quarantine.is_empty() {
             return Err(OperatorError::Store {
@@ -323,32 +426,27 @@ impl Records for RocksRecords {
             }
             .into());
         }
+        let db = self.db()?;
         // ORDER: every family that shares the write-ahead log is flushed, for a log file goes only when
         // nothing in it is needed any more.
-        self.flush()?;
-        let before = self.not_rewritten()?;
+        flush(&db)?;
+        let before = not_rewritten(&db)?;
         let mut forced = CompactOptions::default();
         // Not what the same compaction has just written there: that would be written twice.
         forced.set_bottommost_level_compaction(BottommostLevelCompaction::ForceOptimized);
         match places {
             None => {
                 for family in Family::ALL {
-                    self.db
-                        .compact_range_cf_opt(self.handle(family), None::<&[u8]>, None::<&[u8]>, &forced);
+                    db.compact_range_cf_opt(handle(&db, family), None::<&[u8]>, None::<&[u8]>, &forced);
                 }
             }
             Some(places) => {
                 for (family, key) in places {
-                    self.db.compact_range_cf_opt(
-                        self.handle(*family),
-                        Some(key),
-                        Some(&end_of(key)),
-                        &forced,
-                    );
+                    db.compact_range_cf_opt(handle(&db, *family), Some(key), Some(&end_of(key)), &forced);
                 }
             }
         }
-        let after = self.not_rewritten()?;
+        let after = not_rewritten(&db)?;
         if after != before {
             return Err(OperatorError::Store {
                 doing: "purging records",
@@ -363,10 +461,8 @@ impl Records for RocksRecords {
         // The manifest still names the keys where the old files began and ended. A note of no content
         // makes a change of the files, and so a new manifest.
         for _ in 0..MANIFEST_CHANGES {
-            self.db
-                .put(b"purged", [])
-                .map_err(|e| failed("purging records", e))?;
-            self.flush()?;
+            db.put(b"purged", []).map_err(|e| failed("purging records", e))?;
+            flush(&db)?;
         }
         Ok(())
     }
@@ -379,7 +475,8 @@ impl Records for RocksRecords {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Scan,
     ) -> Result<usize> {
         let _scanning = self.scanning.read();
-        let mut iterator = self.db.raw_iterator_cf_opt(self.handle(family), within(prefix));
+        let db = self.db()?;
+        let mut iterator = db.raw_iterator_cf_opt(handle(&db, family), within(prefix));
         let mut last = if after > prefix { after } else { prefix }.to_vec();
         let mut gaps = 0;
         let is_whole = prefix.is_empty() && after.is_empty();
@@ -399,7 +496,7 @@ impl Records for RocksRecords {
             match iterator.status() {
                 Ok(()) => return Ok(gaps),
                 Err(error) if is_damage(&error) => {
-                    self.note_damage(family.name(), &error);
+                    self.note_damage(&db, family.name(), &error);
                     gaps += 1;
                 }
                 Err(error) => return Err(failed("scanning records", error)),
@@ -408,7 +505,7 @@ impl Records for RocksRecords {
             last.resize(KEY_BYTES, 0);
             // A fresh look each time: an iterator that met damage may take it for the end.
             let look = |place: &[u8]| {
-                let mut fresh = self.db.raw_iterator_cf_opt(self.handle(family), within(prefix));
+                let mut fresh = db.raw_iterator_cf_opt(handle(&db, family), within(prefix));
                 fresh.seek(place);
                 fresh
             };
@@ -438,7 +535,7 @@ impl Records for RocksRecords {
         if gaps.is_empty() {
             return Ok(());
         }
-        let beside = match Beside::open(&self.db, &self.path, &self.quarantine.files()) {
+        let beside = match Beside::open(&*self.db()?, &self.path, &self.quarantine.files()) {
             Ok(beside) => beside,
             Err(error) => {
                 tracing::error!(%error, "rows beside a damaged place are not looked for, and are hidden with it");
@@ -456,8 +553,9 @@ impl Records for RocksRecords {
     }
 
     fn extent(&self, family: Family) -> Result<Extent> {
+        let db = self.db()?;
         let number = |property: &rocksdb::properties::PropName| {
-            let found = self.db.property_int_value_cf(self.handle(family), property);
+            let found = db.property_int_value_cf(handle(&db, family), property);
             found
                 .map(Option::unwrap_or_default)
                 .map_err(|e| failed("measuring records", e))
@@ -477,20 +575,21 @@ impl Records for RocksRecords {
         if *verified {
             return Ok(());
         }
+        let db = self.db()?;
         let unread = [Family::RunningLog, Family::Usage, Family::Audit]
-            .map(|family| (self.handle(family), family.name()));
-        let default = self.db.cf_handle(DEFAULT_COLUMN_FAMILY_NAME);
+            .map(|family| (handle(&db, family), family.name()));
+        let default = db.cf_handle(DEFAULT_COLUMN_FAMILY_NAME);
         let default = default.map(|handle| (handle, DEFAULT_COLUMN_FAMILY_NAME));
         for (handle, family) in unread.into_iter().chain(default) {
-            if !self.read_through(handle, family, goes_on)? {
+            if !self.read_through(&db, handle, family, goes_on)? {
                 return Ok(());
             }
         }
         if self.quarantine.is_empty() {
-            self.set_compactions(&COMPACTIONS)?;
+            set_compactions(&db, &COMPACTIONS)?;
             // A read may have met damage meanwhile.
             if !self.quarantine.is_empty() {
-                self.set_compactions(&NO_COMPACTIONS)?;
+                set_compactions(&db, &NO_COMPACTIONS)?;
             }
         }
         *verified = true;
@@ -545,6 +644,12 @@ fn if_locked(error: &rocksdb::Error) -> Option<crate::Error> {
     })
 }
 
+/// RocksDB says so in the text of the error only, with the system's own words. Only opening a file fails so: nothing
+/// was written to that file.
+fn lacked_descriptors(error: &rocksdb::Error) -> bool {
+    error.kind() == ErrorKind::IOError && error.as_ref().contains("Too many open files")
+}
+
 fn failed(doing: &'static str, error: rocksdb::Error) -> crate::Error {
     OperatorError::Store {
         doing,
@@ -573,6 +678,52 @@ pub(crate) fn data_files(path: &Path) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The limit is the whole process's: a process of its own has it.
+    #[test]
+    fn a_store_that_lacked_descriptors_is_opened_again_and_lost_nothing() {
+        const INSIDE: &str = "LIKENESS_TEST_DESCRIPTORS";
+        let name =
+            "gallery::records::tests::a_store_that_lacked_descriptors_is_opened_again_and_lost_nothing";
+        if std::env::var_os(INSIDE).is_none() {
+            let mut alone = std::process::Command::new(std::env::current_exe().expect("a path"));
+            alone.args(["--exact", name, "--nocapture"]).env(INSIDE, "1");
+            assert!(alone.status().expect("it runs").success());
+            return;
+        }
+        let home = tempfile::tempdir().expect("temporary directory");
+        let records = RocksRecords::open(home.path()).expect("a fresh place");
+        let put = |key: &[u8]| {
+            vec![Write {
+                family: Family::Persons,
+                key: key.to_vec(),
+                change: Change::Put(b"v".to_vec()),
+            }]
+        };
+        records.write(put(b"before")).expect("written");
+        let open = std::fs::read_dir("/proc/self/fd").expect("Linux").count() as u64;
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let allow = |current| {
+            let maximum = limit.maximum;
+            let limit = rustix::process::Rlimit { current, maximum };
+            rustix::process::setrlimit(rustix::process::Resource::Nofile, limit)
+                .expect("below the hard limit");
+        };
+        allow(Some(open));
+        flush(&records.db().expect("it is open")).expect_err("a flush opens a file");
+        records.write(put(b"refused")).expect_err("the store has stopped");
+        let short = records.ready().expect_err("there are none");
+        assert!(
+            matches!(short, crate::Error::Operator(OperatorError::NoDescriptors { .. })),
+            "{short}"
+        );
+        allow(limit.current);
+        records.ready().expect("opened again");
+        records.write(put(b"after")).expect("written");
+        let there = |key: &[u8]| records.get(Family::Persons, key).expect("read").is_some();
+        assert!(there(b"before") && there(b"after") && !there(b"refused"));
+        records.purge(None).expect("purged");
+    }
 
     #[test]
     fn a_scan_sees_its_prefix_in_order_and_nothing_else() {

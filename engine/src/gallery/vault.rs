@@ -344,10 +344,15 @@ impl Vault {
     /// Makes a plan durable; when this returns, it survives a power cut.
     ///
     /// # Errors
-    /// After any error nothing more is written: what is on disk is known again only after a restart.
+    /// After any error nothing more is written: what is on disk is known again only after a restart. The exception is
+    /// [`OperatorError::NoDescriptors`]: nothing was written, and the next change is tried as usual.
     pub fn commit(&self, plan: Plan) -> Result<()> {
         let mut live = self.live.lock();
-        self.refuse_if_poisoned()?;
+        // ORDER: before the first write of any disk: between two of them a shortage could not be taken back.
+        if let Err(error) = self.refuse_unless_ready() {
+            self.forgo(plan);
+            return Err(error);
+        }
         let outcome = self.commit_in_order(plan, &mut live);
         self.poison_on_error(outcome)
     }
@@ -357,6 +362,16 @@ impl Vault {
             return Err(OperatorError::Poisoned.into());
         }
         Ok(())
+    }
+
+    /// # Errors
+    /// Nothing was written. A shortage of descriptors passes; after anything else only a restart helps.
+    fn refuse_unless_ready(&self) -> Result<()> {
+        self.refuse_if_poisoned()?;
+        match self.records.ready() {
+            Err(error @ Error::Operator(OperatorError::NoDescriptors { .. })) => Err(error),
+            ready => self.poison_on_error(ready),
+        }
     }
 
     fn commit_in_order(&self, mut plan: Plan, live: &mut u64) -> Result<()> {

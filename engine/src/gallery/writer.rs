@@ -460,6 +460,9 @@ fn show(planned: &Planned) {
 fn same_for_everyone(error: &Error) -> Error {
     match error {
         Error::Operator(OperatorError::Poisoned) => OperatorError::Poisoned,
+        Error::Operator(OperatorError::NoDescriptors { expected }) => {
+            OperatorError::NoDescriptors { expected: *expected }
+        }
         Error::Operator(OperatorError::Store { doing, detail }) => OperatorError::Store {
             doing,
             detail: detail.clone(),

@@ -82,7 +82,7 @@ impl Failure {
             },
             Self::Unreachable(_) => UNAVAILABLE,
             Self::Engine(Error::Photo(_) | Error::Request(_)) => DATA,
-            Self::Serve(ServeError::NotDrained(_) | ServeError::Transport(_)) => UNAVAILABLE,
+            Self::Serve(ServeError::NotDrained(_)) => UNAVAILABLE,
             Self::Engine(_) | Self::Assets(_) | Self::Serve(_) => CONFIGURATION,
             Self::File { .. } => NOT_FOUND,
             Self::Usage(_) => USAGE,

@@ -9,7 +9,7 @@ use clap::Args;
 use likeness_engine::swap_warning;
 use likeness_server::config::ServeConfig;
 use likeness_server::tls::Certificate;
-use likeness_server::{Listeners, ServeError};
+use likeness_server::{Listeners, ServeError, descriptors};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -69,6 +69,8 @@ impl ServeCommand {
         if !loopback && !encrypted {
             tracing::warn!(listen = %config.listen, "serving without encryption");
         }
+        // ORDER: before anything is opened: of a limit that is too low the store would learn in the midst of a write.
+        descriptors::secure(config.limits.connections).map_err(ServeError::from)?;
         let runtime = client::runtime()?;
         let served = runtime.block_on(run(config));
         // A runtime that is dropped waits for blocking work without end, and for a rotation of keys that is minutes.

@@ -6,6 +6,7 @@ use clap::Args;
 use likeness_engine::ScoreLimits;
 
 use crate::bodies::Budget;
+use crate::connections::{Most, Times};
 
 /// Streams of imports at once: each may hold a few of the largest messages.
 pub const IMPORTS_MAX: usize = 4;
@@ -29,6 +30,10 @@ pub const PARKED_MEMORY_MB: u64 = 288;
 pub const STREAMS_MAX: u32 = 256;
 /// A question for health: the name of a service. Whoever asks shows no key, and has no place among the calls.
 pub const HEALTH_BYTES_MAX: usize = 1 << 10;
+/// Streams that a client has reset and no handler has taken yet; a client with more of them is told to calm down.
+pub const RESET_STREAMS_MAX: usize = 64;
+/// Streams that were reset for a fault of the client in the protocol; after as many its connection ends.
+pub const FAULTY_STREAMS_MAX: usize = 64;
 /// Metadata of a call: a deadline, a key, and what proxies add.
 pub const HEADER_BYTES_MAX: u32 = 16 << 10;
 
@@ -39,15 +44,40 @@ pub struct LimitArgs {
     #[arg(long, env = "LIKENESS_QUEUE_MILLIS", value_name = "MS", default_value_t = Self::DEFAULT.queue_millis, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
     pub queue_millis: u64,
 
-    /// Connections at once; more are closed as they come
+    /// Connections at once; of more, those without a valid API key give way, and otherwise they are closed as they come
     #[arg(long, env = "LIKENESS_CONNECTIONS", value_name = "N", default_value_t = Self::DEFAULT.connections, value_parser = clap::value_parser!(u32).range(1..))]
     pub connections: u32,
+
+    /// Of them, connections on which no valid API key was shown; the oldest give way
+    #[arg(long, env = "LIKENESS_KEYLESS_CONNECTIONS", value_name = "N", default_value_t = Self::DEFAULT.keyless_connections, value_parser = clap::value_parser!(u32).range(1..))]
+    pub keyless_connections: u32,
+
+    /// Of these, connections of one address (of an IPv6 network of 64 bits)
+    #[arg(long, env = "LIKENESS_KEYLESS_CONNECTIONS_PER_ADDRESS", value_name = "N", default_value_t = Self::DEFAULT.keyless_connections_per_address, value_parser = clap::value_parser!(u32).range(1..))]
+    pub keyless_connections_per_address: u32,
+
+    /// New connections of one address that begin in a second; more wait
+    #[arg(long, env = "LIKENESS_NEW_CONNECTIONS_PER_SECOND", value_name = "N", default_value_t = Self::DEFAULT.new_connections_per_second, value_parser = clap::value_parser!(u32).range(1..))]
+    pub new_connections_per_second: u32,
+
+    /// How long a connection may go without a call, in seconds
+    #[arg(long, env = "LIKENESS_IDLE_SECONDS", value_name = "SECONDS", default_value_t = Self::DEFAULT.idle_seconds, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub idle_seconds: u64,
+
+    /// The same where no valid API key was shown on it
+    #[arg(long, env = "LIKENESS_KEYLESS_IDLE_SECONDS", value_name = "SECONDS", default_value_t = Self::DEFAULT.keyless_idle_seconds, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub keyless_idle_seconds: u64,
+
+    /// How old a connection may be before it ends, once its calls are over, in seconds
+    #[arg(long, env = "LIKENESS_CONNECTION_SECONDS", value_name = "SECONDS", default_value_t = Self::DEFAULT.connection_seconds, value_parser = clap::value_parser!(u64).range(1..=2_592_000))]
+    pub connection_seconds: u64,
 
     /// Calls at once, over all connections, from their first byte on; more are refused
     #[arg(long, env = "LIKENESS_CALLS", value_name = "N", default_value_t = Self::DEFAULT.calls, value_parser = clap::value_parser!(u32).range(1..))]
     pub calls: u32,
 
-    /// How long a client may take to begin, or a connection take no bytes, before it is closed, in seconds
+    /// How long a client may take to begin, and then to its first call, or a connection take no bytes, before it is
+    /// closed, in seconds
     #[arg(long, env = "LIKENESS_STALL_SECONDS", value_name = "SECONDS", default_value_t = Self::DEFAULT.stall_seconds, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub stall_seconds: u64,
 
@@ -162,6 +192,12 @@ impl LimitArgs {
     pub const DEFAULT: Self = Self {
         queue_millis: 2000,
         connections: 1024,
+        keyless_connections: 256,
+        keyless_connections_per_address: 64,
+        new_connections_per_second: 200,
+        idle_seconds: 900,
+        keyless_idle_seconds: 60,
+        connection_seconds: 3600,
         calls: 1024,
         stall_seconds: 20,
         message_memory_mb: 1024,
@@ -194,6 +230,9 @@ impl LimitArgs {
     /// None but those that keep the server itself upright: for tests of something else.
     pub const GENEROUS: Self = Self {
         queue_millis: 60_000,
+        keyless_connections: 1024,
+        keyless_connections_per_address: 1024,
+        new_connections_per_second: 1_000_000,
         calls_per_second: 1_000_000,
         searches_per_second: 1_000_000,
         searches_per_day: u32::MAX,
@@ -242,6 +281,26 @@ impl LimitArgs {
             bytes(self.message_memory_mb),
             bytes(self.message_memory_account_mb),
         )
+    }
+
+    /// How many connections there may be.
+    pub fn connections(&self) -> Most {
+        Most {
+            connections: self.connections as usize,
+            keyless: self.keyless_connections.min(self.connections) as usize,
+            keyless_per_address: self.keyless_connections_per_address as usize,
+            new_per_second: self.new_connections_per_second,
+        }
+    }
+
+    /// How long a connection may go without a call.
+    pub fn connection_times(&self) -> Times {
+        Times {
+            first_call: self.stall_time_max(),
+            keyless: Duration::from_secs(self.keyless_idle_seconds),
+            idle: Duration::from_secs(self.idle_seconds),
+            age: Duration::from_secs(self.connection_seconds),
+        }
     }
 
     /// How long a connection may stand still.

@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 /// Connections at once; more are closed as they come.
-const CONNECTIONS_MAX: usize = 16;
+pub const CONNECTIONS_MAX: usize = 16;
 /// A scrape takes milliseconds.
 const TIME_MAX: Duration = Duration::from_secs(10);
 /// A request of whoever scrapes is a few lines long; hyper takes no smaller limit.

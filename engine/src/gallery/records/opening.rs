@@ -24,7 +24,7 @@ use rocksdb::{
 use super::quarantine::Quarantine;
 use super::{
     BLOCK_CACHE_BYTES, FILE_BYTES, Family, KEY_BYTES, MANIFEST_SETTINGS, OPEN_FILES_MAX, WAITING_FILES_MAX,
-    WRITE_BUFFER_BYTES, failed, if_locked, logs,
+    WRITE_BUFFER_BYTES, failed, if_locked, lacked_descriptors, logs,
 };
 use crate::error::{OperatorError, Result};
 
@@ -56,6 +56,10 @@ pub(super) fn open(path: &Path) -> Result<(DB, Quarantine)> {
     };
     if let Some(locked) = if_locked(&error) {
         return Err(locked);
+    }
+    // A table that no descriptor is left for is not damaged.
+    if lacked_descriptors(&error) {
+        return Err(failed(DOING, error));
     }
     drop(open_by(path, Way::TablesLater).map_err(|error| failed(DOING, error))?);
     refuse_unwritten_log(path)?;

@@ -31,6 +31,11 @@ impl Quarantine {
         self.0.lock().values().cloned().collect()
     }
 
+    /// Takes in the files that another opening of the same store has met.
+    pub fn take_over(&self, other: Self) {
+        self.0.lock().extend(other.0.into_inner());
+    }
+
     /// Takes in the file that an error speaks of; answers whether it is the first of all.
     pub fn note(&self, db: &DB, family: &str, error: &Error) -> bool {
         let name = table_in(error.as_ref()).unwrap_or_default().to_owned();

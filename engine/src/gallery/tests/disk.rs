@@ -421,6 +421,10 @@ impl Records for FakeDisk {
             .map_err(failed)
     }
 
+    fn ready(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn write(&self, batch: Vec<Write>) -> Result<()> {
         let takes = self.0.lock().sync_takes;
         std::thread::sleep(takes);

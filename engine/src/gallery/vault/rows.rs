@@ -32,7 +32,7 @@ impl Vault {
         // ORDER: no commit between the look at a record and the row: an erasure deletes every row that there is,
         // and none comes after it.
         let _live = self.live.lock();
-        self.refuse_if_poisoned()?;
+        self.refuse_unless_ready()?;
         let (mut batch, mut known, mut late) = (totals, HashMap::new(), 0);
         for Row {
             person,
