@@ -6,6 +6,7 @@ pub mod clock;
 pub mod pictures;
 pub mod raw;
 pub mod refusal;
+pub mod scan;
 pub mod server;
 
 use std::path::PathBuf;

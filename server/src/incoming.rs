@@ -15,6 +15,7 @@ use tokio_stream::Stream;
 use tonic::transport;
 
 use crate::connections::{self, Closed, Roster, Seat, Times};
+use crate::scrub::{self, Scrubbed};
 use crate::tls::Certificate;
 
 /// Longest time until the first byte of a handshake.
@@ -35,7 +36,7 @@ pub enum Connection {
     /// Nothing is encrypted.
     Plain(TcpStream),
     /// Everything is.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Scrubbed<TcpStream>>>),
 }
 
 /// Where connections come, and how long they may stay.
@@ -222,7 +223,7 @@ async fn begin(stream: TcpStream, time_max: Duration) -> io::Result<Connection> 
 
 async fn shake_hands(stream: TcpStream, certificate: &Certificate) -> io::Result<Connection> {
     tokio::time::timeout(FIRST_BYTE_TIME_MAX, first_byte(&stream)).await??;
-    let handshake = TlsAcceptor::from(certificate.serving()).accept(stream);
+    let handshake = TlsAcceptor::from(certificate.serving()).accept(Scrubbed(stream));
     let stream = tokio::time::timeout(HANDSHAKE_TIME_MAX, handshake).await??;
     Ok(Connection::Tls(Box::new(stream)))
 }
@@ -245,8 +246,8 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Plain(stream) => scrub::poll_read(Pin::new(stream), context, buffer),
+            Self::Tls(stream) => scrub::poll_read(Pin::new(stream), context, buffer),
         }
     }
 }

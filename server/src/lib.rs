@@ -18,6 +18,7 @@ mod metrics;
 pub mod plot;
 mod rates;
 mod rpcs;
+mod scrub;
 mod service;
 mod status;
 pub mod tls;

@@ -7,7 +7,7 @@ use likeness_proto::v1::collection_service_client::CollectionServiceClient;
 use likeness_proto::v1::matching_service_client::MatchingServiceClient;
 use likeness_proto::v1::person_service_client::PersonServiceClient;
 use likeness_server::credential::{Credential, KeyedChannel};
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 use super::PATIENCE;
@@ -46,6 +46,11 @@ impl Client {
             .connect()
             .await
             .expect("the server listens");
+        Self::on(channel, credential)
+    }
+
+    /// Over a connection that is there already.
+    pub fn on(channel: Channel, credential: Credential) -> Self {
         let channel = credential.on(channel);
         Self {
             collections: CollectionServiceClient::new(channel.clone()),

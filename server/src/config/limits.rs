@@ -8,6 +8,8 @@ use likeness_engine::ScoreLimits;
 use crate::bodies::Budget;
 use crate::connections::{Most, Times};
 
+/// How long a connection stays after its last call: with the time that its end takes, less than a second.
+const REST_MAX: Duration = Duration::from_millis(500);
 /// Streams of imports at once: each may hold a few of the largest messages.
 pub const IMPORTS_MAX: usize = 4;
 /// Of them, one account's.
@@ -60,11 +62,7 @@ pub struct LimitArgs {
     #[arg(long, env = "LIKENESS_NEW_CONNECTIONS_PER_SECOND", value_name = "N", default_value_t = Self::DEFAULT.new_connections_per_second, value_parser = clap::value_parser!(u32).range(1..))]
     pub new_connections_per_second: u32,
 
-    /// How long a connection may go without a call, in seconds
-    #[arg(long, env = "LIKENESS_IDLE_SECONDS", value_name = "SECONDS", default_value_t = Self::DEFAULT.idle_seconds, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub idle_seconds: u64,
-
-    /// The same where no valid API key was shown on it
+    /// How long a connection may go without a call that made none but for health, in seconds
     #[arg(long, env = "LIKENESS_KEYLESS_IDLE_SECONDS", value_name = "SECONDS", default_value_t = Self::DEFAULT.keyless_idle_seconds, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub keyless_idle_seconds: u64,
 
@@ -195,7 +193,6 @@ impl LimitArgs {
         keyless_connections: 256,
         keyless_connections_per_address: 64,
         new_connections_per_second: 200,
-        idle_seconds: 900,
         keyless_idle_seconds: 60,
         connection_seconds: 3600,
         calls: 1024,
@@ -298,8 +295,8 @@ impl LimitArgs {
         Times {
             first_call: self.stall_time_max(),
             keyless: Duration::from_secs(self.keyless_idle_seconds),
-            idle: Duration::from_secs(self.idle_seconds),
             age: Duration::from_secs(self.connection_seconds),
+            rest: REST_MAX,
         }
     }
 

@@ -23,12 +23,14 @@ const TURN: Duration = Duration::from_millis(10);
 pub struct Times {
     /// From its beginning to its first call.
     pub first_call: Duration,
-    /// From one call to the next, where no valid key was shown.
+    /// From one call to the next, where none but calls for health were made.
     pub keyless: Duration,
-    /// The same where one was.
-    pub idle: Duration,
     /// From its beginning to its end, whatever it does.
     pub age: Duration,
+    /// From the end of a call to the connection's end, where none follows. What HTTP/2 and TLS read and wrote last stays
+    /// in their buffers for as long as the connection lives, and no layer can reach it; calls for health say nothing
+    /// that matters.
+    pub rest: Duration,
 }
 
 /// A connection, in the extensions of its requests.
@@ -45,8 +47,9 @@ struct Shared {
     beginning: Arc<Bucket>,
     /// A valid key was shown on it.
     keyed: AtomicBool,
-    /// It asked for health.
+    /// It asked for health; and for something else.
     asked_health: AtomicBool,
+    asked_more: AtomicBool,
     /// Calls under way, and those of them that ask for health.
     open: AtomicU32,
     open_health: AtomicU32,
@@ -85,6 +88,7 @@ impl Link {
             beginning,
             keyed: AtomicBool::new(false),
             asked_health: AtomicBool::new(false),
+            asked_more: AtomicBool::new(false),
             open: AtomicU32::new(0),
             open_health: AtomicU32::new(0),
             used_ms: AtomicU64::new(0),
@@ -124,6 +128,8 @@ impl Link {
             if !self.is_keyed() && !self.0.asked_health.swap(true, Ordering::Relaxed) {
                 self.0.roster.asked_health(self.0.id);
             }
+        } else {
+            self.0.asked_more.store(true, Ordering::Relaxed);
         }
         OpenCall {
             link: self.clone(),
@@ -235,17 +241,18 @@ impl Link {
 
     /// When it is to end, as things are, and why.
     fn due(&self, times: Times) -> (Instant, Closed) {
-        let idle = match (self.0.used_ms.load(Ordering::Relaxed), self.is_keyed()) {
-            (0, _) => self.0.began + times.first_call,
-            _ if self.is_open() => Instant::now() + times.keyless.min(times.idle),
-            (_, true) => self.last_used() + times.idle,
-            (_, false) => self.last_used() + times.keyless,
+        let (idle, reason) = match self.0.used_ms.load(Ordering::Relaxed) {
+            0 => (self.0.began + times.first_call, Closed::Idle),
+            // Looked at again then: a call that ends wakes nothing.
+            _ if self.is_open() => (Instant::now() + times.rest, Closed::Rested),
+            _ if self.0.asked_more.load(Ordering::Relaxed) => (self.last_used() + times.rest, Closed::Rested),
+            _ => (self.last_used() + times.keyless, Closed::Idle),
         };
         let age = self.0.began + times.age;
         if age < idle {
             (age, Closed::Age)
         } else {
-            (idle, Closed::Idle)
+            (idle, reason)
         }
     }
 

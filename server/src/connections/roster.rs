@@ -46,16 +46,19 @@ pub enum Closed {
     Idle,
     /// It was as old as one may be.
     Age,
+    /// Its calls were over: its buffers, which hold what was said last, go with it.
+    Rested,
 }
 
 impl Closed {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Full,
         Self::Displaced,
         Self::Handshake,
         Self::Stalled,
         Self::Idle,
         Self::Age,
+        Self::Rested,
     ];
 
     /// Its label.
@@ -67,6 +70,7 @@ impl Closed {
             Self::Stalled => "stalled",
             Self::Idle => "idle",
             Self::Age => "age",
+            Self::Rested => "rested",
         }
     }
 }
