@@ -112,13 +112,14 @@ async fn idle_connections_leave_the_store_the_files_that_it_needs() {
     let client = server.client().await;
     client.create("staff").await;
     let idle = begun(&server.url, 1100);
+    let client = server.client().await;
     let photo = astronaut_small();
     for number in 0..4 {
         let who = format!("person-{number}");
         client.enroll("staff", &who, &[&photo]).await.expect("enrolled");
         client.delete("staff", &who).await.expect("erased");
         // The purge rewrites files.
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
     }
     asks_health(&server.url).await;
     drop(idle);

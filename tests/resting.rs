@@ -8,7 +8,8 @@ use tonic::codegen::http;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::support::{PATIENCE, Server};
+use crate::support::child::{Child, Home};
+use crate::support::{PATIENCE, Server, refusal};
 
 /// How long a connection may rest, as the server has it.
 const REST: Duration = Duration::from_millis(500);
@@ -142,22 +143,37 @@ async fn a_client_that_watches_health_is_cut_off_and_can_watch_again() {
 async fn a_call_that_comes_as_its_connection_is_ended_is_answered() {
     const CLIENTS: usize = 32;
     const CALLS: usize = 16;
-    let server = Server::start().await;
+    let home = Home::new();
+    let server = Child::start(home.command().args(["--metrics", "127.0.0.1:0"]));
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
         let client = server.client().await;
         clients.spawn(async move {
-            let mut collections = client.collections.clone();
+            let (mut collections, mut unsent) = (client.collections.clone(), 0);
             for call in 0..CALLS {
-                let listed =
-                    collections.list_collections(likeness_proto::v1::ListCollectionsRequest::default());
-                listed.await.expect("answered");
+                let ask = likeness_proto::v1::ListCollectionsRequest::default();
+                match collections.list_collections(ask.clone()).await {
+                    Err(status) if refusal::is_unsent(&status) => {
+                        unsent += 1;
+                        collections.list_collections(ask).await.expect("answered");
+                    }
+                    answer => drop(answer.expect("answered")),
+                }
                 // From a little before the end of the rest to a little behind it.
                 let aside = u32::try_from((number * CALLS + call) * 7919 % 400).unwrap();
                 tokio::time::sleep(REST - Duration::from_millis(20) + Duration::from_micros(100) * aside)
                     .await;
             }
+            unsent
         });
     }
-    clients.join_all().await;
+    let unsent: usize = clients.join_all().await.into_iter().sum();
+    println!("{unsent} of {} calls were not sent", CLIENTS * CALLS);
+    // Every call that reached the server has its answer: it counts no more than were answered.
+    let page = server.scraped();
+    let carried_out = page
+        .lines()
+        .find_map(|line| line.strip_prefix(r#"likeness_calls_total{interface="ListCollections",code="OK"} "#))
+        .expect("a counter");
+    assert_eq!(carried_out.parse::<usize>().unwrap(), CLIENTS * CALLS);
 }

@@ -16,7 +16,7 @@ use crate::template::{Bits, Probe, Template};
 pub use crate::gallery::kernels::{Kernels, Reading};
 pub use crate::gallery::meter::Pace;
 use crate::gallery::meter::{Comparing, doors};
-pub use crate::pipeline::stages::{Aligned, RawModel, Stages};
+pub use crate::pipeline::stages::{Aligned, RawModel, Stages, Traces};
 
 /// The features of somebody who does not exist.
 ///

@@ -89,3 +89,4 @@ pub use quality::{Quality, QualityLevel};
 pub use scheme::{Scheme, SchemeId};
 pub use swap::swap_warning;
 pub use template::{Bits, Probe, Template};
+pub use wipe::wipe_stack;

@@ -7,11 +7,9 @@ mod held;
 mod shares;
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::body::Body;
 use tonic::codegen::{Body as HttpBody, BoxFuture, Bytes, Service, StdError, http};
 use tower_layer::Layer;
@@ -29,34 +27,6 @@ const HEALTH: &str = "/grpc.health.v1.Health/";
 const REFLECTION: &str = "/grpc.reflection.";
 /// Places come free all the time.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-
-/// Places that are taken and given back.
-#[derive(Clone)]
-pub struct Places {
-    /// So many.
-    pub max: u32,
-    free: Arc<Semaphore>,
-}
-
-impl Places {
-    /// So many.
-    pub fn new(max: u32) -> Self {
-        Self {
-            max,
-            free: Arc::new(Semaphore::new(max as usize)),
-        }
-    }
-
-    /// One of them, given back on drop; none where all are taken.
-    pub fn take(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.free).try_acquire_owned().ok()
-    }
-
-    /// How many are taken.
-    pub fn taken(&self) -> usize {
-        (self.max as usize).saturating_sub(self.free.available_permits())
-    }
-}
 
 /// The limit, as a layer around all services.
 #[derive(Clone)]

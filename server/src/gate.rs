@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use likeness_engine::{Account, Call, Lease, Step};
+use likeness_engine::{Account, Call, Lease, Step, wipe_stack};
 use tokio::sync::oneshot;
 
 use self::lines::Lines;
@@ -135,6 +135,7 @@ impl Gate {
             let answer = work(&mut call, &turn);
             call.compute_by(None);
             drop(working);
+            wipe_stack();
             (call, answer)
         });
         match worked.await {

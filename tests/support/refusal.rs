@@ -32,6 +32,23 @@ pub fn read_details(status: &Status) -> Refused {
     Refused::new(status.code(), &info.reason)
 }
 
+/// Whether it is no answer of the server: the client's library saw the end of the connection before it had sent the call.
+/// Libraries of other languages send it again by themselves.
+pub fn is_unsent(status: &Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        let text = error.to_string();
+        if text.contains("connection closed")
+            || text.contains("operation was canceled")
+            || text == "http2 error"
+        {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
 /// Code and reason of a refusal; every refusal also has the domain and the request id.
 pub fn read(status: &Status) -> Refused {
     let details = status.get_error_details();

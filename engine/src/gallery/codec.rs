@@ -364,7 +364,7 @@ pub(crate) fn check_format_text(text: &str, deployment: RandomId) -> Result<(), 
         ),
     };
     Err(OperatorError::Format {
-        what: "format",
+        what: "format file",
         expected,
         found,
     })

@@ -24,6 +24,7 @@ use crate::gallery::purge::Purger;
 use crate::gallery::vault::Asked;
 use crate::gallery::writer::{Current, Edit, Place, Writer};
 use crate::person::Timestamp;
+use crate::wipe::wipe_stack;
 
 /// How often somebody looks whose time is over.
 pub(crate) const LOOK: Duration = Duration::from_secs(1);
@@ -152,7 +153,9 @@ impl Expirer {
             .spawn(move || {
                 let mut pause = look;
                 while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-                    pause = match eraser.erase_due() {
+                    let erased = eraser.erase_due();
+                    wipe_stack();
+                    pause = match erased {
                         Ok(_) => look,
                         Err(error) => {
                             tracing::error!(%error, "people whose time is over could not be erased");

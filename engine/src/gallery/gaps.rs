@@ -22,9 +22,10 @@ fn plus(key: &[u8], bit: usize) -> Option<Vec<u8>> {
 /// `None` when it works nowhere. A place that works between two that do not may be passed over, and all
 /// that is in it counts as damaged.
 pub(super) fn next_readable(key: &[u8], mut is_readable: impl FnMut(&[u8]) -> bool) -> Option<Vec<u8>> {
-    // Steps that double find a readable place, at most twice as far as the nearest.
-    let step = (0..key.len() * 8).find(|bit| plus(key, *bit).is_none_or(|place| is_readable(&place)))?;
-    plus(key, step)?;
+    // Steps that double find a readable place, at most twice as far as the nearest, or the end of the keys.
+    let bits = key.len() * 8;
+    let step = (0..bits).find(|bit| plus(key, *bit).is_none_or(|place| is_readable(&place)));
+    let step = step.unwrap_or(bits);
     // Then bit by bit the last unreadable place before it.
     let mut last = match step.checked_sub(1) {
         Some(before) => plus(key, before)?,
@@ -56,7 +57,7 @@ mod tests {
     fn the_first_readable_place_after_any_damaged_range_is_found() {
         let number = |key: &[u8]| u32::from_be_bytes([0, 0, key[0], key[1]]);
         for begin in [0_u16, 1, 7, 255, 256, 4000, 65_000] {
-            for length in [1_u32, 2, 3, 100, 255, 256, 257, 500, 30_000] {
+            for length in [1_u32, 2, 3, 100, 255, 256, 257, 500, 30_000, 40_000, 65_000] {
                 let end = u32::from(begin) + length;
                 let found = next_readable(&begin.to_be_bytes(), |key| number(key) > end);
                 let expected = u16::try_from(end + 1)

@@ -10,6 +10,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::error::{OperatorError, Result};
 use crate::gallery::records::Family;
 use crate::gallery::vault::Vault;
+use crate::wipe::wipe_stack;
 
 /// Erasures that come in this time are purged together.
 pub(crate) const GATHER: Duration = Duration::from_millis(250);
@@ -101,6 +102,7 @@ impl Shared {
             tracing::error!(%error, "the data files could not all be read; none is rewritten before they are");
         }
         loop {
+            wipe_stack();
             let everything = {
                 let mut state = self.state.lock();
                 while !state.wanted && !state.stopping {

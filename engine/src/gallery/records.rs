@@ -115,6 +115,9 @@ pub(crate) enum Scan {
     Stop,
 }
 
+/// What is done with each row of a scan that may fail on it: its key, and its bytes.
+pub(crate) type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<()> + 'a;
+
 /// The disk below the records. The second implementation drops unsynced writes, in the crash tests.
 pub(crate) trait Records: Send + Sync {
     /// # Errors
@@ -144,7 +147,7 @@ pub(crate) trait Records: Send + Sync {
 
     /// Visits the rows in the places that scans of the whole family passed over since the last visit, as far as each
     /// can be read by itself.
-    fn scan_beside(&self, family: Family, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()>;
+    fn scan_beside(&self, family: Family, visit: &mut Visit<'_>) -> Result<()>;
 
     /// Roughly how much there is of a family, on disk and on the way there.
     fn extent(&self, family: Family) -> Result<Extent>;
@@ -527,7 +530,7 @@ impl Records for RocksRecords {
         }
     }
 
-    fn scan_beside(&self, family: Family, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+    fn scan_beside(&self, family: Family, visit: &mut Visit<'_>) -> Result<()> {
         let gaps: Vec<_> = {
             let mut passed = self.passed.lock();
             passed.extract_if(.., |gap| gap.family == family).collect()

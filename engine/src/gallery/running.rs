@@ -26,6 +26,7 @@ use crate::gallery::vault::{Row, Vault};
 use crate::gallery::{Gallery, Page, codec};
 use crate::names::{Account, RandomId};
 use crate::person::Person;
+use crate::wipe::wipe_stack;
 
 /// Calls that may wait to be written.
 const CALLS_MAX: usize = 8192;
@@ -208,6 +209,7 @@ impl Scribe {
         self.warn_if_large();
         let mut behind = false;
         loop {
+            wipe_stack();
             let first = match jobs.recv_timeout(MEASURE) {
                 Ok(job) => job,
                 Err(RecvTimeoutError::Timeout) => {

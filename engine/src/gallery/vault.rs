@@ -22,7 +22,7 @@ use crate::gallery::audit::anchor::{Anchor, Head};
 use crate::gallery::codec::{self, Binding, Digest, Header, Record};
 use crate::gallery::erasures::{Erasure, ErasureLog, Issued, Unpurged};
 use crate::gallery::meter::{Lineages, Meter};
-use crate::gallery::records::{DamagedFile, Family, Records, Scan, Write};
+use crate::gallery::records::{DamagedFile, Family, Records, Scan, Visit, Write};
 use crate::gallery::tokens::Tokens;
 use crate::keys::KeyRing;
 use crate::names::RandomId;
@@ -290,11 +290,7 @@ impl Vault {
 
     /// Visits the records in the places that scans of the whole family passed over, as far as each can be read by
     /// itself.
-    pub fn scan_beside(
-        &self,
-        family: Family,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>,
-    ) -> Result<()> {
+    pub fn scan_beside(&self, family: Family, visit: &mut Visit<'_>) -> Result<()> {
         self.records.scan_beside(family, visit)
     }
 

@@ -20,6 +20,7 @@ use crate::gallery::tokens::{Claim, Done};
 use crate::gallery::vault::{Asked, Plan, Ticket, Vault};
 use crate::names::RandomId;
 use crate::person::Person;
+use crate::wipe::wipe_stack;
 
 /// Changes that may wait for the writer; more callers wait outside.
 const QUEUE_MAX: usize = 1024;
@@ -269,6 +270,7 @@ fn run(vault: &Vault, census: &Census, jobs: &Receiver<Job>) {
             metered = Instant::now();
         }
         if waiting.is_empty() {
+            wipe_stack();
             match jobs.recv_timeout(sweep.wait().min(WRITE_EVERY)) {
                 Ok(job) => waiting.push_back(job),
                 Err(RecvTimeoutError::Timeout) => {

@@ -84,23 +84,10 @@ impl RawModel {
     pub fn load(models_dir: &Path, runtime: &Path, photo: &[u8]) -> Result<(Vec<Self>, usize)> {
         let manifest = Manifest::parse(DEFAULT_MANIFEST)?;
         let runtime = Runtime::load(runtime)?;
-        let (put, recorded) = mpsc::channel();
-        let recording = |spec: &ModelSpec| -> Result<Box<dyn Model>> {
-            Ok(Box::new(Recording {
-                spec: spec.clone(),
-                model: runtime.model(models_dir, spec, 1)?,
-                put: put.clone(),
-            }))
-        };
-        let models = [
-            recording(&manifest.detector)?,
-            recording(&manifest.landmarks)?,
-            recording(&manifest.embedder)?,
-        ];
-        let pipeline = Pipeline::new(&manifest, models, Limits::default());
+        let (pipeline, recorded) = recording(&manifest, models_dir, &runtime)?;
         pipeline.embedding(photo, ANY, &mut Call::default())?;
         let (mut needed, mut beyond) = (Vec::<Self>::new(), 0);
-        for (spec, input) in recorded.try_iter() {
+        for Recorded { spec, input, .. } in recorded.try_iter() {
             let asked = needed.iter().filter(|one| one.spec.file == spec.file).count();
             if asked < 1 + usize::from(spec.file == manifest.landmarks.file) {
                 let model = runtime.model(models_dir, &spec, 1)?;
@@ -123,18 +110,92 @@ impl RawModel {
     }
 }
 
-/// A model that keeps a copy of what it is asked.
+/// What a photograph becomes on its way, as plain numbers: for a search of a server's memory, which must find none of it.
+pub struct Traces {
+    /// Of the photograph: red, green and blue of 0 to 255, row by row.
+    pub pixels: Vec<u8>,
+    /// Of the upright face: the same.
+    pub crop: Vec<f32>,
+    /// What the models were given, and what they made of it.
+    pub tensors: Vec<Vec<f32>>,
+    /// The features at length 1.
+    pub features: Vec<f32>,
+}
+
+impl Traces {
+    /// Those of a photograph of one face, under the default models.
+    pub fn of(models_dir: &Path, runtime: &Path, photo: &[u8]) -> Result<Self> {
+        let manifest = Manifest::parse(DEFAULT_MANIFEST)?;
+        let runtime = Runtime::load(runtime)?;
+        let (pipeline, recorded) = recording(&manifest, models_dir, &runtime)?;
+        let (features, _) = pipeline.embedding(photo, ANY, &mut Call::default())?;
+        let tensors = recorded.try_iter().flat_map(|Recorded { input, outputs, .. }| {
+            std::iter::once(input)
+                .chain(outputs)
+                .map(|tensor| tensor.values().to_vec())
+        });
+        let tensors = tensors.collect();
+        let stages = Stages(pipeline);
+        let image = stages.decode(photo)?;
+        let points = stages.landmarks(&image, &stages.detect(&image)?)?;
+        let Aligned(face) = stages.align(&image, &points)?;
+        Ok(Self {
+            pixels: (0..image.height()).flat_map(|y| image.row(y).to_vec()).collect(),
+            crop: face.0.values().to_vec(),
+            tensors,
+            features: features.values().to_vec(),
+        })
+    }
+}
+
+/// What a model was asked once, and answered.
+struct Recorded {
+    spec: ModelSpec,
+    input: Tensor,
+    outputs: Vec<Tensor>,
+}
+
+/// A model that keeps a copy of what it is asked and answers.
 struct Recording {
     spec: ModelSpec,
     model: OnnxModel,
-    put: mpsc::Sender<(ModelSpec, Tensor)>,
+    put: mpsc::Sender<Recorded>,
+}
+
+/// A pipeline of models that do.
+fn recording(
+    manifest: &Manifest,
+    models_dir: &Path,
+    runtime: &Runtime,
+) -> Result<(Pipeline, mpsc::Receiver<Recorded>)> {
+    let (put, recorded) = mpsc::channel();
+    let recording = |spec: &ModelSpec| -> Result<Box<dyn Model>> {
+        Ok(Box::new(Recording {
+            spec: spec.clone(),
+            model: runtime.model(models_dir, spec, 1)?,
+            put: put.clone(),
+        }))
+    };
+    let models = [
+        recording(&manifest.detector)?,
+        recording(&manifest.landmarks)?,
+        recording(&manifest.embedder)?,
+    ];
+    Ok((Pipeline::new(manifest, models, Limits::default()), recorded))
 }
 
 impl Model for Recording {
     fn run(&self, input: &Tensor) -> Result<Vec<Tensor>> {
-        let copy = Tensor::from_slice(input.shape(), input.values()).expect("its own shape fits");
-        // The receiver outlives the pipeline.
-        let _ = self.put.send((self.spec.clone(), copy));
-        self.model.run(input)
+        let copy = |tensor: &Tensor| {
+            Tensor::from_slice(tensor.shape(), tensor.values()).expect("its own shape fits")
+        };
+        let outputs = self.model.run(input)?;
+        // The receiver outlives the pipeline's use.
+        let _ = self.put.send(Recorded {
+            spec: self.spec.clone(),
+            input: copy(input),
+            outputs: outputs.iter().map(copy).collect(),
+        });
+        Ok(outputs)
     }
 }

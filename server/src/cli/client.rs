@@ -206,6 +206,8 @@ pub fn counted(count: impl Into<u64>, one: &str, more: &str) -> String {
 /// What commands that wait for a network run on.
 pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
+        // Where a thread has nothing to do, nothing of the calls before is left on its stack.
+        .on_thread_park(likeness_engine::wipe_stack)
         .enable_all()
         .build()
         .map_err(|source| Failure::File {

@@ -47,14 +47,15 @@ struct Shared {
     beginning: Arc<Bucket>,
     /// A valid key was shown on it.
     keyed: AtomicBool,
-    /// It asked for health; and for something else.
+    /// It asked for health.
     asked_health: AtomicBool,
-    asked_more: AtomicBool,
     /// Calls under way, and those of them that ask for health.
     open: AtomicU32,
     open_health: AtomicU32,
     /// When the last call began or ended, in milliseconds from the beginning; 0 before the first.
     used_ms: AtomicU64,
+    /// The same of calls for anything but health.
+    called_ms: AtomicU64,
     /// It is to end once its calls are over; at once; it has ended.
     ending: AtomicBool,
     cut: AtomicBool,
@@ -88,10 +89,10 @@ impl Link {
             beginning,
             keyed: AtomicBool::new(false),
             asked_health: AtomicBool::new(false),
-            asked_more: AtomicBool::new(false),
             open: AtomicU32::new(0),
             open_health: AtomicU32::new(0),
             used_ms: AtomicU64::new(0),
+            called_ms: AtomicU64::new(0),
             ending: AtomicBool::new(false),
             cut: AtomicBool::new(false),
             gone: AtomicBool::new(false),
@@ -121,15 +122,16 @@ impl Link {
 
     /// A call begins on it, which ends with what is answered.
     pub fn begin(&self, asks_health: bool) -> OpenCall {
-        self.used();
+        let is_first = self.used(asks_health);
         self.0.open.fetch_add(1, Ordering::Relaxed);
         if asks_health {
             self.0.open_health.fetch_add(1, Ordering::Relaxed);
             if !self.is_keyed() && !self.0.asked_health.swap(true, Ordering::Relaxed) {
                 self.0.roster.asked_health(self.0.id);
             }
-        } else {
-            self.0.asked_more.store(true, Ordering::Relaxed);
+        } else if is_first {
+            // From here on it may stay for another time.
+            self.0.asked.notify_one();
         }
         OpenCall {
             link: self.clone(),
@@ -137,9 +139,11 @@ impl Link {
         }
     }
 
-    fn used(&self) {
+    /// Answers whether it is the first call for anything but health.
+    fn used(&self, by_health: bool) -> bool {
         let now = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.0.used_ms.store(now.max(1), Ordering::Relaxed);
+        !by_health && self.0.called_ms.swap(now.max(1), Ordering::Relaxed) == 0
     }
 
     pub(super) fn is_keyed(&self) -> bool {
@@ -153,6 +157,11 @@ impl Link {
     /// Whether a call is under way.
     pub(super) fn is_open(&self) -> bool {
         self.0.open.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether one is that is not for health.
+    fn is_called(&self) -> bool {
+        self.0.open.load(Ordering::Relaxed) > self.0.open_health.load(Ordering::Relaxed)
     }
 
     /// When the last call began or ended, or the connection itself.
@@ -241,12 +250,20 @@ impl Link {
 
     /// When it is to end, as things are, and why.
     fn due(&self, times: Times) -> (Instant, Closed) {
-        let (idle, reason) = match self.0.used_ms.load(Ordering::Relaxed) {
-            0 => (self.0.began + times.first_call, Closed::Idle),
-            // Looked at again then: a call that ends wakes nothing.
-            _ if self.is_open() => (Instant::now() + times.rest, Closed::Rested),
-            _ if self.0.asked_more.load(Ordering::Relaxed) => (self.last_used() + times.rest, Closed::Rested),
-            _ => (self.last_used() + times.keyless, Closed::Idle),
+        let used = self.0.used_ms.load(Ordering::Relaxed);
+        let called = self.0.called_ms.load(Ordering::Relaxed);
+        // Of what is under way it is looked again then: a call that ends wakes nothing.
+        let (idle, reason) = if used == 0 {
+            (self.0.began + times.first_call, Closed::Idle)
+        } else if self.is_called() {
+            (Instant::now() + times.rest, Closed::Rested)
+        } else if called > 0 {
+            let since = self.0.began + Duration::from_millis(called);
+            (since + times.rest, Closed::Rested)
+        } else if self.is_open() {
+            (Instant::now() + times.keyless, Closed::Idle)
+        } else {
+            (self.last_used() + times.keyless, Closed::Idle)
         };
         let age = self.0.began + times.age;
         if age < idle {
@@ -257,16 +274,14 @@ impl Link {
     }
 
     /// Waits until no call but one for health is under way for so long.
+    ///
+    /// Counted in looks, not by the clock: a process that was stopped meanwhile has not read what its client sent.
     pub async fn until_quiet(&self, grace: Duration) {
-        let mut quiet_since = None;
-        loop {
-            let open = self.0.open.load(Ordering::Relaxed);
-            if open > self.0.open_health.load(Ordering::Relaxed) {
-                quiet_since = None;
-            } else if quiet_since.get_or_insert_with(Instant::now).elapsed() >= grace {
-                return;
-            }
-            tokio::time::sleep(grace / 4).await;
+        const LOOKS: u32 = 4;
+        let mut quiet = 0;
+        while quiet < LOOKS {
+            tokio::time::sleep(grace / LOOKS).await;
+            quiet = if self.is_called() { 0 } else { quiet + 1 };
         }
     }
 }
@@ -284,7 +299,7 @@ pub struct OpenCall {
 
 impl Drop for OpenCall {
     fn drop(&mut self) {
-        self.link.used();
+        self.link.used(self.asks_health);
         self.link.0.open.fetch_sub(1, Ordering::Relaxed);
         if self.asks_health {
             self.link.0.open_health.fetch_sub(1, Ordering::Relaxed);

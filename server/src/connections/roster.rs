@@ -537,7 +537,7 @@ mod tests {
         let first = admit(&roster, 2);
         let second = admit(&roster, 2);
         let ended: Vec<_> = (0..keyed.len())
-            .filter(|n| roster.lock().keyed.get(&(*n as u64)).is_none())
+            .filter(|n| !roster.lock().keyed.contains_key(&(*n as u64)))
             .collect();
         assert_eq!(ended.len(), 2, "{ended:?}");
         assert!(

@@ -161,7 +161,7 @@ impl Lines {
             return None;
         }
         let at = self.line(&permit.account);
-        let first = self.first(now)?;
+        let first = self.first_after(now, at)?;
         let is_first = first == at || self.lines[first].used(now) >= self.lines[at].used(now);
         // A call that goes on where it stopped takes no more memory.
         let swaps = self.lines[first].tickets.front().is_some_and(Ticket::is_parked);
@@ -180,7 +180,7 @@ impl Lines {
     pub fn is_over(&mut self, account: &Account) -> bool {
         let now = self.now();
         let at = self.line(account);
-        match self.first(now) {
+        match self.first_after(now, at) {
             None => false,
             Some(first) => first == at || self.lines[first].used(now) < self.lines[at].used(now),
         }
@@ -281,10 +281,19 @@ impl Lines {
 
     /// The line whose turn is next: of those with the least time, the one that has waited longest.
     fn first(&self, now: Duration) -> Option<usize> {
+        self.first_of(now, |at| self.may_work_more(at))
+    }
+
+    /// The same once a call of a line gives its place back: then its account may work more.
+    fn first_after(&self, now: Duration, giving: usize) -> Option<usize> {
+        self.first_of(now, |at| at == giving || self.may_work_more(at))
+    }
+
+    fn first_of(&self, now: Duration, may_work: impl Fn(usize) -> bool) -> Option<usize> {
         let waiting = self.lines.iter().enumerate();
         let waiting = waiting.filter_map(|(at, line)| Some((at, line, line.tickets.front()?)));
         waiting
-            .filter(|(at, ..)| self.may_work_more(*at))
+            .filter(|(at, ..)| may_work(*at))
             .min_by_key(|(_, line, ticket)| (line.used(now), ticket.number))
             .map(|(at, ..)| at)
     }

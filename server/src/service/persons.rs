@@ -1,6 +1,6 @@
 //! The calls about people; reading, changing and erasing one.
 
-use likeness_engine::{Call, CollectionName, CollectionRef, Page, Person, PersonId};
+use likeness_engine::{Call, CollectionName, CollectionRef, Page, Person, PersonId, Scope};
 use likeness_proto::v1::person_service_server::PersonService;
 use likeness_proto::v1::{
     AddFacesRequest, AddFacesResponse, CopyPersonRequest, CopyPersonResponse, DeleteFacesRequest,

@@ -29,6 +29,12 @@ pub(super) struct Gap {
     pub before: Option<Vec<u8>>,
 }
 
+fn quiet() -> Options {
+    let mut options = Options::default();
+    options.set_log_level(LogLevel::Fatal);
+    options
+}
+
 /// The store of the whole files; its folder goes with it.
 pub(super) struct Beside {
     /// Closed before the folder goes.
@@ -50,12 +56,45 @@ pub(super) fn remove_leftovers(records: &Path) -> Result<()> {
     }
 }
 
+/// The data files that cannot be opened: RocksDB does not always say which one it is.
+pub(super) fn unreadable(db: &DB, records: &Path) -> Result<Vec<String>> {
+    let beside = Beside::repaired(db, records, &[])?;
+    // Where a repair puts aside what it cannot read.
+    let lost = beside.folder.join("lost");
+    let listed = match fs::read_dir(&lost) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        listed => listed.map_err(|e| OperatorError::file("listing", &lost, e))?,
+    };
+    let mut names = Vec::new();
+    for entry in listed {
+        let name = entry
+            .map_err(|e| OperatorError::file("listing", &lost, e))?
+            .file_name();
+        names.extend(
+            name.to_str()
+                .filter(|name| name.ends_with(".sst"))
+                .map(str::to_owned),
+        );
+    }
+    Ok(names)
+}
+
 impl Beside {
     /// A store of all data files but the damaged ones.
     pub fn open(db: &DB, records: &Path, damaged: &[DamagedFile]) -> Result<Self> {
+        let mut beside = Self::repaired(db, records, damaged)?;
+        let options = quiet();
+        let families = DB::list_cf(&options, &beside.folder).map_err(|e| failed(DOING, e))?;
+        let store = DB::open_cf_for_read_only(&options, &beside.folder, families, false);
+        beside.store = Some(store.map_err(|e| failed(DOING, e))?);
+        Ok(beside)
+    }
+
+    /// Links to all data files but the damaged ones, with a manifest that a repair has made.
+    fn repaired(db: &DB, records: &Path, damaged: &[DamagedFile]) -> Result<Self> {
         remove_leftovers(records)?;
         let folder = folder(records);
-        let mut beside = Self { store: None, folder };
+        let beside = Self { store: None, folder };
         let folder = &beside.folder;
         let made = DirBuilder::new().mode(0o700).create(folder);
         made.map_err(|e| OperatorError::file("creating", folder, e))?;
@@ -67,12 +106,7 @@ impl Beside {
                     .map_err(|e| OperatorError::file("linking", link, e))?;
             }
         }
-        let mut options = Options::default();
-        options.set_log_level(LogLevel::Fatal);
-        DB::repair(&options, folder).map_err(|e| failed(DOING, e))?;
-        let families = DB::list_cf(&options, folder).map_err(|e| failed(DOING, e))?;
-        let store = DB::open_cf_for_read_only(&options, folder, families, false);
-        beside.store = Some(store.map_err(|e| failed(DOING, e))?);
+        DB::repair(&quiet(), folder).map_err(|e| failed(DOING, e))?;
         Ok(beside)
     }
 

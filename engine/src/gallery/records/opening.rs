@@ -21,10 +21,10 @@ use rocksdb::{
     DEFAULT_COLUMN_FAMILY_NAME, Error, LogLevel, Options,
 };
 
-use super::quarantine::Quarantine;
+use super::quarantine::{Quarantine, table_in};
 use super::{
     BLOCK_CACHE_BYTES, FILE_BYTES, Family, KEY_BYTES, MANIFEST_SETTINGS, OPEN_FILES_MAX, WAITING_FILES_MAX,
-    WRITE_BUFFER_BYTES, failed, if_locked, lacked_descriptors, logs,
+    WRITE_BUFFER_BYTES, beside, failed, if_locked, lacked_descriptors, logs,
 };
 use crate::error::{OperatorError, Result};
 
@@ -64,7 +64,14 @@ pub(super) fn open(path: &Path) -> Result<(DB, Quarantine)> {
     drop(open_by(path, Way::TablesLater).map_err(|error| failed(DOING, error))?);
     refuse_unwritten_log(path)?;
     let db = open_by(path, Way::PastTables).map_err(|error| failed(DOING, error))?;
-    quarantine.note(&db, "", &error);
+    match table_in(error.as_ref()) {
+        Some(_) => drop(quarantine.note(&db, "", &error)),
+        None => {
+            for name in beside::unreadable(&db, path)? {
+                quarantine.note_file(&db, &name, "", &error);
+            }
+        }
+    }
     for family in Family::ALL {
         let handle = db.cf_handle(family.name()).expect("every family was opened");
         let mut past_all = db.raw_iterator_cf(handle);
@@ -72,7 +79,7 @@ pub(super) fn open(path: &Path) -> Result<(DB, Quarantine)> {
         let Err(error) = past_all.status() else { continue };
         quarantine.note(&db, family.name(), &error);
         if !family.may_be_hidden() {
-            return Err(unprovable(family, &error));
+            return Err(unprovable(family, &quarantine, &error));
         }
     }
     Ok((db, quarantine))
@@ -151,7 +158,10 @@ fn refuse_unwritten_log(path: &Path) -> Result<()> {
 }
 
 /// A table that nothing of its family can be told without.
-fn unprovable(family: Family, error: &Error) -> crate::Error {
+fn unprovable(family: Family, quarantine: &Quarantine, error: &Error) -> crate::Error {
+    let files = quarantine.files();
+    let of_family = files.iter().filter(|file| file.family == family.name());
+    let names: Vec<_> = of_family.map(|file| file.name.as_str()).collect();
     OperatorError::Format {
         what: "records",
         expected: format!(
@@ -159,7 +169,10 @@ fn unprovable(family: Family, error: &Error) -> crate::Error {
              replaced since",
             family.name()
         ),
-        found: format!("a damaged one ({error}); put back a copy of the data directory"),
+        found: format!(
+            "damage in {} ({error}); put back a copy of the data directory",
+            names.join(", ")
+        ),
     }
     .into()
 }

@@ -38,9 +38,14 @@ impl Quarantine {
 
     /// Takes in the file that an error speaks of; answers whether it is the first of all.
     pub fn note(&self, db: &DB, family: &str, error: &Error) -> bool {
-        let name = table_in(error.as_ref()).unwrap_or_default().to_owned();
+        self.note_file(db, table_in(error.as_ref()).unwrap_or_default(), family, error)
+    }
+
+    /// The same of a file by its name, which the error does not always say.
+    pub fn note_file(&self, db: &DB, name: &str, family: &str, error: &Error) -> bool {
         let mut files = self.0.lock();
-        if files.contains_key(&name) {
+        let is_of_known = name.is_empty() && files.values().any(|file| file.family == family);
+        if files.contains_key(name) || is_of_known {
             return false;
         }
         let live = db.live_files().unwrap_or_default();
@@ -61,6 +66,7 @@ impl Quarantine {
              erasure is said to be purged, until a copy of the data directory is put back"
         );
         let is_first = files.is_empty();
+        let name = name.to_owned();
         files.insert(name.clone(), DamagedFile { name, family });
         is_first
     }

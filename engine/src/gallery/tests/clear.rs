@@ -38,7 +38,11 @@ fn search(data: &Path, needles: &[(String, Vec<u8>)]) -> (Vec<String>, usize) {
     let mut bytes = 0;
     let mut hits = Vec::new();
     for file in all {
-        let contents = std::fs::read(&file).expect("read");
+        let contents = match std::fs::read(&file) {
+            // The store deletes files meanwhile.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            contents => contents.expect("read"),
+        };
         bytes += contents.len();
         for (what, needle) in needles {
             if contents.windows(needle.len()).any(|window| window == needle) {

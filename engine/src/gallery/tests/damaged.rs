@@ -253,7 +253,13 @@ fn who_lies_in_a_file_that_cannot_be_opened_is_hidden_and_everybody_else_lives_o
         );
         assert_eq!((report.gaps, gallery.quarantined_files()), (1, 1));
         let (readable, hidden) = split(&gallery);
-        assert_eq!(report.hidden, hidden.len(), "their keys say how many they are");
+        // People of the other collection may lie in the same file.
+        let hidden_in_one = prepared.hidden_in_one(&gallery);
+        assert_eq!(
+            report.hidden,
+            hidden.len() + hidden_in_one,
+            "their keys say how many they are"
+        );
         assert!(
             readable.len() > 100 && hidden.len() > 100,
             "{} hidden",
@@ -291,7 +297,10 @@ fn who_lies_in_a_file_that_cannot_be_opened_is_hidden_and_everybody_else_lives_o
 
         // Everybody else lives on, and nothing is purged.
         let one = collection(&gallery, "one");
-        let newcomer = format!("newcomer-{start}");
+        let newcomer = (0..)
+            .map(|n| format!("newcomer-{start}-{n}"))
+            .find(|who| !is_damaged_place(gallery.person(&one, &id(who))))
+            .expect("somebody's place is whole");
         enroll(&gallery, &one, &newcomer, &[90_000 + start as u64]).expect("enrolled");
         assert_eq!(found(&gallery, &one, 90_000 + start as u64), [newcomer.as_str()]);
         gallery.delete(&one, &id(&newcomer), REQUEST).expect("erased");

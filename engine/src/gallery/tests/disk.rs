@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::error::{OperatorError, Result};
 use crate::gallery::codec::Header;
 use crate::gallery::erasures::LogFile;
-use crate::gallery::records::{Change, DamagedFile, Extent, Family, Records, Scan, Write};
+use crate::gallery::records::{Change, DamagedFile, Extent, Family, Records, Scan, Visit, Write};
 use crate::slots::{SLOT_BYTES, SlotBytes};
 
 /// What goes wrong at one operation.
@@ -486,7 +486,7 @@ impl Records for FakeDisk {
         Ok(0)
     }
 
-    fn scan_beside(&self, _family: Family, _visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+    fn scan_beside(&self, _family: Family, _visit: &mut Visit<'_>) -> Result<()> {
         Ok(())
     }
 

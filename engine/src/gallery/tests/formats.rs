@@ -16,7 +16,7 @@ use crate::person::{Consent, Profile, Timestamp};
 use crate::slots::SLOT_BYTES;
 
 struct Home {
-    _home: tempfile::TempDir,
+    folder: tempfile::TempDir,
     data: PathBuf,
     ring: Arc<KeyRing>,
 }
@@ -29,7 +29,7 @@ fn home() -> Home {
     let one = create(&gallery, "one");
     enroll(&gallery, &one, "ada", &[1]).expect("enrolled");
     Home {
-        _home: home,
+        folder: home,
         data,
         ring,
     }
@@ -202,9 +202,13 @@ fn a_damaged_log_is_refused_and_a_torn_end_is_not() {
     for n in 10..20 {
         enroll(&gallery, &one, &format!("p{n}"), &[n]).expect("enrolled");
     }
+    // As a kill leaves it: a server that stops leaves an empty log.
+    let killed = tempfile::tempdir().expect("a directory");
+    let data = killed.path().join("data");
+    copy_as_killed(home.folder.path(), killed.path());
     drop(gallery);
-    let slots = home.data.join("slots");
-    let log = fs::read_dir(home.data.join("records"))
+    let slots = data.join("slots");
+    let log = fs::read_dir(data.join("records"))
         .expect("listed")
         .map(|entry| entry.expect("listed").path())
         .find(|path| path.extension().is_some_and(|e| e == "log"))
@@ -215,22 +219,25 @@ fn a_damaged_log_is_refused_and_a_torn_end_is_not() {
     let mut bad = good.clone();
     bad[good.len() / 2] ^= 1;
     fs::write(&log, &bad).expect("written");
-    let error = refused(open_at(&home.data, &home.ring)).to_string();
-    assert!(error.contains("opening the records"), "{error}");
+    let error = refused(open_at(&data, &home.ring)).to_string();
+    assert!(error.contains("expected a whole write-ahead log"), "{error}");
 
-    // A server that has stopped says with the slots that every record is there.
+    // Whether the slots say of the last change that its record is there.
+    let say_done = |is_done: bool| {
+        let mut header = fs::read(&slots).expect("read");
+        let begun = u64::from_le_bytes(header[34..42].try_into().expect("eight bytes"));
+        let done = begun - u64::from(!is_done);
+        header[42..50].copy_from_slice(&done.to_le_bytes());
+        let digest = blake3::hash(&header[..SLOT_BYTES - 4]);
+        header[SLOT_BYTES - 4..SLOT_BYTES].copy_from_slice(&digest.as_bytes()[..4]);
+        fs::write(&slots, &header).expect("written");
+    };
     fs::write(&log, &good[..good.len() - 10]).expect("written");
-    let error = refused(open_at(&home.data, &home.ring)).to_string();
+    say_done(true);
+    let error = refused(open_at(&data, &home.ring)).to_string();
     assert!(error.contains("expected one as new as the slot file"), "{error}");
-
-    // One that was killed does not.
-    let mut header = fs::read(&slots).expect("read");
-    let begun = u64::from_le_bytes(header[34..42].try_into().expect("eight bytes"));
-    header[42..50].copy_from_slice(&(begun - 1).to_le_bytes());
-    let digest = blake3::hash(&header[..SLOT_BYTES - 4]);
-    header[SLOT_BYTES - 4..SLOT_BYTES].copy_from_slice(&digest.as_bytes()[..4]);
-    fs::write(&slots, &header).expect("written");
-    let (gallery, report) = open_at(&home.data, &home.ring).expect("a torn end is a crash");
+    say_done(false);
+    let (gallery, report) = open_at(&data, &home.ring).expect("a torn end is a crash");
     // The last batch was cut; its key waits without a record.
     assert_eq!((report.persons, report.keys_overwritten), (10, 1));
     drop(gallery);

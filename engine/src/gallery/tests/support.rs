@@ -459,3 +459,47 @@ fn people(gallery: &Gallery, collection: &Arc<Collection>) -> BTreeMap<String, P
         }
     }
 }
+
+/// Copies a folder, with the folders in it.
+pub fn copy_all(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let path = entry?.path();
+        let target = to.join(path.file_name().expect("named"));
+        match path.is_dir() {
+            true => copy_all(&path, &target)?,
+            false => drop(std::fs::copy(&path, &target)?),
+        }
+    }
+    Ok(())
+}
+
+/// Copies a folder with an open store as a kill leaves it: all of one moment, though the store rewrites files by itself.
+pub fn copy_as_killed(from: &Path, to: &Path) {
+    let until = std::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        let before = listing(from);
+        let is_copied = copy_all(from, to).is_ok();
+        if is_copied && before.is_ok_and(|before| listing(from).is_ok_and(|after| after == before)) {
+            return;
+        }
+        assert!(std::time::Instant::now() < until, "the store does not rest");
+        std::fs::remove_dir_all(to).expect("removed");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Every file, with its length and when it was written last.
+fn listing(folder: &Path) -> std::io::Result<Vec<(PathBuf, u64, std::time::SystemTime)>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let about = std::fs::metadata(&path)?;
+        match about.is_dir() {
+            true => files.extend(listing(&path)?),
+            false => files.push((path, about.len(), about.modified()?)),
+        }
+    }
+    files.sort();
+    Ok(files)
+}

@@ -108,7 +108,8 @@ impl Prepared {
                 .expect("added");
             self.enrolled.get_mut(&who(n * 7 + 1)).expect("kept").push(more);
         }
-        ask(&gallery, &one, 30..40);
+        // Nobody of the erased is among them.
+        ask(&gallery, &one, 36..42);
         drop(gallery);
 
         let gallery = opened_at(&data, &self.ring);
@@ -118,7 +119,7 @@ impl Prepared {
         self.erase(&gallery, &one, 3);
         // As a kill leaves it: the last run is in the write-ahead log.
         let killed = tempfile::tempdir().expect("a directory");
-        copy_all(self.home.path(), killed.path());
+        copy_as_killed(self.home.path(), killed.path());
         drop(gallery);
         self.home = killed;
         let data = self.data();
@@ -177,8 +178,21 @@ impl Prepared {
             home: tempfile::tempdir().expect("a directory"),
             ring: Arc::clone(&self.ring),
         };
-        copy_all(self.home.path(), copy.home.path());
+        copy_all(self.home.path(), copy.home.path()).expect("copied");
         copy
+    }
+
+    /// How many of the first collection cannot be read.
+    pub fn hidden_in_one(&self, gallery: &Gallery) -> usize {
+        let one = collection(gallery, "one");
+        let is_read = |who: &&String| match gallery.person(&one, &id(who)) {
+            Ok(_) => true,
+            Err(error) => {
+                assert!(is_hidden(&error), "{who}: {error}");
+                false
+            }
+        };
+        self.enrolled.len() - self.enrolled.keys().filter(is_read).count()
     }
 
     /// Asks for everybody, and for who was erased.
@@ -337,19 +351,6 @@ fn walk(directory: &Path, files: &mut Vec<PathBuf>) {
             walk(&path, files);
         } else {
             files.push(path);
-        }
-    }
-}
-
-fn copy_all(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("made");
-    for entry in fs::read_dir(from).expect("listed") {
-        let path = entry.expect("listed").path();
-        let target = to.join(path.file_name().expect("named"));
-        if path.is_dir() {
-            copy_all(&path, &target);
-        } else {
-            fs::copy(&path, &target).expect("copied");
         }
     }
 }
