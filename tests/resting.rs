@@ -9,6 +9,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::support::child::{Child, Home};
+use crate::support::server::Setup;
 use crate::support::{PATIENCE, Server, refusal};
 
 /// How long a connection may rest, as the server has it.
@@ -104,6 +105,26 @@ async fn a_connection_with_a_call_in_work_is_not_ended() {
     let (_response, mut stream) = raw.begin(IMPORT, None).await;
     assert_eq!(raw.ended_within(REST * 4).await, None);
     stream.send_reset(h2::Reason::CANCEL);
+    assert_eq!(raw.ended_within(PATIENCE).await, Some(true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_could_not_come_back_keeps_its_connection() {
+    let mut setup = Setup::new();
+    setup.config.limits.keyless_connections_per_address = 4;
+    let server = setup.start().await;
+    let mut raw = Raw::to(&server).await;
+    raw.call(LIST).await;
+    let mut others = Vec::new();
+    for _ in 0..2 {
+        others.push(
+            TcpStream::connect(server.url().trim_start_matches("http://"))
+                .await
+                .unwrap(),
+        );
+    }
+    assert_eq!(raw.ended_within(REST * 4).await, None);
+    drop(others);
     assert_eq!(raw.ended_within(PATIENCE).await, Some(true));
 }
 

@@ -259,7 +259,14 @@ impl Link {
             (Instant::now() + times.rest, Closed::Rested)
         } else if called > 0 {
             let since = self.0.began + Duration::from_millis(called);
-            (since + times.rest, Closed::Rested)
+            // A client that could not come back keeps what it has, for a time.
+            match self.is_keyed() && self.0.roster.is_pressed(self.0.address) {
+                true => (
+                    (Instant::now() + times.rest).min(since + times.keyless),
+                    Closed::Rested,
+                ),
+                false => (since + times.rest, Closed::Rested),
+            }
         } else if self.is_open() {
             (Instant::now() + times.keyless, Closed::Idle)
         } else {

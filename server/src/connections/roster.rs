@@ -232,6 +232,15 @@ impl Roster {
         self.lock().leaving >= LEAVING_MAX / 2
     }
 
+    /// Whether a newcomer from this address might find no place, or lose it again before it can show a key.
+    pub(super) fn is_pressed(&self, address: SocketAddr) -> bool {
+        let (most, state) = (self.most(), self.lock());
+        let own = state.addresses.get(&Origin::from(address));
+        own.is_some_and(|own| own.keyless.len() >= most.keyless_per_address.div_ceil(2))
+            || state.size() >= most.connections - most.connections / 4
+            || state.leaving >= LEAVING_MAX / 2
+    }
+
     /// A place for a connection from this address; another may have to give way.
     pub fn admit(&self, address: SocketAddr) -> Result<Seat, Closed> {
         let mut state = self.lock();

@@ -60,7 +60,7 @@ impl Server {
             };
             (
                 Credential::of(&honest),
-                key(&[]),
+                key(&[Scope::Read]),
                 key(&[Scope::Search, Scope::Enrol, Scope::Admin]),
             )
         };
