@@ -30,7 +30,8 @@ fn all(home: &Home) -> Vec<PathBuf> {
 /// Files that group or others have a right to.
 fn open_to_others(home: &Home) -> Vec<String> {
     let others = |path: &PathBuf| {
-        let mode = fs::metadata(path).expect("there").permissions().mode() & 0o7777;
+        // The store deletes files meanwhile.
+        let mode = fs::metadata(path).ok()?.permissions().mode() & 0o7777;
         (mode & 0o077 != 0).then(|| format!("{mode:04o} {}", path.display()))
     };
     all(home).iter().filter_map(others).collect()
