@@ -53,6 +53,7 @@ async fn a_scrape_shows_calls_by_how_they_ended_and_how_full_the_server_is() {
         "likeness_calls_total{interface=\"GetPerson\",code=\"NOT_FOUND\"}",
         1.0,
     );
+    is("likeness_refused_calls_total{reason=\"PERSON_NOT_FOUND\"}", 1.0);
     is("likeness_call_seconds_count{interface=\"EnrollPerson\"}", 1.0);
     is(
         "likeness_call_seconds_bucket{interface=\"EnrollPerson\",le=\"60\"}",
@@ -92,7 +93,9 @@ async fn a_scrape_shows_calls_by_how_they_ended_and_how_full_the_server_is() {
 async fn the_page_on_metrics_names_every_metric_and_no_other() {
     let home = Home::new();
     let server = server(&home);
-    server.client().await.create("staff").await;
+    let client = server.client().await;
+    client.create("staff").await;
+    client.person("staff", "barack").await.err().expect("nobody");
     let stranger = Client::connect(&server.url, Credential::default()).await;
     stranger.person("staff", "barack").await.err().expect("no key");
     let shown: BTreeSet<_> = server

@@ -34,6 +34,7 @@ type Times = Family<Labels<1>, Histogram, fn() -> Histogram>;
 pub struct Metrics {
     calls: Family<Labels<2>, Counter>,
     took: Times,
+    refused: Family<Labels<1>, Counter>,
     turned_away: Family<Labels<1>, Counter>,
 }
 
@@ -42,6 +43,7 @@ impl Default for Metrics {
         Self {
             calls: Family::default(),
             took: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            refused: Family::default(),
             turned_away: Family::default(),
         }
     }
@@ -58,7 +60,12 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    /// A call that was refused before anybody was known.
+    /// A call of a valid key, or an item of a stream, that was refused.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// A call that was refused before its key was looked up, or because of it.
     pub fn turned_away(&self, reason: &'static str) {
         self.turned_away.get_or_create(&[("reason", reason)]).inc();
     }
@@ -72,6 +79,11 @@ impl Metrics {
             self.calls.clone(),
         );
         registry.register("call_seconds", "How long calls took", self.took.clone());
+        registry.register(
+            "refused_calls",
+            "Calls of valid keys, and items of streams, that were refused",
+            self.refused.clone(),
+        );
         registry.register(
             "turned_away_calls",
             "Calls refused before anybody was known: no valid key, or more calls than may be at once",

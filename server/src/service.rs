@@ -601,6 +601,9 @@ impl Ongoing {
         self.service
             .metrics
             .call(self.interface, code_name(self.code), took);
+        if matches!(self.charge, Charge::Refused) {
+            self.service.metrics.refused(self.result);
+        }
         let count = |waiting: usize| u32::try_from(waiting).unwrap_or(u32::MAX);
         let steps = self.call.steps().iter();
         self.service.logs.leave(Ended {

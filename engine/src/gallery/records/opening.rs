@@ -70,6 +70,10 @@ pub(super) fn open(path: &Path) -> Result<(DB, Quarantine)> {
             for name in beside::unreadable(&db, path)? {
                 quarantine.note_file(&db, &name, "", &error);
             }
+            // Without a name too, nothing is rewritten.
+            if quarantine.is_empty() {
+                quarantine.note(&db, "", &error);
+            }
         }
     }
     for family in Family::ALL {
