@@ -12,7 +12,7 @@ use likeness_proto::v1::collection_service_client::CollectionServiceClient;
 use likeness_proto::v1::person_service_client::PersonServiceClient;
 use likeness_server::credential::Credential;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -330,14 +330,9 @@ impl Flood {
             }
             Ok(())
         };
-        let reading = async {
-            let mut bytes = vec![0; 1 << 16];
-            while reading.read(&mut bytes).await? > 0 {}
-            Ok(())
-        };
         tokio::select! {
             sent = sending => sent,
-            ended = reading => ended,
+            ended = read_to_end(&mut reading) => ended,
         }
     }
 
@@ -368,14 +363,9 @@ impl Flood {
             }
             Ok(())
         };
-        let reading = async {
-            let mut bytes = vec![0; 1 << 16];
-            while reading.read(&mut bytes).await? > 0 {}
-            Ok(())
-        };
         tokio::select! {
             sent = sending => sent,
-            ended = reading => ended,
+            ended = read_to_end(&mut reading) => ended,
         }
     }
 
@@ -423,5 +413,12 @@ impl Flood {
 async fn drain(stream: &mut TcpStream) -> std::io::Result<()> {
     let mut bytes = [0; 1024];
     while stream.read(&mut bytes).await? > 0 {}
+    Ok(())
+}
+
+/// Takes what the server says until it closes the connection.
+async fn read_to_end(from: &mut (impl AsyncReadExt + Unpin)) -> std::io::Result<()> {
+    let mut bytes = vec![0; 1 << 16];
+    while from.read(&mut bytes).await? > 0 {}
     Ok(())
 }
