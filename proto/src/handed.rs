@@ -129,14 +129,21 @@ mod tests {
         assert!(given_for(number).is_none());
     }
 
+    struct Shared(Arc<[u8; 9]>);
+
+    impl AsRef<[u8]> for Shared {
+        fn as_ref(&self) -> &[u8] {
+            self.0.as_slice()
+        }
+    }
+
     #[test]
-    fn what_nobody_takes_goes_with_the_hand() {
-        let hand = Hand::default();
-        let message = Bytes::from_owner(vec![1; 9]);
-        let frame = hand.give(message.clone());
-        assert!(!message.is_unique());
+    fn a_message_that_no_decoder_takes_goes_with_the_hand() {
+        let (hand, bytes) = (Hand::default(), Arc::new(*b"a message"));
+        let frame = hand.give(Bytes::from_owner(Shared(Arc::clone(&bytes))));
+        assert_eq!(Arc::strong_count(&bytes), 2);
         drop(hand);
-        assert!(message.is_unique());
+        assert_eq!(Arc::strong_count(&bytes), 1);
         assert!(given_for(&frame[HEAD_BYTES..]).is_none());
     }
 }
