@@ -337,7 +337,10 @@ async fn an_export_shows_everything_but_the_bits() {
         assert!(export.scheme.contains("fr_feature"), "{}", export.scheme);
         // A sealed record is its header and whole blocks of 512 bytes.
         assert!(export.record_bytes > 512 && export.slot_bytes > 0);
+        assert!(export.counter_bytes > 0, "copies share counters");
     }
+    let alone = export(&client, "else").await;
+    assert_eq!(alone[0].counter_bytes, 0, "neither compared nor copied");
     assert!(export(&client, "nobody").await.is_empty());
 }
 

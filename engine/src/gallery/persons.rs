@@ -118,6 +118,8 @@ pub struct Footprint {
     pub slot: usize,
     /// One face's clear bits, in memory only.
     pub template: usize,
+    /// The counters of comparisons on disk, and the rows that join them with those of copies.
+    pub counters: usize,
 }
 
 impl Gallery {
@@ -345,6 +347,7 @@ impl Gallery {
             record: record.ok_or(RequestError::NoPerson)?,
             slot: crate::slots::SLOT_BYTES,
             template: collection.scheme.bits.get() / 8,
+            counters: self.vault.counter_bytes(&key)?,
         })
     }
 

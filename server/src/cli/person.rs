@@ -338,8 +338,9 @@ async fn export(
         }
         let _ = writeln!(
             text,
-            "  kept: {} bytes of template a face, a sealed record of {} bytes, a key in {} bytes",
-            export.template_bytes, export.record_bytes, export.slot_bytes
+            "  kept: {} bytes of template a face, a sealed record of {} bytes, a key in {} bytes, counters of comparisons \
+             in {} bytes",
+            export.template_bytes, export.record_bytes, export.slot_bytes, export.counter_bytes
         );
     }
     if reply.persons.is_empty() {
@@ -354,6 +355,7 @@ async fn export(
             "template_bytes": export.template_bytes,
             "record_bytes": export.record_bytes,
             "slot_bytes": export.slot_bytes,
+            "counter_bytes": export.counter_bytes,
         })).collect::<Vec<_>>(),
     });
     Ok(Outcome::done(json, text))

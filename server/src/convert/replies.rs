@@ -132,6 +132,7 @@ pub fn person_export(export: PersonExport) -> v1::PersonExport {
         template_bytes: count(export.footprint.template),
         record_bytes: count(export.footprint.record),
         slot_bytes: count(export.footprint.slot),
+        counter_bytes: count(export.footprint.counters),
     }
 }
 

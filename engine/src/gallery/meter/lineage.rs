@@ -224,6 +224,20 @@ impl Vault {
         self.meter.memory.lock().joining.clear();
     }
 
+    /// Bytes on disk of the counters of a record's person: rows of the record, and those of its lineage.
+    pub fn counter_bytes(&self, record: &[u8]) -> Result<usize> {
+        let Some(own) = self.meter_row(record)? else {
+            return Ok(0);
+        };
+        let mut bytes = record.len() + own.len();
+        if let Row::Of(lineage, carrier) = row(&own) {
+            for key in [lineage.counters(), joined(lineage.0, carrier)] {
+                bytes += self.meter_row(&key)?.map_or(0, |row| key.len() + row.len());
+            }
+        }
+        Ok(bytes)
+    }
+
     /// Whether a record is there that these counters are of.
     pub(super) fn has_counters(&self, key: &Key) -> Result<bool> {
         let (first, second) = key.split_at(16);

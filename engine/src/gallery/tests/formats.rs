@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::access::Scope;
 use crate::error::{Error, OperatorError, Result};
 use crate::gallery::tests::support::*;
 use crate::gallery::{LoadReport, Query, directory};
@@ -376,6 +377,13 @@ fn every_person_of_the_full_fixture_is_found_by_each_template() {
     let crowd: Vec<_> = crowd.iter().map(String::as_str).collect();
     let operator = account();
     let acme = Account::parse("acme").expect("allowed");
+    for account in [&operator, &acme] {
+        let keys = gallery.accounts.keys(account).expect("listed");
+        assert!(!keys.is_empty());
+        for key in keys {
+            assert!(!key.scopes.has(Scope::Duplicates), "no key of the time has it");
+        }
+    }
     for (account, collection, people) in [
         (
             &operator,
