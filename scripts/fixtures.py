@@ -1,4 +1,4 @@
-"""Writes engine/tests/fixtures/images: one small synthetic picture in kinds that no Rust encoder here makes.
+"""Writes engine/faces/fixtures/images: one small synthetic picture in kinds that no Rust encoder here makes.
 
 The picture is 96x64 and has a red, a green, a blue and a white quarter, in reading order.
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-folder = Path(__file__).parent.parent / "engine/tests/fixtures/images"
+folder = Path(__file__).parent.parent / "engine/faces/fixtures/images"
 folder.mkdir(parents=True, exist_ok=True)
 picture = Image.new("RGB", (96, 64), "white")
 for colour, corner in {(255, 0, 0): (0, 0), (0, 255, 0): (48, 0), (0, 0, 255): (0, 32)}.items():

@@ -13,7 +13,7 @@ Written from the recipe's text alone, so that a mistake in the engine is not mad
 6. Embed: BGR, (x - 127) / 128.
 
     python3 -m venv /tmp/golden && /tmp/golden/bin/pip install numpy pillow onnxruntime
-    /tmp/golden/bin/python scripts/golden.py ASSETS > engine/tests/golden/pipeline.json
+    /tmp/golden/bin/python scripts/golden.py ASSETS > engine/faces/fixtures/golden/pipeline.json
 
 ASSETS is the directory that `make assets` fills. Numbers only are written, never a photograph.
 """

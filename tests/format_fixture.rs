@@ -13,7 +13,7 @@ use crate::support::child::{Child, Home, KEY, Program};
 use crate::support::clock;
 
 fn fixture() -> PathBuf {
-    checkout().join("engine/tests/fixtures/format-3-full")
+    checkout().join("engine/store/fixtures/format-3-full")
 }
 
 fn json(file: &str) -> Value {

@@ -1,6 +1,6 @@
 //! An operator's own models: a manifest, and no code; and what becomes of templates of other models.
 
-#[path = "../engine/src/testing/onnx.rs"]
+#[path = "../engine/faces/src/testing/onnx.rs"]
 mod onnx;
 
 use std::fs;

@@ -5,18 +5,19 @@ use std::sync::atomic::AtomicBool;
 
 use ndarray::Array1;
 
-use crate::cores;
-use crate::embedding::Embedding;
 use crate::gallery::Query;
-use crate::gallery::index::{Ask, By, Index, Row};
-use crate::person::NewFace;
-use crate::pipeline::protect::Protector;
-use crate::template::{Bits, Probe, Template};
+use likeness_faces::embedding::Embedding;
+use likeness_faces::pipeline::protect::Protector;
+use likeness_search::cores;
+use likeness_search::index::{Ask, By, Index, Row};
+use likeness_types::person::NewFace;
+use likeness_types::template::{Bits, Probe, Template};
 
-pub use crate::gallery::kernels::{Kernels, Reading};
-pub use crate::gallery::meter::Pace;
-use crate::gallery::meter::{Comparing, doors};
-pub use crate::pipeline::stages::{Aligned, RawModel, Stages, Traces};
+use crate::guard::comparison_limiter::Comparing;
+pub use crate::guard::comparison_limiter::Pace;
+pub use likeness_faces::pipeline::stages::{Aligned, RawModel, Stages, Traces};
+pub use likeness_search::kernels::{Kernels, Reading};
+use likeness_types::doors;
 
 /// The features of somebody who does not exist.
 ///

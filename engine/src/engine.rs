@@ -21,23 +21,28 @@ use parking_lot::Mutex;
 pub use self::accounts::{Administration, Offline};
 pub use self::checks::{Admission, Checks, OwnChecks};
 use self::protectors::Protectors;
-use crate::calibration::{Calibration, Scoring};
-use crate::config::{Limits, ScoreLimits};
-use crate::error::Result;
 use crate::gallery::collection::{Collection, CollectionInfo, IndexKind};
-use crate::gallery::{Background, Gallery, LoadReport, directory};
-use crate::keys::store::{KeyStore, KeyStoreLock};
-use crate::keys::{KeyRing, Purpose};
-use crate::memory::MemoryBudget;
-use crate::names::CollectionName;
-use crate::pipeline::Pipeline;
-use crate::quality::QualityLevel;
-use crate::template::Bits;
+use crate::gallery::{Background, Gallery, LoadReport};
+use likeness_faces::calibration::{Calibration, Scoring};
+use likeness_faces::pipeline::Pipeline;
+use likeness_faces::quality::QualityLevel;
+use likeness_store::directory;
+use likeness_store::keys::store::{KeyStore, KeyStoreLock};
+use likeness_store::keys::{KeyRing, Purpose};
+use likeness_types::config::{Limits, ScoreLimits};
+use likeness_types::error::Result;
+use likeness_types::memory::MemoryBudget;
+use likeness_types::names::CollectionName;
+use likeness_types::template::Bits;
 
 pub use crate::engine::erasure::{ErasureStatus, ReceiptReader};
 pub use crate::engine::lifecycle::PersonExport;
 pub use crate::engine::matching::Searching;
 
+/// Files that the engine keeps open beside its records: slots, logs and their anchors, keys.
+const OWN_DESCRIPTORS_MAX: usize = 32;
+/// The most file descriptors that an engine takes.
+pub const DESCRIPTORS_MAX: usize = likeness_store::records::DESCRIPTORS_MAX + OWN_DESCRIPTORS_MAX;
 /// Most people one search returns.
 pub const TOP_K_MAX: usize = 100;
 /// Most faces of one photograph that are looked for at once.
@@ -180,7 +185,7 @@ impl Engine {
     /// Only what the operator can mend; each names what was expected and what was found.
     pub fn open(config: &EngineConfig) -> Result<(Self, LoadReport)> {
         // ORDER: before any key is read, so that what parsing them leaves behind is overwritten too.
-        crate::wipe::overwrite_what_is_freed();
+        likeness_types::wipe::overwrite_what_is_freed();
         let lock = config.keys.lock()?;
         let ring = Arc::new(config.keys.open()?);
         let pipeline = Pipeline::load(
@@ -189,19 +194,19 @@ impl Engine {
             config.limits.clone(),
             config.workers,
         )?;
-        let (vault, destroyed) = directory::open(
-            &config.data,
-            config.keys.directory(),
-            Arc::clone(&ring),
-            config.accept_short_log,
-        )?;
         let background = Background {
             log_bytes_warning: config.running_log_bytes_warning,
             scores: config.scores.clone(),
             accept_short_audit_log: config.accept_short_audit_log,
             ..Background::default()
         };
-        let (gallery, report) = Gallery::open(vault, &destroyed, background)?;
+        let (gallery, report) = Gallery::open(
+            |counters| {
+                let (keys, short) = (config.keys.directory(), config.accept_short_log);
+                directory::open(&config.data, keys, Arc::clone(&ring), short, counters)
+            },
+            background,
+        )?;
         let engine = Self {
             pipeline,
             gallery,

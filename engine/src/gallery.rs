@@ -26,60 +26,29 @@
 //!
 //! There are no hooks to register, because there is nothing else: photographs end in the pipeline, log lines
 //! and receipts name nobody, and the totals of usage are of accounts. Whoever is to keep more of a person puts it into the record
-//! ([`crate::person::Person`]), which every way of erasing reaches; `tests/residue.rs` and
+//! ([`likeness_types::person::Person`]), which every way of erasing reaches; `tests/residue.rs` and
 //! `gallery/tests/clear.rs` then look for it in every file. If something cannot lie there, it needs a line
 //! above, an overwriting in the writer's commit between store and anchor, and a place in those searches.
 
-pub(crate) mod accounts;
-mod again;
-pub(crate) mod audit;
-pub(crate) mod census;
 mod closing;
-pub(crate) mod codec;
 pub(crate) mod collection;
-mod collections;
-pub(crate) mod directory;
+pub(crate) mod collections;
+pub(crate) mod commit;
 mod duplicates;
-pub(crate) mod erasures;
-mod everywhere;
+pub(crate) mod everywhere;
 pub(crate) mod expiry;
-mod gaps;
-pub(crate) mod index;
 mod keeper;
-pub(crate) mod kernels;
 mod load;
 pub(crate) mod measure;
-pub(crate) mod meter;
-pub(crate) mod pages;
 mod pairs;
 mod passage;
-pub(crate) mod passes;
-mod persons;
-pub(crate) mod purge;
+pub(crate) mod persons;
 pub(crate) mod readers;
-pub(crate) mod records;
 mod rotate;
-pub(crate) mod running;
 mod search;
-pub(crate) mod tokens;
-pub(crate) mod vault;
-mod writer;
+pub(crate) mod storage;
 
-mod arena;
-mod bound;
-mod cascade;
 mod filter;
-mod flat;
-mod graph;
-mod lookup;
-mod nearness;
-mod numbers;
-mod rows;
-mod several;
-mod simd;
-mod tags;
-mod top;
-mod weights;
 
 #[cfg(test)]
 mod tests;
@@ -90,39 +59,40 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::access::{AuditEntry, Audited};
-use crate::clock::Clock;
-use crate::config::ScoreLimits;
-use crate::error::{OperatorError, RequestError, Result};
-use crate::gallery::accounts::Accounts;
-use crate::gallery::audit::AuditLog;
-use crate::gallery::census::Census;
-use crate::gallery::codec::Digest;
+use crate::access::accounts::Accounts;
+use crate::access::census::Census;
+use crate::access_log::RunningLog;
 use crate::gallery::collection::{Collection, CollectionInfo};
-use crate::gallery::erasures::Backlog;
+use crate::gallery::commit::Writer;
 use crate::gallery::expiry::{Eraser, Expirer};
 use crate::gallery::keeper::Keeper;
-use crate::gallery::meter::Meter;
-use crate::gallery::purge::Purger;
-use crate::gallery::running::RunningLog;
-use crate::gallery::tokens::Tokens;
-use crate::gallery::vault::Vault;
-use crate::gallery::writer::Writer;
-use crate::keys::KeyRing;
-use crate::names::{Account, CollectionName, RandomId};
+use crate::gallery::storage::Storage;
+use crate::guard::comparison_limiter::PersonCounters;
+use likeness_store::audit::AuditLog;
+use likeness_store::codec::Digest;
+use likeness_store::erasure_log::Backlog;
+use likeness_store::keys::KeyRing;
+use likeness_store::purge::Purger;
+use likeness_store::vault::Vault;
+use likeness_types::act::{AuditEntry, Audited};
+use likeness_types::clock::Clock;
+use likeness_types::config::ScoreLimits;
+use likeness_types::error::{OperatorError, RequestError, Result};
+use likeness_types::names::{Account, CollectionName, RandomId};
 
 pub use crate::gallery::collections::CollectionErasure;
 pub(crate) use crate::gallery::duplicates::{Admitted, Looking};
 pub use crate::gallery::everywhere::ErasureIn;
 pub use crate::gallery::filter::{FILTER_IDS_MAX, Filter};
 pub use crate::gallery::load::LoadReport;
-pub use crate::gallery::meter::Withheld;
-pub use crate::gallery::meter::doors::{self, Counted, Door, Reads};
 pub use crate::gallery::pairs::{DuplicateCursor, DuplicatePair, Duplicates};
 pub use crate::gallery::persons::{ErasureReceipt, Footprint, PersonErasure, ProfileChange};
 pub use crate::gallery::rotate::Rotation;
 pub(crate) use crate::gallery::search::{Asking, Search};
 pub use crate::gallery::search::{Comparison, Match, Matches, Query};
+pub use crate::guard::comparison_limiter::Withheld;
+pub use likeness_types::doors;
+pub use likeness_types::doors::{Counted, Door, Reads};
 
 /// A page of a listing by cursor.
 pub struct Page<T> {
@@ -136,21 +106,21 @@ pub struct Page<T> {
 
 /// All collections of a deployment.
 pub(crate) struct Gallery {
-    vault: Arc<Vault>,
+    pub(crate) vault: Arc<Storage>,
     // Dropped in this order: what the writer finishes, the next start purges.
     _keeper: Keeper,
     _expirer: Expirer,
     pub(crate) running: RunningLog,
-    eraser: Arc<Eraser>,
-    purger: Arc<Purger>,
-    writer: Arc<Writer>,
+    pub(crate) eraser: Arc<Eraser>,
+    pub(crate) purger: Arc<Purger>,
+    pub(crate) writer: Arc<Writer>,
     pub accounts: Arc<Accounts>,
     pub census: Arc<Census>,
-    audit: AuditLog,
+    pub(crate) audit: AuditLog,
     /// Held through the deletion of a collection.
-    deleting: Mutex<()>,
+    pub(crate) deleting: Mutex<()>,
     /// Changed by the writer alone, so that disk and memory never disagree on who exists.
-    collections: Arc<RwLock<Collections>>,
+    pub(crate) collections: Arc<RwLock<Collections>>,
 }
 
 /// What goes on beside the calls, and by which clock.
@@ -173,7 +143,7 @@ pub(crate) struct Background {
 impl Default for Background {
     fn default() -> Self {
         Self {
-            gather: purge::GATHER,
+            gather: likeness_store::purge::GATHER,
             look: expiry::LOOK,
             keep: keeper::KEEP,
             log_bytes_warning: u64::MAX,
@@ -184,16 +154,15 @@ impl Default for Background {
     }
 }
 
-type Collections = BTreeMap<(Account, CollectionName), Arc<Collection>>;
+pub(crate) type Collections = BTreeMap<(Account, CollectionName), Arc<Collection>>;
 
 impl Gallery {
     /// Rebuilds everything in memory from the vault, finishes what a crash left unfinished, and erases who
     /// expired since.
     ///
-    /// `destroyed` are the keys that the erasure log says are gone.
+    /// `open_vault` also answers the keys that the erasure log says are gone.
     pub fn open(
-        mut vault: Vault,
-        destroyed: &HashSet<RandomId>,
+        open_vault: impl FnOnce(Arc<PersonCounters>) -> Result<(Vault, HashSet<RandomId>)>,
         background: Background,
     ) -> Result<(Self, LoadReport)> {
         let Background {
@@ -205,23 +174,23 @@ impl Gallery {
             accept_short_audit_log,
             clock,
         } = background;
-        vault.tokens = Tokens::new(clock.clone());
-        vault.meter = Meter::new(scores, clock.clone());
-        let vault = Arc::new(vault);
+        let counters = Arc::new(PersonCounters::new(scores, clock.clone()));
+        let (vault, destroyed) = open_vault(Arc::clone(&counters))?;
+        let storage = Arc::new(Storage::new(vault, counters, clock.clone()));
         let load::Loaded {
             collections,
             accounts,
             mut report,
-        } = load::load(&vault, destroyed)?;
+        } = load::load(&storage, &destroyed)?;
         let accounts = Arc::new(Accounts::new(accounts, clock.clone()));
-        vault.advance_anchor()?;
-        let purger = Purger::start(Arc::clone(&vault), report.removed_anything(), gather)?;
-        let audit = AuditLog::open(&vault, accept_short_audit_log, clock.now())?;
+        storage.advance_anchor()?;
+        let purger = Purger::start(storage.vault(), report.removed_anything(), gather)?;
+        let audit = AuditLog::open(&storage, accept_short_audit_log, clock.now())?;
         let collections = Arc::new(RwLock::new(collections));
         let census = Arc::new(Census::new(Arc::clone(&collections), Arc::clone(&accounts)));
         let eraser = Arc::new(Eraser {
             collections,
-            writer: Arc::new(Writer::start(Arc::clone(&vault), Arc::clone(&census))?),
+            writer: Arc::new(Writer::start(Arc::clone(&storage), Arc::clone(&census))?),
             purger: Arc::new(purger),
             clock,
         });
@@ -230,7 +199,7 @@ impl Gallery {
         let gallery = Self {
             _keeper: Keeper::start(Arc::clone(&eraser.collections), keep)?,
             _expirer: Expirer::start(Arc::clone(&eraser), look)?,
-            running: RunningLog::start(Arc::clone(&vault), log_bytes_warning)?,
+            running: RunningLog::start(storage.vault(), log_bytes_warning)?,
             purger: Arc::clone(&eraser.purger),
             writer: Arc::clone(&eraser.writer),
             accounts,
@@ -238,7 +207,7 @@ impl Gallery {
             audit,
             collections: Arc::clone(&eraser.collections),
             eraser,
-            vault,
+            vault: storage,
             deleting: Mutex::new(()),
         };
         Ok((gallery, report))
@@ -399,7 +368,7 @@ impl Gallery {
     }
 }
 
-fn exists(collection: &Collection) -> Result<()> {
+pub(crate) fn exists(collection: &Collection) -> Result<()> {
     if collection.is_deleted() {
         return Err(RequestError::NoCollection.into());
     }

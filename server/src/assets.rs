@@ -30,7 +30,7 @@ pub use progress::{Event, Progress};
 use place::{Place, check_archive};
 
 /// The manifest that this build of Likeness comes with.
-pub const DEFAULT_MANIFEST: &str = include_str!("../../engine/models.toml");
+pub const DEFAULT_MANIFEST: &str = include_str!("../../engine/faces/models.toml");
 
 /// Where archives come from.
 #[derive(Debug, Clone)]

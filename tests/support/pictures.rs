@@ -19,7 +19,7 @@ pub fn sample(name: &str) -> Vec<u8> {
 
 /// A synthetic picture of the engine's own tests.
 pub fn fixture(name: &str) -> Vec<u8> {
-    std::fs::read(checkout().join("engine/tests/fixtures/images").join(name)).expect(name)
+    std::fs::read(checkout().join("engine/faces/fixtures/images").join(name)).expect(name)
 }
 
 /// The pixels of a sample photograph.

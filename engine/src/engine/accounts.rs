@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::access::accounts::Grant;
 use crate::access::{
-    AccountInfo, AccountSettings, Act, ApiKey, ApiKeyInfo, AuditEntry, Audited, ClosedAccount,
-    ClosedDeployment, Holding, NewApiKey,
+    AccountInfo, AccountSettings, ApiKey, ApiKeyInfo, ClosedAccount, ClosedDeployment, Holding, NewApiKey,
 };
 use crate::engine::{Engine, PAGE_ITEMS_MAX};
-use crate::error::{Error, RequestError, Result};
-use crate::gallery::accounts::Grant;
-use crate::gallery::{Background, CollectionErasure, Gallery, Page, directory};
-use crate::keys::store::{KeyStore, KeyStoreLock};
-use crate::keys::{KeyRing, Purpose, RingKey};
-use crate::names::{Account, RandomId};
+use crate::gallery::{Background, CollectionErasure, Gallery, Page};
+use likeness_store::directory;
+use likeness_store::keys::store::{KeyStore, KeyStoreLock};
+use likeness_store::keys::{KeyRing, Purpose, RingKey};
+use likeness_types::act::{Act, AuditEntry, Audited};
+use likeness_types::error::{Error, RequestError, Result};
+use likeness_types::names::{Account, RandomId};
 
 /// What can be done to accounts and keys, whether a server runs or not.
 pub struct Administration<'a> {
@@ -41,11 +42,13 @@ impl Offline {
     /// A server uses them; or what only the operator can mend.
     pub fn open(store: &KeyStore, data: &Path) -> Result<Self> {
         // ORDER: as in a start, before any key is read.
-        crate::wipe::overwrite_what_is_freed();
+        likeness_types::wipe::overwrite_what_is_freed();
         let lock = store.lock()?;
         let ring = Arc::new(store.open()?);
-        let (vault, destroyed) = directory::open(data, store.directory(), Arc::clone(&ring), false)?;
-        let (gallery, _) = Gallery::open(vault, &destroyed, Background::default())?;
+        let (gallery, _) = Gallery::open(
+            |counters| directory::open(data, store.directory(), Arc::clone(&ring), false, counters),
+            Background::default(),
+        )?;
         let offline = Self {
             gallery,
             ring,

@@ -1,13 +1,14 @@
 //! Calls under an idempotency token that were made before: answered before any work is done for them.
 
-use crate::call::{Call, Step};
+use crate::access_log::row::Part;
+use crate::call::Call;
 use crate::engine::{CollectionRef, Engine};
-use crate::error::Result;
-use crate::gallery::running::row::Part;
 use crate::gallery::{CollectionErasure, ErasureReceipt, PersonErasure};
-use crate::names::{Account, CollectionName, PersonId};
-use crate::once::Caller;
-use crate::person::Person;
+use crate::guard::once::Caller;
+use likeness_types::error::Result;
+use likeness_types::names::{Account, CollectionName, PersonId};
+use likeness_types::person::Person;
+use likeness_types::span::Step;
 
 impl Engine {
     /// The person whom this very call enrolled or changed before, as kept now.

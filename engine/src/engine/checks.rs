@@ -1,15 +1,16 @@
 //! Checks of new faces: whether they are the person's, and whether they are somebody else's already.
 
-use crate::calibration::Limit;
-use crate::call::{Call, Step};
+use crate::access_log::row::Part;
+use crate::call::Call;
 use crate::engine::{CollectionRef, Engine};
-use crate::error::{Rejection, Result};
-use crate::gallery::meter::Evaluation;
-use crate::gallery::running::row::Part;
 use crate::gallery::{Admitted, Looking, Match};
-use crate::names::PersonId;
-use crate::person::{Names, NewFace, Person, Profile};
-use crate::pipeline::Looks;
+use crate::guard::comparison_limiter::Evaluation;
+use likeness_faces::calibration::Limit;
+use likeness_faces::pipeline::Looks;
+use likeness_types::error::{Rejection, Result};
+use likeness_types::names::PersonId;
+use likeness_types::person::{Names, NewFace, Person, Profile};
+use likeness_types::span::Step;
 
 /// The false accept rate of one comparison of a new face with one of the person's others.
 const OWN_PERSON_FAR: f64 = 1e-3;

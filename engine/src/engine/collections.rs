@@ -1,13 +1,14 @@
 //! Collections, as the service asks for them.
 
-use crate::call::{Call, Step};
+use crate::call::Call;
 use crate::engine::{CollectionChange, CollectionRef, Engine, NewCollection, PAGE_ITEMS_MAX};
-use crate::error::{OperatorError, Result};
 use crate::gallery::collection::{CollectionInfo, CollectionSettings};
 use crate::gallery::measure::{MeasuredSlice, Measurement, Measuring};
 use crate::gallery::{CollectionErasure, Page};
-use crate::names::{Account, CollectionName};
-use crate::scheme::Scheme;
+use likeness_types::error::{OperatorError, Result};
+use likeness_types::names::{Account, CollectionName};
+use likeness_types::scheme::Scheme;
+use likeness_types::span::Step;
 
 impl Engine {
     /// Makes an empty collection.

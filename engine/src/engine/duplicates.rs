@@ -1,10 +1,11 @@
 //! Finding who is enrolled twice, as the service asks for it.
 
-use crate::call::{Call, Step};
+use crate::call::Call;
 use crate::engine::{CollectionRef, Engine};
-use crate::error::Result;
 use crate::gallery::{DuplicateCursor, Duplicates};
-use crate::person::Names;
+use likeness_types::error::Result;
+use likeness_types::person::Names;
+use likeness_types::span::Step;
 
 /// The largest power of ten that is not above.
 fn step_below(rate: f64) -> f64 {

@@ -1,13 +1,14 @@
 //! Keys and receipts, as the service asks for them.
 
-use crate::call::{Call, Step};
+use crate::access_log::row::Part;
+use crate::call::Call;
 use crate::engine::{CollectionRef, Engine};
-use crate::error::{RequestError, Result};
-use crate::gallery::erasures::Backlog;
-use crate::gallery::running::row::Part;
 use crate::gallery::{CollectionErasure, Rotation};
-use crate::keys::Purpose;
-use crate::names::{Account, PersonId};
+use likeness_store::erasure_log::Backlog;
+use likeness_store::keys::Purpose;
+use likeness_types::error::{RequestError, Result};
+use likeness_types::names::{Account, PersonId};
+use likeness_types::span::Step;
 
 /// The reader of the erasure log.
 #[derive(Debug, Clone)]
@@ -86,7 +87,7 @@ impl Engine {
         })
     }
 
-    /// Fingerprints of everything that is on disk of one person, for [`crate::residue::scan`] after the
+    /// Fingerprints of everything that is on disk of one person, for [`likeness_store::residue::scan`] after the
     /// erasure. Nothing can be read from them; who changes later needs new ones.
     ///
     /// # Errors
@@ -125,7 +126,7 @@ impl Engine {
         }
     }
 
-    /// The bytes of one receipt, as [`crate::receipts::Receipt`] reads them.
+    /// The bytes of one receipt, as [`likeness_store::receipts::Receipt`] reads them.
     ///
     /// # Errors
     /// There is none of that number that the reader sees, or the log cannot be read.

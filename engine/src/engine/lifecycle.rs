@@ -1,12 +1,13 @@
 //! What becomes of people after enrolment, as the service asks for it: copied, renamed, shown everything.
 
-use crate::call::{Call, Step};
+use crate::access_log::row::Part;
+use crate::call::Call;
 use crate::engine::{CollectionRef, Engine};
-use crate::error::{Error, RequestError, Result};
-use crate::gallery::running::row::Part;
 use crate::gallery::{Footprint, Gallery};
-use crate::names::{Account, CollectionName, PersonId};
-use crate::person::Person;
+use likeness_types::error::{Error, RequestError, Result};
+use likeness_types::names::{Account, CollectionName, PersonId};
+use likeness_types::person::Person;
+use likeness_types::span::Step;
 
 /// Everything that is kept of a person in one collection, for the person to see. Of the templates it is what
 /// made them and how long they are.

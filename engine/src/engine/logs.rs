@@ -4,18 +4,19 @@ use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crate::call::{Call, Step};
+use crate::access_log::RunningLogSize;
+use crate::access_log::entry::{CallOrigin, Entry};
+use crate::access_log::export::{LogCursor, LogPart};
+use crate::access_log::row::{LogRow, Part};
+use crate::access_log::usage::Usage;
+use crate::call::Call;
 use crate::engine::{CollectionRef, Engine, PAGE_ITEMS_MAX};
-use crate::error::Result;
 use crate::gallery::collection::Collection;
-use crate::gallery::running::RunningLogSize;
-use crate::gallery::running::entry::{CallOrigin, Entry};
-use crate::gallery::running::export::{LogCursor, LogPart};
-use crate::gallery::running::row::{LogRow, Part};
-use crate::gallery::running::usage::Usage;
 use crate::gallery::{DuplicatePair, Match, Page};
-use crate::names::{Account, CollectionName, PersonId};
-use crate::person::Person;
+use likeness_types::error::Result;
+use likeness_types::names::{Account, CollectionName, PersonId};
+use likeness_types::person::Person;
+use likeness_types::span::Step;
 
 impl Engine {
     /// From here on the call has its place in the running log: a row for everybody it is about, and one more

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::calibration::Scoring;
-use crate::call::{Call, Step};
+use crate::access_log::row::Part;
+use crate::call::Call;
 use crate::engine::{COLLECTIONS_MAX, CollectionRef, Engine, TOP_K_MAX};
-use crate::error::{RequestError, Result};
-use crate::gallery::running::row::Part;
 use crate::gallery::{Asking, Comparison, Filter, Match, Matches, Query, Search, Withheld};
-use crate::names::PersonId;
+use likeness_faces::calibration::Scoring;
+use likeness_types::error::{RequestError, Result};
+use likeness_types::names::PersonId;
+use likeness_types::span::Step;
 
 /// The rate of false accepts that the manifest's threshold is stated for.
 const STATED_FAR: f64 = 1e-4;

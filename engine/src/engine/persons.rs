@@ -1,12 +1,13 @@
 //! People, as the service asks for them.
 
-use crate::call::{Call, Step};
+use crate::access_log::row::Part;
+use crate::call::Call;
 use crate::engine::{CollectionRef, Engine, PAGE_ITEMS_MAX};
-use crate::error::Result;
-use crate::gallery::running::row::Part;
 use crate::gallery::{ErasureIn, ErasureReceipt, Footprint, Page, PersonErasure, ProfileChange};
-use crate::names::{Account, FaceId, PersonId};
-use crate::person::{NewFace, Person, Profile};
+use likeness_types::error::Result;
+use likeness_types::names::{Account, FaceId, PersonId};
+use likeness_types::person::{NewFace, Person, Profile};
+use likeness_types::span::Step;
 
 impl Engine {
     /// Enrols a person; durable when it returns.

@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use crate::call::{Call, Step};
-use crate::embedding::Embedding;
+use crate::call::Call;
 use crate::engine::{Checks, CollectionRef, Engine, QUERY_FACES_MAX};
-use crate::error::{OperatorError, RequestError, Result};
 use crate::gallery::Query;
-use crate::names::FaceId;
-use crate::person::{FEATURES_SCORE, NewFace};
-use crate::pipeline::protect::Protector;
-use crate::pipeline::{Detection, EveryFace, Face, Wanted};
-use crate::quality::QualityLevel;
-use crate::scheme::SchemeId;
-use crate::template::Bits;
+use likeness_faces::embedding::Embedding;
+use likeness_faces::pipeline::protect::Protector;
+use likeness_faces::pipeline::{Detection, EveryFace, Face, Wanted};
+use likeness_faces::quality::QualityLevel;
+use likeness_types::error::{OperatorError, RequestError, Result};
+use likeness_types::names::FaceId;
+use likeness_types::person::{FEATURES_SCORE, NewFace};
+use likeness_types::scheme::SchemeId;
+use likeness_types::span::Step;
+use likeness_types::template::Bits;
 
 impl Engine {
     /// All faces of a photograph, each with the reason why it would be refused at this level; keeps nothing.
@@ -21,7 +22,7 @@ impl Engine {
     /// # Errors
     /// A rejection of the photograph.
     pub fn detect(&self, photo: &[u8], level: QualityLevel, call: &mut Call) -> Result<Detection> {
-        self.pipeline.detect(photo, level, call)
+        self.pipeline.detect(photo, level, call.span())
     }
 
     /// The cosine of two faces, -1 to 1; keeps nothing.
@@ -35,8 +36,8 @@ impl Engine {
         wanted: Wanted,
         call: &mut Call,
     ) -> Result<(f32, Face, Face)> {
-        let (one, first) = self.pipeline.embedding(first, wanted, call)?;
-        let (other, second) = self.pipeline.embedding(second, wanted, call)?;
+        let (one, first) = self.pipeline.embedding(first, wanted, call.span())?;
+        let (other, second) = self.pipeline.embedding(second, wanted, call.span())?;
         let cosine = call.step(Step::Match, || Ok(one.cosine(other)))?;
         Ok((cosine, first, second))
     }
@@ -54,7 +55,9 @@ impl Engine {
         call: &mut Call,
     ) -> Result<(NewFace, Face)> {
         let protector = self.protector(collection)?;
-        let (embedding, face) = self.pipeline.embedding_by(checks.looks, photo, wanted, call)?;
+        let (embedding, face) = self
+            .pipeline
+            .embedding_by(checks.looks, photo, wanted, call.span())?;
         let new = call.step(Step::Protect, || {
             let mut new = protect(&protector, embedding, collection, face.score);
             if !checks.need_probes() {
@@ -103,7 +106,7 @@ impl Engine {
         call: &mut Call,
     ) -> Result<(Query, Face)> {
         let schemes = self.schemes(collections)?;
-        let (embedding, face) = self.pipeline.embedding(photo, wanted, call)?;
+        let (embedding, face) = self.pipeline.embedding(photo, wanted, call.span())?;
         let query = call.step(Step::Protect, || Ok(schemes.query(embedding)))?;
         Ok((query, face))
     }
@@ -122,7 +125,8 @@ impl Engine {
     ) -> Result<EveryFace<Query>> {
         let schemes = self.schemes(collections)?;
         let EveryFace { accepted, rejected } =
-            self.pipeline.embeddings(photo, level, QUERY_FACES_MAX, call)?;
+            self.pipeline
+                .embeddings(photo, level, QUERY_FACES_MAX, call.span())?;
         let accepted = call.step(Step::Protect, || {
             let accepted = accepted.into_iter();
             Ok(accepted

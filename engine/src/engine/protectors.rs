@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::keys::{KeyRing, Purpose};
-use crate::names::RandomId;
-use crate::pipeline::protect::Protector;
+use likeness_faces::pipeline::protect::Protector;
+use likeness_store::keys::{KeyRing, Purpose};
+use likeness_types::names::RandomId;
 
 /// By the projection key's id.
 #[derive(Default)]

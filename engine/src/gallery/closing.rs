@@ -3,14 +3,14 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use crate::access::Act;
-use crate::error::{Error, RequestError, Result};
-use crate::gallery::codec::Digest;
 use crate::gallery::collections::{CollectionErasure, collection_records, erase_collections, erase_group_of};
-use crate::gallery::vault::{Asked, Vault, hidden};
 use crate::gallery::{Collections, Gallery};
-use crate::names::{Account, CollectionName, RandomId};
-use crate::receipts::KEYS_PER_RECEIPT_MAX;
+use likeness_store::codec::Digest;
+use likeness_store::receipts::KEYS_PER_RECEIPT_MAX;
+use likeness_store::vault::{Asked, Vault, hidden};
+use likeness_types::act::Act;
+use likeness_types::error::{Error, RequestError, Result};
+use likeness_types::names::{Account, CollectionName, RandomId};
 
 impl Gallery {
     /// Erases every collection of an account: those that serve, and those that the audit log says it made, for one

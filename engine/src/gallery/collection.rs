@@ -7,59 +7,30 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
-use crate::crypto;
-use crate::error::{RequestError, Result};
-use crate::fused::Agreement;
-use crate::gallery::codec::{self, Binding, Digest, Unreadable};
 use crate::gallery::expiry::Expiries;
-use crate::gallery::graph::Graph;
-use crate::gallery::index::{Index, Row};
 use crate::gallery::measure::Shadow;
-use crate::gallery::numbers::Numbers;
-use crate::gallery::passes::Passes;
 use crate::gallery::readers::Readers;
-use crate::gallery::rows::Rows;
-use crate::gallery::several::Several;
-use crate::gallery::tags::Tags;
-use crate::names::{Account, CollectionName, RandomId};
-use crate::person::{Names, Person, Timestamp};
-use crate::quality::QualityLevel;
-use crate::scheme::Scheme;
-use crate::template::Bits;
+use likeness_faces::quality::QualityLevel;
+use likeness_search::batcher::Passes;
+use likeness_search::graph::Graph;
+pub use likeness_search::index::{EF_DEFAULT, EF_RANGE, IndexKind};
+use likeness_search::index::{Index, Row};
+use likeness_search::multi_face::Several;
+use likeness_search::person_table::Numbers;
+use likeness_search::rows::Rows;
+use likeness_search::tags::Tags;
+use likeness_store::codec;
+use likeness_store::codec::{Binding, Digest, Unreadable};
+use likeness_types::crypto;
+use likeness_types::error::{RequestError, Result};
+use likeness_types::fused::Agreement;
+use likeness_types::names::{Account, CollectionName, RandomId};
+use likeness_types::person::{Names, Person, Timestamp};
+use likeness_types::scheme::Scheme;
+use likeness_types::template::Bits;
 
 /// Most faces a collection may allow a person.
 pub const FACES_PER_PERSON_MAX: u32 = 20;
-
-/// How a collection is searched.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum IndexKind {
-    /// Compares with every face.
-    #[default]
-    Flat,
-    /// Walks from neighbour to neighbour: it may miss somebody.
-    Graph,
-}
-
-impl IndexKind {
-    /// As records have it.
-    fn number(self) -> u8 {
-        match self {
-            Self::Flat => 1,
-            Self::Graph => 2,
-        }
-    }
-
-    fn numbered(number: u8) -> Option<Self> {
-        [Self::Flat, Self::Graph]
-            .into_iter()
-            .find(|kind| kind.number() == number)
-    }
-}
-
-/// The least and the most candidates that a search of a graph may keep.
-pub const EF_RANGE: std::ops::RangeInclusive<u32> = 16..=4096;
-/// Candidates where none are named: twice as many as find 98 of 100 among 4,000 in `graph/tests.rs`.
-pub const EF_DEFAULT: u32 = 256;
 
 /// What a collection is made with.
 #[derive(Debug, Clone, PartialEq)]

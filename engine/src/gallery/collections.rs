@@ -2,19 +2,20 @@
 
 use std::sync::Arc;
 
-use crate::error::{RequestError, Result};
-use crate::gallery::codec::{Binding, Digest, Header};
 use crate::gallery::collection::{Collection, CollectionSettings};
-use crate::gallery::erasures::Issued;
 use crate::gallery::persons::Nonce;
-use crate::gallery::records::{Family, Scan};
-use crate::gallery::tokens::{Claim, Done, Where};
-use crate::gallery::vault::{Asked, NewRecord, Plan, Vault, hidden};
+use crate::gallery::storage::Storage;
 use crate::gallery::{Gallery, exists};
-use crate::names::{Account, CollectionName, RandomId};
-use crate::once::Caller;
-use crate::receipts::KEYS_PER_RECEIPT_MAX;
-use crate::scheme::Scheme;
+use crate::guard::once::Caller;
+use crate::guard::tokens::{Claim, Done, Where};
+use likeness_store::codec::{Binding, Digest, Header};
+use likeness_store::erasure_log::Issued;
+use likeness_store::receipts::KEYS_PER_RECEIPT_MAX;
+use likeness_store::records::{Family, Scan};
+use likeness_store::vault::{Asked, NewRecord, Plan, Vault, hidden};
+use likeness_types::error::{RequestError, Result};
+use likeness_types::names::{Account, CollectionName, RandomId};
+use likeness_types::scheme::Scheme;
 
 /// A collection erased.
 #[derive(Debug, Clone)]
@@ -49,7 +50,7 @@ impl Gallery {
         let making = claim.clone();
         let accounts = Arc::clone(&self.accounts);
         let made = self.writer.alone(move |vault| {
-            if let Some(done) = vault.done_before(making.as_ref())? {
+            if let Some(done) = vault.tokens.done_before(making.as_ref())? {
                 return Ok(Err(done));
             }
             accounts.refuse_closed(&collection.account)?;
@@ -83,7 +84,7 @@ impl Gallery {
         let (changing, collection) = (claim.clone(), Arc::clone(collection));
         let (account, name) = (collection.account.clone(), collection.name.clone());
         let done = self.writer.alone(move |vault| {
-            if let Some(done) = vault.done_before(changing.as_ref())? {
+            if let Some(done) = vault.tokens.done_before(changing.as_ref())? {
                 return Ok(Some(done));
             }
             exists(&collection)?;
@@ -123,7 +124,7 @@ impl Gallery {
         name: &CollectionName,
     ) -> Result<Option<CollectionErasure>> {
         if let Some(claim) = claim
-            && let Some(done) = self.vault.done(claim)?
+            && let Some(done) = self.vault.tokens.done(claim)?
         {
             let before = self.collection_erasure_again(claim, Some(&done), account, name)?;
             return before.map(Some).ok_or_else(|| RequestError::TokenSpent.into());
@@ -266,7 +267,7 @@ pub(super) fn collection_records(vault: &Vault, prefix: &[u8]) -> Result<(Vec<Ke
 }
 
 fn put_collection(
-    vault: &Vault,
+    vault: &Storage,
     collection: &Collection,
     settings: &CollectionSettings,
     previous: Option<&Header>,
@@ -285,20 +286,20 @@ fn put_collection(
     vault.plan_put(&mut plan, &record, previous)?;
     if let Some(claim) = claim {
         let mark = claim.mark(collection.id);
-        vault.plan_done(&mut plan, claim, Done::Kept { mark });
+        vault.tokens.plan_done(&mut plan, claim, Done::Kept { mark });
     }
     vault.commit(plan)
 }
 
 /// Until this is said, whoever asks again is told what the log has.
-fn note_all_erased(vault: &Vault, claim: &Claim, persons: usize, receipts: usize, from: u64) -> Result<()> {
+fn note_all_erased(vault: &Storage, claim: &Claim, persons: usize, receipts: usize, from: u64) -> Result<()> {
     let mut plan = Plan::default();
     let done = Done::Collection {
         persons: persons as u64,
         receipts: u32::try_from(receipts).unwrap_or(u32::MAX),
         from,
     };
-    vault.plan_done_anew(&mut plan, claim, done);
+    vault.tokens.plan_done_anew(&mut plan, claim, done);
     vault.commit(plan)
 }
 
@@ -306,7 +307,7 @@ fn note_all_erased(vault: &Vault, claim: &Claim, persons: usize, receipts: usize
 pub(super) const ERASE_GROUP: usize = KEYS_PER_RECEIPT_MAX;
 
 pub(super) fn erase_collections(
-    vault: &Vault,
+    vault: &Storage,
     records: Vec<Keyed>,
     asked: Asked,
     claim: Option<&Claim>,
@@ -327,7 +328,7 @@ pub(super) fn erase_collections(
             receipts: 0,
             from,
         };
-        vault.plan_done(&mut plan, claim, done);
+        vault.tokens.plan_done(&mut plan, claim, done);
     }
     vault.commit(plan)?;
     Ok(ticket.get().cloned().expect("a commit issues its receipts"))
@@ -354,7 +355,7 @@ pub(super) struct Group {
 
 /// Erases the next people whose keys begin with a collection's id, if there are any.
 pub(super) fn erase_group_of(
-    vault: &Vault,
+    vault: &Storage,
     collection: &[u8],
     after: &[u8],
     asked: Asked,

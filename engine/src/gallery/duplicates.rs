@@ -7,18 +7,19 @@
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
-use crate::error::{OperatorError, RequestError, Result};
-use crate::gallery::codec::Digest;
 use crate::gallery::collection::Collection;
-use crate::gallery::index::{Ask, By};
-use crate::gallery::meter::{Asker, Comparing, doors};
+use crate::gallery::commit::{Current, Edit};
 use crate::gallery::search::{Match, same_scheme};
-use crate::gallery::writer::{Current, Edit};
 use crate::gallery::{Gallery, exists, persons};
-use crate::names::PersonId;
-use crate::once::Caller;
-use crate::person::{Names, NewFace, Person, Profile, checked_expiry};
-use crate::template::Probe;
+use crate::guard::comparison_limiter::{Asker, Comparing};
+use crate::guard::once::Caller;
+use likeness_search::index::{Ask, By};
+use likeness_store::codec::Digest;
+use likeness_types::doors;
+use likeness_types::error::{OperatorError, RequestError, Result};
+use likeness_types::names::PersonId;
+use likeness_types::person::{Names, NewFace, Person, Profile, checked_expiry};
+use likeness_types::template::Probe;
 
 /// Most people that are named.
 const NAMED_MAX: usize = 5;
@@ -203,7 +204,7 @@ impl Gallery {
         let mut answer = Named::default();
         for mut found in named {
             let key = self.meter_key(collection, &found.person.id);
-            if !self.vault.may_name(&key)? {
+            if !self.vault.limiter.may_name(&key)? {
                 answer.withheld.push(self.digest(collection, &found.person.id));
                 continue;
             }
@@ -213,7 +214,7 @@ impl Gallery {
             self.may_be_told(collection, &mut found)?;
             answer.people.push(found);
         }
-        self.vault.meter.withhold_duplicates(answer.withheld.len());
+        self.vault.limiter.withhold_duplicates(answer.withheld.len());
         Ok(answer)
     }
 }

@@ -4,16 +4,17 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::error::Result;
-use crate::gallery::codec::{self, Binding, Digest};
 use crate::gallery::collection::Collection;
 use crate::gallery::persons::{Nonce, PersonErasure};
-use crate::gallery::records::{Family, Scan};
-use crate::gallery::tokens::{Claim, Done, Where};
-use crate::gallery::vault::{Asked, Found, Plan, Ticket, Vault, hidden};
 use crate::gallery::{Collections, Gallery, closing};
-use crate::names::{Account, CollectionName, PersonId, RandomId};
-use crate::once::Caller;
+use crate::guard::once::Caller;
+use crate::guard::tokens::{Claim, Done, Where};
+use likeness_store::codec;
+use likeness_store::codec::{Binding, Digest};
+use likeness_store::records::{Family, Scan};
+use likeness_store::vault::{Asked, Found, Plan, Ticket, Vault, hidden};
+use likeness_types::error::Result;
+use likeness_types::names::{Account, CollectionName, PersonId, RandomId};
 
 /// A person erased in one of several collections.
 #[derive(Debug, Clone)]
@@ -56,7 +57,7 @@ impl Gallery {
         let (account, id, collections) = (account.clone(), id.clone(), Arc::clone(&self.collections));
         let (request, erasing) = (caller.request, claim.clone());
         let outcome = self.writer.alone(move |vault| {
-            if let Some(done) = vault.done_before(erasing.as_ref())? {
+            if let Some(done) = vault.tokens.done_before(erasing.as_ref())? {
                 return Ok(Outcome::Done(done));
             }
             let (mut plan, mut planned, mut looked) = (Plan::default(), Vec::new(), Vec::new());
@@ -80,7 +81,9 @@ impl Gallery {
             }
             if let Some(claim) = &erasing {
                 let (places, from) = (planned.iter().map(Planned::place).collect(), vault.log.size());
-                vault.plan_done(&mut plan, claim, Done::Erased { places, from });
+                vault
+                    .tokens
+                    .plan_done(&mut plan, claim, Done::Erased { places, from });
             }
             // ORDER: as for one person: the store, then the bits in memory, then the anchor, then the reply.
             vault.commit(plan)?;
@@ -124,7 +127,9 @@ impl Gallery {
             self.writer.alone(move |vault| {
                 let (mut plan, from) = (Plan::default(), vault.log.size());
                 let places = Vec::new();
-                vault.plan_done(&mut plan, &claim, Done::Erased { places, from });
+                vault
+                    .tokens
+                    .plan_done(&mut plan, &claim, Done::Erased { places, from });
                 vault.commit(plan)
             })?;
         }

@@ -14,17 +14,17 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 
-use crate::clock::Clock;
-use crate::crypto;
-use crate::error::{Error, OperatorError, RequestError, Result};
 use crate::gallery::Collections;
-use crate::gallery::codec::Digest;
 use crate::gallery::collection::Collection;
-use crate::gallery::purge::Purger;
-use crate::gallery::vault::Asked;
-use crate::gallery::writer::{Current, Edit, Place, Writer};
-use crate::person::Timestamp;
-use crate::wipe::wipe_stack;
+use crate::gallery::commit::{Current, Edit, Place, Writer};
+use likeness_store::codec::Digest;
+use likeness_store::purge::Purger;
+use likeness_store::vault::Asked;
+use likeness_types::clock::Clock;
+use likeness_types::crypto;
+use likeness_types::error::{Error, OperatorError, RequestError, Result};
+use likeness_types::person::Timestamp;
+use likeness_types::wipe::wipe_stack;
 
 /// How often somebody looks whose time is over.
 pub(crate) const LOOK: Duration = Duration::from_secs(1);
@@ -113,7 +113,7 @@ impl Eraser {
         due
     }
 
-    fn begin(&self, place: Place) -> Result<crate::gallery::writer::Outcome> {
+    fn begin(&self, place: Place) -> Result<crate::gallery::commit::Outcome> {
         let (clock, own, digest) = (self.clock.clone(), Arc::clone(&place.collection), place.digest);
         self.writer.begin(place, move |current| {
             if !is_due(&own, digest, clock.now()) {

@@ -1,11 +1,11 @@
 //! Which people a search looks at.
 
-use crate::error::{RequestError, Result};
-use crate::gallery::codec::Digest;
 use crate::gallery::collection::People;
-use crate::gallery::rows::Rows;
-use crate::names::PersonId;
-use crate::person::{Person, TAG_BYTES_MAX, TAGS_MAX};
+use likeness_search::rows::Rows;
+use likeness_store::codec::Digest;
+use likeness_types::error::{RequestError, Result};
+use likeness_types::names::PersonId;
+use likeness_types::person::{Person, TAG_BYTES_MAX, TAGS_MAX};
 
 /// Most PersonIDs of a filter.
 pub const FILTER_IDS_MAX: usize = 1000;

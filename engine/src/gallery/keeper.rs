@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 
-use crate::error::{OperatorError, Result};
 use crate::gallery::Collections;
 use crate::gallery::collection::Collection;
+use likeness_types::error::{OperatorError, Result};
 
 /// How often the keeper looks for something to do. What came since is compared with in full: a second's enrolments
 /// cost a search nothing that could be seen.

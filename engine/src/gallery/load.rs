@@ -12,17 +12,20 @@ mod progress;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::error::{OperatorError, Result};
+use crate::access::accounts;
+use crate::access::accounts::Table;
 use crate::gallery::Collections;
-use crate::gallery::accounts::{self, Table};
-use crate::gallery::codec::{self, Digest, Header};
 use crate::gallery::collection::Collection;
 use crate::gallery::collections::{ERASE_GROUP, collection_binding};
 use crate::gallery::load::opening::{Opening, Read, Whose};
 use crate::gallery::load::progress::Progress;
-use crate::gallery::records::{Family, Scan};
-use crate::gallery::vault::{Asked, Found, KEYS_PER_COMMIT_MAX, Named, Plan, Vault};
-use crate::names::RandomId;
+use crate::gallery::storage::Storage;
+use likeness_store::codec;
+use likeness_store::codec::{Digest, Header};
+use likeness_store::records::{Family, Scan};
+use likeness_store::vault::{Asked, Found, KEYS_PER_COMMIT_MAX, Named, Plan};
+use likeness_types::error::{OperatorError, Result};
+use likeness_types::names::RandomId;
 
 /// What a start found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -63,7 +66,7 @@ impl LoadReport {
 
 /// What the records say, gathered in their order.
 struct Gathered<'a> {
-    vault: &'a Vault,
+    vault: &'a Storage,
     destroyed: &'a HashSet<RandomId>,
     report: LoadReport,
     named: Named,
@@ -101,7 +104,7 @@ pub(super) struct Loaded {
     pub report: LoadReport,
 }
 
-pub(super) fn load(vault: &Vault, destroyed: &HashSet<RandomId>) -> Result<Loaded> {
+pub(super) fn load(vault: &Storage, destroyed: &HashSet<RandomId>) -> Result<Loaded> {
     // ORDER: before any slot is overwritten: records of another moment name other slots.
     vault.refuse_records_of_another_moment()?;
     vault.read_owners()?;
@@ -123,7 +126,7 @@ pub(super) fn load(vault: &Vault, destroyed: &HashSet<RandomId>) -> Result<Loade
     let accounts = gathered.accounts()?;
     let known = gathered.collections()?;
     gathered.persons(&known)?;
-    vault.count_tokens()?;
+    vault.tokens.count_tokens()?;
     vault.refuse_unproven_damage()?;
     // ORDER: everything is read before anything is overwritten, so that parts that do not belong
     // together are refused as they were found.
@@ -136,7 +139,7 @@ pub(super) fn load(vault: &Vault, destroyed: &HashSet<RandomId>) -> Result<Loade
     // ORDER: rows of nobody before the records that would have said so: a crash between looks again.
     gathered.remove_nobodys_rows()?;
     gathered.finish_erasures()?;
-    vault.sweep_all_tokens()?;
+    vault.tokens.sweep_all_tokens()?;
     gathered.report.collections = known.by_id.len();
     gathered.report.damaged_collections = known.damaged.len();
     let key = |c: &Arc<Collection>| (c.account.clone(), c.name.clone());

@@ -18,13 +18,14 @@ use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
-use crate::error::{RequestError, Result};
-use crate::gallery::codec::Digest;
 use crate::gallery::collection::{Collection, IndexKind, People};
 use crate::gallery::exists;
-use crate::gallery::index::{Ask, By, Index, Person, Row};
-use crate::gallery::meter::{Comparing, doors};
-use crate::template::{Probe, Template};
+use crate::guard::comparison_limiter::Comparing;
+use likeness_search::index::{Ask, By, Index, Person, Row};
+use likeness_store::codec::Digest;
+use likeness_types::doors;
+use likeness_types::error::{RequestError, Result};
+use likeness_types::template::{Probe, Template};
 
 /// How long a slice works.
 const SLICE: Duration = Duration::from_millis(50);

@@ -12,16 +12,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::crypto;
-use crate::error::{RequestError, Result};
-use crate::gallery::codec::Digest;
 use crate::gallery::collection::{Collection, People};
-use crate::gallery::meter::{Comparing, Likeness, doors};
 use crate::gallery::readers::LOOK_AGAIN;
 use crate::gallery::{Gallery, exists};
-use crate::names::RandomId;
-use crate::person::{Names, Person};
-use crate::template::{Template, distance_at, stored_similarity};
+use crate::guard::comparison_limiter::{Comparing, Likeness};
+use likeness_store::codec::Digest;
+use likeness_types::crypto;
+use likeness_types::doors;
+use likeness_types::error::{RequestError, Result};
+use likeness_types::names::RandomId;
+use likeness_types::person::{Names, Person};
+use likeness_types::template::{Template, distance_at, stored_similarity};
 
 /// How long a slice looks for pairs, so that no worker is held for long.
 const SLICE: Duration = Duration::from_millis(50);
@@ -252,12 +253,15 @@ impl Gallery {
         // Near by the bits that differ, which the similarity is rounded from.
         let similarity = pair.similarity.max(threshold);
         let seen = Likeness::of_one(&similarity, threshold);
-        if !self.vault.paired([&first, &second], &seen)? {
-            self.vault.meter.withhold_duplicates(1);
+        if !self.vault.limiter.paired([&first, &second], &seen)? {
+            self.vault.limiter.withhold_duplicates(1);
             return Ok(None);
         }
         // Both count it, also where the other one's are used up.
-        let told = [self.vault.may_tell(&first)?, self.vault.may_tell(&second)?];
+        let told = [
+            self.vault.limiter.may_tell(&first)?,
+            self.vault.limiter.may_tell(&second)?,
+        ];
         pair.is_told = told == [true; 2];
         Ok(Some(pair))
     }

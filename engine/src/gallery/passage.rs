@@ -5,17 +5,17 @@
 
 use std::sync::Arc;
 
-use crate::error::{RequestError, Result};
-use crate::gallery::codec::Digest;
 use crate::gallery::collection::Collection;
+use crate::gallery::commit::{Passage, Place};
 use crate::gallery::persons::{consented, present};
-use crate::gallery::vault::Asked;
-use crate::gallery::writer::{Passage, Place};
 use crate::gallery::{Gallery, expiry};
-use crate::names::{FaceId, PersonId, RandomId};
-use crate::once::Caller;
-use crate::person::{LogKey, Person, StoredFace, Timestamp};
-use crate::scheme::Scheme;
+use crate::guard::once::Caller;
+use likeness_store::codec::Digest;
+use likeness_store::vault::Asked;
+use likeness_types::error::{RequestError, Result};
+use likeness_types::names::{FaceId, PersonId, RandomId};
+use likeness_types::person::{LogKey, Person, StoredFace, Timestamp};
+use likeness_types::scheme::Scheme;
 
 impl Gallery {
     /// Copies a person with all faces, profile, consent and expiry. The copy is enrolled now; its faces have

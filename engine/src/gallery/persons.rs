@@ -2,23 +2,25 @@
 
 use std::sync::Arc;
 
-use crate::crypto;
-use crate::error::{OperatorError, RequestError, Result};
-use crate::gallery::codec::{self, Digest, Header};
 use crate::gallery::collection::Collection;
-use crate::gallery::erasures::Issued;
-use crate::gallery::records::{Family, Scan};
-use crate::gallery::tokens::{Claim, Where};
-use crate::gallery::vault::{Asked, Found};
-use crate::gallery::writer::{Changed, Current, Edit};
+use crate::gallery::commit::{Changed, Current, Edit};
 use crate::gallery::{Gallery, Page, exists};
-use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId};
-use crate::once::Caller;
-use crate::person::{
+use crate::guard::once::Caller;
+use crate::guard::tokens::{Claim, Where};
+use likeness_store::codec;
+use likeness_store::codec::{Digest, Header};
+use likeness_store::erasure_log::Issued;
+use likeness_store::receipts;
+use likeness_store::records::{Family, Scan};
+use likeness_store::residue;
+use likeness_store::residue::Needles;
+use likeness_store::vault::{Asked, Found};
+use likeness_types::crypto;
+use likeness_types::error::{OperatorError, RequestError, Result};
+use likeness_types::names::{Account, CollectionName, FaceId, PersonId, RandomId};
+use likeness_types::person::{
     Consent, LogKey, NewFace, Person, Profile, StoredFace, Timestamp, checked_consent, checked_expiry,
 };
-use crate::receipts;
-use crate::residue::{self, Needles};
 
 /// What of a profile changes; `None` leaves it.
 #[derive(Default)]
@@ -123,7 +125,7 @@ pub struct Footprint {
 }
 
 impl Gallery {
-    pub(super) fn digest(&self, collection: &Collection, id: &PersonId) -> Digest {
+    pub(crate) fn digest(&self, collection: &Collection, id: &PersonId) -> Digest {
         Digest::of_person(
             &self.vault.ring.digest().secret,
             &collection.account,
@@ -345,9 +347,9 @@ impl Gallery {
         let record = self.vault.record_bytes(Family::Persons, &key)?;
         Ok(Footprint {
             record: record.ok_or(RequestError::NoPerson)?,
-            slot: crate::slots::SLOT_BYTES,
+            slot: likeness_store::slots::SLOT_BYTES,
             template: collection.scheme.bits.get() / 8,
-            counters: self.vault.counter_bytes(&key)?,
+            counters: self.vault.limiter.counter_bytes(&key)?,
         })
     }
 

@@ -4,11 +4,10 @@
 //! do not know which key wraps theirs. Signing: the old key signs for the new one in the erasure log, where
 //! every verifier finds it, and signs no more.
 
-use crate::error::Result;
-use crate::gallery::vault::Vault;
-use crate::gallery::writer::Writer;
-use crate::keys::{KeyRing, Purpose, RingKey};
-use crate::receipts;
+use crate::gallery::commit::Writer;
+use likeness_store::keys::{KeyRing, Purpose, RingKey};
+use likeness_store::receipts;
+use likeness_types::error::Result;
 
 /// Lets a new key sign receipts, or goes on with a rotation that was interrupted; answers the public key.
 pub(crate) fn rotate_signing(
@@ -67,7 +66,7 @@ pub(crate) fn rotate_wrapping(
     let mut rotation = Rotation::default();
     let mut first = 1;
     // Slots that the file gains meanwhile are wrapped under the new key from the start.
-    let count = writer.alone(Vault::slot_count)?;
+    let count = writer.alone(|storage| storage.slot_count())?;
     while first < count {
         let end = count.min(first.saturating_add(SLOTS_AT_ONCE));
         let (rewrapped, unreadable) = writer.alone(move |vault| vault.rewrap_slots(first..end, newest))?;

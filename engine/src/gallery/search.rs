@@ -3,20 +3,22 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::error::{RequestError, Result};
-use crate::fused::Agreement;
-use crate::gallery::codec::Digest;
 use crate::gallery::collection::{Collection, IndexKind, People};
 use crate::gallery::filter::Filter;
-use crate::gallery::index::{Ask, By, Found};
-use crate::gallery::meter::{Asker, Comparing, Evaluation, Likeness, Turn, doors};
-use crate::gallery::passes::{Coming, Company, Seen, Wanted};
 use crate::gallery::readers::LOOK_AGAIN;
-use crate::gallery::{Gallery, exists, meter};
-use crate::names::{CollectionName, PersonId, RandomId};
-use crate::person::{NewFace, Person};
-use crate::scheme::SchemeId;
-use crate::template::Probe;
+use crate::gallery::{Gallery, exists};
+use crate::guard::comparison_limiter as meter;
+use crate::guard::comparison_limiter::{Asker, Comparing, Evaluation, Likeness, Turn};
+use likeness_search::batcher::{Coming, Company, Seen, Wanted};
+use likeness_search::index::{Ask, By, Found};
+use likeness_store::codec::Digest;
+use likeness_types::doors;
+use likeness_types::error::{RequestError, Result};
+use likeness_types::fused::Agreement;
+use likeness_types::names::{CollectionName, PersonId, RandomId};
+use likeness_types::person::{NewFace, Person};
+use likeness_types::scheme::SchemeId;
+use likeness_types::template::Probe;
 
 /// A face to look for, as each scheme of the collections in question sees it.
 pub struct Query {
@@ -175,7 +177,7 @@ impl Gallery {
         // First all are asked: of a call that is refused nobody is counted.
         asked
             .iter()
-            .try_for_each(|(.., key)| self.vault.may_compare(key, search.asker))?;
+            .try_for_each(|(.., key)| self.vault.limiter.may_compare(key, search.asker))?;
         let faces = search.queries.len();
         asked
             .into_iter()
@@ -184,7 +186,10 @@ impl Gallery {
                     collection,
                     id,
                     threshold,
-                    turn: self.vault.begin_turn(&doors::SEARCH, &key, search.asker, faces)?,
+                    turn: self
+                        .vault
+                        .limiter
+                        .begin_turn(&doors::SEARCH, &key, search.asker, faces)?,
                 })
             })
             .collect()
@@ -220,7 +225,7 @@ impl Gallery {
         for found in matches {
             let all = found.len();
             found.retain(|found| found.similarity >= found.threshold);
-            self.vault.meter.withhold(all - found.len());
+            self.vault.limiter.withhold(all - found.len());
         }
         Ok(())
     }
@@ -229,14 +234,14 @@ impl Gallery {
     pub(super) fn count_named(&self, collection: &Collection, found: &mut Match, asker: Asker) -> Result<()> {
         let seen = Likeness::of_one(&found.similarity, found.threshold);
         let key = self.meter_key(collection, &found.person.id);
-        found.threshold = self.vault.named(&key, asker, &seen)?;
+        found.threshold = self.vault.limiter.named(&key, asker, &seen)?;
         Ok(())
     }
 
     /// Whether the caller may be told how similar somebody is who is about to be named.
     pub(super) fn may_be_told(&self, collection: &Collection, found: &mut Match) -> Result<()> {
         let key = self.meter_key(collection, &found.person.id);
-        found.is_told = found.similarity >= found.threshold && self.vault.may_tell(&key)?;
+        found.is_told = found.similarity >= found.threshold && self.vault.limiter.may_tell(&key)?;
         Ok(())
     }
 
@@ -252,12 +257,12 @@ impl Gallery {
     /// Whether this person may be compared with now.
     pub fn may_compare(&self, collection: &Collection, id: &PersonId, asker: RandomId) -> Result<()> {
         let key = self.meter_key(collection, id);
-        self.vault.may_compare(&key, self.asker(asker))
+        self.vault.limiter.may_compare(&key, self.asker(asker))
     }
 
     /// What the meter kept from callers since the start.
     pub fn withheld(&self) -> meter::Withheld {
-        self.vault.meter.withheld()
+        self.vault.limiter.withheld()
     }
 
     /// Compares a new face with the person's own that can be compared, if there are any.
@@ -275,6 +280,7 @@ impl Gallery {
         let key = self.meter_key(collection, &person.id);
         let turn = self
             .vault
+            .limiter
             .begin_turn(&doors::ADD_FACES, &key, self.asker(asker), 1)?;
         let similarity = new.similarity(&person.faces, turn.comparing());
         let similarity = similarity.unwrap_or(-1.0);
@@ -283,13 +289,13 @@ impl Gallery {
         Ok(Some(Own {
             similarity,
             threshold: decided,
-            is_told: similarity >= decided && self.vault.may_tell(&key)?,
+            is_told: similarity >= decided && self.vault.limiter.may_tell(&key)?,
         }))
     }
 
     fn note_withheld(&self, similarity: f32, threshold: f32, decided: f32) {
         let withheld = (threshold..decided).contains(&similarity);
-        self.vault.meter.withhold(usize::from(withheld));
+        self.vault.limiter.withhold(usize::from(withheld));
     }
 
     /// Adds who resembles each face in one collection, by its index alone; answers how many faces were
@@ -421,7 +427,10 @@ impl Gallery {
             .into());
         }
         let (key, threshold) = (self.meter_key(collection, id), asking.similarity_min);
-        let turn = self.vault.begin_turn(&doors::VERIFY, &key, asking.asker, 1)?;
+        let turn = self
+            .vault
+            .limiter
+            .begin_turn(&doors::VERIFY, &key, asking.asker, 1)?;
         let found = compare(
             person,
             query,
@@ -434,7 +443,7 @@ impl Gallery {
         found.threshold = turn.settle(&Likeness::of_one(&found.similarity, threshold))?;
         self.note_withheld(found.similarity, threshold, found.threshold);
         let told_from = if asking.told_below { -1.0 } else { found.threshold };
-        found.is_told = found.similarity >= told_from && self.vault.may_tell(&key)?;
+        found.is_told = found.similarity >= told_from && self.vault.limiter.may_tell(&key)?;
         Ok(found)
     }
 }

@@ -7,8 +7,8 @@ use std::num::NonZero;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, Scope, available_parallelism, scope};
 
-use crate::error::{OperatorError, Result};
-use crate::gallery::records::Scan;
+use likeness_store::records::Scan;
+use likeness_types::error::{OperatorError, Result};
 
 /// Records of a batch: at some 4 us each, a queue is asked a thousand times a second and not a million.
 const BATCH: usize = 256;
@@ -115,7 +115,7 @@ fn start<'scope, T: Send + 'scope>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::RequestError;
+    use likeness_types::error::RequestError;
 
     fn scanning(records: usize) -> impl FnOnce(&mut Visit<'_>) -> Result<usize> + Send {
         move |visit| {

@@ -1,13 +1,14 @@
 //! Opening one person's record at a start: what needs a cipher and no order, on any core.
 
-use crate::error::Result;
-use crate::gallery::codec::{self, Digest, Header, Record};
 use crate::gallery::collection::Collection;
 use crate::gallery::load::{Known, split};
-use crate::gallery::vault::{Found, Vault};
-use crate::names::RandomId;
-use crate::person::Person;
-use crate::slots::AtRest;
+use likeness_store::codec;
+use likeness_store::codec::{Digest, Header, Record};
+use likeness_store::slots::AtRest;
+use likeness_store::vault::{Found, Vault};
+use likeness_types::error::Result;
+use likeness_types::names::RandomId;
+use likeness_types::person::Person;
 
 /// What opens the records of people, on any core.
 pub(super) struct Opening<'a> {

@@ -3,17 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::access::{
-    AccountInfo, AccountSettings, Act, ApiKey, AuditEntry, NewApiKey, Quotas, Scope, Scopes,
-};
-use crate::error::Result;
+use crate::access::{AccountInfo, AccountSettings, ApiKey, NewApiKey, Quotas, Scope, Scopes};
 use crate::gallery::Gallery;
-use crate::gallery::records::Family;
 use crate::gallery::tests::disk::{FakeDisk, Fault};
 use crate::gallery::tests::support::*;
-use crate::keys::KeyRing;
-use crate::names::{Account, RandomId};
-use crate::person::Timestamp;
+use likeness_store::keys::KeyRing;
+use likeness_store::records::Family;
+use likeness_types::act::{Act, AuditEntry};
+use likeness_types::error::Result;
+use likeness_types::names::{Account, RandomId};
+use likeness_types::person::Timestamp;
 
 fn branch() -> Account {
     Account::parse("branch").expect("a name")

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::access::{Act, AuditEntry};
-use crate::clock::Clock;
-use crate::error::{Error, OperatorError, Result};
-use crate::gallery::records::Family;
 use crate::gallery::tests::disk::{FakeDisk, FakeFile, Fault, Name};
 use crate::gallery::tests::support::*;
 use crate::gallery::{Background, Gallery};
-use crate::keys::KeyRing;
+use likeness_store::keys::KeyRing;
+use likeness_store::records::Family;
+use likeness_types::act::{Act, AuditEntry};
+use likeness_types::clock::Clock;
+use likeness_types::error::{Error, OperatorError, Result};
 
 const ENTRIES: u64 = 5;
 
@@ -37,12 +37,15 @@ fn prepared() -> (FakeDisk, Arc<KeyRing>) {
 
 fn accepting(disk: &FakeDisk, ring: &Arc<KeyRing>) -> Result<Gallery> {
     let slots = Box::new(FakeFile(disk.clone(), Name::Slots));
-    let (vault, destroyed) = vault_of(disk, slots, ring, false)?;
     let background = Background {
         accept_short_audit_log: true,
         ..background(Clock::System)
     };
-    Gallery::open(vault, &destroyed, background).map(|(gallery, _)| gallery)
+    Gallery::open(
+        |counters| vault_of(disk, slots, ring, false, counters),
+        background,
+    )
+    .map(|(gallery, _)| gallery)
 }
 
 fn objects(gallery: &Gallery) -> Vec<String> {

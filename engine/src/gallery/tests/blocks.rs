@@ -3,9 +3,9 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 
-use crate::error::{Error, OperatorError};
 use crate::gallery::tests::support::*;
-use crate::names::PersonId;
+use likeness_types::error::{Error, OperatorError};
+use likeness_types::names::PersonId;
 
 const PEOPLE: u64 = 300;
 

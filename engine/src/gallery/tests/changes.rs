@@ -1,13 +1,14 @@
 //! What each change does to slots, keys and the index.
 
-use crate::error::{Error, RequestError};
-use crate::gallery::codec::Header;
 use crate::gallery::collection::Collection;
-use crate::gallery::records::Family;
 use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::support::*;
-use crate::gallery::{Comparison, Gallery, ProfileChange, codec};
-use crate::slots::{COMMITTED, SLOT_BYTES};
+use crate::gallery::{Comparison, Gallery, ProfileChange};
+use likeness_store::codec;
+use likeness_store::codec::Header;
+use likeness_store::records::Family;
+use likeness_store::slots::{COMMITTED, SLOT_BYTES};
+use likeness_types::error::{Error, RequestError};
 
 fn header(disk: &FakeDisk, gallery: &Gallery, collection: &Collection, who: &str) -> Header {
     let key = codec::person_key(collection.id, gallery.digest(collection, &id(who)));

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::NewFace;
 use crate::gallery::ProfileChange;
 use crate::gallery::tests::support::*;
-use crate::names::{FaceId, RandomId};
-use crate::person::{Consent, Profile, Timestamp};
+use likeness_types::names::{FaceId, RandomId};
+use likeness_types::person::{Consent, Profile, Timestamp};
 
 /// A face whose id no other bytes equal by chance. The ids of the other tests are zeros and a small number: so
 /// is a receipt's place in the log after empty fields, and so are empty fields before the first byte of a
@@ -109,7 +109,7 @@ fn no_name_tag_personid_or_template_is_in_any_file() {
         }
         needles.push((format!("the id of face {n}"), needle(n).id.0.0.to_vec()));
     }
-    for key in ring.all(crate::keys::Purpose::Projection) {
+    for key in ring.all(likeness_store::keys::Purpose::Projection) {
         needles.push(("a projection key".to_owned(), key.secret.expose().to_vec()));
     }
     needles.push((

@@ -3,17 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::access::{Act, AuditEntry, ClosedDeployment, NewApiKey, Scope, Scopes};
+use crate::access::{ClosedDeployment, NewApiKey, Scope, Scopes};
 use crate::engine::Offline;
-use crate::error::Result;
 use crate::gallery::Gallery;
-use crate::gallery::records::Family;
 use crate::gallery::tests::disk::{FakeDisk, Fault, Name};
 use crate::gallery::tests::support::*;
-use crate::keys::KeyRing;
-use crate::keys::store::KeyStore;
-use crate::names::Account;
-use crate::receipts::chain;
+use likeness_store::keys::KeyRing;
+use likeness_store::keys::store::KeyStore;
+use likeness_store::receipts::chain;
+use likeness_store::records::Family;
+use likeness_types::act::{Act, AuditEntry};
+use likeness_types::error::Result;
+use likeness_types::names::Account;
 
 /// Of what was written and not synced arrives everything, nothing, or every other write.
 const ARRIVED: [u64; 3] = [u64::MAX, 0, 0x5555_5555];

@@ -4,13 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::{Error, OperatorError, Result};
-use crate::gallery::records::Family;
 use crate::gallery::tests::disk::{FakeDisk, Name};
 use crate::gallery::tests::support::*;
-use crate::gallery::{Gallery, LoadReport, directory};
-use crate::keys::KeyRing;
-use crate::slots::SLOT_BYTES;
+use crate::gallery::{Gallery, LoadReport};
+use likeness_store::directory;
+use likeness_store::keys::KeyRing;
+use likeness_store::records::Family;
+use likeness_store::slots::SLOT_BYTES;
+use likeness_types::error::{Error, OperatorError, Result};
 
 /// A deployment on a real disk.
 struct Home {
@@ -33,8 +34,10 @@ impl Home {
     fn open(&self, accept_short_log: bool) -> Result<(Gallery, LoadReport)> {
         let (data, keys) = (self.data(), keys_of(&self.data()));
         fs::create_dir_all(&keys).expect("made");
-        let (vault, destroyed) = directory::open(&data, &keys, Arc::clone(&self.ring), accept_short_log)?;
-        Gallery::open(vault, &destroyed, background(crate::clock::Clock::System))
+        Gallery::open(
+            |counters| directory::open(&data, &keys, Arc::clone(&self.ring), accept_short_log, counters),
+            background(likeness_types::clock::Clock::System),
+        )
     }
 
     fn opened(&self) -> Gallery {
@@ -145,7 +148,7 @@ fn an_old_copy_without_the_erasure_log_in_the_key_store_is_refused() {
     let receipts: Vec<_> = (0..gallery.receipts())
         .map(|sequence| gallery.receipt(sequence).expect("read").expect("there"))
         .map(|bytes| {
-            crate::receipts::Receipt::parse(&bytes)
+            likeness_store::receipts::Receipt::parse(&bytes)
                 .expect("whole")
                 .0
                 .kind

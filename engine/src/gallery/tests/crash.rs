@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, OperatorError, Result};
-use crate::gallery::codec::Header;
-use crate::gallery::records::Family;
 use crate::gallery::tests::disk::{FakeDisk, Fault};
 use crate::gallery::tests::support::{view as everything, *};
 use crate::gallery::{Gallery, ProfileChange};
-use crate::keys::KeyRing;
-use crate::receipts::chain;
-use crate::receipts::checkpoint::Checkpoint;
+use likeness_store::codec::Header;
+use likeness_store::keys::KeyRing;
+use likeness_store::receipts::chain;
+use likeness_store::receipts::checkpoint::Checkpoint;
+use likeness_store::records::Family;
+use likeness_types::error::{Error, OperatorError, Result};
 
 /// A change, and how many operations on the disk it takes.
 struct Story {

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, RequestError, Result};
-use crate::gallery::codec::Header;
-use crate::gallery::records::Family;
 use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::support::*;
 use crate::gallery::{Comparison, Gallery, LoadReport};
-use crate::keys::KeyRing;
-use crate::slots::SLOT_BYTES;
+use likeness_store::codec::Header;
+use likeness_store::keys::KeyRing;
+use likeness_store::records::Family;
+use likeness_store::slots::SLOT_BYTES;
+use likeness_types::error::{Error, RequestError, Result};
 
 const PEOPLE: [(&str, u64); 3] = [("ada", 1), ("bob", 2), ("eve", 3)];
 
@@ -30,7 +30,7 @@ fn prepared() -> Prepared {
     }
     let key = (
         Family::Persons,
-        crate::gallery::codec::person_key(one.id, gallery.digest(&one, &id("bob"))),
+        likeness_store::codec::person_key(one.id, gallery.digest(&one, &id("bob"))),
     );
     let header = Header::parse(&disk.0.lock().records[&key]).expect("just written");
     drop(gallery);

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::error::{Error, OperatorError, RequestError};
 use crate::gallery::tests::damaged::parts::{Part, flip, parts};
 use crate::gallery::tests::damaged::prepared::{Answers, Copy, Prepared, is_hidden};
 use crate::gallery::tests::support::*;
 use crate::gallery::{Gallery, LoadReport};
+use likeness_types::error::{Error, OperatorError, RequestError};
 
 /// What a start on a damaged directory comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -348,8 +348,8 @@ fn a_scan_for_residues_reads_a_file_in_quarantine() {
     for who in &readable[..20] {
         let prints = gallery.fingerprints(&two, &id(who)).expect("prepared");
         gallery.delete(&two, &id(who), REQUEST).expect("erased");
-        let scanned = crate::residue::scan(&prints, &copy.data()).expect("scanned");
-        let kinds = |finding: &crate::residue::Finding| finding.file.ends_with(&file);
+        let scanned = likeness_store::residue::scan(&prints, &copy.data()).expect("scanned");
+        let kinds = |finding: &likeness_store::residue::Finding| finding.file.ends_with(&file);
         in_file += usize::from(scanned.findings.iter().any(kinds));
     }
     assert!(

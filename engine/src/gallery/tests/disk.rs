@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::error::{OperatorError, Result};
-use crate::gallery::codec::Header;
-use crate::gallery::erasures::LogFile;
-use crate::gallery::records::{Change, DamagedFile, Extent, Family, Records, Scan, Visit, Write};
-use crate::slots::{SLOT_BYTES, SlotBytes};
+use likeness_store::codec::Header;
+use likeness_store::erasure_log::LogFile;
+use likeness_store::records::{Change, DamagedFile, Extent, Family, Records, Scan, Visit, Write};
+use likeness_store::slots::{SLOT_BYTES, SlotBytes};
+use likeness_types::error::{OperatorError, Result};
 
 /// What goes wrong at one operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::thread::ScopedJoinHandle;
 
 use crate::Result;
-use crate::error::RequestError;
 use crate::gallery::Gallery;
 use crate::gallery::collection::Collection;
 use crate::gallery::duplicates::{Admitted, Looking};
 use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::group::{hold, let_it_queue};
 use crate::gallery::tests::support::*;
-use crate::once::Caller;
-use crate::person::{FEATURES_SCORE, Names, NewFace};
+use crate::guard::once::Caller;
+use likeness_types::error::RequestError;
+use likeness_types::person::{FEATURES_SCORE, Names, NewFace};
 
 fn looked_for(n: u64) -> NewFace {
     NewFace {

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::gallery::collection::Collection;
-use crate::gallery::records::{Family, Scan};
 use crate::gallery::tests::support::*;
-use crate::gallery::{Gallery, ProfileChange, purge};
-use crate::keys::KeyRing;
-use crate::receipts::chain;
-use crate::residue;
+use crate::gallery::{Gallery, ProfileChange};
+use likeness_store::keys::KeyRing;
+use likeness_store::purge;
+use likeness_store::receipts::chain;
+use likeness_store::records::{Family, Scan};
+use likeness_store::residue;
 
 struct Home {
     _home: tempfile::TempDir,

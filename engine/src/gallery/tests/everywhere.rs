@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use crate::gallery::collection::Collection;
-use crate::gallery::records::Family;
 use crate::gallery::tests::disk::{FakeDisk, Fault, Name};
 use crate::gallery::tests::support::*;
 use crate::gallery::{ErasureIn, Gallery};
-use crate::names::Account;
-use crate::receipts::{Receipt, chain, subject};
+use likeness_store::receipts::{Receipt, chain, subject};
+use likeness_store::records::Family;
+use likeness_types::names::Account;
 
 fn other_account() -> Account {
     Account::parse("another").expect("allowed")

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::clock::Clock;
-use crate::error::{Error, OperatorError, RequestError, Result};
 use crate::gallery::collection::Collection;
 use crate::gallery::tests::disk::{FakeDisk, FakeFile, Fault, Name};
 use crate::gallery::tests::support::*;
 use crate::gallery::{Background, Comparison, Gallery, LoadReport, ProfileChange};
-use crate::keys::KeyRing;
-use crate::person::{Person, Profile, Timestamp};
-use crate::receipts::ReceiptKind;
+use likeness_store::keys::KeyRing;
+use likeness_store::receipts::ReceiptKind;
+use likeness_types::clock::Clock;
+use likeness_types::error::{Error, OperatorError, RequestError, Result};
+use likeness_types::person::{Person, Profile, Timestamp};
 
 /// A disk and a clock that a gallery is opened on, again and again.
 struct Home {
@@ -128,7 +128,7 @@ fn an_expiry_is_an_ordinary_erasure_with_a_receipt_that_names_nobody() {
         .receipt(gallery.receipts() - 1)
         .expect("read")
         .expect("there");
-    let (receipt, _) = crate::receipts::Receipt::parse(&last).expect("whole");
+    let (receipt, _) = likeness_store::receipts::Receipt::parse(&last).expect("whole");
     assert_eq!(
         (receipt.kind, receipt.faces, receipt.keys.len()),
         (ReceiptKind::Erased, 1, 1)
@@ -277,7 +277,7 @@ fn a_damaged_person_expires_as_long_as_the_time_is_known() {
     let one = create(&gallery, "one");
     enroll_until(&gallery, &one, "ada", 1, 5_000).expect("enrolled");
     for ((family, _), record) in &mut home.disk.0.lock().records {
-        if *family == crate::gallery::records::Family::Persons {
+        if *family == likeness_store::records::Family::Persons {
             *record.last_mut().expect("not empty") ^= 1;
         }
     }
@@ -350,18 +350,18 @@ fn the_thread_erases_who_is_due_by_itself_and_ends_with_the_gallery() {
     let one = create(&gallery, "one");
     enroll_until(&gallery, &one, "ada", 1, 5_000).expect("enrolled");
     drop(gallery);
-    let (vault, destroyed) = vault_of(
-        &home.disk,
-        Box::new(FakeFile(home.disk.clone(), Name::Slots)),
-        &home.ring,
-        false,
-    )
-    .expect("opens");
     let background = Background {
         look: Duration::from_millis(1),
         ..background(Clock::Set(Arc::clone(&home.clock)))
     };
-    let (gallery, report) = Gallery::open(vault, &destroyed, background).expect("opens");
+    let (gallery, report) = Gallery::open(
+        |counters| {
+            let slots = Box::new(FakeFile(home.disk.clone(), Name::Slots));
+            vault_of(&home.disk, slots, &home.ring, false, counters)
+        },
+        background,
+    )
+    .expect("opens");
     assert_eq!(report.persons, 1);
     let one = collection(&gallery, "one");
     home.set(5_000);

@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::access::Scope;
-use crate::error::{Error, OperatorError, Result};
 use crate::gallery::tests::support::*;
-use crate::gallery::{LoadReport, Query, directory};
-use crate::keys::store::KeyStore;
-use crate::keys::{KeyRing, Purpose, RingKey};
-use crate::names::Account;
-use crate::person::{Consent, Profile, Timestamp};
-use crate::slots::SLOT_BYTES;
+use crate::gallery::{LoadReport, Query};
+use likeness_store::directory;
+use likeness_store::keys::store::KeyStore;
+use likeness_store::keys::{KeyRing, Purpose, RingKey};
+use likeness_store::slots::SLOT_BYTES;
+use likeness_types::error::{Error, OperatorError, Result};
+use likeness_types::names::Account;
+use likeness_types::person::{Consent, Profile, Timestamp};
 
 struct Home {
     folder: tempfile::TempDir,
@@ -51,6 +52,7 @@ fn assert_refused(home: &Home, expected: &str, found: &str) {
         &keys_of(&home.data),
         Arc::clone(&home.ring),
         false,
+        no_counters(),
     ));
     assert!(refusal.0.contains(expected), "expected {expected}: {refusal:?}");
     assert!(refusal.1.contains(found), "found {found}: {refusal:?}");
@@ -246,7 +248,7 @@ fn a_damaged_log_is_refused_and_a_torn_end_is_not() {
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
+        .join("store/fixtures")
         .join(name)
 }
 

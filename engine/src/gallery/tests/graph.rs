@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::clock::Clock;
 use crate::gallery::collection::IndexKind;
-use crate::gallery::index::Row;
 use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};
 use crate::gallery::tests::support::*;
 use crate::gallery::{Background, Gallery};
+use likeness_search::index::Row;
+use likeness_types::clock::Clock;
 
 /// People who stay, enough for a walk.
 const STAY: u64 = 1500;
@@ -100,12 +100,15 @@ fn a_graph_that_went_is_overwritten_at_once_and_dropped_by_the_keeper() {
 fn searches_and_changes_go_on_while_the_keeper_works_and_rebuilds() {
     let (disk, ring) = (FakeDisk::default(), ring());
     let slots = Box::new(FakeFile(disk.clone(), Name::Slots));
-    let (vault, destroyed) = vault_of(&disk, slots, &ring, false).expect("opens");
     let background = Background {
         keep: Duration::from_millis(1),
         ..background(Clock::System)
     };
-    let (gallery, _) = Gallery::open(vault, &destroyed, background).expect("opens");
+    let (gallery, _) = Gallery::open(
+        |counters| vault_of(&disk, slots, &ring, false, counters),
+        background,
+    )
+    .expect("opens");
     let one = with_people(&gallery);
     let writing = AtomicBool::new(true);
     let searches = std::thread::scope(|scope| {

@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::config::ScoreLimits;
 use crate::gallery::collection::Collection;
-use crate::gallery::meter::Key;
-use crate::gallery::records::Family;
 use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};
 use crate::gallery::tests::meter::compare;
 use crate::gallery::tests::support::*;
 use crate::gallery::{Background, Gallery};
-use crate::keys::KeyRing;
+use crate::guard::comparison_limiter::Key;
+use likeness_store::keys::KeyRing;
+use likeness_store::records::Family;
+use likeness_types::config::ScoreLimits;
 
 /// Everything is counted, and nothing refused.
 fn counting() -> Background {
@@ -21,24 +21,28 @@ fn counting() -> Background {
             refused_in_a_row: 1_000_000,
             ..ScoreLimits::default()
         },
-        ..background(crate::clock::Clock::System)
+        ..background(likeness_types::clock::Clock::System)
     }
 }
 
 fn open_counting(disk: &FakeDisk, ring: &Arc<KeyRing>) -> Gallery {
     let slots = Box::new(FakeFile(disk.clone(), Name::Slots));
-    let (vault, destroyed) = vault_of(disk, slots, ring, false).expect("it opens");
-    Gallery::open(vault, &destroyed, counting()).expect("it opens").0
+    Gallery::open(
+        |counters| vault_of(disk, slots, ring, false, counters),
+        counting(),
+    )
+    .expect("it opens")
+    .0
 }
 
 fn write(gallery: &Gallery) {
-    let written = gallery.writer.alone(|vault| vault.write_meter());
+    let written = gallery.writer.alone(|vault| vault.limiter.write_meter());
     written.expect("written");
 }
 
 fn refused_of(gallery: &Gallery, collection: &Collection, who: &str) -> u32 {
     let key = gallery.meter_key(collection, &id(who));
-    gallery.vault.refused_that_day(&key).expect("read")
+    gallery.vault.limiter.refused_that_day(&key).expect("read")
 }
 
 fn compare_times(gallery: &Gallery, collection: &Collection, who: &str, times: u32) {
@@ -56,19 +60,22 @@ fn rows(disk: &FakeDisk) -> Vec<Vec<u8>> {
 fn ten_copies_have_the_similarities_of_one_person_together() {
     let (disk, ring) = (FakeDisk::default(), ring());
     let slots = Box::new(FakeFile(disk.clone(), Name::Slots));
-    let (vault, destroyed) = vault_of(&disk, slots, &ring, false).expect("it opens");
     let background = Background {
         scores: ScoreLimits::default(),
         ..counting()
     };
-    let (gallery, _) = Gallery::open(vault, &destroyed, background).expect("it opens");
+    let (gallery, _) = Gallery::open(
+        |counters| vault_of(&disk, slots, &ring, false, counters),
+        background,
+    )
+    .expect("it opens");
     let one = create(&gallery, "one");
     enroll(&gallery, &one, "ada", &[1]).expect("enrolled");
     let mut told = 0;
     let mut ask = |who: &str| {
         let key = gallery.meter_key(&one, &id(who));
         told += (0..20)
-            .filter(|_| gallery.vault.may_tell(&key).expect("counted"))
+            .filter(|_| gallery.vault.limiter.may_tell(&key).expect("counted"))
             .count();
     };
     for n in 0..10 {
@@ -343,7 +350,7 @@ fn a_row_of_an_earlier_version_is_counted_on_and_becomes_the_lineages() {
     let key = gallery.meter_key(&one, &id("ada")).to_vec();
     drop((gallery, one));
     // Format 2: day, refused that day and in a row, last comparison, doubts; then similarities told to each key.
-    let day = u32::try_from(crate::person::Timestamp::now().0 / (24 * 3600 * 1000)).expect("small");
+    let day = u32::try_from(likeness_types::person::Timestamp::now().0 / (24 * 3600 * 1000)).expect("small");
     let row = [
         &[2][..],
         &day.to_le_bytes(),

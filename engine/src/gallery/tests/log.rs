@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, OperatorError};
 use crate::gallery::tests::disk::{FakeDisk, Name};
 use crate::gallery::tests::support::*;
-use crate::keys::KeyRing;
-use crate::names::RandomId;
-use crate::receipts::chain;
+use likeness_store::keys::KeyRing;
+use likeness_store::receipts::chain;
+use likeness_types::error::{Error, OperatorError};
+use likeness_types::names::RandomId;
 
 /// Two people erased one after the other, one left.
 fn prepared() -> (FakeDisk, Arc<KeyRing>) {

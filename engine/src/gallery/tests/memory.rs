@@ -12,7 +12,7 @@ use std::io::{Read, Seek, SeekFrom};
 use crate::gallery::collection::IndexKind;
 use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::support::*;
-use crate::template::Template;
+use likeness_types::template::Template;
 
 /// What is looked for is kept masked, or the search would find itself.
 const MASK: u64 = 0x5a5a_5a5a_5a5a_5a5a;
@@ -91,7 +91,7 @@ fn the_bits_of_an_erased_person_who_is_in_a_graph_are_in_no_memory_of_the_proces
 
 /// Faces that no other test has are counted from `first` on.
 fn are_overwritten(index: IndexKind, first: u64) {
-    crate::wipe::overwrite_what_is_freed();
+    likeness_types::wipe::overwrite_what_is_freed();
     let (disk, ring) = (FakeDisk::default(), ring());
     let gallery = opened(&disk, &ring);
     let one = create_of(&gallery, "one", index);

@@ -2,15 +2,16 @@
 
 use std::path::Path;
 
-use crate::config::ScoreLimits;
-use crate::error::{Error, RequestError, Result};
 use crate::gallery::collection::Collection;
-use crate::gallery::meter::doors;
-use crate::gallery::records::Family;
 use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};
 use crate::gallery::tests::support::*;
-use crate::gallery::{Background, Gallery, meter};
-use crate::names::RandomId;
+use crate::gallery::{Background, Gallery};
+use crate::guard::comparison_limiter as meter;
+use likeness_store::records::Family;
+use likeness_types::config::ScoreLimits;
+use likeness_types::doors;
+use likeness_types::error::{Error, RequestError, Result};
+use likeness_types::names::RandomId;
 
 const REFUSED_MAX: u32 = 3;
 
@@ -21,11 +22,11 @@ fn strict() -> Background {
             own_turns_a_day: 0,
             ..ScoreLimits::default()
         },
-        ..background(crate::clock::Clock::System)
+        ..background(likeness_types::clock::Clock::System)
     }
 }
 
-fn open_strict(data: &Path, ring: &std::sync::Arc<crate::keys::KeyRing>) -> Gallery {
+fn open_strict(data: &Path, ring: &std::sync::Arc<likeness_store::keys::KeyRing>) -> Gallery {
     open_at_by(data, ring, strict()).expect("it opens").0
 }
 
@@ -34,6 +35,7 @@ pub fn compare(gallery: &Gallery, collection: &Collection, who: &str, similarity
     let key = gallery.meter_key(collection, &id(who));
     let turn = gallery
         .vault
+        .limiter
         .begin_turn(&doors::VERIFY, &key, asking().asker, 1)?;
     turn.settle(&meter::Likeness::of_one(&similarity, 0.4))
 }
@@ -56,7 +58,7 @@ fn is_limited(gallery: &Gallery, collection: &Collection, who: &str) -> bool {
 fn write(gallery: &Gallery) {
     gallery
         .writer
-        .alone(|vault| vault.write_meter())
+        .alone(|vault| vault.limiter.write_meter())
         .expect("written");
 }
 
@@ -109,8 +111,11 @@ fn counters_survive_a_start_and_leave_no_byte_of_an_erased_person() {
 fn nobody_who_is_gone_is_written() {
     let (disk, ring) = (FakeDisk::default(), ring());
     let slots = Box::new(FakeFile(disk.clone(), Name::Slots));
-    let (vault, destroyed) = vault_of(&disk, slots, &ring, false).expect("it opens");
-    let (gallery, _) = Gallery::open(vault, &destroyed, strict()).expect("it opens");
+    let (gallery, _) = Gallery::open(
+        |counters| vault_of(&disk, slots, &ring, false, counters),
+        strict(),
+    )
+    .expect("it opens");
     let one = create(&gallery, "one");
     enroll(&gallery, &one, "ada", &[1]).expect("enrolled");
     enroll(&gallery, &one, "bob", &[2]).expect("enrolled");
@@ -160,14 +165,20 @@ fn whoever_is_renamed_or_copied_takes_the_counters_along() {
 fn nothing_is_compared_for_a_comparison_that_is_refused_and_what_is_dropped_counts_as_refused() {
     let (disk, ring) = (FakeDisk::default(), ring());
     let slots = Box::new(FakeFile(disk.clone(), Name::Slots));
-    let (vault, destroyed) = vault_of(&disk, slots, &ring, false).expect("it opens");
-    let (gallery, _) = Gallery::open(vault, &destroyed, strict()).expect("it opens");
+    let (gallery, _) = Gallery::open(
+        |counters| vault_of(&disk, slots, &ring, false, counters),
+        strict(),
+    )
+    .expect("it opens");
     let one = create(&gallery, "one");
     enroll(&gallery, &one, "ada", &[1]).expect("enrolled");
     let key = gallery.meter_key(&one, &id("ada"));
     let turns: Vec<_> = (0..10)
         .filter_map(|_| {
-            let turn = gallery.vault.begin_turn(&doors::VERIFY, &key, asking().asker, 1);
+            let turn = gallery
+                .vault
+                .limiter
+                .begin_turn(&doors::VERIFY, &key, asking().asker, 1);
             turn.ok()
         })
         .collect();

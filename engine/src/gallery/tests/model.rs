@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::clock::Clock;
-use crate::error::{Error, RequestError, Result};
-use crate::fused::Agreement;
 use crate::gallery::collection::{Collection, IndexKind};
 use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};
 use crate::gallery::tests::support::*;
 use crate::gallery::{Comparison, Filter, Gallery, ProfileChange, Query, Search};
-use crate::person::{Profile, Timestamp};
-use crate::template::{Probe, Template};
+use likeness_types::clock::Clock;
+use likeness_types::error::{Error, RequestError, Result};
+use likeness_types::fused::Agreement;
+use likeness_types::person::{Profile, Timestamp};
+use likeness_types::template::{Probe, Template};
 
 const COLLECTIONS: [&str; 3] = ["one", "two", "three"];
 const FACES_MAX: usize = 6;

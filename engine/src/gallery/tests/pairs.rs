@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::error::{Error, RequestError};
 use crate::gallery::collection::Collection;
 use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::support::*;
 use crate::gallery::{DuplicateCursor, Gallery};
-use crate::person::{FEATURES_SCORE, Names};
-use crate::template::Template;
+use likeness_types::error::{Error, RequestError};
+use likeness_types::person::{FEATURES_SCORE, Names};
+use likeness_types::template::Template;
 
 /// Unrelated templates of 256 bits stay below this by nine standard deviations.
 const SIMILAR: f32 = 0.8;

@@ -3,21 +3,22 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 
-use crate::error::{Error, RequestError, Result};
-use crate::gallery::codec::{self, Header};
 use crate::gallery::collection::Collection;
-use crate::gallery::records::Family;
 use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::erasure::copy as copy_files;
 use crate::gallery::tests::support::*;
 use crate::gallery::{Gallery, Query};
-use crate::names::RandomId;
-use crate::person::{Consent, NewFace, Profile, Timestamp};
-use crate::receipts::{Receipt, ReceiptKind};
-use crate::residue;
-use crate::scheme::Scheme;
-use crate::slots::{COMMITTED, SLOT_BYTES};
-use crate::template::Bits;
+use likeness_store::codec;
+use likeness_store::codec::Header;
+use likeness_store::receipts::{Receipt, ReceiptKind};
+use likeness_store::records::Family;
+use likeness_store::residue;
+use likeness_store::slots::{COMMITTED, SLOT_BYTES};
+use likeness_types::error::{Error, RequestError, Result};
+use likeness_types::names::RandomId;
+use likeness_types::person::{Consent, NewFace, Profile, Timestamp};
+use likeness_types::scheme::Scheme;
+use likeness_types::template::Bits;
 
 fn reason<T>(outcome: Result<T>) -> RequestError {
     match refused(outcome) {

@@ -6,9 +6,9 @@ use std::thread::{self, Scope, yield_now};
 use std::time::{Duration, Instant};
 
 use crate::gallery::collection::Collection;
-use crate::gallery::passes::{Company, PROBES_MAX, Passes, Seen, Wanted};
 use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::support::*;
+use likeness_search::batcher::{Company, PROBES_MAX, Passes, Seen, Wanted};
 
 fn wanted(k: usize) -> Wanted {
     Wanted {

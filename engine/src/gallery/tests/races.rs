@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::error::{Error, RequestError};
 use crate::gallery::Gallery;
 use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};
 use crate::gallery::tests::support::*;
-use crate::person::KeptTemplate;
-use crate::slots::{SLOT_BYTES, SlotBytes};
+use likeness_store::slots::{SLOT_BYTES, SlotBytes};
+use likeness_types::error::{Error, RequestError};
+use likeness_types::person::KeptTemplate;
 
 /// Two writers enrol, change and delete; readers search, read and list until they are done.
 fn read_while_writing(gallery: &Gallery, rounds: u64) {

@@ -11,7 +11,7 @@ use crate::gallery::collection::Collection;
 use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::support::*;
 use crate::gallery::{Comparison, DuplicateCursor, Filter, Gallery, Search};
-use crate::person::Names;
+use likeness_types::person::Names;
 
 #[test]
 fn thirty_two_readers_beside_erasers_never_reply_with_who_was_acknowledged_as_erased() {

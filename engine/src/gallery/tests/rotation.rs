@@ -4,7 +4,7 @@ use parking_lot::Mutex;
 
 use crate::gallery::tests::disk::{FakeDisk, Fault};
 use crate::gallery::tests::support::*;
-use crate::keys::{KeyRing, Purpose};
+use likeness_store::keys::{KeyRing, Purpose};
 
 const PEOPLE: u64 = 40;
 

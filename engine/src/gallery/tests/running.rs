@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::error::Result;
+use crate::access_log::entry::Charge;
+use crate::access_log::export::LogCursor;
+use crate::access_log::row::Part;
 use crate::gallery::Gallery;
 use crate::gallery::collection::Collection;
-use crate::gallery::records::Family;
-use crate::gallery::running::entry::Charge;
-use crate::gallery::running::export::LogCursor;
-use crate::gallery::running::row::Part;
 use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::support::*;
-use crate::person::{Profile, Timestamp};
+use likeness_store::records::Family;
+use likeness_types::error::Result;
+use likeness_types::person::{Profile, Timestamp};
 
 /// What was asked, by interface: calls, billed, errors.
 fn usage(gallery: &Gallery) -> BTreeMap<String, (u64, u64, u64)> {

@@ -7,17 +7,18 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::clock::Clock;
-use crate::crypto::{self, NONCE_BYTES, Secret};
 use crate::gallery::Gallery;
 use crate::gallery::collection::CollectionSettings;
-use crate::gallery::directory;
-use crate::gallery::records::{Family, Scan};
 use crate::gallery::tests::support::*;
-use crate::keys::store::KeyStore;
-use crate::person::{NewFace, Profile};
-use crate::scheme::Scheme;
-use crate::template::{Bits, Template};
+use likeness_store::directory;
+use likeness_store::keys::store::KeyStore;
+use likeness_store::records::{Family, Scan};
+use likeness_types::clock::Clock;
+use likeness_types::crypto;
+use likeness_types::crypto::{NONCE_BYTES, Secret};
+use likeness_types::person::{NewFace, Profile};
+use likeness_types::scheme::Scheme;
+use likeness_types::template::{Bits, Template};
 
 /// What opening a person takes of the cipher: the wrapped key, and contents padded to 512 bytes.
 const OPENINGS: [usize; 2] = [32, 512];
@@ -41,9 +42,12 @@ fn what_a_start_costs() {
     let before = resident();
     let (began, cpu_began) = (Instant::now(), processor());
     let ring = Arc::new(keys.open().expect("it opens"));
-    let (vault, destroyed) = directory::open(&data, keys.directory(), ring, false).expect("it opens");
     let files = began.elapsed();
-    let (gallery, report) = Gallery::open(vault, &destroyed, background(Clock::System)).expect("it opens");
+    let (gallery, report) = Gallery::open(
+        |counters| directory::open(&data, keys.directory(), ring, false, counters),
+        background(Clock::System),
+    )
+    .expect("it opens");
     println!(
         "{people} people searchable after {:.2?}, {:.2?} of processors, {files:.2?} for opening the files",
         began.elapsed(),
@@ -56,8 +60,11 @@ fn what_a_start_costs() {
 
 fn fill(data: &Path, keys: &KeyStore, people: u64) {
     let ring = Arc::new(keys.open().expect("it opens"));
-    let (vault, destroyed) = directory::open(data, keys.directory(), ring, false).expect("it opens");
-    let (gallery, _) = Gallery::open(vault, &destroyed, background(Clock::System)).expect("it opens");
+    let (gallery, _) = Gallery::open(
+        |counters| directory::open(data, keys.directory(), ring, false, counters),
+        background(Clock::System),
+    )
+    .expect("it opens");
     let scheme = Scheme {
         bits: Bits::B1024,
         ..scheme()

@@ -6,27 +6,29 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use crate::clock::Clock;
-use crate::config::ScoreLimits;
-use crate::crypto::Secret;
-use crate::error::Result;
-use crate::gallery::audit::anchor::Anchor;
+use crate::access_log::entry::{CallOrigin, Charge, Entry};
+use crate::access_log::row::Part;
 use crate::gallery::collection::{Collection, CollectionSettings};
-use crate::gallery::erasures::{ErasureFiles, ErasureLog};
-use crate::gallery::meter::Asker;
-use crate::gallery::running::entry::{CallOrigin, Charge, Entry};
-use crate::gallery::running::row::Part;
 use crate::gallery::search::Asking;
 use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};
-use crate::gallery::vault::Vault;
-use crate::gallery::{Background, Comparison, Filter, Gallery, LoadReport, Match, Query, Search, directory};
-use crate::keys::KeyRing;
-use crate::names::{Account, CollectionName, FaceId, PersonId, RandomId, Token};
-use crate::once::{Caller, Once};
-use crate::person::{NewFace, Person, Profile, Timestamp};
-use crate::scheme::{Scheme, SchemeId};
-use crate::slots::{SlotBytes, Slots};
-use crate::template::{Bits, Probe, Template};
+use crate::gallery::{Background, Comparison, Filter, Gallery, LoadReport, Match, Query, Search};
+use crate::guard::comparison_limiter::Asker;
+use crate::guard::comparison_limiter::PersonCounters;
+use crate::guard::once::{Caller, Once};
+use likeness_store::audit::anchor::Anchor;
+use likeness_store::directory;
+use likeness_store::erasure_log::{ErasureFiles, ErasureLog};
+use likeness_store::keys::KeyRing;
+use likeness_store::slots::{SlotBytes, Slots};
+use likeness_store::vault::Vault;
+use likeness_types::clock::Clock;
+use likeness_types::config::ScoreLimits;
+use likeness_types::crypto::Secret;
+use likeness_types::error::Result;
+use likeness_types::names::{Account, CollectionName, FaceId, PersonId, RandomId, Token};
+use likeness_types::person::{NewFace, Person, Profile, Timestamp};
+use likeness_types::scheme::{Scheme, SchemeId};
+use likeness_types::template::{Bits, Probe, Template};
 
 pub const BITS: Bits = Bits::B256;
 
@@ -111,8 +113,15 @@ pub fn open_by(
     short: bool,
     clock: Clock,
 ) -> Result<(Gallery, LoadReport)> {
-    let (vault, destroyed) = vault_of(disk, slots, ring, short)?;
-    Gallery::open(vault, &destroyed, background(clock))
+    Gallery::open(
+        |counters| vault_of(disk, slots, ring, short, counters),
+        background(clock),
+    )
+}
+
+/// Counters of a directory that is not served.
+pub fn no_counters() -> Arc<PersonCounters> {
+    Arc::new(PersonCounters::new(ScoreLimits::default(), Clock::System))
 }
 
 /// What a gallery is opened on.
@@ -121,6 +130,7 @@ pub fn vault_of(
     slots: Box<dyn SlotBytes>,
     ring: &Arc<KeyRing>,
     short: bool,
+    counters: Arc<PersonCounters>,
 ) -> Result<(Vault, HashSet<RandomId>)> {
     let file = |name| FakeFile(disk.clone(), name);
     let slots = Slots::open(slots, Arc::clone(ring))?;
@@ -131,7 +141,14 @@ pub fn vault_of(
     };
     let (log, destroyed) = ErasureLog::open(files, ring, short)?;
     let audit_anchor = Anchor::open(Box::new(file(Name::AuditAnchor)), ring)?;
-    let vault = Vault::new(Box::new(disk.clone()), slots, log, audit_anchor, Arc::clone(ring));
+    let vault = Vault::new(
+        Box::new(disk.clone()),
+        slots,
+        log,
+        audit_anchor,
+        Arc::clone(ring),
+        counters,
+    );
     Ok((vault, destroyed))
 }
 
@@ -195,8 +212,10 @@ pub fn open_purging_at(data: &Path, ring: &Arc<KeyRing>, gather: Duration) -> Re
 pub fn open_at_by(data: &Path, ring: &Arc<KeyRing>, background: Background) -> Result<(Gallery, LoadReport)> {
     let keys = keys_of(data);
     std::fs::create_dir_all(&keys).expect("made");
-    let (vault, destroyed) = directory::open(data, &keys, Arc::clone(ring), false)?;
-    Gallery::open(vault, &destroyed, background)
+    Gallery::open(
+        |counters| directory::open(data, &keys, Arc::clone(ring), false, counters),
+        background,
+    )
 }
 
 /// Where [`open_at`] keeps the erasure log's copy and anchor.

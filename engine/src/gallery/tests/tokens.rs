@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::error::{Error, RequestError, Result};
 use crate::gallery::collection::Collection;
-use crate::gallery::records::Family;
 use crate::gallery::tests::disk::{FakeDisk, Fault};
 use crate::gallery::tests::support::*;
-use crate::gallery::tokens::{KEPT_MS, ROWS_MAX};
 use crate::gallery::{Gallery, ProfileChange};
-use crate::keys::KeyRing;
-use crate::once::Caller;
-use crate::person::Person;
+use crate::guard::once::Caller;
+use crate::guard::tokens::{KEPT_MS, ROWS_MAX};
+use likeness_store::keys::KeyRing;
+use likeness_store::records::Family;
+use likeness_types::error::{Error, RequestError, Result};
+use likeness_types::person::Person;
 
 const TOKEN: &str = "0123456789abcdef";
 
@@ -265,7 +265,7 @@ fn a_token_is_kept_for_24_hours_and_then_removed() {
     gallery.delete(&one, &id("ada"), REQUEST).expect("deleted");
     clock.store(1_000 + KEPT_MS - 1, Ordering::SeqCst);
     spent(enroll_under(&gallery, &one, "ada", 1, caller()));
-    gallery.vault.sweep_tokens(&[]).expect("swept");
+    gallery.vault.tokens.sweep_tokens(&[]).expect("swept");
     assert_eq!(
         (disk.keys(Family::Tokens).len(), gallery.vault.tokens.rows()),
         (2, 2)
@@ -273,7 +273,7 @@ fn a_token_is_kept_for_24_hours_and_then_removed() {
     clock.store(1_000 + KEPT_MS, Ordering::SeqCst);
     // It is a new call, row or no row.
     enroll_under(&gallery, &one, "ada", 1, caller()).expect("enrolled anew");
-    gallery.vault.sweep_tokens(&[]).expect("swept");
+    gallery.vault.tokens.sweep_tokens(&[]).expect("swept");
     assert_eq!(
         disk.keys(Family::Tokens).len(),
         1,

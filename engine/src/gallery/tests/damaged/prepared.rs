@@ -5,15 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::access::{AccountSettings, Act, AuditEntry, NewApiKey, Scope, Scopes};
-use crate::error::{Error, OperatorError, RequestError, Result};
+use crate::access::{AccountSettings, NewApiKey, Scope, Scopes};
 use crate::gallery::collection::Collection;
-use crate::gallery::records::{Change, Family, Write, data_files};
 use crate::gallery::tests::support::*;
-use crate::gallery::vault::Plan;
 use crate::gallery::{Gallery, LoadReport};
-use crate::keys::KeyRing;
-use crate::names::Account;
+use likeness_store::keys::KeyRing;
+use likeness_store::records::{Change, Family, Write, data_files};
+use likeness_store::vault::Plan;
+use likeness_types::act::{Act, AuditEntry};
+use likeness_types::error::{Error, OperatorError, RequestError, Result};
+use likeness_types::names::Account;
 
 /// Enough that they fill two data files.
 const CROWD: u64 = 2600;

@@ -1,0 +1,381 @@
+//! The search of the flat index: a cascade of stages, each reading more of fewer rows.
+//!
+//! 1. The first 256 bits of every row, by shuffles ([`lookup`](crate::lookup)).
+//! 2. Those of the rows that are left that fill whole lines behind them (768 bits of 1024, with the first), roughly:
+//!    the probe's values rounded to three bits ([`weights`](crate::weights)).
+//! 3. All others, as roughly.
+//! 4. The whole integer score of the rows that are left, which alone decides what is found.
+//!
+//! What a stage may drop follows from the bar by [`Bound`]: a mated face at the bar or above is dropped by
+//! any of them with probability [`MISS`]. The bar rises as better candidates are found, and the limits
+//! with it. Where they let too much pass, or where nothing may be missed, the scan is a full one: the second stage
+//! of every row, whose rounding is always in the row's favour, with the limit that no row at the bar can exceed.
+//! The limit of the third stage serves the second too: a penalty only grows.
+//!
+//! All probes of a pass meet a block while it is in the cache, and share what is made of it for the shuffles.
+//!
+//! Where cores are idle a pass borrows them ([`cores`]): whoever is done with a piece of the rows takes the next
+//! one. Each has a sink of its own, and the highest of their bars is everybody's: as many faces as are wanted reach
+//! it in one sink already, so that none below it is among the best of all.
+
+pub mod stages;
+pub mod turned;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+
+use crate::cores;
+use crate::cores::{Busy, CORES};
+
+use crate::arena::{Arena, BLOCK, Chunk};
+use crate::bound::{Bound, Limits};
+use crate::cascade::stages::{Pass, Place};
+use crate::index::{Person, Row};
+use crate::simd::Kernel;
+use crate::weights::Weights;
+use likeness_types::template::Probe;
+
+/// The probability that a mated face which reaches the threshold is not found: one in a million.
+pub const MISS: f64 = 1e-6;
+
+/// Blocks that a probe goes through before the next one's turn: 64 KiB of columns, within the second cache.
+pub const RUN: usize = 32;
+
+/// Rows that wait for their other bits to arrive from memory.
+const RING: usize = 32;
+
+/// Of the 64 rows of a block in a full scan, so many left by the second stage go through the third all together: their
+/// tails lie in up to a third of the block's lines, and all of those follow each other. A guess; it decides nothing but time.
+const MANY: u32 = 12;
+
+/// Probes whose first stage is computed together.
+pub const TOGETHER: usize = 4;
+
+/// Blocks that lie in the cache and are computed together, for several probes and for one: each entry of a table is loaded
+/// once for all of them. Blocks that come from memory are computed one by one: the processor reads on by itself only where
+/// one line follows the other.
+pub const ABREAST: usize = 2;
+pub const ABREAST_ALONE: usize = 4;
+
+/// The part of the rows that the first stage may leave before a full scan is faster: of a row by itself two lines are
+/// read from anywhere, of all rows each line once, in order. Chosen by trial on synthetic people at the default
+/// threshold, where the stage leaves less.
+const LEFT_MAX: f64 = 0.25;
+
+/// Where a probe is alone, what a block's front leaves is gone on with so many blocks later. How many rows that is the
+/// processor guesses, and where it was wrong all that it has begun since is in vain: by then it need not guess.
+const LATER: usize = 2;
+
+/// Rows from which on it is worth while to compute limits.
+const ROWS_MIN: usize = 4096;
+
+/// Blocks that are looked at between two looks at what else there is to do: 16 thousand rows, half a megabyte of
+/// columns.
+const PIECE: usize = 256;
+
+/// Pieces for each core that is borrowed, at least: waking a thread takes time too.
+const PIECES_EACH: usize = 2;
+
+/// The bar rises by this part of the largest score before the limits are computed again.
+const RUNG: f64 = 0.01;
+
+/// Who wants to know of the faces that reach a bar.
+pub trait Sink {
+    /// The least score that is wanted from now on. It never falls.
+    fn bar(&self) -> i32;
+    /// A face that reaches it.
+    fn offer(&mut self, score: i32, person: Person, row: Row);
+    /// A sink that wants the same, for another part of the rows.
+    fn fork(&self) -> Self;
+    /// Takes over what that one was offered.
+    fn merge(&mut self, other: Self);
+}
+
+/// One probe's search.
+pub struct Seek<'a, K: Sink> {
+    probe: &'a Probe,
+    sink: K,
+    /// The highest bar of all who look for this probe.
+    bar: Arc<AtomicI32>,
+    weights: Arc<Weights>,
+    staged: Option<Staged>,
+    /// Whether the limits are of use at the present bar.
+    narrow: bool,
+    run: Noted,
+    /// Rows that wait for the second stage.
+    for_middle: Ring,
+    /// Rows that wait for the third.
+    for_tail: Ring,
+    tally: Tally,
+}
+
+/// What was looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Rows that went through the first stage.
+    pub first: u64,
+    /// Rows that went through the second.
+    pub second: u64,
+    /// Rows that went through the third one by one.
+    pub third: u64,
+    /// Rows that went through the full scan.
+    pub full: u64,
+    /// Rows whose whole score was computed.
+    pub whole: u64,
+}
+
+impl Tally {
+    fn add(&mut self, other: Self) {
+        self.first += other.first;
+        self.second += other.second;
+        self.third += other.third;
+        self.full += other.full;
+        self.whole += other.whole;
+    }
+}
+
+/// What the stages drop by.
+#[derive(Clone)]
+struct Staged {
+    bound: Bound,
+    limits: Limits,
+    /// The bar that the limits were made for.
+    bar: i32,
+}
+
+/// What is known of the blocks of a run.
+struct Noted {
+    /// A bit for each row that is left.
+    left: [u64; RUN],
+    /// By the fronts, in their steps.
+    fronts: [[u8; BLOCK]; RUN],
+    /// In a full scan, by fronts and middles.
+    penalties: [[i32; BLOCK]; RUN],
+}
+
+impl Noted {
+    fn new() -> Self {
+        Self {
+            left: [0; RUN],
+            fronts: [[0; BLOCK]; RUN],
+            penalties: [[0; BLOCK]; RUN],
+        }
+    }
+}
+
+/// A row of a chunk, and its penalty so far.
+#[derive(Clone, Copy, Default)]
+struct Waiting {
+    row: u32,
+    penalty: i32,
+}
+
+/// What waits.
+struct Ring {
+    waiting: [Waiting; RING],
+    len: usize,
+}
+
+impl Ring {
+    fn new() -> Self {
+        Self {
+            waiting: [Waiting::default(); RING],
+            len: 0,
+        }
+    }
+
+    /// Whether it is full with this one.
+    #[inline(always)]
+    fn push(&mut self, one: Waiting) -> bool {
+        self.waiting[self.len] = one;
+        self.len = self.len.wrapping_add(1);
+        self.len == RING
+    }
+
+    /// All that waited.
+    #[inline(always)]
+    fn take(&mut self) -> ([Waiting; RING], usize) {
+        (self.waiting, std::mem::take(&mut self.len))
+    }
+}
+
+impl<'a, K: Sink> Seek<'a, K> {
+    /// A search that misses a mated face with probability `miss` at most; 0: never.
+    pub fn new(arena: &Arena, probe: &'a Probe, sink: K, miss: f64) -> Self {
+        assert_eq!(
+            probe.bits(),
+            arena.bits(),
+            "templates of two schemes are never compared"
+        );
+        let values = probe.values();
+        let bar = sink.bar();
+        let worth = miss > 0.0 && arena.len() >= ROWS_MIN;
+        let bound = worth
+            .then(|| Bound::new(&values, probe.block(), bar, miss))
+            .flatten();
+        let weights = match &bound {
+            Some(bound) => Weights::new(&values, bound.step()),
+            None => Weights::in_full(&values, bar),
+        };
+        let staged = bound.map(|bound| Staged::new(bound, bar));
+        Self {
+            narrow: staged.is_some(),
+            bar: Arc::new(AtomicI32::new(bar)),
+            weights: Arc::new(weights),
+            probe,
+            sink,
+            staged,
+            run: Noted::new(),
+            for_middle: Ring::new(),
+            for_tail: Ring::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// The same search, of another part of the rows.
+    fn fork(&self) -> Self {
+        Self {
+            probe: self.probe,
+            sink: self.sink.fork(),
+            bar: Arc::clone(&self.bar),
+            weights: Arc::clone(&self.weights),
+            staged: self.staged.clone(),
+            narrow: self.narrow,
+            run: Noted::new(),
+            for_middle: Ring::new(),
+            for_tail: Ring::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.sink.merge(other.sink);
+        self.tally.add(other.tally);
+    }
+
+    /// The least score that anybody who looks for this probe wants.
+    #[inline(always)]
+    fn bar(&self) -> i32 {
+        self.bar.load(Ordering::Relaxed)
+    }
+
+    /// The largest penalty of fronts whose rows are looked at again, of a search in stages.
+    #[inline(always)]
+    fn front_limit(&self) -> u8 {
+        self.staged.as_ref().expect("it has stages").limits.front
+    }
+
+    /// The largest penalty of rows that are looked at again.
+    #[inline(always)]
+    fn limit(&self) -> i32 {
+        match &self.staged {
+            Some(staged) if self.narrow => staged.limits.all,
+            _ => self.weights.penalty_max(self.bar()),
+        }
+    }
+
+    #[inline(always)]
+    fn offer(&mut self, score: i32, person: Person, row: Row) {
+        self.sink.offer(score, person, row);
+        self.bar.fetch_max(self.sink.bar(), Ordering::Relaxed);
+    }
+
+    /// What was found, and what was looked at for it.
+    pub fn finish(self) -> (K, Tally) {
+        (self.sink, self.tally)
+    }
+}
+
+impl Staged {
+    fn new(mut bound: Bound, bar: i32) -> Self {
+        Self {
+            limits: bound.limits(bar),
+            bound,
+            bar,
+        }
+    }
+}
+
+/// Offers every row that reaches the bar to each of `seeks`, with whatever cores are idle.
+///
+/// `allowed` answers, for the block whose first row is given, which of its rows count.
+pub fn scan<K: Sink + Send>(
+    arena: &Arena,
+    seeks: &mut [Seek<'_, K>],
+    allowed: impl Fn(Row) -> u64 + Copy + Sync,
+) {
+    let _own = cores::busy();
+    let pieces = arena.len() / (PIECE * BLOCK);
+    let borrowed = cores::idle((pieces / PIECES_EACH).min(*CORES));
+    scan_with(Kernel::best(), &borrowed, arena, seeks, allowed);
+}
+
+/// As [`scan`], with these instructions, and on these cores as well.
+pub fn scan_with<K: Sink + Send>(
+    kernel: Kernel,
+    borrowed: &Busy,
+    arena: &Arena,
+    seeks: &mut [Seek<'_, K>],
+    allowed: impl Fn(Row) -> u64 + Copy + Sync,
+) {
+    let pieces: Vec<_> = pieces(arena).collect();
+    let next = AtomicUsize::new(0);
+    let look = |seeks: &mut [Seek<'_, K>], is_guest: bool| {
+        let mut turned = None;
+        while let Some((chunk, blocks)) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let place = Place {
+                chunk: *chunk,
+                allowed,
+            };
+            let blocks = blocks.clone();
+            kernel.run(Pass {
+                place,
+                blocks,
+                seeks,
+                turned: &mut turned,
+            });
+            if is_guest && borrowed.leave() {
+                return;
+            }
+        }
+    };
+    let mut forks: Vec<Vec<_>> = (0..borrowed.cores())
+        .map(|_| seeks.iter().map(Seek::fork).collect())
+        .collect();
+    cores::together(&mut forks, || look(&mut *seeks, false), |fork| look(fork, true));
+    for fork in forks {
+        seeks
+            .iter_mut()
+            .zip(fork)
+            .for_each(|(seek, fork)| seek.merge(fork));
+    }
+}
+
+/// All rows that were ever used, by blocks of a chunk.
+fn pieces(arena: &Arena) -> impl Iterator<Item = (Chunk<'_>, Range<usize>)> {
+    arena.used().flat_map(|(chunk, blocks)| {
+        let starts = (0..blocks).step_by(PIECE);
+        starts.map(move |start| (chunk, start..(start + PIECE).min(blocks)))
+    })
+}
+
+impl<K: Sink> Seek<'_, K> {
+    /// Follows the bar, and goes on as the last run went: so many of its `rows` were `left` to the second stage.
+    #[inline(always)]
+    fn follow(&mut self, left: u32, rows: usize) {
+        let bar = self.bar();
+        let Some(staged) = &mut self.staged else {
+            return;
+        };
+        self.narrow &= f64::from(left) <= LEFT_MAX * rows as f64;
+        if f64::from(bar) >= f64::from(staged.bar) + RUNG * f64::from(self.probe.score_max()) {
+            staged.limits = staged.bound.limits(bar);
+            staged.bar = bar;
+            self.narrow = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,21 @@
+//! Templates compared with each other: the exact index, the graph, kernels, and batches of searches. No disk, no photograph.
+
+pub mod arena;
+pub mod batcher;
+pub mod bound;
+pub mod cascade;
+pub mod cores;
+pub mod flat;
+pub mod graph;
+pub mod index;
+pub mod kernels;
+pub mod lookup;
+pub mod multi_face;
+pub mod nearness;
+pub mod pages;
+pub mod person_table;
+pub mod rows;
+pub mod simd;
+pub mod tags;
+pub mod top;
+pub mod weights;
