@@ -13,7 +13,7 @@
 //! | data key, wrapped | slot file | overwritten in place, synced ([`vault`]) |
 //! | PersonID, name, tags, consent, templates, log key | one sealed record | unreadable with its key; deleted |
 //! | rows of the running log: who asked when, and the result | store, sealed under the log key in the record | unreadable with it; deleted in the record's own batch ([`running`]) |
-//! | rows on their way there, sealed | memory | not written any more (`gallery/vault/rows.rs`) |
+//! | rows on their way there, sealed | memory | not written any more (`engine/store/src/vault/rows.rs`) |
 //! | the record's key: a keyed digest of the PersonID | store, index | goes with the record |
 //! | counters of comparisons under the record's key | a row of their own, memory | deleted and dropped with the record ([`meter`]) |
 //! | which lineage a copied or renamed person carries, and that it carries it: random ids | two rows, memory | deleted and dropped with the record |
