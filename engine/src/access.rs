@@ -5,7 +5,9 @@
 //! the service.
 
 pub(crate) mod accounts;
+pub(crate) mod administration;
 pub(crate) mod census;
+pub(crate) mod closing;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -334,7 +336,7 @@ pub struct ClosedAccount {
     /// that they would need is gone, if they were this account's.
     pub unreadable_left: u64,
     /// The last one: of the account, and of every key that was left of it.
-    pub receipt: crate::gallery::ErasureReceipt,
+    pub receipt: crate::people::erase::ErasureReceipt,
 }
 
 #[cfg(test)]

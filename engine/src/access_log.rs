@@ -5,6 +5,7 @@
 
 pub(crate) mod entry;
 pub(crate) mod export;
+mod notes;
 pub(crate) mod row;
 pub(crate) mod usage;
 

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use ndarray::Array1;
 
-use crate::gallery::Query;
+use crate::search::Query;
 use likeness_faces::embedding::Embedding;
 use likeness_faces::pipeline::protect::Protector;
 use likeness_search::cores;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::access_log::entry::{Charge, Entry};
 use crate::gallery::readers::{Readers, Reading};
-use crate::guard::once::{Caller, Once};
+use crate::guard::idempotency::key::{Caller, Once};
 use likeness_search::batcher::Coming;
 use likeness_types::error::Result;
 use likeness_types::names::RandomId;

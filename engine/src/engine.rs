@@ -1,28 +1,14 @@
 //! The engine: the pipeline that makes templates, and the gallery that keeps them.
 
-mod accounts;
-mod again;
-mod checks;
-mod collections;
-mod duplicates;
-mod erasure;
-mod lifecycle;
-mod logs;
-mod matching;
-mod persons;
-mod photographs;
-mod protectors;
-
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-pub use self::accounts::{Administration, Offline};
-pub use self::checks::{Admission, Checks, OwnChecks};
-use self::protectors::Protectors;
 use crate::gallery::collection::{Collection, CollectionInfo, IndexKind};
-use crate::gallery::{Background, Gallery, LoadReport};
+use crate::gallery::load::LoadReport;
+use crate::gallery::{Background, Gallery};
+use crate::people::protectors::Protectors;
 use likeness_faces::calibration::{Calibration, Scoring};
 use likeness_faces::pipeline::Pipeline;
 use likeness_faces::quality::QualityLevel;
@@ -34,10 +20,6 @@ use likeness_types::error::Result;
 use likeness_types::memory::MemoryBudget;
 use likeness_types::names::CollectionName;
 use likeness_types::template::Bits;
-
-pub use crate::engine::erasure::{ErasureStatus, ReceiptReader};
-pub use crate::engine::lifecycle::PersonExport;
-pub use crate::engine::matching::Searching;
 
 /// Files that the engine keeps open beside its records: slots, logs and their anchors, keys.
 const OWN_DESCRIPTORS_MAX: usize = 32;
@@ -80,7 +62,7 @@ pub struct EngineConfig {
 /// A collection that a call works on. It stays valid when the collection is deleted meanwhile: calls
 /// with it are then refused.
 #[derive(Clone)]
-pub struct CollectionRef(Arc<Collection>);
+pub struct CollectionRef(pub(crate) Arc<Collection>);
 
 impl CollectionRef {
     /// What a client sees of it.
@@ -167,15 +149,15 @@ pub struct CollectionChange {
 
 /// Everything a deployment holds.
 pub struct Engine {
-    pipeline: Pipeline,
-    gallery: Gallery,
-    scores: ScoreLimits,
-    ring: Arc<KeyRing>,
-    store: KeyStore,
-    rotating: Mutex<()>,
-    _lock: KeyStoreLock,
-    protectors: Protectors,
-    memory: MemoryBudget,
+    pub(crate) pipeline: Pipeline,
+    pub(crate) gallery: Gallery,
+    pub(crate) scores: ScoreLimits,
+    pub(crate) ring: Arc<KeyRing>,
+    pub(crate) store: KeyStore,
+    pub(crate) rotating: Mutex<()>,
+    pub(crate) _lock: KeyStoreLock,
+    pub(crate) protectors: Protectors,
+    pub(crate) memory: MemoryBudget,
 }
 
 impl Engine {

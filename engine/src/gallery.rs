@@ -30,29 +30,21 @@
 //! `gallery/tests/clear.rs` then look for it in every file. If something cannot lie there, it needs a line
 //! above, an overwriting in the writer's commit between store and anchor, and a place in those searches.
 
-mod closing;
 pub(crate) mod collection;
 pub(crate) mod collections;
 pub(crate) mod commit;
-mod duplicates;
-pub(crate) mod everywhere;
-pub(crate) mod expiry;
 mod keeper;
-mod load;
+pub(crate) mod load;
 pub(crate) mod measure;
-mod pairs;
-mod passage;
-pub(crate) mod persons;
 pub(crate) mod readers;
-mod rotate;
-mod search;
+pub(crate) mod rotate;
 pub(crate) mod storage;
-
-mod filter;
 
 #[cfg(test)]
 mod tests;
 
+use crate::gallery::load::LoadReport;
+use crate::gallery::rotate::Rotation;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,10 +56,10 @@ use crate::access::census::Census;
 use crate::access_log::RunningLog;
 use crate::gallery::collection::{Collection, CollectionInfo};
 use crate::gallery::commit::Writer;
-use crate::gallery::expiry::{Eraser, Expirer};
 use crate::gallery::keeper::Keeper;
 use crate::gallery::storage::Storage;
 use crate::guard::comparison_limiter::PersonCounters;
+use crate::people::expire::{Eraser, Expirer};
 use likeness_store::audit::AuditLog;
 use likeness_store::codec::Digest;
 use likeness_store::erasure_log::Backlog;
@@ -79,20 +71,6 @@ use likeness_types::clock::Clock;
 use likeness_types::config::ScoreLimits;
 use likeness_types::error::{OperatorError, RequestError, Result};
 use likeness_types::names::{Account, CollectionName, RandomId};
-
-pub use crate::gallery::collections::CollectionErasure;
-pub(crate) use crate::gallery::duplicates::{Admitted, Looking};
-pub use crate::gallery::everywhere::ErasureIn;
-pub use crate::gallery::filter::{FILTER_IDS_MAX, Filter};
-pub use crate::gallery::load::LoadReport;
-pub use crate::gallery::pairs::{DuplicateCursor, DuplicatePair, Duplicates};
-pub use crate::gallery::persons::{ErasureReceipt, Footprint, PersonErasure, ProfileChange};
-pub use crate::gallery::rotate::Rotation;
-pub(crate) use crate::gallery::search::{Asking, Search};
-pub use crate::gallery::search::{Comparison, Match, Matches, Query};
-pub use crate::guard::comparison_limiter::Withheld;
-pub use likeness_types::doors;
-pub use likeness_types::doors::{Counted, Door, Reads};
 
 /// A page of a listing by cursor.
 pub struct Page<T> {
@@ -144,7 +122,7 @@ impl Default for Background {
     fn default() -> Self {
         Self {
             gather: likeness_store::purge::GATHER,
-            look: expiry::LOOK,
+            look: crate::people::expire::LOOK,
             keep: keeper::KEEP,
             log_bytes_warning: u64::MAX,
             scores: ScoreLimits::default(),

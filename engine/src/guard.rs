@@ -1,6 +1,5 @@
-//! What stands between a call and the people: how often a person may be compared, and what was done under a token.
+//! What stands between a call and the people: how often a person may be compared, and what was done under an idempotency
+//! token.
 
 pub(crate) mod comparison_limiter;
-pub(crate) mod once;
-mod replay;
-pub(crate) mod tokens;
+pub(crate) mod idempotency;

@@ -12,12 +12,16 @@ mod access_log;
 pub mod bench;
 mod call;
 mod engine;
+mod erasure_status;
 mod gallery;
 mod guard;
+mod people;
+mod search;
 
 pub use likeness_store::{receipts, residue};
 
 pub use access::accounts::Grant;
+pub use access::administration::{Administration, Offline};
 pub use access::{
     ACCOUNTS_MAX, API_KEYS_MAX, AccountInfo, AccountSettings, ApiKey, ApiKeyInfo, ClosedAccount,
     ClosedDeployment, FACES_WARNING, Holding, KEY_COLLECTIONS_MAX, LABEL_BYTES_MAX, NewApiKey, Quotas, Scope,
@@ -30,22 +34,22 @@ pub use access_log::row::{LogRow, Part};
 pub use access_log::usage::{Usage, day_of};
 pub use call::Call;
 pub use engine::{
-    Administration, Admission, COLLECTIONS_MAX, Checks, CollectionChange, CollectionRef, DESCRIPTORS_MAX,
-    Engine, EngineConfig, ErasureStatus, NewCollection, Offline, OwnChecks, PAGE_ITEMS_MAX, PersonExport,
-    QUERY_FACES_MAX, ReceiptReader, Searching, TOP_K_MAX,
+    COLLECTIONS_MAX, CollectionChange, CollectionRef, DESCRIPTORS_MAX, Engine, EngineConfig, NewCollection,
+    PAGE_ITEMS_MAX, QUERY_FACES_MAX, TOP_K_MAX,
 };
+pub use erasure_status::{ErasureStatus, ReceiptReader};
+pub use gallery::Page;
 pub use gallery::collection::{
     CollectionInfo, CollectionSettings, EF_DEFAULT, EF_RANGE, FACES_PER_PERSON_MAX, IndexKind,
 };
+pub use gallery::collections::CollectionErasure;
+pub use gallery::load::LoadReport;
 pub use gallery::measure::{
     EF_TRIED, Measured, MeasuredSlice, Measurement, Measuring, RECALL_MIN, recommended,
 };
-pub use gallery::{
-    CollectionErasure, Comparison, Counted, Door, DuplicateCursor, DuplicatePair, Duplicates, ErasureIn,
-    ErasureReceipt, FILTER_IDS_MAX, Filter, Footprint, LoadReport, Match, Matches, Page, PersonErasure,
-    ProfileChange, Query, Reads, Rotation, Withheld, doors,
-};
-pub use guard::once::{Caller, Once};
+pub use gallery::rotate::Rotation;
+pub use guard::comparison_limiter::Withheld;
+pub use guard::idempotency::key::{Caller, Once};
 pub use likeness_faces::calibration::{
     CALIBRATION_FILE, Calibration, DEFAULT_CALIBRATION, Estimate, Limit, Population, Scoring,
 };
@@ -65,6 +69,7 @@ pub use likeness_store::keys::root::RootSource;
 pub use likeness_store::keys::store::KeyStore;
 pub use likeness_types::act::{Act, AuditEntry, Audited};
 pub use likeness_types::config::{Limits, ScoreLimits};
+pub use likeness_types::doors::{self, Counted, Door, Reads};
 pub use likeness_types::error::{Error, NoMemory, OperatorError, Rejection, RequestError, Result, Stopped};
 pub use likeness_types::memory::MemoryBudget;
 pub use likeness_types::names::{Account, CollectionName, FaceId, NAME_BYTES_MAX, PersonId, RandomId, Token};
@@ -76,3 +81,12 @@ pub use likeness_types::span::{Cancel, Lease, Step};
 pub use likeness_types::swap::swap_warning;
 pub use likeness_types::template::{Bits, Probe, Template};
 pub use likeness_types::wipe::wipe_stack;
+pub use people::admission::{Admission, Checks, OwnChecks};
+pub use people::change::ProfileChange;
+pub use people::duplicates::{DuplicateCursor, DuplicatePair, Duplicates};
+pub use people::erase::{ErasureReceipt, PersonErasure};
+pub use people::erase_everywhere::ErasureIn;
+pub use people::export::PersonExport;
+pub use people::read::Footprint;
+pub use search::filter::{FILTER_IDS_MAX, Filter};
+pub use search::{Comparison, Match, Matches, Query, Searching};

@@ -60,7 +60,7 @@ pub enum Part {
 
 impl Part {
     /// Whether the call did not name the person, and its answer did.
-    pub(super) fn is_found(self) -> bool {
+    pub(crate) fn is_found(self) -> bool {
         matches!(
             self,
             Self::Found { .. } | Self::Named { .. } | Self::Paired { .. }

@@ -89,7 +89,7 @@ fn from_row(row: &[u8]) -> Option<Usage> {
 
 /// The totals as the thread of the log knows them.
 #[derive(Default)]
-pub(super) struct Totals(HashMap<Vec<u8>, Usage>);
+pub(crate) struct Totals(HashMap<Vec<u8>, Usage>);
 
 impl Totals {
     /// Adds calls; answers what is to be written for it.
@@ -142,7 +142,7 @@ impl Totals {
 }
 
 /// The totals of an account on these days, by day.
-pub(super) fn of_account(vault: &Vault, account: &Account, days: &RangeInclusive<u32>) -> Result<Vec<Usage>> {
+pub(crate) fn of_account(vault: &Vault, account: &Account, days: &RangeInclusive<u32>) -> Result<Vec<Usage>> {
     let after = [&prefix(account)[..], &days.start().to_be_bytes()].concat();
     let mut found = Vec::new();
     let gaps = vault.scan(Family::Usage, &prefix(account), &after, &mut |_, row| {

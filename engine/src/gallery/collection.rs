@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
-use crate::gallery::expiry::Expiries;
 use crate::gallery::measure::Shadow;
 use crate::gallery::readers::Readers;
+use crate::people::expire::Expiries;
 use likeness_faces::quality::QualityLevel;
 use likeness_search::batcher::Passes;
 use likeness_search::graph::Graph;

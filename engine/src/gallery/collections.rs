@@ -2,20 +2,24 @@
 
 use std::sync::Arc;
 
-use crate::gallery::collection::{Collection, CollectionSettings};
-use crate::gallery::persons::Nonce;
+use crate::call::Call;
+use crate::engine::{CollectionChange, CollectionRef, Engine, NewCollection, PAGE_ITEMS_MAX};
+use crate::gallery::collection::{Collection, CollectionInfo, CollectionSettings};
+use crate::gallery::measure::{MeasuredSlice, Measurement, Measuring};
 use crate::gallery::storage::Storage;
-use crate::gallery::{Gallery, exists};
-use crate::guard::once::Caller;
-use crate::guard::tokens::{Claim, Done, Where};
+use crate::gallery::{Gallery, Page, exists};
+use crate::guard::idempotency::key::Caller;
+use crate::guard::idempotency::{Claim, Done, Where};
+use crate::people::erase::Nonce;
 use likeness_store::codec::{Binding, Digest, Header};
 use likeness_store::erasure_log::Issued;
 use likeness_store::receipts::KEYS_PER_RECEIPT_MAX;
 use likeness_store::records::{Family, Scan};
 use likeness_store::vault::{Asked, NewRecord, Plan, Vault, hidden};
-use likeness_types::error::{RequestError, Result};
+use likeness_types::error::{OperatorError, RequestError, Result};
 use likeness_types::names::{Account, CollectionName, RandomId};
 use likeness_types::scheme::Scheme;
+use likeness_types::span::Step;
 
 /// A collection erased.
 #[derive(Debug, Clone)]
@@ -26,6 +30,135 @@ pub struct CollectionErasure {
     pub receipts: Vec<Issued>,
     /// As of [`crate::ErasureReceipt::nonce`], for the account and the collection.
     pub nonce: [u8; 32],
+}
+
+impl Engine {
+    /// Makes an empty collection.
+    ///
+    /// # Errors
+    /// The name is taken, or a setting is out of its range.
+    pub fn create_collection(
+        &self,
+        account: &Account,
+        name: &CollectionName,
+        new: &NewCollection,
+        call: &mut Call,
+    ) -> Result<CollectionRef> {
+        let settings = CollectionSettings {
+            bits: new.bits.unwrap_or_default(),
+            threshold: new.threshold.unwrap_or(self.default_threshold()),
+            faces_per_person_max: new
+                .faces_per_person_max
+                .unwrap_or(crate::gallery::collection::FACES_PER_PERSON_MAX),
+            quality_level: new.quality_level,
+            index: new.index,
+            ef: new.ef.unwrap_or(crate::gallery::collection::EF_DEFAULT),
+            consent_required: new.consent_required,
+        }
+        .checked()?;
+        let group = account.as_str();
+        let projection = self.ring.projection(group).ok_or_else(|| OperatorError::Keys {
+            what: "projection key",
+            expected: "a key group for the account".to_owned(),
+            found: "none in the keyring".to_owned(),
+        })?;
+        let models = self.pipeline.scheme_parts();
+        let scheme = Scheme {
+            models: models.digest,
+            models_name: models.name.clone(),
+            bits: settings.bits,
+            projection: projection.id,
+        };
+        let caller = call.caller();
+        call.step(Step::Store, || {
+            self.gallery
+                .create_collection(account, name, scheme, settings, caller)
+                .map(CollectionRef)
+        })
+    }
+
+    /// Begins to measure how good a graph would be for a collection, or is; [`Engine::measure`] goes on.
+    ///
+    /// # Errors
+    /// It is being measured already.
+    pub fn begin_measuring(&self, collection: &CollectionRef, plan: Measurement) -> Result<Measuring> {
+        Measuring::begin(&collection.0, plan)
+    }
+
+    /// Goes on for some 50 milliseconds.
+    ///
+    /// # Errors
+    /// The collection went, or is searched in another way since it was begun.
+    pub fn measure(&self, measuring: &mut Measuring, call: &mut Call) -> Result<MeasuredSlice> {
+        call.step(Step::Match, || measuring.go_on())
+    }
+
+    /// The collection of that name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn collection(&self, account: &Account, name: &CollectionName) -> Result<CollectionRef> {
+        self.gallery.collection(account, name).map(CollectionRef)
+    }
+
+    /// The collections of an account that are seen, by name, beginning after `after`.
+    pub fn list_collections(
+        &self,
+        account: &Account,
+        after: Option<&CollectionName>,
+        items_max: usize,
+        seen: &dyn Fn(&CollectionName) -> bool,
+    ) -> Page<CollectionInfo> {
+        self.gallery
+            .list_collections(account, after, items_max.clamp(1, PAGE_ITEMS_MAX), seen)
+    }
+
+    /// Changes settings. People who are enrolled stay as they are.
+    ///
+    /// # Errors
+    /// A setting is out of its range.
+    pub fn update_collection(
+        &self,
+        collection: &CollectionRef,
+        change: CollectionChange,
+        call: &mut Call,
+    ) -> Result<()> {
+        let caller = call.caller();
+        let change = move |settings: CollectionSettings| {
+            CollectionSettings {
+                threshold: change.threshold.unwrap_or(settings.threshold),
+                faces_per_person_max: change
+                    .faces_per_person_max
+                    .unwrap_or(settings.faces_per_person_max),
+                quality_level: change.quality_level.unwrap_or(settings.quality_level),
+                index: change.index.unwrap_or(settings.index),
+                ef: change.ef.unwrap_or(settings.ef),
+                consent_required: change.consent_required.unwrap_or(settings.consent_required),
+                ..settings
+            }
+            .checked()
+        };
+        call.step(Step::Store, || {
+            self.gallery.update_collection(&collection.0, change, caller)
+        })
+    }
+
+    /// Erases a collection and everyone in it; answers how many people were.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn delete_collection(
+        &self,
+        account: &Account,
+        name: &CollectionName,
+        call: &mut Call,
+    ) -> Result<CollectionErasure> {
+        let caller = call.caller();
+        call.read();
+        call.step(Step::Store, || {
+            self.gallery.delete_collection(account, name, caller)
+        })
+    }
 }
 
 impl Gallery {
@@ -242,7 +375,7 @@ impl Gallery {
 }
 
 /// What a collection's record is bound to; the digest stands for account and name.
-pub(super) fn collection_binding(deployment: RandomId, digest: Digest, id: RandomId) -> Binding<'static> {
+pub(crate) fn collection_binding(deployment: RandomId, digest: Digest, id: RandomId) -> Binding<'static> {
     Binding {
         kind: "collection",
         deployment,
@@ -257,7 +390,7 @@ type Keyed = (Vec<u8>, Vec<u8>);
 
 /// The records whose keys begin so, under a collection's digest at most one, unless the disk is damaged; and at how
 /// many places it is.
-pub(super) fn collection_records(vault: &Vault, prefix: &[u8]) -> Result<(Vec<Keyed>, usize)> {
+pub(crate) fn collection_records(vault: &Vault, prefix: &[u8]) -> Result<(Vec<Keyed>, usize)> {
     let mut records = Vec::new();
     let gaps = vault.scan(Family::Collections, prefix, &[], &mut |key, record| {
         records.push((key.to_vec(), record.to_vec()));
@@ -304,9 +437,9 @@ fn note_all_erased(vault: &Storage, claim: &Claim, persons: usize, receipts: usi
 }
 
 /// Records erased together when a collection goes.
-pub(super) const ERASE_GROUP: usize = KEYS_PER_RECEIPT_MAX;
+pub(crate) const ERASE_GROUP: usize = KEYS_PER_RECEIPT_MAX;
 
-pub(super) fn erase_collections(
+pub(crate) fn erase_collections(
     vault: &Storage,
     records: Vec<Keyed>,
     asked: Asked,
@@ -344,7 +477,7 @@ struct Gone {
 }
 
 /// People erased together.
-pub(super) struct Group {
+pub(crate) struct Group {
     pub persons: usize,
     /// The key of the last of them.
     pub last: Vec<u8>,
@@ -354,7 +487,7 @@ pub(super) struct Group {
 }
 
 /// Erases the next people whose keys begin with a collection's id, if there are any.
-pub(super) fn erase_group_of(
+pub(crate) fn erase_group_of(
     vault: &Storage,
     collection: &[u8],
     after: &[u8],

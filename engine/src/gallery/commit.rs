@@ -14,7 +14,7 @@ use crate::access::census::{Census, Rooms};
 use crate::gallery::collection::Collection;
 use crate::gallery::storage::Storage;
 use crate::guard::comparison_limiter::WRITE_EVERY;
-use crate::guard::tokens::{Claim, Done};
+use crate::guard::idempotency::{Claim, Done};
 use likeness_store::codec::Digest;
 use likeness_store::erasure_log::Issued;
 use likeness_store::vault::{Asked, CHANGES_PER_COMMIT_MAX, Plan, Ticket};

@@ -7,7 +7,7 @@ use likeness_store::vault::Vault;
 use likeness_types::clock::Clock;
 
 use crate::guard::comparison_limiter::{ComparisonLimiter, PersonCounters};
-use crate::guard::tokens::Tokens;
+use crate::guard::idempotency::Tokens;
 
 /// What a change may read and plan. Records are the vault's, and it reads as the vault; every other row has an owner of
 /// its own.

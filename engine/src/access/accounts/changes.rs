@@ -8,7 +8,7 @@ use crate::access::{
     ACCOUNTS_MAX, API_KEYS_MAX, AccountInfo, AccountSettings, ApiKey, ApiKeyInfo, NewApiKey,
 };
 use crate::gallery::Gallery;
-use crate::gallery::persons::{ErasureReceipt, Nonce};
+use crate::people::erase::{ErasureReceipt, Nonce};
 use likeness_store::codec::{Digest, Header};
 use likeness_store::erasure_log::Issued;
 use likeness_store::records::{Family, Scan};

@@ -15,13 +15,13 @@ use likeness_types::names::{Account, CollectionName, RandomId};
 use likeness_types::person::Timestamp;
 
 /// One sealed row.
-pub(super) enum Row {
+pub(crate) enum Row {
     Account,
     Key,
 }
 
 /// Which row a key of the family names.
-pub(super) fn row(id: RandomId) -> Row {
+pub(crate) fn row(id: RandomId) -> Row {
     if id == OWN { Row::Account } else { Row::Key }
 }
 
@@ -64,7 +64,7 @@ struct KeyContents<'a> {
 }
 
 impl Entry {
-    pub(super) fn to_contents(&self) -> Zeroizing<Vec<u8>> {
+    pub(crate) fn to_contents(&self) -> Zeroizing<Vec<u8>> {
         crypto::plain_bytes(&AccountContents {
             name: self.name.as_str(),
             region: &self.settings.region,
@@ -77,7 +77,7 @@ impl Entry {
         })
     }
 
-    pub(super) fn from_contents(contents: &[u8]) -> Result<Self, Unreadable> {
+    pub(crate) fn from_contents(contents: &[u8]) -> Result<Self, Unreadable> {
         let contents: AccountContents<'_> = codec::from_contents(contents)?;
         Ok(Self {
             name: Account::parse(contents.name).map_err(|_| Unreadable)?,
@@ -97,7 +97,7 @@ impl Entry {
 }
 
 impl Key {
-    pub(super) fn to_contents(&self) -> Zeroizing<Vec<u8>> {
+    pub(crate) fn to_contents(&self) -> Zeroizing<Vec<u8>> {
         let only = self.info.collections.as_ref();
         let collections = only.map(|only| only.iter().map(CollectionName::as_str).collect());
         let [scopes, more_scopes] = self.info.scopes.0.to_le_bytes();
@@ -113,7 +113,7 @@ impl Key {
         crypto::plain_bytes(&(contents, more_scopes))
     }
 
-    pub(super) fn from_contents(id: RandomId, contents: &[u8]) -> Result<Self, Unreadable> {
+    pub(crate) fn from_contents(id: RandomId, contents: &[u8]) -> Result<Self, Unreadable> {
         let (contents, rest): (KeyContents<'_>, _) = codec::first_of_contents(contents)?;
         // A key from before there were more has none of them.
         let more_scopes = rest.first().copied().unwrap_or(0);

@@ -4,7 +4,7 @@ use super::{Current, Edit, EditFn, Passage, PassageFn, Place, Planned};
 use crate::access::census::Rooms;
 use crate::gallery::storage::Storage;
 use crate::guard::comparison_limiter::Origin;
-use crate::guard::tokens::{Claim, Done, Where};
+use crate::guard::idempotency::{Claim, Done, Where};
 use likeness_store::codec;
 use likeness_store::codec::Header;
 use likeness_store::records::Family;

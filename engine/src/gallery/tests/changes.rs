@@ -1,9 +1,11 @@
 //! What each change does to slots, keys and the index.
 
+use crate::gallery::Gallery;
 use crate::gallery::collection::Collection;
 use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::support::*;
-use crate::gallery::{Comparison, Gallery, ProfileChange};
+use crate::people::change::ProfileChange;
+use crate::search::Comparison;
 use likeness_store::codec;
 use likeness_store::codec::Header;
 use likeness_store::records::Family;

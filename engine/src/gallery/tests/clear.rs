@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::NewFace;
-use crate::gallery::ProfileChange;
 use crate::gallery::tests::support::*;
+use crate::people::change::ProfileChange;
 use likeness_types::names::{FaceId, RandomId};
 use likeness_types::person::{Consent, Profile, Timestamp};
 

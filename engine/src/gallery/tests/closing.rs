@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::access::administration::Offline;
 use crate::access::{ClosedDeployment, NewApiKey, Scope, Scopes};
-use crate::engine::Offline;
 use crate::gallery::Gallery;
 use crate::gallery::tests::disk::{FakeDisk, Fault, Name};
 use crate::gallery::tests::support::*;

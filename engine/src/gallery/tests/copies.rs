@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::gallery::Gallery;
+use crate::gallery::load::LoadReport;
 use crate::gallery::tests::disk::{FakeDisk, Name};
 use crate::gallery::tests::support::*;
-use crate::gallery::{Gallery, LoadReport};
 use likeness_store::directory;
 use likeness_store::keys::KeyRing;
 use likeness_store::records::Family;

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::gallery::Gallery;
 use crate::gallery::tests::disk::{FakeDisk, Fault};
 use crate::gallery::tests::support::{view as everything, *};
-use crate::gallery::{Gallery, ProfileChange};
+use crate::people::change::ProfileChange;
 use likeness_store::codec::Header;
 use likeness_store::keys::KeyRing;
 use likeness_store::receipts::chain;

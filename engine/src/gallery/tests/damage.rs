@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::gallery::Gallery;
+use crate::gallery::load::LoadReport;
 use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::support::*;
-use crate::gallery::{Comparison, Gallery, LoadReport};
+use crate::search::Comparison;
 use likeness_store::codec::Header;
 use likeness_store::keys::KeyRing;
 use likeness_store::records::Family;

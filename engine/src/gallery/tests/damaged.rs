@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use crate::gallery::Gallery;
+use crate::gallery::load::LoadReport;
 use crate::gallery::tests::damaged::parts::{Part, flip, parts};
 use crate::gallery::tests::damaged::prepared::{Answers, Copy, Prepared, is_hidden};
 use crate::gallery::tests::support::*;
-use crate::gallery::{Gallery, LoadReport};
 use likeness_types::error::{Error, OperatorError, RequestError};
 
 /// What a start on a damaged directory comes to.

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::gallery::Gallery;
 use crate::gallery::collection::Collection;
 use crate::gallery::tests::support::*;
-use crate::gallery::{Gallery, ProfileChange};
+use crate::people::change::ProfileChange;
 use likeness_store::keys::KeyRing;
 use likeness_store::purge;
 use likeness_store::receipts::chain;

@@ -5,9 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::gallery::collection::Collection;
+use crate::gallery::load::LoadReport;
 use crate::gallery::tests::disk::{FakeDisk, FakeFile, Fault, Name};
 use crate::gallery::tests::support::*;
-use crate::gallery::{Background, Comparison, Gallery, LoadReport, ProfileChange};
+use crate::gallery::{Background, Gallery};
+use crate::people::change::ProfileChange;
+use crate::search::Comparison;
 use likeness_store::keys::KeyRing;
 use likeness_store::receipts::ReceiptKind;
 use likeness_types::clock::Clock;

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::access::Scope;
+use crate::gallery::load::LoadReport;
 use crate::gallery::tests::support::*;
-use crate::gallery::{LoadReport, Query};
+use crate::search::Query;
 use likeness_store::directory;
 use likeness_store::keys::store::KeyStore;
 use likeness_store::keys::{KeyRing, Purpose, RingKey};

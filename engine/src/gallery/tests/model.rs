@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::gallery::Gallery;
 use crate::gallery::collection::{Collection, IndexKind};
 use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};
 use crate::gallery::tests::support::*;
-use crate::gallery::{Comparison, Filter, Gallery, ProfileChange, Query, Search};
+use crate::people::change::ProfileChange;
+use crate::search::filter::Filter;
+use crate::search::{Comparison, Query, Search};
 use likeness_types::clock::Clock;
 use likeness_types::error::{Error, RequestError, Result};
 use likeness_types::fused::Agreement;

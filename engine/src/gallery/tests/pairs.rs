@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::gallery::Gallery;
 use crate::gallery::collection::Collection;
 use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::support::*;
-use crate::gallery::{DuplicateCursor, Gallery};
+use crate::people::duplicates::DuplicateCursor;
 use likeness_types::error::{Error, RequestError};
 use likeness_types::person::{FEATURES_SCORE, Names};
 use likeness_types::template::Template;

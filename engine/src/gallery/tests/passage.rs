@@ -3,11 +3,12 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 
+use crate::gallery::Gallery;
 use crate::gallery::collection::Collection;
 use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::erasure::copy as copy_files;
 use crate::gallery::tests::support::*;
-use crate::gallery::{Gallery, Query};
+use crate::search::Query;
 use likeness_store::codec;
 use likeness_store::codec::Header;
 use likeness_store::receipts::{Receipt, ReceiptKind};

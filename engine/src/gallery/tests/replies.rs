@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::gallery::Gallery;
 use crate::gallery::collection::Collection;
 use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::support::*;
-use crate::gallery::{Comparison, DuplicateCursor, Filter, Gallery, Search};
+use crate::people::duplicates::DuplicateCursor;
+use crate::search::filter::Filter;
+use crate::search::{Comparison, Search};
 use likeness_types::person::Names;
 
 #[test]

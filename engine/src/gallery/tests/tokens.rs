@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::gallery::Gallery;
 use crate::gallery::collection::Collection;
 use crate::gallery::tests::disk::{FakeDisk, Fault};
 use crate::gallery::tests::support::*;
-use crate::gallery::{Gallery, ProfileChange};
-use crate::guard::once::Caller;
-use crate::guard::tokens::{KEPT_MS, ROWS_MAX};
+use crate::guard::idempotency::key::Caller;
+use crate::guard::idempotency::{KEPT_MS, ROWS_MAX};
+use crate::people::change::ProfileChange;
 use likeness_store::keys::KeyRing;
 use likeness_store::records::Family;
 use likeness_types::error::{Error, RequestError, Result};

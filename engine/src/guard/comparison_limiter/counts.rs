@@ -11,7 +11,7 @@ const FORMAT: u8 = 3;
 const FORMAT_2: u8 = 2;
 /// The same without doubts.
 const FORMAT_1: u8 = 1;
-pub(super) const DAY_MS: u64 = 24 * 3600 * 1000;
+pub(crate) const DAY_MS: u64 = 24 * 3600 * 1000;
 /// The pause doubles with so many more refused comparisons.
 const DOUBLED_EVERY: u32 = 10;
 /// API keys with counters of their own in one day. A key that finds no place has no turn of its own; its comparisons
@@ -23,7 +23,7 @@ const OWN_PAUSE_LONGER_BY: u32 = 4;
 
 /// The counters of one face: over all keys, and for each key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Counts {
+pub(crate) struct Counts {
     day: u32,
     refused_that_day: u32,
     refused_in_a_row: u32,
@@ -53,7 +53,7 @@ struct OfKey {
 
 /// By what right a comparison begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Begun {
+pub(crate) enum Begun {
     /// The person is not slowed down.
     Free,
     /// The person is slowed down, and the pause of all keys and of this key is over.
@@ -347,7 +347,7 @@ impl Counts {
     }
 }
 
-pub(super) fn millis(time: Duration) -> u64 {
+pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -16,7 +16,7 @@ const FORMAT_CARRIER: u8 = 0x82;
 
 /// The counters of a person and of all copies, by a random id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Lineage(RandomId);
+pub(crate) struct Lineage(RandomId);
 
 impl Lineage {
     /// Where its counters lie.
@@ -26,7 +26,7 @@ impl Lineage {
 }
 
 /// A row of the family of counters.
-pub(super) enum Row {
+pub(crate) enum Row {
     Counts(Counts),
     /// The record is of this lineage, by this carrier.
     Of(Lineage, RandomId),
@@ -34,7 +34,7 @@ pub(super) enum Row {
     Unreadable,
 }
 
-pub(super) fn row(bytes: &[u8]) -> Row {
+pub(crate) fn row(bytes: &[u8]) -> Row {
     match bytes {
         [FORMAT_OF, rest @ ..] => match rest.as_chunks::<16>() {
             ([lineage, carrier], []) => Row::Of(Lineage(RandomId(*lineage)), RandomId(*carrier)),
@@ -123,7 +123,7 @@ impl ComparisonLimiter {
 
 /// Plans the end of a record's row, and that it carries its lineage no more. Answers the keys under which something
 /// was on disk.
-pub(super) fn plan_forget(vault: &Vault, plan: &mut Plan, record: &[u8]) -> Result<Vec<Vec<u8>>> {
+pub(crate) fn plan_forget(vault: &Vault, plan: &mut Plan, record: &[u8]) -> Result<Vec<Vec<u8>>> {
     plan.unmeter(record.to_vec());
     let bytes = match vault.meter_row(record) {
         Ok(None) => return Ok(Vec::new()),
@@ -151,7 +151,7 @@ pub(super) fn plan_forget(vault: &Vault, plan: &mut Plan, record: &[u8]) -> Resu
 /// Adds the end of every lineage that nobody carries after this plan.
 ///
 /// ORDER: for all changes of a commit together: two that erase the last two copies each see the other's carrier.
-pub(super) fn end(vault: &Vault, plan: &mut Plan) -> Result<()> {
+pub(crate) fn end(vault: &Vault, plan: &mut Plan) -> Result<()> {
     for lineage in std::mem::take(&mut plan.counters.left) {
         if is_carried(vault, Lineage(lineage), plan)? {
             continue;
@@ -196,7 +196,7 @@ fn carriers(vault: &Vault, lineage: Lineage) -> Result<HashSet<Vec<u8>>> {
 }
 
 /// Whether a record is there that these counters are of.
-pub(super) fn has_counters(vault: &Vault, key: &Key) -> Result<bool> {
+pub(crate) fn has_counters(vault: &Vault, key: &Key) -> Result<bool> {
     let (first, second) = key.split_at(16);
     if second == [0; 16] {
         let lineage = Lineage(RandomId(first.try_into().expect("16 bytes")));

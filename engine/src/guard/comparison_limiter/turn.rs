@@ -8,7 +8,7 @@ use super::{Asker, ComparisonLimiter, Key, Likeness};
 use likeness_types::error::Result;
 
 /// How long a comparison waits that only others on their way stand before.
-pub(super) const ON_THE_WAY: Duration = Duration::from_secs(1);
+pub(crate) const ON_THE_WAY: Duration = Duration::from_secs(1);
 
 /// A comparison that the meter let begin. Without it no template of the person is read, so that nothing is compared
 /// for a call that is refused. Whoever drops it without [`Turn::settle`] has asked and was refused.

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::access::{AccountSettings, NewApiKey, Scope, Scopes};
+use crate::gallery::Gallery;
 use crate::gallery::collection::Collection;
+use crate::gallery::load::LoadReport;
 use crate::gallery::tests::support::*;
-use crate::gallery::{Gallery, LoadReport};
 use likeness_store::keys::KeyRing;
 use likeness_store::records::{Change, Family, Write, data_files};
 use likeness_store::vault::Plan;

@@ -3,7 +3,8 @@
 use crate::access_log::row::Part;
 use crate::call::Call;
 use crate::engine::{CollectionRef, Engine};
-use crate::gallery::{CollectionErasure, Rotation};
+use crate::gallery::collections::CollectionErasure;
+use crate::gallery::rotate::Rotation;
 use likeness_store::erasure_log::Backlog;
 use likeness_store::keys::Purpose;
 use likeness_types::error::{RequestError, Result};

@@ -4,11 +4,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use crate::access::closing;
 use crate::gallery::collection::Collection;
-use crate::gallery::persons::{Nonce, PersonErasure};
-use crate::gallery::{Collections, Gallery, closing};
-use crate::guard::once::Caller;
-use crate::guard::tokens::{Claim, Done, Where};
+use crate::gallery::{Collections, Gallery};
+use crate::guard::idempotency::key::Caller;
+use crate::guard::idempotency::{Claim, Done, Where};
+use crate::people::erase::{Nonce, PersonErasure};
 use likeness_store::codec;
 use likeness_store::codec::{Binding, Digest};
 use likeness_store::records::{Family, Scan};

@@ -11,13 +11,17 @@
 //! sealed under a key that only the digest key and the client's token give together. docs/idempotency.md has
 //! the whole story.
 
+pub(crate) mod key;
+mod replay;
+mod replayed;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use crate::gallery::persons::Nonce;
-use crate::guard::once::Once;
+use crate::guard::idempotency::key::Once;
+use crate::people::erase::Nonce;
 use likeness_store::codec;
 use likeness_store::records::{Change, Family, Scan, Write};
 use likeness_store::vault::{Plan, Vault};

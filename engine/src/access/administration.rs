@@ -10,7 +10,8 @@ use crate::access::{
     AccountInfo, AccountSettings, ApiKey, ApiKeyInfo, ClosedAccount, ClosedDeployment, Holding, NewApiKey,
 };
 use crate::engine::{Engine, PAGE_ITEMS_MAX};
-use crate::gallery::{Background, CollectionErasure, Gallery, Page};
+use crate::gallery::collections::CollectionErasure;
+use crate::gallery::{Background, Gallery, Page};
 use likeness_store::directory;
 use likeness_store::keys::store::{KeyStore, KeyStoreLock};
 use likeness_store::keys::{KeyRing, Purpose, RingKey};

@@ -1,21 +1,78 @@
 //! People copied into other collections, and given other PersonIDs.
 //!
-//! A copy is a person of its own from then on: an erasure of one of the two leaves the other, and only
-//! erasing everywhere means both, as long as they share the PersonID.
+//! A copy is a person of its own from then on: an erasure of one of the two leaves the other. Only erasing everywhere
+//! means both, as long as they share the PersonID.
 
 use std::sync::Arc;
 
+use crate::access_log::row::Part;
+use crate::call::Call;
+use crate::engine::{CollectionRef, Engine};
+use crate::gallery::Gallery;
 use crate::gallery::collection::Collection;
 use crate::gallery::commit::{Passage, Place};
-use crate::gallery::persons::{consented, present};
-use crate::gallery::{Gallery, expiry};
-use crate::guard::once::Caller;
+use crate::guard::idempotency::key::Caller;
+use crate::people::change::present;
+use crate::people::enroll::consented;
+use crate::people::expire::is_due;
 use likeness_store::codec::Digest;
 use likeness_store::vault::Asked;
 use likeness_types::error::{RequestError, Result};
 use likeness_types::names::{FaceId, PersonId, RandomId};
 use likeness_types::person::{LogKey, Person, StoredFace, Timestamp};
 use likeness_types::scheme::Scheme;
+use likeness_types::span::Step;
+
+impl Engine {
+    /// Copies a person with all faces into another collection, or under another PersonID; durable when it
+    /// returns.
+    ///
+    /// # Errors
+    /// Nobody to copy, the target PersonID is taken, the target allows fewer faces, or its templates cannot
+    /// be made of the person's.
+    pub fn copy_person(
+        &self,
+        source: (&CollectionRef, &PersonId),
+        target: (&CollectionRef, &PersonId),
+        call: &mut Call,
+    ) -> Result<Person> {
+        let caller = call.caller();
+        call.reads(&target.0.0.readers);
+        let copy = call.step(Step::Store, || {
+            self.gallery
+                .copy((&source.0.0, source.1), (&target.0.0, target.1), caller)
+        })?;
+        self.note(call, &target.0.0, &copy, Part::Subject);
+        // Whoever was copied may have gone since; then there is nobody to note.
+        call.reads(&source.0.0.readers);
+        if let Ok(person) = self.gallery.person(&source.0.0, source.1) {
+            self.note(call, &source.0.0, &person, Part::Subject);
+        }
+        Ok(copy)
+    }
+
+    /// Gives a person another PersonID; the old one is no longer readable when it returns.
+    ///
+    /// # Errors
+    /// Nobody has the PersonID, or somebody has the new one.
+    pub fn rename_person(
+        &self,
+        collection: &CollectionRef,
+        id: &PersonId,
+        new: &PersonId,
+        call: &mut Call,
+    ) -> Result<Person> {
+        let caller = call.caller();
+        call.read();
+        let person = call.step(Step::Store, || {
+            self.gallery.rename(&collection.0, id, new, caller)
+        })?;
+        call.reads(&collection.0.readers);
+        self.gallery.still_there(&collection.0, new)?;
+        self.note(call, &collection.0, &person, Part::Subject);
+        Ok(person)
+    }
+}
 
 impl Gallery {
     /// Copies a person with all faces, profile, consent and expiry. The copy is enrolled now; its faces have
@@ -77,7 +134,7 @@ impl Gallery {
     }
 
     /// Who was seen in the index under this digest, renamed since or not.
-    pub(super) fn read_seen(&self, collection: &Collection, digest: Digest) -> Result<Option<Person>> {
+    pub(crate) fn read_seen(&self, collection: &Collection, digest: Digest) -> Result<Option<Person>> {
         match self.read_person(collection, digest)? {
             None => {
                 let renamed = collection.people.read().renames.get(&digest).copied();
@@ -89,7 +146,7 @@ impl Gallery {
 
     /// Whether a person who was read is still there, by this PersonID or, from now on, by the one given
     /// since. Whoever was enrolled under the PersonID after an erasure is somebody else.
-    pub(super) fn still_named(&self, collection: &Collection, person: &mut Person) -> bool {
+    pub(crate) fn still_named(&self, collection: &Collection, person: &mut Person) -> bool {
         match self.read_seen(collection, self.digest(collection, &person.id)) {
             Ok(Some(now)) if now.mark == person.mark => {
                 person.id = now.id;
@@ -119,9 +176,9 @@ impl Gallery {
     }
 
     /// Whoever is past the expiry, and not erased yet, holds no PersonID.
-    pub(super) fn make_way(&self, collection: &Collection, id: &PersonId) -> Result<()> {
+    pub(crate) fn make_way(&self, collection: &Collection, id: &PersonId) -> Result<()> {
         let digest = self.digest(collection, id);
-        if expiry::is_due(collection, digest, self.eraser.clock.now()) {
+        if is_due(collection, digest, self.eraser.clock.now()) {
             self.eraser.erase_due()?;
         }
         Ok(())

@@ -1,9 +1,10 @@
-//! What becomes of people after enrolment, as the service asks for it: copied, renamed, shown everything.
+//! Everything that is kept of a person, for the person to see.
 
 use crate::access_log::row::Part;
 use crate::call::Call;
 use crate::engine::{CollectionRef, Engine};
-use crate::gallery::{Footprint, Gallery};
+use crate::gallery::Gallery;
+use crate::people::read::Footprint;
 use likeness_types::error::{Error, RequestError, Result};
 use likeness_types::names::{Account, CollectionName, PersonId};
 use likeness_types::person::Person;
@@ -23,55 +24,6 @@ pub struct PersonExport {
 }
 
 impl Engine {
-    /// Copies a person with all faces into another collection, or under another PersonID; durable when it
-    /// returns.
-    ///
-    /// # Errors
-    /// Nobody to copy, the target PersonID is taken, the target allows fewer faces, or its templates cannot
-    /// be made of the person's.
-    pub fn copy_person(
-        &self,
-        source: (&CollectionRef, &PersonId),
-        target: (&CollectionRef, &PersonId),
-        call: &mut Call,
-    ) -> Result<Person> {
-        let caller = call.caller();
-        call.reads(&target.0.0.readers);
-        let copy = call.step(Step::Store, || {
-            self.gallery
-                .copy((&source.0.0, source.1), (&target.0.0, target.1), caller)
-        })?;
-        self.note(call, &target.0.0, &copy, Part::Subject);
-        // Whoever was copied may have gone since; then there is nobody to note.
-        call.reads(&source.0.0.readers);
-        if let Ok(person) = self.gallery.person(&source.0.0, source.1) {
-            self.note(call, &source.0.0, &person, Part::Subject);
-        }
-        Ok(copy)
-    }
-
-    /// Gives a person another PersonID; the old one is no longer readable when it returns.
-    ///
-    /// # Errors
-    /// Nobody has the PersonID, or somebody has the new one.
-    pub fn rename_person(
-        &self,
-        collection: &CollectionRef,
-        id: &PersonId,
-        new: &PersonId,
-        call: &mut Call,
-    ) -> Result<Person> {
-        let caller = call.caller();
-        call.read();
-        let person = call.step(Step::Store, || {
-            self.gallery.rename(&collection.0, id, new, caller)
-        })?;
-        call.reads(&collection.0.readers);
-        self.gallery.still_there(&collection.0, new)?;
-        self.note(call, &collection.0, &person, Part::Subject);
-        Ok(person)
-    }
-
     /// Everything that is kept under this PersonID in the collections of an account, by their names; nothing
     /// is no error.
     ///

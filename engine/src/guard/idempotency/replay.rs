@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use crate::gallery::collection::Collection;
 use crate::gallery::collections::CollectionErasure;
-use crate::gallery::everywhere::ErasureIn;
-use crate::gallery::persons::{ErasureReceipt, PersonErasure};
 use crate::gallery::{Gallery, exists};
-use crate::guard::once::Caller;
-use crate::guard::tokens::{Claim, Done, Where};
+use crate::guard::idempotency::key::Caller;
+use crate::guard::idempotency::{Claim, Done, Where};
+use crate::people::erase::{ErasureReceipt, PersonErasure};
+use crate::people::erase_everywhere::ErasureIn;
 use likeness_store::codec;
 use likeness_store::erasure_log::Issued;
 use likeness_store::receipts::Receipt;

@@ -1,14 +1,20 @@
-//! People found and verified by their faces.
+//! Verifying and searching: people found by their faces.
+
+pub(crate) mod filter;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::access_log::row::Part;
+use crate::call::Call;
+use crate::engine::{COLLECTIONS_MAX, CollectionRef, Engine, TOP_K_MAX};
 use crate::gallery::collection::{Collection, IndexKind, People};
-use crate::gallery::filter::Filter;
 use crate::gallery::readers::LOOK_AGAIN;
 use crate::gallery::{Gallery, exists};
 use crate::guard::comparison_limiter as meter;
-use crate::guard::comparison_limiter::{Asker, Comparing, Evaluation, Likeness, Turn};
+use crate::guard::comparison_limiter::{Asker, Comparing, Evaluation, Likeness, Turn, Withheld};
+use crate::search::filter::Filter;
+use likeness_faces::calibration::Scoring;
 use likeness_search::batcher::{Coming, Company, Seen, Wanted};
 use likeness_search::index::{Ask, By, Found};
 use likeness_store::codec::Digest;
@@ -18,7 +24,189 @@ use likeness_types::fused::Agreement;
 use likeness_types::names::{CollectionName, PersonId, RandomId};
 use likeness_types::person::{NewFace, Person};
 use likeness_types::scheme::SchemeId;
+use likeness_types::span::Step;
 use likeness_types::template::Probe;
+
+/// The rate of false accepts that the manifest's threshold is stated for.
+const STATED_FAR: f64 = 1e-4;
+
+/// Where to search, each collection with the similarity from which on its people match.
+pub type Places<'a> = &'a [(CollectionRef, f32)];
+
+/// How to search.
+#[derive(Clone, Default)]
+pub struct Searching {
+    /// Most people for each face, 1 to [`TOP_K_MAX`].
+    pub top_k: usize,
+    /// What of a person is compared.
+    pub comparison: Comparison,
+    /// Whose faces are compared.
+    pub filter: Filter,
+    /// Whether nobody may be missed; otherwise one in a million may who reaches the similarity exactly.
+    pub exact: bool,
+    /// How long the search may wait for others that are [on their way](Engine::announce), to share a pass with them.
+    pub gather: Duration,
+}
+
+impl Engine {
+    /// Tells that this call will search these collections, in this order, once its photograph is looked at: whoever
+    /// begins to search before may wait for it.
+    pub fn announce(&self, collections: &[CollectionRef], call: &mut Call) {
+        for collection in collections {
+            call.comes(collection.0.passes.announce());
+        }
+    }
+
+    /// Whether a search of these collections would wait for no other, as far as can be told before it.
+    pub fn has_room(&self, collections: &[CollectionRef], searching: &Searching) -> bool {
+        let mut passes = collections.iter().map(|collection| &collection.0.passes);
+        passes.all(|passes| passes.is_free(searching.gather))
+    }
+
+    /// For each of the faces the nearest people of all these collections, at and above each one's
+    /// similarity, best first. Who is in two collections is found twice.
+    ///
+    /// Similarities of collections of different template sizes stand in one list: each estimates the same
+    /// cosine, the shorter templates with more noise.
+    ///
+    /// # Errors
+    /// No collections, more than [`COLLECTIONS_MAX`], or one twice; a filter over its limits; a query of
+    /// another scheme.
+    pub fn search(
+        &self,
+        places: Places<'_>,
+        queries: &[Query],
+        searching: Searching,
+        call: &mut Call,
+    ) -> Result<Matches> {
+        let filter = searching.filter.checked()?;
+        distinct(places)?;
+        let places: Vec<_> = places
+            .iter()
+            .map(|(collection, similarity_min)| (Arc::clone(&collection.0), *similarity_min))
+            .collect();
+        // ORDER: before the first look at any of them, so that whoever is erased from now on waits.
+        places
+            .iter()
+            .for_each(|(collection, _)| call.reads(&collection.readers));
+        let asker = self.gallery.asker(call.asker());
+        let (gather, coming) = (searching.gather, call.has_come());
+        let found = call.step(Step::Match, || {
+            let search = Search {
+                places: &places,
+                queries,
+                k: searching.top_k.clamp(1, TOP_K_MAX),
+                comparison: searching.comparison,
+                filter: &filter,
+                exact: searching.exact,
+                asker,
+            };
+            self.gallery.find_in_company(&search, gather, coming)
+        })?;
+        for (face, matches) in found.matches.iter().enumerate() {
+            let named = matches.iter().enumerate().filter_map(|(at, found)| {
+                let mut own = places.iter().map(|(collection, _)| &**collection);
+                own.find(|collection| collection.name == found.collection)
+                    .map(|collection| (at, collection, found))
+            });
+            self.note_found(call, face, named);
+        }
+        Ok(found)
+    }
+
+    /// Whether somebody may verify or search for this person by PersonID now: worth asking before a photograph is
+    /// looked at. Whoever does not exist may be asked for.
+    ///
+    /// # Errors
+    /// [`RequestError::ComparisonsLimited`].
+    pub fn may_compare(&self, collection: &CollectionRef, id: &PersonId, call: &Call) -> Result<()> {
+        self.gallery.may_compare(&collection.0, id, call.asker())
+    }
+
+    /// One person's similarity to a query; from `similarity_min` on it is the person, or from the
+    /// [`threshold`](Match::threshold) of the answer where that is higher.
+    ///
+    /// # Errors
+    /// Nobody has that PersonID, a query of another scheme, or too many comparisons with the person.
+    pub fn verify(
+        &self,
+        collection: &CollectionRef,
+        id: &PersonId,
+        query: &Query,
+        (comparison, similarity_min): (Comparison, f32),
+        call: &mut Call,
+    ) -> Result<Match> {
+        call.reads(&collection.0.readers);
+        let asking = Asking {
+            similarity_min,
+            told_below: self.scores.floor_far >= 1.0,
+            asker: self.gallery.asker(call.asker()),
+        };
+        let found = call.step(Step::Match, || {
+            self.gallery.verify(&collection.0, id, query, comparison, asking)
+        })?;
+        let same = found.similarity >= found.threshold;
+        self.note(call, &collection.0, &found.person, Part::Compared { same });
+        Ok(found)
+    }
+
+    /// What the limits on comparisons kept from callers since the start.
+    pub fn withheld(&self) -> Withheld {
+        self.gallery.withheld()
+    }
+
+    /// The least similarity that one comparison may be decided by: below it, every answer would be a step towards
+    /// the face of somebody who is enrolled. -1 where there is no floor.
+    pub fn floor(&self, scoring: Scoring) -> f32 {
+        self.similarity_at(scoring, self.scores.floor_far)
+    }
+
+    /// The same of a search among so many faces.
+    pub fn search_floor(&self, scoring: Scoring, searched: u64) -> f32 {
+        let far = self.scores.floor_fpir / searched.max(1) as f64;
+        self.similarity_at(scoring, self.scores.floor_far.min(far))
+    }
+
+    fn similarity_at(&self, scoring: Scoring, far: f64) -> f32 {
+        if far >= 1.0 {
+            return -1.0;
+        }
+        let measured = self.calibration().similarity(scoring, far);
+        // Never above what the models' manifest states for this rate: collections begin with that threshold.
+        if far >= STATED_FAR {
+            measured.min(self.default_threshold())
+        } else {
+            measured
+        }
+    }
+
+    /// A similarity as it is told.
+    pub fn rounded(&self, similarity: f32) -> f32 {
+        match self.scores.step {
+            step if step > 0.0 => (similarity / step).round() * step,
+            _ => similarity,
+        }
+    }
+}
+
+/// Refuses what a client should have noticed.
+fn distinct(places: Places<'_>) -> Result<()> {
+    let refused = |expected: String, received: String| {
+        Err(RequestError::invalid("collections", expected, received).into())
+    };
+    if !(1..=COLLECTIONS_MAX).contains(&places.len()) {
+        return refused(format!("1 to {COLLECTIONS_MAX}"), places.len().to_string());
+    }
+    let repeats = |n: usize| {
+        places[..n]
+            .iter()
+            .any(|(other, _)| other.0.id == places[n].0.0.id)
+    };
+    match (1..places.len()).find(|n| repeats(*n)) {
+        Some(n) => refused("no collection twice".to_owned(), format!("the one at {n} again")),
+        None => Ok(()),
+    }
+}
 
 /// A face to look for, as each scheme of the collections in question sees it.
 pub struct Query {
@@ -231,7 +419,7 @@ impl Gallery {
     }
 
     /// Counts that somebody is about to be named.
-    pub(super) fn count_named(&self, collection: &Collection, found: &mut Match, asker: Asker) -> Result<()> {
+    pub(crate) fn count_named(&self, collection: &Collection, found: &mut Match, asker: Asker) -> Result<()> {
         let seen = Likeness::of_one(&found.similarity, found.threshold);
         let key = self.meter_key(collection, &found.person.id);
         found.threshold = self.vault.limiter.named(&key, asker, &seen)?;
@@ -239,13 +427,13 @@ impl Gallery {
     }
 
     /// Whether the caller may be told how similar somebody is who is about to be named.
-    pub(super) fn may_be_told(&self, collection: &Collection, found: &mut Match) -> Result<()> {
+    pub(crate) fn may_be_told(&self, collection: &Collection, found: &mut Match) -> Result<()> {
         let key = self.meter_key(collection, &found.person.id);
         found.is_told = found.similarity >= found.threshold && self.vault.limiter.may_tell(&key)?;
         Ok(())
     }
 
-    pub(super) fn meter_key(&self, collection: &Collection, id: &PersonId) -> meter::Key {
+    pub(crate) fn meter_key(&self, collection: &Collection, id: &PersonId) -> meter::Key {
         meter::key(collection.id, self.digest(collection, id))
     }
 
@@ -398,7 +586,7 @@ impl Gallery {
 
     /// Lets the writer look at a record that could not be read; it marks the person damaged unless
     /// the record was replaced meanwhile.
-    pub(super) fn note_damage(&self, collection: &Arc<Collection>, digest: Digest) {
+    pub(crate) fn note_damage(&self, collection: &Arc<Collection>, digest: Digest) {
         tracing::warn!(collection = collection.name.as_str(), "a record cannot be read");
         // The answer is known; what matters is that the writer has looked.
         drop(
@@ -523,7 +711,7 @@ fn compare(
     }))
 }
 
-pub(super) fn same_scheme(scheme: SchemeId, collection: &Collection) -> Result<()> {
+pub(crate) fn same_scheme(scheme: SchemeId, collection: &Collection) -> Result<()> {
     if scheme == collection.scheme.id() {
         return Ok(());
     }

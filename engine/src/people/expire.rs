@@ -135,7 +135,7 @@ impl Eraser {
 }
 
 /// Whether this person's time is over.
-pub(super) fn is_due(collection: &Collection, digest: Digest, now: Timestamp) -> bool {
+pub(crate) fn is_due(collection: &Collection, digest: Digest, now: Timestamp) -> bool {
     collection.people.read().expiries.is_due(digest, now)
 }
 

@@ -11,8 +11,10 @@ use crate::access_log::row::{LogRow, Part};
 use crate::access_log::usage::Usage;
 use crate::call::Call;
 use crate::engine::{CollectionRef, Engine, PAGE_ITEMS_MAX};
+use crate::gallery::Page;
 use crate::gallery::collection::Collection;
-use crate::gallery::{DuplicatePair, Match, Page};
+use crate::people::duplicates::DuplicatePair;
+use crate::search::Match;
 use likeness_types::error::Result;
 use likeness_types::names::{Account, CollectionName, PersonId};
 use likeness_types::person::Person;
@@ -42,7 +44,7 @@ impl Engine {
     }
 
     /// The call is about this person.
-    pub(super) fn note(&self, call: &mut Call, collection: &Collection, person: &Person, part: Part) {
+    pub(crate) fn note(&self, call: &mut Call, collection: &Collection, person: &Person, part: Part) {
         if let Some(entry) = &mut call.entry {
             let place = self.gallery.record_key(collection, &person.id);
             entry.note(place, &person.log, &collection.name, &person.id, part);
@@ -50,7 +52,7 @@ impl Engine {
     }
 
     /// The call's answer names these people of one collection, best first, for one of the faces it looks for.
-    pub(super) fn note_found<'a>(
+    pub(crate) fn note_found<'a>(
         &self,
         call: &mut Call,
         face: usize,
@@ -74,7 +76,7 @@ impl Engine {
     }
 
     /// An answer of a stream names these pairs: everybody in them has a row now, for the stream may last for hours.
-    pub(super) fn note_pairs(&self, call: &mut Call, collection: &Collection, pairs: &[DuplicatePair]) {
+    pub(crate) fn note_pairs(&self, call: &mut Call, collection: &Collection, pairs: &[DuplicatePair]) {
         let mut noted = HashSet::new();
         for pair in pairs {
             let similarity = pair.is_told.then(|| self.rounded(pair.similarity));

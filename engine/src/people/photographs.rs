@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::call::Call;
-use crate::engine::{Checks, CollectionRef, Engine, QUERY_FACES_MAX};
-use crate::gallery::Query;
+use crate::engine::{CollectionRef, Engine, QUERY_FACES_MAX};
+use crate::people::admission::Checks;
+use crate::search::Query;
 use likeness_faces::embedding::Embedding;
 use likeness_faces::pipeline::protect::Protector;
 use likeness_faces::pipeline::{Detection, EveryFace, Face, Wanted};

@@ -12,7 +12,7 @@ use likeness_types::names::RandomId;
 
 /// By the projection key's id.
 #[derive(Default)]
-pub(super) struct Protectors(RwLock<HashMap<RandomId, Arc<Protector>>>);
+pub(crate) struct Protectors(RwLock<HashMap<RandomId, Arc<Protector>>>);
 
 impl Protectors {
     /// Of features of so many values, by this key; none if it is not in the ring, or not any more.

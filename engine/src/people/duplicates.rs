@@ -12,29 +12,94 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::call::Call;
+use crate::engine::{CollectionRef, Engine};
 use crate::gallery::collection::{Collection, People};
 use crate::gallery::readers::LOOK_AGAIN;
 use crate::gallery::{Gallery, exists};
 use crate::guard::comparison_limiter::{Comparing, Likeness};
 use likeness_store::codec::Digest;
-use likeness_types::crypto;
-use likeness_types::doors;
 use likeness_types::error::{RequestError, Result};
 use likeness_types::names::RandomId;
 use likeness_types::person::{Names, Person};
+use likeness_types::span::Step;
 use likeness_types::template::{Template, distance_at, stored_similarity};
+use likeness_types::{crypto, doors};
+
+/// The largest power of ten that is not above.
+fn step_below(rate: f64) -> f64 {
+    // Rates are written in decimals: what is a power of ten but for rounding is one.
+    const ROUNDING: f64 = 1e-9;
+    10f64.powi((rate.log10() + ROUNDING).floor() as i32)
+}
+
+impl DuplicateCursor {
+    /// Where a search in this collection goes on: after the answer that gave out `text`, or where it begins.
+    ///
+    /// # Errors
+    /// A text that no answer for this collection gave out.
+    pub fn of(collection: &CollectionRef, text: Option<&str>) -> Result<Self> {
+        match text {
+            None => Ok(Self::begin(&collection.0)),
+            Some(text) => Self::parse(text, &collection.0),
+        }
+    }
+}
+
+impl Engine {
+    /// The next pairs of people who may be one, by their stored faces: of all unrelated pairs of faces
+    /// [`Engine::applied_far`] may pass. Takes some 50 milliseconds. Each pair is counted for both people, and has a row
+    /// in the running log of both.
+    ///
+    /// # Errors
+    /// The collection is gone, or a record cannot be read from the disk.
+    pub fn duplicates(
+        &self,
+        collection: &CollectionRef,
+        (max_far, names): (f64, Names),
+        cursor: DuplicateCursor,
+        call: &mut Call,
+    ) -> Result<Duplicates> {
+        let max_far = self.applied_far(max_far);
+        let similarity_min = self
+            .calibration()
+            .similarity(collection.stored_scoring(), max_far);
+        call.reads(&collection.0.readers);
+        let found = call.step(Step::Match, || {
+            self.gallery
+                .duplicates(&collection.0, similarity_min, names, cursor)
+        })?;
+        self.note_pairs(call, &collection.0, &found.pairs);
+        Ok(found)
+    }
+
+    /// The rate that a search for duplicates is held to: the floor at most, and below it a power of ten. A caller who
+    /// could name any rate would learn by a few searches how similar two people are.
+    pub fn applied_far(&self, max_far: f64) -> f64 {
+        let floor = self.scores.floor_far;
+        if floor >= 1.0 || max_far >= floor {
+            return max_far.min(floor);
+        }
+        step_below(max_far)
+    }
+}
 
 /// How long a slice looks for pairs, so that no worker is held for long.
 const SLICE: Duration = Duration::from_millis(50);
+
 /// People whose turn may come in one slice.
 const TURNS_MAX: usize = 2048;
+
 /// Pairs of one answer: at most 150 bytes each, far below the limits of a message.
 const PAIRS_MAX: usize = 500;
+
 /// Pairs that a slice gathers before it is decided which of them are named. So many more than are named, that the end of
 /// an answer does not tell of pairs that are withheld.
 const GATHERED_MAX: usize = 40 * PAIRS_MAX;
+
 /// How long the records of the pairs are read for one answer.
 const NAMING: Duration = Duration::from_millis(500);
+
 /// Words compared while the people of the collection may not change: a few milliseconds, as of a search among
 /// a million.
 const LOCKED_WORDS: usize = 16 << 20;
@@ -404,4 +469,23 @@ fn least_distance(
         .iter()
         .flat_map(|one| other.iter().map(|other| one.distance(other)));
     distances.min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_taken_for_the_power_of_ten_below_it() {
+        for (asked, taken) in [
+            (1e-4, 1e-4),
+            (9.9e-5, 1e-5),
+            (1e-6, 1e-6),
+            (2e-9, 1e-9),
+            (1e-9, 1e-9),
+        ] {
+            let step = step_below(asked);
+            assert!((step / taken - 1.0).abs() < 1e-9, "{asked}: {step}");
+        }
+    }
 }

@@ -89,7 +89,7 @@ impl Gallery {
 }
 
 /// The records of collections that memory does not know.
-pub(super) fn unreadable(vault: &Vault, known: &Collections) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+pub(crate) fn unreadable(vault: &Vault, known: &Collections) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let known: HashSet<Digest> = known.values().map(|collection| collection.digest).collect();
     let (mut records, gaps) = collection_records(vault, &[])?;
     if gaps > 0 {
