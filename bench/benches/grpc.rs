@@ -425,7 +425,6 @@ impl Serving {
             },
             workers: None,
             queue: 128,
-            gather_micros: 0,
             call_seconds: 60,
             drain_seconds: 30,
             root_key_command: None,

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use crate::access_log::entry::{Charge, Entry};
 use crate::gallery::readers::{Readers, Reading};
 use crate::guard::idempotency::key::{Caller, Once};
-use likeness_search::batcher::Coming;
 use likeness_types::error::Result;
 use likeness_types::names::RandomId;
 use likeness_types::span::{Cancel, Lease, Span, Step};
@@ -28,8 +27,6 @@ pub struct Call {
     /// Dropped, and so left in the running log, before erasures stop waiting for this call.
     pub(crate) entry: Option<Entry>,
     reading: Vec<Reading>,
-    /// The passes that it will join.
-    coming: Vec<Coming>,
 }
 
 impl Call {
@@ -42,7 +39,6 @@ impl Call {
             span: Span::new(cancel),
             entry: None,
             reading: Vec::new(),
-            coming: Vec::new(),
         }
     }
 
@@ -92,16 +88,6 @@ impl Call {
     /// when the reply is built.
     pub(crate) fn reads(&mut self, readers: &Readers) {
         self.reading.push(readers.begin());
-    }
-
-    /// Whoever gathers for a pass may wait for this call, until it has come or is dropped.
-    pub(crate) fn comes(&mut self, coming: Coming) {
-        self.coming.push(coming);
-    }
-
-    /// The passes that it was to join, in order.
-    pub(crate) fn has_come(&mut self) -> Vec<Coming> {
-        std::mem::take(&mut self.coming)
     }
 
     /// What was read before is not named any more, or its reply is built. Who waits for readers must not be

@@ -3,7 +3,7 @@
 pub(crate) mod filter;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::access_log::row::Part;
 use crate::call::Call;
@@ -15,7 +15,7 @@ use crate::guard::comparison_limiter as meter;
 use crate::guard::comparison_limiter::{Asker, Comparing, Evaluation, Likeness, Turn, Withheld};
 use crate::search::filter::Filter;
 use likeness_faces::calibration::Scoring;
-use likeness_search::batcher::{Coming, Company, Seen, Wanted};
+use likeness_search::batcher::{BatchReply, BatchRequest};
 use likeness_search::index::{Ask, By, Found};
 use likeness_store::codec::Digest;
 use likeness_types::doors;
@@ -44,23 +44,14 @@ pub struct Searching {
     pub filter: Filter,
     /// Whether nobody may be missed; otherwise one in a million may who reaches the similarity exactly.
     pub exact: bool,
-    /// How long the search may wait for others that are [on their way](Engine::announce), to share a pass with them.
-    pub gather: Duration,
 }
 
 impl Engine {
-    /// Tells that this call will search these collections, in this order, once its photograph is looked at: whoever
-    /// begins to search before may wait for it.
-    pub fn announce(&self, collections: &[CollectionRef], call: &mut Call) {
-        for collection in collections {
-            call.comes(collection.0.passes.announce());
-        }
-    }
-
-    /// Whether a search of these collections would wait for no other, as far as can be told before it.
-    pub fn has_room(&self, collections: &[CollectionRef], searching: &Searching) -> bool {
-        let mut passes = collections.iter().map(|collection| &collection.0.passes);
-        passes.all(|passes| passes.is_free(searching.gather))
+    /// Whether a search of these collections would wait for another search, as far as can be told before it.
+    pub fn search_would_wait(&self, collections: &[CollectionRef]) -> bool {
+        collections
+            .iter()
+            .any(|collection| collection.0.batcher.is_full())
     }
 
     /// For each of the faces the nearest people of all these collections, at and above each one's
@@ -90,7 +81,6 @@ impl Engine {
             .iter()
             .for_each(|(collection, _)| call.reads(&collection.readers));
         let asker = self.gallery.asker(call.asker());
-        let (gather, coming) = (searching.gather, call.has_come());
         let found = call.step(Step::Match, || {
             let search = Search {
                 places: &places,
@@ -101,7 +91,7 @@ impl Engine {
                 exact: searching.exact,
                 asker,
             };
-            self.gallery.find_in_company(&search, gather, coming)
+            self.gallery.search_batched(&search)
         })?;
         for (face, matches) in found.matches.iter().enumerate() {
             let named = matches.iter().enumerate().filter_map(|(at, found)| {
@@ -295,21 +285,10 @@ struct Sighting {
 }
 
 impl Gallery {
-    /// As [`Self::find_in_company`], without waiting for anybody.
-    #[cfg(test)]
-    pub fn find(&self, search: &Search<'_>) -> Result<Matches> {
-        self.find_in_company(search, Duration::ZERO, Vec::new())
-    }
-
-    /// The nearest people of all places together. Each place's pass may wait so long for calls on the way, as this
-    /// one was: `coming` to each of the places, in their order, or to none.
-    pub fn find_in_company(
-        &self,
-        search: &Search<'_>,
-        gather: Duration,
-        coming: Vec<Coming>,
-    ) -> Result<Matches> {
-        let (began, mut coming) = (Instant::now(), coming.into_iter());
+    /// The nearest people of all places together. In each place the search may share a pass over the index with
+    /// others.
+    pub fn search_batched(&self, search: &Search<'_>) -> Result<Matches> {
+        let began = Instant::now();
         // ORDER: before the first look: nothing is compared for a call that is refused.
         let turns = self.begin_turns(search)?;
         let mut sightings: Vec<Vec<Sighting>> = search.queries.iter().map(|_| Vec::new()).collect();
@@ -317,11 +296,7 @@ impl Gallery {
         for (place, (collection, _)) in search.places.iter().enumerate() {
             exists(collection)?;
             generations.push(collection.generation());
-            let company = Company {
-                gather,
-                coming: coming.next(),
-            };
-            compared += self.look_in(search, place, company, &mut sightings)?;
+            compared += self.search_index(search, place, &mut sightings)?;
         }
         let mut matches = Vec::with_capacity(sightings.len());
         for (mut seen, query) in sightings.into_iter().zip(search.queries) {
@@ -486,13 +461,12 @@ impl Gallery {
         self.vault.limiter.withhold(usize::from(withheld));
     }
 
-    /// Adds who resembles each face in one collection, by its index alone; answers how many faces were
+    /// Adds the people of one collection who resemble each face, by its index alone; returns how many faces were
     /// compared.
-    fn look_in(
+    fn search_index(
         &self,
         search: &Search<'_>,
         place: usize,
-        company: Company,
         sightings: &mut [Vec<Sighting>],
     ) -> Result<usize> {
         let (collection, similarity_min) = (&*search.places[place].0, search.places[place].1);
@@ -501,38 +475,37 @@ impl Gallery {
         let everybody = search.filter.is_empty() && search.comparison == Comparison::BestFace;
         // A graph's searches share nothing: together they would hold up changes one after the other.
         let shares = collection.settings.read().index == IndexKind::Flat;
-        let seen = if everybody && shares {
-            let wanted = Wanted {
+        let reply = if everybody && shares {
+            let request = BatchRequest {
                 probes: probes.into_iter().cloned().collect(),
                 k: search.k,
                 similarity_min,
                 exact: search.exact,
             };
             collection
-                .passes
-                .join(wanted, company, |all| look_together(collection, all))
+                .batcher
+                .search(request, |batch| scan_batch(collection, batch))
         } else {
-            drop(company);
-            self.look_alone(search, collection, similarity_min, &probes)
+            self.search_alone(search, collection, similarity_min, &probes)
         };
-        for (sightings, hits) in sightings.iter_mut().zip(seen.hits) {
+        for (sightings, hits) in sightings.iter_mut().zip(reply.hits) {
             sightings.extend(hits.into_iter().map(|(digest, similarity)| Sighting {
                 place,
                 digest,
                 similarity,
             }));
         }
-        Ok(seen.compared)
+        Ok(reply.compared)
     }
 
-    /// A look for some people only, or at all their faces.
-    fn look_alone(
+    /// A search that shares no pass: of some people only, by all their faces, or in a graph.
+    fn search_alone(
         &self,
         search: &Search<'_>,
         collection: &Collection,
         similarity_min: f32,
         probes: &[&Arc<Probe>],
-    ) -> Seen {
+    ) -> BatchReply {
         let ids = search.filter.person_ids.iter();
         let digests: Vec<_> = ids.map(|id| self.digest(collection, id)).collect();
         let probes: Vec<_> = probes.iter().map(|probe| &***probe).collect();
@@ -549,7 +522,7 @@ impl Gallery {
             },
             exact: search.exact,
         });
-        seen(&people, found)
+        named(&people, found)
     }
 
     /// The people who were seen, as their records say.
@@ -652,11 +625,11 @@ impl Query {
     }
 }
 
-/// A look for several callers, in one pass.
-fn look_together(collection: &Collection, all: &[Wanted]) -> Vec<Seen> {
-    let probes = all.iter().map(|one| one.probes.iter().map(|probe| &**probe));
+/// One pass over the index for the searches of several callers.
+fn scan_batch(collection: &Collection, batch: &[BatchRequest]) -> Vec<BatchReply> {
+    let probes = batch.iter().map(|one| one.probes.iter().map(|probe| &**probe));
     let probes: Vec<Vec<_>> = probes.map(Iterator::collect).collect();
-    let asks = all.iter().zip(&probes).map(|(one, probes)| Ask {
+    let asks = batch.iter().zip(&probes).map(|(one, probes)| Ask {
         probes,
         k: one.k,
         similarity_min: one.similarity_min,
@@ -668,17 +641,17 @@ fn look_together(collection: &Collection, all: &[Wanted]) -> Vec<Seen> {
     let people = collection.people.read();
     let comparing = Comparing::at(&doors::SEARCH);
     let found = people.index.compare(&comparing).top_together(&asks).into_iter();
-    found.map(|found| seen(&people, found)).collect()
+    found.map(|found| named(&people, found)).collect()
 }
 
-/// Under the lock that the index was read under: numbers are given out again.
-fn seen(people: &People, found: Found) -> Seen {
+/// Replaces the numbers of people by their digests. Takes `people` under the same lock as the scan: numbers are reused.
+fn named(people: &People, found: Found) -> BatchReply {
     let hits = found.hits.into_iter().map(|hits| {
         let hits = hits.into_iter();
         hits.map(|hit| (people.digest(hit.person), hit.similarity))
             .collect()
     });
-    Seen {
+    BatchReply {
         hits: hits.collect(),
         compared: found.compared,
     }

@@ -67,10 +67,6 @@ pub struct ServeConfig {
     /// What callers may ask, and how fast
     #[command(flatten)]
     pub limits: LimitArgs,
-    /// Longest time that a search waits for others whose photographs are being looked at, to read the index
-    /// together, in microseconds; with 0 those share who come while it is being read
-    #[arg(long, env = "LIKENESS_GATHER_MICROS", value_name = "MICROS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
-    pub gather_micros: u32,
 
     /// Longest time a call may take, in seconds
     #[arg(long, env = "LIKENESS_CALL_SECONDS", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -225,11 +221,6 @@ impl ServeConfig {
             .saturating_sub(WORK_MEMORY_MB.saturating_mul(workers as u64));
         let parked = usize::try_from(left / PARKED_MEMORY_MB).unwrap_or(usize::MAX);
         parked.clamp(1, workers.max(1))
-    }
-
-    /// Longest time that a search waits for others.
-    pub fn gather_time_max(&self) -> Duration {
-        Duration::from_micros(u64::from(self.gather_micros))
     }
 
     /// Longest time a call may take.

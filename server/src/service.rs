@@ -70,8 +70,6 @@ struct Inner {
     /// Searches whose photograph has been looked at: most of them wait for a pass that another leads, and a worker
     /// meanwhile looks at the next photograph.
     matching: Gate,
-    /// How long a search may wait for others that are on the way.
-    gather: Duration,
     workers: usize,
     /// Imports at once.
     importing: Arc<Semaphore>,
@@ -119,7 +117,6 @@ impl Service {
             stopping: watch::Sender::new(false),
             computing: Gate::charging(computing, Some(Arc::clone(&budgets))),
             matching: Gate::new(waiting(MATCHES_MAX)),
-            gather: config.gather_time_max(),
             storing: Gate::new(waiting(CHANGES_MAX)),
             rates: Rates::new(&limits),
             budgets,

@@ -43,7 +43,6 @@ impl Setup {
             queue: 128,
             // Most tests are about something else, and compare one person again and again.
             limits: LimitArgs::GENEROUS,
-            gather_micros: 1000,
             call_seconds: 60,
             drain_seconds: 30,
             root_key_command: None,

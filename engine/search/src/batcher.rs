@@ -1,300 +1,228 @@
-//! Searches of one collection that come together share a pass over its index.
+//! Search batcher: searches that wait for one collection's index share a pass over it.
 //!
-//! A pass uses every core that is idle, so few of them go on at once: more would take turns on the same cores, and
-//! each read all from memory for itself. Whoever comes while as many go on as may waits, and when one ends the first
-//! who waits leads the next one, for all who wait by then.
+//! A pass uses every idle core, so few passes run at once: more of them would take turns on the same cores, and each
+//! would read all templates from memory for itself. A search that finds as many passes under way as may be waits.
+//! When a pass ends, the search that waited longest leads the next one, for as many of the waiting ones as share a
+//! pass. A search that finds room begins at once: it never waits for searches that have yet to arrive.
 //!
-//! Whoever finds room begins at once where nobody else is on the way. Where calls are, their photographs being
-//! looked at right now, the leader gathers: it waits for them, for a time that the operator sets, and costs no core
-//! meanwhile. So a search alone never waits for company. By default nobody else does either: under load enough
-//! come during a pass to share the next one, and whoever gathers makes all of them wait for the largest pass.
-//!
-//! Everybody is answered by a pass that began after their call: what was acknowledged before the call is seen.
-//! What is shared is the look into the index alone. Each caller has its own token among the readers, its own
-//! look at the generation, and reads the records itself.
+//! Each search is answered by a pass that began after the search arrived, so it sees every change that was
+//! acknowledged before. Only the scan of the index is shared. Each caller has its own token among the readers, its
+//! own check of the generation, and reads the records itself.
 
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 
 use crate::cores::CORES;
 use likeness_types::digest::Digest;
 use likeness_types::template::Probe;
 
-/// Most probes that share a pass: it holds up whoever wants to change the collection, among a million people
-/// for some 20 ms.
+/// Most probes that share a pass. Such a pass makes changes of the collection wait: some 20 ms among a million people.
 pub const PROBES_MAX: usize = 32;
 
-/// Cores for each pass that may go on at once: the others are its own, where they are idle.
+/// Cores for each pass that may run at once. A pass also uses the cores of the others while they are idle.
 const CORES_PER_PASS: usize = 4;
 
-/// What one caller looks for: among all faces, by the best one of each person.
-pub struct Wanted {
+/// One caller's search: among all faces, by the best one of each person.
+pub struct BatchRequest {
     pub probes: Vec<Arc<Probe>>,
     pub k: usize,
     pub similarity_min: f32,
     pub exact: bool,
 }
 
-/// Who was seen in the index.
-pub struct Seen {
+/// The people that the index answers to a [`BatchRequest`].
+pub struct BatchReply {
     /// For each probe, best first, with the similarity.
     pub hits: Vec<Vec<(Digest, f32)>>,
-    /// Faces that each was compared with.
+    /// Faces that each probe was compared with.
     pub compared: usize,
 }
 
-/// For whom a leader may wait.
-#[derive(Default)]
-pub struct Company {
-    /// How long at most.
-    pub gather: Duration,
-    /// That the caller was on the way; it has come when it joins.
-    pub coming: Option<Coming>,
-}
-
-/// A call that is on its way to a pass; dropped, it comes no more.
-pub struct Coming(Option<Arc<Passes>>);
-
-/// The passes over one collection.
-pub struct Passes {
-    at_once: usize,
+/// Distributes the searches of one collection over passes.
+pub struct SearchBatcher {
+    passes_max: usize,
     state: Mutex<State>,
-    /// Somebody came to where a leader gathers, or will not come any more.
-    changed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    under_way: usize,
-    /// Calls on the way.
-    coming: usize,
-    /// Whether a leader gathers: one at a time.
-    gathering: bool,
-    waiting: VecDeque<Waiting>,
+    passes: usize,
+    queue: VecDeque<Queued>,
 }
 
-struct Waiting {
-    wanted: Wanted,
-    seat: Arc<Seat>,
+struct Queued {
+    request: BatchRequest,
+    waiter: Arc<Waiter>,
 }
 
-/// Where somebody waits.
+/// Where a queued caller sleeps until it receives its handoff.
 #[derive(Default)]
-struct Seat {
-    told: Mutex<Option<Told>>,
+struct Waiter {
+    handoff: Mutex<Option<Handoff>>,
     changed: Condvar,
 }
 
-/// What those who wait are told.
-enum Told {
-    /// Somebody looked for them.
-    Answer(Seen),
-    /// It is their turn to look, for themselves, who come first, and for these.
-    Lead(Vec<Wanted>, Vec<Arc<Seat>>),
-    /// Who looked for them failed: they look for themselves.
-    Alone(Wanted),
+/// What a queued caller receives.
+enum Handoff {
+    /// The reply, from the pass of another caller.
+    Reply(BatchReply),
+    /// The lead of the next pass: for its own request, which is the first, and those of these waiters.
+    Lead(Vec<BatchRequest>, Vec<Arc<Waiter>>),
+    /// Its own request: the pass that it was part of failed, and it scans for itself.
+    Retry(BatchRequest),
 }
 
-/// A pass under way. When it is dropped, by a panic too, nobody waits for it any more.
+/// A pass under way. Dropped, by a panic too, it leaves no caller asleep.
 struct Pass<'a> {
-    passes: &'a Passes,
-    /// The leader's own, and the others'.
-    wanted: Vec<Wanted>,
-    /// Of the others who are still to be told.
-    seats: Vec<Arc<Seat>>,
+    batcher: &'a SearchBatcher,
+    /// The leader's request, then those of the waiters.
+    requests: Vec<BatchRequest>,
+    /// The waiters that have received nothing yet.
+    waiters: Vec<Arc<Waiter>>,
 }
 
-impl Default for Passes {
+impl Default for SearchBatcher {
     fn default() -> Self {
         Self::new(CORES.div_ceil(CORES_PER_PASS))
     }
 }
 
-impl Passes {
-    pub fn new(at_once: usize) -> Self {
+impl SearchBatcher {
+    pub fn new(passes_max: usize) -> Self {
         Self {
-            at_once,
+            passes_max,
             state: Mutex::default(),
-            changed: Condvar::new(),
         }
     }
 
-    /// Notes that a call is on its way.
-    pub fn announce(self: &Arc<Self>) -> Coming {
-        self.state.lock().coming += 1;
-        Coming(Some(Arc::clone(self)))
-    }
-
-    /// Whether whoever joins now, announced or not, would wait for nobody, as far as can be told before.
-    pub fn is_free(&self, gather: Duration) -> bool {
+    /// Whether a search that arrives now would wait, as far as can be told before it arrives.
+    pub fn is_full(&self) -> bool {
         let state = self.state.lock();
-        let alone = gather.is_zero() || state.coming <= 1;
-        alone && !state.gathering && state.under_way < self.at_once && state.waiting.is_empty()
+        state.passes >= self.passes_max || !state.queue.is_empty()
     }
 
-    /// What `look` sees for `own`, called here or by somebody else. It begins after this call, and answers
-    /// each of what it is given.
-    pub fn join(&self, own: Wanted, company: Company, look: impl Fn(&[Wanted]) -> Vec<Seen>) -> Seen {
+    /// The reply of `scan` to `own`, called by this caller or by another one. The scan begins after this call, and
+    /// answers each of the requests that it is given.
+    pub fn search(&self, own: BatchRequest, scan: impl Fn(&[BatchRequest]) -> Vec<BatchReply>) -> BatchReply {
         let mut state = self.state.lock();
-        if let Some(coming) = company.coming {
-            coming.come(&mut state);
-        }
-        if state.under_way < self.at_once && !state.gathering {
-            state.under_way += 1;
-            self.gather(&mut state, own.probes.len(), company.gather);
-            let (wanted, seats) = state.board(own);
+        if state.passes < self.passes_max {
+            state.passes += 1;
+            let (requests, waiters) = state.take_batch(own);
             drop(state);
-            return self.pass(wanted, seats).lead(look);
+            return self.pass(requests, waiters).lead(scan);
         }
-        let seat = Arc::new(Seat::default());
-        state.waiting.push_back(Waiting {
-            wanted: own,
-            seat: Arc::clone(&seat),
+        let waiter = Arc::new(Waiter::default());
+        state.queue.push_back(Queued {
+            request: own,
+            waiter: Arc::clone(&waiter),
         });
         drop(state);
-        self.changed.notify_one();
-        match seat.wait() {
-            Told::Answer(seen) => seen,
-            Told::Lead(wanted, seats) => self.pass(wanted, seats).lead(look),
-            Told::Alone(own) => one(look(&[own])),
+        match waiter.wait() {
+            Handoff::Reply(reply) => reply,
+            Handoff::Lead(requests, waiters) => self.pass(requests, waiters).lead(scan),
+            Handoff::Retry(own) => only(scan(&[own])),
         }
     }
 
-    /// Waits for those who are on the way.
-    fn gather(&self, state: &mut MutexGuard<'_, State>, own: usize, at_most: Duration) {
-        let Some(until) = Instant::now().checked_add(at_most) else {
-            return;
-        };
-        state.gathering = !at_most.is_zero();
-        while state.gathering && state.coming > 0 && own + state.probes() < PROBES_MAX {
-            state.gathering = !self.changed.wait_until(state, until).timed_out();
-        }
-        state.gathering = false;
-    }
-
-    fn pass(&self, wanted: Vec<Wanted>, seats: Vec<Arc<Seat>>) -> Pass<'_> {
+    fn pass(&self, requests: Vec<BatchRequest>, waiters: Vec<Arc<Waiter>>) -> Pass<'_> {
         Pass {
-            passes: self,
-            wanted,
-            seats,
+            batcher: self,
+            requests,
+            waiters,
         }
     }
 
-    /// Lets the first who waits look, for as many as share a pass.
-    fn hand_over(&self) {
+    /// After a pass: the caller that waited longest leads the next one.
+    fn start_next(&self) {
         let mut state = self.state.lock();
-        let Some(first) = state.waiting.pop_front() else {
-            state.under_way -= 1;
+        let Some(first) = state.queue.pop_front() else {
+            state.passes -= 1;
             return;
         };
-        let (wanted, seats) = state.board(first.wanted);
+        let (requests, waiters) = state.take_batch(first.request);
         drop(state);
-        first.seat.tell(Told::Lead(wanted, seats));
+        first.waiter.hand(Handoff::Lead(requests, waiters));
     }
 
-    /// Passes that may go on at once.
+    /// Passes that may run at once.
     #[cfg(any(test, feature = "testing"))]
-    pub fn at_once(&self) -> usize {
-        self.at_once
+    pub fn passes_max(&self) -> usize {
+        self.passes_max
     }
 
-    /// Callers who wait.
+    /// Callers that wait.
     #[cfg(any(test, feature = "testing"))]
     pub fn waiting(&self) -> usize {
-        self.state.lock().waiting.len()
+        self.state.lock().queue.len()
     }
 
     /// Passes under way.
     #[cfg(any(test, feature = "testing"))]
-    pub fn under_way(&self) -> usize {
-        self.state.lock().under_way
+    pub fn passes(&self) -> usize {
+        self.state.lock().passes
     }
 }
 
 impl State {
-    /// Probes that wait.
-    fn probes(&self) -> usize {
-        self.waiting.iter().map(|one| one.wanted.probes.len()).sum()
-    }
-
-    /// The leader's, and of those who wait as many as share a pass with it.
-    fn board(&mut self, leader: Wanted) -> (Vec<Wanted>, Vec<Arc<Seat>>) {
+    /// The leader's request, and as many of the queued ones as share a pass with it.
+    fn take_batch(&mut self, leader: BatchRequest) -> (Vec<BatchRequest>, Vec<Arc<Waiter>>) {
         let mut probes = leader.probes.len();
-        let (mut wanted, mut seats) = (vec![leader], Vec::new());
-        while let Some(next) = self.waiting.pop_front() {
-            probes += next.wanted.probes.len();
+        let (mut requests, mut waiters) = (vec![leader], Vec::new());
+        while let Some(next) = self.queue.pop_front() {
+            probes += next.request.probes.len();
             if probes > PROBES_MAX {
-                self.waiting.push_front(next);
+                self.queue.push_front(next);
                 break;
             }
-            wanted.push(next.wanted);
-            seats.push(next.seat);
+            requests.push(next.request);
+            waiters.push(next.waiter);
         }
-        (wanted, seats)
-    }
-}
-
-impl Coming {
-    /// It has come, to where the lock is held already.
-    fn come(mut self, state: &mut State) {
-        if self.0.take().is_some() {
-            state.coming -= 1;
-        }
-    }
-}
-
-impl Drop for Coming {
-    fn drop(&mut self) {
-        if let Some(passes) = self.0.take() {
-            passes.state.lock().coming -= 1;
-            passes.changed.notify_one();
-        }
+        (requests, waiters)
     }
 }
 
 impl Pass<'_> {
-    fn lead(mut self, look: impl Fn(&[Wanted]) -> Vec<Seen>) -> Seen {
-        let mut seen = look(&self.wanted);
-        assert_eq!(seen.len(), self.wanted.len(), "everybody is answered");
-        let others = seen.split_off(1);
-        for (seat, seen) in mem::take(&mut self.seats).into_iter().zip(others) {
-            seat.tell(Told::Answer(seen));
+    fn lead(mut self, scan: impl Fn(&[BatchRequest]) -> Vec<BatchReply>) -> BatchReply {
+        let mut replies = scan(&self.requests);
+        assert_eq!(replies.len(), self.requests.len(), "a scan answers every request");
+        let others = replies.split_off(1);
+        for (waiter, reply) in mem::take(&mut self.waiters).into_iter().zip(others) {
+            waiter.hand(Handoff::Reply(reply));
         }
-        one(seen)
+        only(replies)
     }
 }
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        let wanted = self.wanted.drain(..).skip(1);
-        for (seat, wanted) in self.seats.drain(..).zip(wanted) {
-            seat.tell(Told::Alone(wanted));
+        let requests = self.requests.drain(..).skip(1);
+        for (waiter, request) in self.waiters.drain(..).zip(requests) {
+            waiter.hand(Handoff::Retry(request));
         }
-        self.passes.hand_over();
+        self.batcher.start_next();
     }
 }
 
-impl Seat {
-    fn tell(&self, told: Told) {
-        *self.told.lock() = Some(told);
+impl Waiter {
+    fn hand(&self, handoff: Handoff) {
+        *self.handoff.lock() = Some(handoff);
         self.changed.notify_one();
     }
 
-    fn wait(&self) -> Told {
-        let mut told = self.told.lock();
+    fn wait(&self) -> Handoff {
+        let mut handoff = self.handoff.lock();
         loop {
-            if let Some(told) = told.take() {
-                return told;
+            if let Some(handoff) = handoff.take() {
+                return handoff;
             }
-            self.changed.wait(&mut told);
+            self.changed.wait(&mut handoff);
         }
     }
 }
 
-fn one(seen: Vec<Seen>) -> Seen {
-    seen.into_iter().next().expect("everybody is answered")
+fn only(replies: Vec<BatchReply>) -> BatchReply {
+    replies.into_iter().next().expect("a scan answers every request")
 }

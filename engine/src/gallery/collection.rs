@@ -1,7 +1,6 @@
 //! One collection in memory: its settings, and the people who can be found in it.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
@@ -11,7 +10,7 @@ use crate::gallery::measure::Shadow;
 use crate::gallery::readers::Readers;
 use crate::people::expire::Expiries;
 use likeness_faces::quality::QualityLevel;
-use likeness_search::batcher::Passes;
+use likeness_search::batcher::SearchBatcher;
 use likeness_search::graph::Graph;
 pub use likeness_search::index::{EF_DEFAULT, EF_RANGE, IndexKind};
 use likeness_search::index::{Index, Row};
@@ -107,7 +106,7 @@ pub(crate) struct Collection {
     /// Replies that are being built from it.
     pub readers: Readers,
     /// Searches that look through it.
-    pub passes: Arc<Passes>,
+    pub batcher: SearchBatcher,
     /// Graphs that went, overwritten, until somebody drops them whom it does not hold up.
     left: Mutex<Vec<Graph>>,
 }
@@ -143,7 +142,7 @@ impl Collection {
             deleted: AtomicBool::new(false),
             generation: AtomicU64::new(0),
             readers: Readers::default(),
-            passes: Arc::default(),
+            batcher: SearchBatcher::default(),
             left: Mutex::default(),
         }
     }
@@ -417,7 +416,7 @@ impl Collection {
             deleted: AtomicBool::new(false),
             generation: AtomicU64::new(0),
             readers: Readers::default(),
-            passes: Arc::default(),
+            batcher: SearchBatcher::default(),
             left: Mutex::default(),
         })
     }

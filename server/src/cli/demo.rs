@@ -81,7 +81,6 @@ impl DemoCommand {
             models: self.models,
             workers: None,
             queue: 128,
-            gather_micros: 0,
             call_seconds: 60,
             drain_seconds: 10,
             accept_short_erasure_log: false,

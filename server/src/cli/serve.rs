@@ -34,6 +34,10 @@ a PersonID.";
 pub struct ServeCommand {
     #[command(flatten)]
     config: ServeConfig,
+
+    /// Removed; accepted for one version, without effect
+    #[arg(long, env = "LIKENESS_GATHER_MICROS", value_name = "MICROS", hide = true)]
+    gather_micros: Option<String>,
 }
 
 impl ServeCommand {
@@ -58,6 +62,11 @@ impl ServeCommand {
         }
         start_logging();
         no_core_dumps();
+        if self.gather_micros.is_some() {
+            tracing::warn!(
+                "--gather-micros (LIKENESS_GATHER_MICROS) has no effect; the next version refuses it"
+            );
+        }
         if let Some(warning) = std::fs::read_to_string("/proc/swaps")
             .ok()
             .and_then(|s| swap_warning(&s))

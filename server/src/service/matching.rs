@@ -167,12 +167,10 @@ async fn search(call: &mut Ongoing, request: SearchPersonsRequest) -> Result<Sea
         comparison,
         filter: convert::filter(request.filter)?,
         exact: request.exact,
-        gather: call.service.gather,
     };
     let seen = call
         .compute(move |work, call| {
             let collections = collections(work, &names)?;
-            work.engine.announce(&collections, call);
             for id in &searching.filter.person_ids {
                 collections
                     .iter()
@@ -193,10 +191,10 @@ async fn search(call: &mut Ongoing, request: SearchPersonsRequest) -> Result<Sea
                 rejected,
                 searching,
             };
-            if work.engine.has_room(&looked.collections, &looked.searching) {
-                return looked.search(work, limit, call).map(Searched::Already);
+            if work.engine.search_would_wait(&looked.collections) {
+                return Ok(Searched::NotYet(looked));
             }
-            Ok(Searched::NotYet(looked))
+            looked.search(work, limit, call).map(Searched::Already)
         })
         .await?;
     // ORDER: the worker is free before the search may wait for others, one of which it may be about to serve.

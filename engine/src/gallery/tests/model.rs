@@ -415,7 +415,7 @@ impl Model {
                 .iter()
                 .map(|known| (collection(gallery, known), similarity_min))
                 .collect();
-            let found = gallery.find(&Search {
+            let found = gallery.search_batched(&Search {
                 places: &places,
                 queries: &queries,
                 k,

@@ -1,17 +1,15 @@
-//! Searches that share a pass.
+//! Searches that share a pass over the index.
 
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Barrier};
 use std::thread::{self, Scope, yield_now};
-use std::time::{Duration, Instant};
 
-use crate::gallery::collection::Collection;
 use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::support::*;
-use likeness_search::batcher::{Company, PROBES_MAX, Passes, Seen, Wanted};
+use likeness_search::batcher::{BatchReply, BatchRequest, PROBES_MAX, SearchBatcher};
 
-fn wanted(k: usize) -> Wanted {
-    Wanted {
+fn request(k: usize) -> BatchRequest {
+    BatchRequest {
         probes: vec![Arc::new(probe_of(&template(k as u64)))],
         k,
         similarity_min: 0.0,
@@ -19,26 +17,26 @@ fn wanted(k: usize) -> Wanted {
     }
 }
 
-/// What nobody sees, but whose it is.
-fn seen(wanted: &Wanted) -> Seen {
-    Seen {
+/// A reply that tells its request by `compared`.
+fn reply(request: &BatchRequest) -> BatchReply {
+    BatchReply {
         hits: Vec::new(),
-        compared: wanted.k,
+        compared: request.k,
     }
 }
 
-/// Takes every pass there may be, until what it answers is dropped.
-fn take_all<'scope>(scope: &'scope Scope<'scope, '_>, passes: &'scope Passes) -> Vec<Sender<()>> {
+/// Occupies every pass there may be, until the value that it returns is dropped.
+fn take_all<'scope>(scope: &'scope Scope<'scope, '_>, batcher: &'scope SearchBatcher) -> Vec<Sender<()>> {
     let mut taken = Vec::new();
-    for _ in 0..passes.at_once() {
+    for _ in 0..batcher.passes_max() {
         let (release, released) = channel::<()>();
         let began = Arc::new(Barrier::new(2));
         let begin = Arc::clone(&began);
         scope.spawn(move || {
-            passes.join(wanted(0), Company::default(), |all| {
+            batcher.search(request(0), |batch| {
                 begin.wait();
                 released.recv().expect_err("it is only dropped");
-                all.iter().map(seen).collect()
+                batch.iter().map(reply).collect()
             })
         });
         began.wait();
@@ -47,135 +45,69 @@ fn take_all<'scope>(scope: &'scope Scope<'scope, '_>, passes: &'scope Passes) ->
     taken
 }
 
-fn until_they_wait(passes: &Passes, callers: usize) {
-    while passes.waiting() < callers {
+fn until_they_wait(batcher: &SearchBatcher, callers: usize) {
+    while batcher.waiting() < callers {
         yield_now();
     }
 }
 
 #[test]
-fn everybody_who_waits_is_answered_their_own_by_as_few_passes_as_may_be() {
-    let passes = Passes::default();
+fn waiting_searches_get_their_own_replies_from_as_few_passes_as_possible() {
+    let batcher = SearchBatcher::default();
     let (tell, told) = channel();
     thread::scope(|scope| {
-        let taken = take_all(scope, &passes);
+        let taken = take_all(scope, &batcher);
+        assert!(batcher.is_full());
         for k in 1..=PROBES_MAX + 1 {
-            let (passes, tell) = (&passes, tell.clone());
+            let (batcher, tell) = (&batcher, tell.clone());
             scope.spawn(move || {
-                let answer = passes.join(wanted(k), Company::default(), |all| {
-                    tell.send(all.len()).expect("the test waits");
-                    all.iter().map(seen).collect()
+                let answer = batcher.search(request(k), |batch| {
+                    tell.send(batch.len()).expect("the test waits");
+                    batch.iter().map(reply).collect()
                 });
                 assert_eq!(answer.compared, k);
             });
         }
-        until_they_wait(&passes, PROBES_MAX + 1);
+        until_they_wait(&batcher, PROBES_MAX + 1);
         drop(taken);
     });
     drop(tell);
     let mut sizes: Vec<_> = told.iter().collect();
     sizes.sort_unstable();
     assert_eq!(sizes, [1, PROBES_MAX]);
-    assert_eq!((passes.waiting(), passes.under_way()), (0, 0));
+    assert_eq!((batcher.waiting(), batcher.passes()), (0, 0));
 }
 
 #[test]
-fn whoever_finds_nobody_looks_at_once_and_alone() {
-    let passes = Passes::new(1);
+fn a_search_that_finds_room_begins_at_once_and_alone() {
+    let batcher = SearchBatcher::new(1);
     for k in 0..3 {
-        let answer = passes.join(wanted(k), Company::default(), |all| {
-            assert_eq!(all.len(), 1);
-            all.iter().map(seen).collect()
+        assert!(!batcher.is_full());
+        let answer = batcher.search(request(k), |batch| {
+            assert_eq!(batch.len(), 1);
+            batch.iter().map(reply).collect()
         });
-        assert_eq!((answer.compared, passes.under_way()), (k, 0));
-    }
-}
-
-/// Longer than any test takes.
-const HOUR: Duration = Duration::from_secs(3600);
-
-fn gathering(passes: &Arc<Passes>) -> Company {
-    Company {
-        gather: HOUR,
-        coming: Some(passes.announce()),
+        assert_eq!((answer.compared, batcher.passes()), (k, 0));
     }
 }
 
 #[test]
-fn whoever_is_on_the_way_is_waited_for_and_shares_the_pass() {
-    let passes = Arc::new(Passes::new(1));
-    let companies: Vec<_> = (0..5).map(|_| gathering(&passes)).collect();
-    let given_up = passes.announce();
-    let sizes: Vec<_> = thread::scope(|scope| {
-        let look = |all: &[Wanted]| {
-            let told = |one| Seen {
-                compared: all.len(),
-                ..seen(one)
-            };
-            all.iter().map(told).collect::<Vec<_>>()
-        };
-        let callers = companies.into_iter().map(|company| {
-            let passes = &passes;
-            scope.spawn(move || passes.join(wanted(1), company, look).compared)
-        });
-        let callers: Vec<_> = callers.collect();
-        until_they_wait(&passes, 4);
-        // Four wait for the leader, and the leader for one who never comes.
-        drop(given_up);
-        callers
-            .into_iter()
-            .map(|caller| caller.join().expect("answered"))
-            .collect()
-    });
-    assert_eq!(sizes, [5; 5]);
-    assert_eq!((passes.waiting(), passes.under_way()), (0, 0));
-}
-
-#[test]
-fn whoever_is_alone_or_finds_a_full_pass_waits_for_nobody() {
-    let passes = Arc::new(Passes::new(1));
-    let alone = gathering(&passes);
-    passes.join(wanted(1), alone, |all| all.iter().map(seen).collect());
-    let _never_comes = passes.announce();
-    let many = Wanted {
-        probes: (0..PROBES_MAX as u64)
-            .map(|n| Arc::new(probe_of(&template(n))))
-            .collect(),
-        ..wanted(2)
-    };
-    let company = gathering(&passes);
-    let answer = passes.join(many, company, |all| all.iter().map(seen).collect());
-    assert_eq!((answer.compared, passes.under_way()), (2, 0));
-}
-
-#[test]
-fn nobody_is_waited_for_longer_than_was_set() {
-    let passes = Arc::new(Passes::new(1));
-    let _never_comes = passes.announce();
-    let (began, gather) = (Instant::now(), Duration::from_millis(20));
-    let company = Company { gather, coming: None };
-    passes.join(wanted(1), company, |all| all.iter().map(seen).collect());
-    assert!(began.elapsed() >= gather, "somebody is on the way");
-    assert_eq!(passes.under_way(), 0);
-}
-
-#[test]
-fn whose_leader_fails_looks_alone_and_the_next_passes_go_on() {
-    let passes = Passes::default();
+fn a_search_whose_leader_fails_scans_for_itself_and_later_passes_run() {
+    let batcher = SearchBatcher::default();
     let answers = thread::scope(|scope| {
-        let taken = take_all(scope, &passes);
+        let taken = take_all(scope, &batcher);
         let callers = (1..=8).map(|k| {
-            let passes = &passes;
+            let batcher = &batcher;
             scope.spawn(move || {
-                let look = |all: &[Wanted]| {
-                    assert!(all.len() == 1, "a look for several fails");
-                    all.iter().map(seen).collect()
+                let scan = |batch: &[BatchRequest]| {
+                    assert!(batch.len() == 1, "a scan for several fails");
+                    batch.iter().map(reply).collect()
                 };
-                passes.join(wanted(k), Company::default(), look).compared
+                batcher.search(request(k), scan).compared
             })
         });
         let callers: Vec<_> = callers.collect();
-        until_they_wait(&passes, 8);
+        until_they_wait(&batcher, 8);
         drop(taken);
         callers
             .into_iter()
@@ -186,10 +118,10 @@ fn whose_leader_fails_looks_alone_and_the_next_passes_go_on() {
     assert_eq!(failed, 1, "the leader alone: {answers:?}");
     let right = |(n, answer): (usize, &Option<usize>)| answer.is_none_or(|k| k == n + 1);
     assert!(answers.iter().enumerate().all(right), "{answers:?}");
-    assert_eq!((passes.waiting(), passes.under_way()), (0, 0));
+    assert_eq!((batcher.waiting(), batcher.passes()), (0, 0));
 }
 
-/// Who is found by whom, of some searches that differ in all that may.
+/// Face, number of matches and threshold of searches that differ in all three.
 fn searches(n: u64) -> (u64, usize, f32) {
     (n % 7, 1 + n as usize % 5, [-1.0, 0.0, 0.4, 0.99][n as usize % 4])
 }
@@ -214,11 +146,10 @@ fn searches_that_share_a_pass_find_what_each_finds_alone() {
     };
     let alone: Vec<_> = (0..28).map(found).collect();
     let together: Vec<_> = thread::scope(|scope| {
-        let passes: &Collection = &one;
-        let taken = take_all(scope, &passes.passes);
+        let taken = take_all(scope, &one.batcher);
         let found = &found;
         let callers: Vec<_> = (0..28).map(|n| scope.spawn(move || found(n))).collect();
-        until_they_wait(&one.passes, 28);
+        until_they_wait(&one.batcher, 28);
         drop(taken);
         callers
             .into_iter()
@@ -230,19 +161,19 @@ fn searches_that_share_a_pass_find_what_each_finds_alone() {
 }
 
 #[test]
-fn who_is_erased_or_enrolled_while_searches_wait_is_not_found_or_is() {
+fn waiting_searches_miss_people_erased_meanwhile_and_find_people_enrolled_meanwhile() {
     let (disk, ring) = (FakeDisk::default(), ring());
     let gallery = opened(&disk, &ring);
     let one = create(&gallery, "one");
     enroll(&gallery, &one, "ada", &[1]).expect("enrolled");
     enroll(&gallery, &one, "grace", &[2]).expect("enrolled");
     thread::scope(|scope| {
-        let taken = take_all(scope, &one.passes);
+        let taken = take_all(scope, &one.batcher);
         let (gallery, one) = (&gallery, &one);
         let callers: Vec<_> = (0..12)
             .map(|n| scope.spawn(move || found(gallery, one, n % 3 + 1)))
             .collect();
-        until_they_wait(&one.passes, 12);
+        until_they_wait(&one.batcher, 12);
         gallery.delete(one, &id("ada"), REQUEST).expect("erased");
         // She may be given Ada's number and Ada's row.
         enroll(gallery, one, "joan", &[3]).expect("enrolled");

@@ -85,7 +85,7 @@ fn thirty_two_readers_beside_erasers_never_reply_with_who_was_acknowledged_as_er
 
 /// Whom a reader of several collections names: whoever is found in either, or enrolled twice in the first.
 fn names(gallery: &Gallery, one: &Arc<Collection>, two: &Arc<Collection>, n: u64) -> Vec<String> {
-    let found = gallery.find(&Search {
+    let found = gallery.search_batched(&Search {
         places: &[(Arc::clone(one), -1.0), (Arc::clone(two), -1.0)],
         queries: &[query(n), query(n + 1)],
         k: 100,

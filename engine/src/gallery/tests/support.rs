@@ -347,7 +347,7 @@ impl Gallery {
         k: usize,
         similarity_min: f32,
     ) -> Result<Vec<Match>> {
-        let found = self.find(&Search {
+        let found = self.search_batched(&Search {
             places: &[(Arc::clone(collection), similarity_min)],
             queries: std::slice::from_ref(query),
             k,
