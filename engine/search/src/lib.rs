@@ -15,7 +15,7 @@ pub mod nearness;
 pub mod pages;
 pub mod person_table;
 pub mod rows;
-pub mod simd;
+mod simd;
 pub mod tags;
 pub mod top;
 pub mod weights;

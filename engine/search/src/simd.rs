@@ -174,10 +174,10 @@ impl Kernel {
             // SAFETY: named only by `all`, where the processor was seen to have the features.
             Self::Avx2 => unsafe { avx2(task) },
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above.
+            // SAFETY: named only by `all`, where the processor was seen to have the features.
             Self::Avx512 => unsafe { avx512(task) },
             #[cfg(target_arch = "aarch64")]
-            // SAFETY: as above.
+            // SAFETY: NEON is part of every 64-bit ARM.
             Self::Neon => unsafe { neon(task) },
         }
     }
@@ -247,23 +247,17 @@ impl Simd for Portable {
 #[cfg(target_arch = "x86_64")]
 #[allow(
     unsafe_code,
-    clippy::undocumented_unsafe_blocks,
     reason = "instructions that are there only inside of the function `avx2`, which alone names this type"
 )]
-pub mod avx2;
+mod avx2;
 
 #[cfg(target_arch = "x86_64")]
 #[allow(
     unsafe_code,
-    clippy::undocumented_unsafe_blocks,
     reason = "instructions that are there only inside of the function `avx512`, which alone names this type"
 )]
-pub mod avx512;
+mod avx512;
 
 #[cfg(target_arch = "aarch64")]
-#[allow(
-    unsafe_code,
-    clippy::undocumented_unsafe_blocks,
-    reason = "instructions that are named only inside of `neon`"
-)]
-pub mod arm;
+#[allow(unsafe_code, reason = "instructions that are named only inside of `neon`")]
+mod arm;

@@ -1,8 +1,8 @@
 //! AVX2.
+//!
+//! `Kernel::run` alone names [`Avx2`], in a function that is compiled for `avx2,popcnt`, and `Kernel::all` offers that kernel
+//! only where the processor has both: the SAFETY lines below rely on this.
 
-// SAFETY, for every block of this module: `Kernel::run` alone names these types, inside of functions
-// that are compiled for and called on processors with the instructions; loads and stores are of whole
-// arrays, and need no alignment.
 use std::arch::x86_64::*;
 
 use super::{BLOCK, Columns, LINE, Line, Simd};
@@ -18,23 +18,28 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn zero() -> Self::Bytes {
+        // SAFETY: `Kernel::all` has seen AVX2; registers only.
         unsafe { [_mm256_setzero_si256(); 2] }
     }
     #[inline(always)]
     fn load(bytes: &[u8; LINE]) -> Self::Bytes {
         let (low, high) = bytes.split_at(LINE / 2);
+        // SAFETY: `Kernel::all` has seen AVX2; each half is 32 of the 64 bytes, and the load needs no alignment.
         unsafe { [low, high].map(|half| _mm256_loadu_si256(half.as_ptr().cast())) }
     }
     #[inline(always)]
     fn store(bytes: Self::Bytes) -> [u8; LINE] {
         let mut stored = [0; LINE];
         for (half, bytes) in stored.chunks_mut(LINE / 2).zip(bytes) {
+            // SAFETY: `Kernel::all` has seen AVX2; each half is 32 of the 64 bytes, and the store needs no
+            // alignment.
             unsafe { _mm256_storeu_si256(half.as_mut_ptr().cast(), bytes) };
         }
         stored
     }
     #[inline(always)]
     fn nibbles(bytes: Self::Bytes) -> [Self::Bytes; 2] {
+        // SAFETY: `Kernel::all` has seen AVX2; registers only.
         unsafe {
             let low = _mm256_set1_epi8(15);
             [
@@ -45,14 +50,17 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn lookup(entries: Self::Bytes, nibbles: Self::Bytes) -> Self::Bytes {
+        // SAFETY: `Kernel::all` has seen AVX2; registers only.
         unsafe { nibbles.map(|half| _mm256_shuffle_epi8(entries[0], half)) }
     }
     #[inline(always)]
     fn add(a: Self::Bytes, b: Self::Bytes) -> Self::Bytes {
+        // SAFETY: `Kernel::all` has seen AVX2; registers only.
         unsafe { [0, 1].map(|half| _mm256_adds_epu8(a[half], b[half])) }
     }
     #[inline(always)]
     fn at_most(bytes: Self::Bytes, limit: u8) -> u64 {
+        // SAFETY: `Kernel::all` has seen AVX2; registers only.
         unsafe {
             let limit = _mm256_set1_epi8(limit.cast_signed());
             let [low, high] = bytes.map(|half| {
@@ -77,6 +85,8 @@ impl Simd for Avx2 {
     fn all_at_most(numbers: &[i32; BLOCK], limit: i32) -> u64 {
         let mut mask = 0;
         for n in 0..BLOCK / 8 {
+            // SAFETY: `Kernel::all` has seen AVX2; the slice is checked to have 8 numbers, 32 bytes, and the load
+            // needs no alignment.
             unsafe {
                 let some = _mm256_loadu_si256(numbers[n * 8..][..8].as_ptr().cast());
                 let above = _mm256_cmpgt_epi32(some, _mm256_set1_epi32(limit));
@@ -88,6 +98,8 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn prefetch<T>(value: &T) {
+        // SAFETY: SSE, part of every x86-64; the address of a reference, and a prefetch reads nothing into the
+        // program.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()) }
     }
 }
@@ -104,6 +116,7 @@ fn turn<const N: usize>(lines: &[Line], halves: [&mut Columns; HALVES]) {
     let lines = &lines[..(BLOCK - 1) * N + 1];
     // Asked for in their order, as in `in_order`: below they are read in another.
     for i in 0..BLOCK {
+        // SAFETY: a reference to a `u64`, so valid, initialised and aligned; it is `Copy`.
         let _: u64 = unsafe { std::ptr::from_ref(&lines[i * N].0[0]).read_volatile() };
     }
     // Sixteen bytes of each of twice sixteen rows into as many columns, eight of them at a time: as many as there are
@@ -129,13 +142,16 @@ fn turn<const N: usize>(lines: &[Line], halves: [&mut Columns; HALVES]) {
     reason = "closures are compiled for no processor in particular"
 )]
 fn eight_columns<const N: usize, const UPPER: bool>(lines: &[Line], quarter: usize) -> [__m256i; EIGHT] {
+    // SAFETY: `Kernel::all` has seen AVX2; registers only.
     let mut turned = [unsafe { _mm256_setzero_si256() }; EIGHT];
     for i in 0..EIGHT {
         let a = two_rows(lines, i * N, N, quarter);
         let b = two_rows(lines, (i + EIGHT) * N, N, quarter);
         turned[i] = if UPPER {
+            // SAFETY: `Kernel::all` has seen AVX2; registers only.
             unsafe { _mm256_unpackhi_epi8(a, b) }
         } else {
+            // SAFETY: `Kernel::all` has seen AVX2; registers only.
             unsafe { _mm256_unpacklo_epi8(a, b) }
         };
     }
@@ -143,6 +159,7 @@ fn eight_columns<const N: usize, const UPPER: bool>(lines: &[Line], quarter: usi
         let rows = turned;
         for i in 0..EIGHT / 2 {
             let (a, b) = (rows[i], rows[i + EIGHT / 2]);
+            // SAFETY: `Kernel::all` has seen AVX2; registers only.
             unsafe {
                 turned[2 * i] = _mm256_unpacklo_epi8(a, b);
                 turned[2 * i + 1] = _mm256_unpackhi_epi8(a, b);
@@ -161,6 +178,8 @@ fn eight_columns<const N: usize, const UPPER: bool>(lines: &[Line], quarter: usi
 fn store_rows(columns: &mut [[u8; LINE]], half: usize, rows: [__m256i; EIGHT]) {
     for i in 0..EIGHT {
         let column = &mut columns[i][half * HALF_ROWS..][..HALF_ROWS];
+        // SAFETY: `Kernel::all` has seen AVX2; the slice is checked to have 32 bytes, and the store needs no
+        // alignment.
         unsafe { _mm256_storeu_si256(column.as_mut_ptr().cast(), rows[i]) };
     }
 }
@@ -170,10 +189,13 @@ fn store_rows(columns: &mut [[u8; LINE]], half: usize, rows: [__m256i; EIGHT]) {
 fn two_rows(lines: &[Line], at: usize, apart: usize, quarter: usize) -> __m256i {
     let lower = quarter_of(&lines[at], quarter);
     let upper = quarter_of(&lines[at + SIXTEEN * apart], quarter);
+    // SAFETY: `Kernel::all` has seen AVX2; registers only.
     unsafe { _mm256_set_m128i(upper, lower) }
 }
 
 #[inline(always)]
 fn quarter_of(line: &Line, quarter: usize) -> __m128i {
+    // SAFETY: SSE2, part of every x86-64; the slice is checked to have 2 words, 16 bytes, and the load needs no
+    // alignment.
     unsafe { _mm_loadu_si128(line.0[2 * quarter..][..2].as_ptr().cast()) }
 }

@@ -1,8 +1,9 @@
 //! AVX-512.
+//!
+//! `Kernel::run` alone names [`Avx512`], in a function that is compiled for AVX2, POPCNT and AVX-512 F, BW, VL, VBMI, VBMI2 and
+//! VPOPCNTDQ, and `Kernel::all` offers that kernel only where the processor has all of them: the SAFETY lines below rely on
+//! this.
 
-// SAFETY, for every block of this module: `Kernel::run` alone names these types, inside of functions
-// that are compiled for and called on processors with the instructions; loads and stores are of whole
-// arrays, and need no alignment, but those of lines and columns in their order, which have it.
 use std::arch::x86_64::*;
 
 use super::{BLOCK, Columns, LINE, Line, ROWS, Simd, Table};
@@ -21,20 +22,24 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn zero() -> __m512i {
+        // SAFETY: `Kernel::all` has seen AVX-512 F; registers only.
         unsafe { _mm512_setzero_si512() }
     }
     #[inline(always)]
     fn load(bytes: &[u8; LINE]) -> __m512i {
+        // SAFETY: `Kernel::all` has seen AVX-512 F; the array has 64 bytes, and the load needs no alignment.
         unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
     }
     #[inline(always)]
     fn store(bytes: __m512i) -> [u8; LINE] {
         let mut stored = [0; LINE];
+        // SAFETY: `Kernel::all` has seen AVX-512 F; the array has 64 bytes, and the store needs no alignment.
         unsafe { _mm512_storeu_si512(stored.as_mut_ptr().cast(), bytes) };
         stored
     }
     #[inline(always)]
     fn nibbles(bytes: __m512i) -> [__m512i; 2] {
+        // SAFETY: `Kernel::all` has seen AVX-512 F and BW; registers only.
         unsafe {
             let low = _mm512_set1_epi8(15);
             [
@@ -45,10 +50,12 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn lookup(entries: __m512i, nibbles: __m512i) -> __m512i {
+        // SAFETY: `Kernel::all` has seen AVX-512 BW; registers only.
         unsafe { _mm512_shuffle_epi8(entries, nibbles) }
     }
     #[inline(always)]
     fn add(a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: `Kernel::all` has seen AVX-512 BW; registers only.
         unsafe { _mm512_adds_epu8(a, b) }
     }
     #[inline(always)]
@@ -87,6 +94,7 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn front(columns: &Columns, table: &Table, limit: u8, penalties: &mut [u8; LINE]) -> u64 {
+        // SAFETY: `Kernel::all` has seen AVX-512 F, BW and VBMI, which `front` is compiled for.
         unsafe { front(columns, table.sixes(), limit, penalties) }
     }
     #[inline(always)]
@@ -100,8 +108,10 @@ impl Simd for Avx512 {
     fn middle(lines: &[Line], worths: &[Worth]) -> i32 {
         let mut units = Self::zero();
         for (line, worth) in lines.iter().zip(worths) {
+            // SAFETY: `Kernel::all` has seen AVX-512 F; registers only.
             units = unsafe { _mm512_add_epi64(units, Loaded::new(worth).units(line)) };
         }
+        // SAFETY: `Kernel::all` has seen AVX-512 F; registers only.
         unsafe { _mm512_reduce_add_epi64(units) as i32 }
     }
     #[inline(always)]
@@ -118,6 +128,7 @@ impl Simd for Avx512 {
             }
             let words = words_turned(rows);
             for word in 0..EIGHT {
+                // SAFETY: `Kernel::all` has seen AVX-512 VBMI; registers only.
                 let columns = unsafe { _mm512_permutexvar_epi8(Self::load(&BYTES_TURNED), words[word]) };
                 halves[word / HALF_WORDS].0[word % HALF_WORDS * EIGHT + eighth] = Self::store(columns);
             }
@@ -138,6 +149,7 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn tails(lines: &[Line; ROWS / 2], worth: &Worth) -> [i32; ROWS] {
         let lanes = Loaded::new(worth).of_eight(lines, 1);
+        // SAFETY: `Kernel::all` has seen AVX2 and AVX-512 F and BW; registers only.
         unsafe {
             // The first half of a line is one row's tail, the second the next one's.
             let halves = _mm512_add_epi16(lanes, _mm512_shuffle_i64x2::<0b10_11_00_01>(lanes, lanes));
@@ -154,12 +166,15 @@ impl Simd for Avx512 {
         /// The parts of a register that are the first half of a line, and the second.
         const HALVES: [__mmask8; 2] = [0x0f, 0xf0];
         let units = Loaded::new(worth).units(line);
+        // SAFETY: `Kernel::all` has seen AVX-512 F; registers only.
         unsafe { _mm512_mask_reduce_add_epi64(HALVES[second], units) as i32 }
     }
     #[inline(always)]
     fn all_at_most(numbers: &[i32; BLOCK], limit: i32) -> u64 {
         let mut mask = 0;
         for n in 0..BLOCK / 16 {
+            // SAFETY: `Kernel::all` has seen AVX-512 F; the slice is checked to have 16 numbers, 64 bytes, and the
+            // load needs no alignment.
             unsafe {
                 let some = _mm512_loadu_si512(numbers[n * 16..][..16].as_ptr().cast());
                 let within = _mm512_cmple_epi32_mask(some, _mm512_set1_epi32(limit));
@@ -170,16 +185,20 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn at_most(bytes: __m512i, limit: u8) -> u64 {
+        // SAFETY: `Kernel::all` has seen AVX-512 BW; registers only.
         unsafe { _mm512_cmple_epu8_mask(bytes, _mm512_set1_epi8(limit.cast_signed())) }
     }
     #[inline(always)]
     fn prefetch<T>(value: &T) {
+        // SAFETY: SSE, part of every x86-64; the address of a reference, and a prefetch reads nothing into the
+        // program.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()) }
     }
 }
 
 #[inline(always)]
 fn line(line: &Line) -> __m512i {
+    // SAFETY: `Kernel::all` has seen AVX-512 F; a `Line` has 64 bytes, and the load needs no alignment.
     unsafe { _mm512_loadu_si512(line.0.as_ptr().cast()) }
 }
 
@@ -187,6 +206,8 @@ fn line(line: &Line) -> __m512i {
 /// only where one follows the other.
 #[inline(always)]
 fn in_order(line: &Line) -> __m512i {
+    // SAFETY: `Kernel::all` has seen AVX-512 F; a `Line` has 64 initialised bytes at a multiple of 64, as a
+    // `__m512i` needs.
     unsafe { std::ptr::from_ref(line).cast::<__m512i>().read_volatile() }
 }
 
@@ -218,6 +239,8 @@ fn front(
 
 #[inline(always)]
 fn column_in_order(columns: &Columns, j: usize) -> __m512i {
+    // SAFETY: `Kernel::all` has seen AVX-512 F; a column has 64 initialised bytes at a multiple of 64, as
+    // `Columns` begins at one.
     unsafe { columns.0[j].as_ptr().cast::<__m512i>().read_volatile() }
 }
 
@@ -243,6 +266,7 @@ fn add_found<const B: usize, const P: usize, const N: usize>(
     for n in 0..N {
         let entries = Avx512::load(&entries[n].0);
         for b in 0..B {
+            // SAFETY: `Kernel::all` has seen AVX-512 VBMI; registers only.
             let found = unsafe { _mm512_permutexvar_epi8(indices[b][n], entries) };
             sums[b][p] = Avx512::add(sums[b][p], found);
         }
@@ -254,6 +278,7 @@ fn add_found<const B: usize, const P: usize, const N: usize>(
 fn tops(a: __m512i, b: __m512i, c: __m512i) -> __m512i {
     // The first argument decides of each bit whether it is the second's or the third's.
     const CHOOSE: i32 = 0xCA;
+    // SAFETY: `Kernel::all` has seen AVX-512 F and BW; registers only.
     unsafe {
         let ab = _mm512_ternarylogic_epi32::<CHOOSE>(
             _mm512_set1_epi8(0b11),
@@ -277,6 +302,7 @@ fn words_turned(rows: [__m512i; EIGHT]) -> [__m512i; EIGHT] {
         let mut pairs = [Avx512::zero(); EIGHT / 2];
         for i in 0..EIGHT / 2 {
             let (a, b) = (rows[2 * i], rows[2 * i + 1]);
+            // SAFETY: `Kernel::all` has seen AVX-512 F; registers only.
             pairs[i] = unsafe {
                 if odd == 0 {
                     _mm512_unpacklo_epi64(a, b)
@@ -299,12 +325,14 @@ fn words_turned(rows: [__m512i; EIGHT]) -> [__m512i; EIGHT] {
 /// The lanes 0 and 2 of a, and of b.
 #[inline(always)]
 fn even_lanes(a: __m512i, b: __m512i) -> __m512i {
+    // SAFETY: `Kernel::all` has seen AVX-512 F; registers only.
     unsafe { _mm512_shuffle_i64x2::<0b10_00_10_00>(a, b) }
 }
 
 /// The lanes 1 and 3 of a, and of b.
 #[inline(always)]
 fn odd_lanes(a: __m512i, b: __m512i) -> __m512i {
+    // SAFETY: `Kernel::all` has seen AVX-512 F; registers only.
     unsafe { _mm512_shuffle_i64x2::<0b11_01_11_01>(a, b) }
 }
 
@@ -353,6 +381,7 @@ impl Loaded {
         const DIFFERING: i32 = 0x28;
         let mut counts = [Avx512::zero(); PLANES];
         for p in 0..PLANES {
+            // SAFETY: `Kernel::all` has seen AVX-512 F and VPOPCNTDQ; registers only.
             counts[p] = unsafe {
                 _mm512_popcnt_epi64(_mm512_ternarylogic_epi64::<DIFFERING>(
                     row,
@@ -368,6 +397,7 @@ impl Loaded {
     #[inline(always)]
     fn units(&self, row: &Line) -> __m512i {
         let [ones, twos, fours] = self.counts(line(row));
+        // SAFETY: `Kernel::all` has seen AVX-512 F; registers only.
         unsafe {
             let upper = _mm512_add_epi64(_mm512_add_epi64(fours, fours), twos);
             _mm512_add_epi64(_mm512_add_epi64(upper, upper), ones)
@@ -389,10 +419,12 @@ impl Loaded {
         for i in 0..ROWS / 2 {
             let counts = self.counts(in_order(&lines[i * apart]));
             for p in 0..PLANES {
+                // SAFETY: `Kernel::all` has seen AVX-512 VBMI2; registers only.
                 bytes[p] = unsafe { _mm512_shrdi_epi64::<8>(bytes[p], counts[p]) };
             }
         }
         let [ones, twos, fours] = bytes;
+        // SAFETY: `Kernel::all` has seen AVX-512 F and BW; registers only.
         unsafe {
             let lower = _mm512_add_epi8(ones, _mm512_add_epi8(twos, twos));
             // A byte of the lower planes and one of the upper: once and four times.
@@ -419,10 +451,12 @@ fn middles<const N: usize>(lines: &[Line], worths: &[Worth]) -> [i32; ROWS] {
         let worth = Loaded::new(&worths[at]);
         for half in 0..2 {
             let more = worth.of_eight(&lines[half * ROWS / 2 * N + at..], N);
+            // SAFETY: `Kernel::all` has seen AVX-512 BW; registers only.
             eights[half] = unsafe { _mm512_add_epi16(eights[half], more) };
         }
     }
     let [a, b] = eights;
+    // SAFETY: `Kernel::all` has seen AVX-512 F and BW; registers only.
     unsafe {
         // The four lanes of each eight rows become one.
         let pairs = _mm512_add_epi16(even_lanes(a, b), odd_lanes(a, b));
@@ -435,6 +469,7 @@ fn middles<const N: usize>(lines: &[Line], worths: &[Worth]) -> [i32; ROWS] {
 #[inline(always)]
 fn stored(words: __m256i) -> [i32; ROWS] {
     let mut penalties = [0i32; ROWS];
+    // SAFETY: `Kernel::all` has seen AVX-512 F; sixteen `i32` have 64 bytes, and the store needs no alignment.
     unsafe { _mm512_storeu_si512(penalties.as_mut_ptr().cast(), _mm512_cvtepu16_epi32(words)) };
     penalties
 }
