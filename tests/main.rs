@@ -31,6 +31,7 @@ mod floods;
 mod format_fixture;
 mod idempotency;
 mod import;
+mod import_graph;
 mod interfaces;
 mod keys_and_formats;
 mod layering;
