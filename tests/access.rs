@@ -5,9 +5,9 @@ use std::fs;
 use std::time::Duration;
 
 use likeness_engine::{CollectionName, NewApiKey, Scope, Scopes, Timestamp};
+use likeness_proto::credential::Credential;
 use likeness_proto::v1;
 use likeness_proto::v1::account_service_client::AccountServiceClient;
-use likeness_server::credential::Credential;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 use tonic_health::pb::health_client::HealthClient;
@@ -174,7 +174,7 @@ async fn a_key_for_some_collections_knows_of_no_other() {
         ..NewApiKey::default()
     };
     let key = server.key("default", new).await;
-    let restricted = Client::connect(&server.url(), Credential::of(&key)).await;
+    let restricted = Client::connect(&server.url(), likeness_server::credential::of(&key)).await;
 
     restricted
         .enroll("staff", "eileen", &[&photo])
@@ -259,7 +259,7 @@ async fn a_revoked_key_is_refused_on_a_stream_that_is_open() {
         ..NewApiKey::default()
     };
     let key = server.key("default", new).await;
-    let client = Client::connect(&server.url(), Credential::of(&key)).await;
+    let client = Client::connect(&server.url(), likeness_server::credential::of(&key)).await;
     let item = |sequence, person_id: &str| v1::DeletePersonsRequest {
         sequence,
         collection: "staff".to_owned(),

@@ -4,10 +4,10 @@ use std::fs;
 
 use likeness_engine::receipts::{Receipt, chain};
 use likeness_engine::{Scope, Scopes};
+use likeness_proto::credential::{Credential, KeyedChannel};
 use likeness_proto::v1;
 use likeness_proto::v1::account_service_client::AccountServiceClient;
 use likeness_proto::v1::erasure_service_client::ErasureServiceClient;
-use likeness_server::credential::{Credential, KeyedChannel};
 use tonic::Code;
 
 use crate::support::child::{Home, KEY, Program, likeness};
@@ -412,7 +412,7 @@ async fn a_key_of_another_account_is_that_accounts() {
         ..Default::default()
     };
     let key = server.key("branch", new).await;
-    let client = Client::connect(&server.url(), Credential::of(&key)).await;
+    let client = Client::connect(&server.url(), likeness_server::credential::of(&key)).await;
     client.create("staff").await;
     let operator = server.client().await;
     let missing = refusal::of(operator.collection("staff").await);

@@ -99,7 +99,7 @@ fn answer_until_closed(mut stream: TcpStream) -> (bool, Duration) {
 
 /// Asks for health on a connection of its own.
 async fn asks_health(url: &str) {
-    let stranger = Client::connect(url, likeness_server::credential::Credential::default()).await;
+    let stranger = Client::connect(url, likeness_proto::credential::Credential::default()).await;
     let mut health = HealthClient::new(stranger.channel.clone());
     let alive = health.check(HealthCheckRequest::default()).await;
     alive.expect("health is told");

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use likeness_engine::bench::Traces;
+use likeness_proto::credential::Credential;
 use likeness_proto::v1;
 use likeness_proto::v1::erasure_service_client::ErasureServiceClient;
 use likeness_proto::v1::import_persons_request::Part;
-use likeness_server::credential::Credential;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring;

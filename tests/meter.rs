@@ -1,12 +1,12 @@
 //! One meter for a face: over all keys of an account, all copies of a person, and all ways to compare.
 
 use likeness_engine::{Names, NewApiKey, Scope, Scopes};
+use likeness_proto::credential::Credential;
 use likeness_proto::v1;
 use likeness_proto::v1::account_service_client::AccountServiceClient;
 use likeness_proto::v1::import_persons_request::Part;
 use likeness_proto::v1::log_service_client::LogServiceClient;
 use likeness_server::config::LimitArgs;
-use likeness_server::credential::Credential;
 use tokio_stream::iter;
 use tonic::{Code, Status};
 
@@ -404,7 +404,7 @@ async fn a_search_for_duplicates_counts_as_a_search_and_asks_for_a_scope_of_its_
         ..NewApiKey::default()
     };
     let key = server.key("default", new).await;
-    let older = Client::connect(&server.url(), Credential::of(&key)).await;
+    let older = Client::connect(&server.url(), likeness_server::credential::of(&key)).await;
     let request = || v1::FindDuplicatesRequest {
         collection: "staff".to_owned(),
         ..Default::default()

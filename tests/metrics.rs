@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write as _;
 use std::net::TcpStream;
 
-use likeness_server::credential::Credential;
+use likeness_proto::credential::Credential;
 
 use crate::logs::lines;
 use crate::support::checkout;

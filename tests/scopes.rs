@@ -5,8 +5,8 @@ use std::fs;
 use std::time::{Duration, SystemTime};
 
 use likeness_engine::{CollectionName, NewApiKey, Scope};
+use likeness_proto::credential::Credential;
 use likeness_proto::{Message, v1};
-use likeness_server::credential::Credential;
 use prost_types::field_descriptor_proto::Type;
 use prost_types::{DescriptorProto, FileDescriptorSet};
 use tonic::Code;
@@ -262,7 +262,7 @@ async fn every_call_is_refused_to_every_key_but_those_that_the_table_lets_in() {
             collections: Some(BTreeSet::from([staff.clone()])),
             ..NewApiKey::default()
         };
-        let restricted = Credential::of(&server.key("default", restricted).await);
+        let restricted = likeness_server::credential::of(&server.key("default", restricted).await);
         let restricted = Client::connect(&server.url(), restricted).await;
         for method in raw::methods() {
             let (_, name) = method.split_once('/').expect("a path");

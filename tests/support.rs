@@ -9,7 +9,7 @@ pub mod refusal;
 pub mod scan;
 pub mod server;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use client::Client;
@@ -21,7 +21,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A file that `make assets` has obtained.
 pub fn asset(name: &str) -> PathBuf {
-    let assets = likeness_server::assets::default_dir().expect("a home directory");
+    let assets = likeness_server::config::assets_dir().expect("a home directory");
     let path = assets.join(name);
     assert!(path.exists(), "{} is missing: run `make assets`", path.display());
     path
@@ -29,8 +29,8 @@ pub fn asset(name: &str) -> PathBuf {
 
 /// The checkout.
 pub fn checkout() -> PathBuf {
-    let server = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    server.parent().expect("a package of a workspace").to_owned()
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.ancestors().nth(2).expect("it is in clients/").to_owned()
 }
 
 /// A directory that goes with its handle.

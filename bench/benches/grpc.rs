@@ -16,13 +16,14 @@ use likeness_engine::{
     Account, Call, CallOrigin, Cancel, Charge, Checks, Choose, CollectionRef, Comparison, Engine, PersonId,
     Profile, QualityLevel, Query, RandomId, Searching, Timestamp, Wanted,
 };
+use likeness_proto::credential::{Credential, KeyedChannel};
 use likeness_proto::v1::matching_service_client::MatchingServiceClient;
 use likeness_proto::v1::person_service_client::PersonServiceClient;
 use likeness_proto::v1::{
     DeletePersonRequest, EnrollPersonRequest, Photograph, SearchPersonsRequest, VerifyPersonRequest,
 };
 use likeness_server::config::{LimitArgs, ModelFiles, ServeConfig};
-use likeness_server::credential::{self, Credential, KeyedChannel};
+use likeness_server::credential;
 use likeness_server::tls::TlsFiles;
 use likeness_server::{ServeError, serve};
 use tokio::net::TcpListener;
@@ -56,7 +57,7 @@ fn main() {
     let photo = assets::photograph();
     let server = Serving::start(folder.path(), Arc::clone(&engine));
     let key = credential::all_scopes(&engine.administration(), "benchmark").expect("a fresh store");
-    let remote = Remote::connect(server.address, Credential::of(&key), photo.clone());
+    let remote = Remote::connect(server.address, credential::of(&key), photo.clone());
     let direct = Arc::new(Direct {
         collection: likeness_bench::collection(&engine),
         engine,

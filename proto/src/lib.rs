@@ -1,5 +1,6 @@
 //! The wire contract of Likeness, compiled from `likeness/v1/likeness.proto`; the manual is there.
 
+pub mod credential;
 pub mod handed;
 
 pub use prost::{Message, bytes};

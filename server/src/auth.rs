@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use likeness_engine::{Account, AccountSettings, ApiKey, CollectionName, Engine, Grant, RandomId, Scope};
+use likeness_proto::credential::{AUTHORIZATION, SCHEME};
 use tonic::metadata::MetadataMap;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -12,7 +13,6 @@ use tonic::{Request, Status};
 use zeroize::Zeroizing;
 
 use crate::connections::Link;
-use crate::credential::{AUTHORIZATION, SCHEME};
 use crate::service::Service;
 use crate::status::Refusal;
 

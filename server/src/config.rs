@@ -1,6 +1,7 @@
 //! What a server is started with.
 
 mod limits;
+mod model_files;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ pub use self::limits::{
     IMPORTS_PER_ACCOUNT_MAX, LimitArgs, PARKED_MEMORY_MB, REFLECTION_BYTES_MAX, RESET_STREAMS_MAX,
     SMALL_MESSAGE_BYTES_MAX, STREAMS_MAX, STREAMS_PER_ACCOUNT_MAX, WORK_MEMORY_MB,
 };
-use crate::assets;
+pub use self::model_files::{ModelFiles, ModelFilesError, assets_dir};
 use crate::logs::retention::Retention;
 use crate::tls::TlsFiles;
 
@@ -134,44 +135,6 @@ fn region(text: &str) -> Result<String, String> {
     }
 }
 
-/// Where models and runtime are.
-#[derive(Debug, Clone, Args)]
-pub struct ModelFiles {
-    /// Directory with the models and, if they are not the default ones, their models.toml
-    /// [default: `models` in the assets directory]
-    #[arg(long, env = "LIKENESS_MODELS", value_name = "DIR")]
-    pub models: Option<PathBuf>,
-
-    /// ONNX Runtime's shared library [default: `runtime/libonnxruntime.so` in the assets directory]
-    #[arg(long, env = "LIKENESS_RUNTIME", value_name = "FILE")]
-    pub runtime: Option<PathBuf>,
-}
-
-impl ModelFiles {
-    /// The models' directory and the runtime, as given or in the assets directory.
-    ///
-    /// # Errors
-    /// Neither given nor an assets directory known; or nothing is there, as before the first fetch.
-    pub fn resolve(&self) -> Result<(PathBuf, PathBuf), assets::AssetsError> {
-        let within = |given: &Option<PathBuf>, default: &str| match given {
-            Some(path) => Ok(path.clone()),
-            None => assets::default_dir().map(|assets| assets.join(default)),
-        };
-        let models = within(&self.models, "models")?;
-        let runtime = within(&self.runtime, "runtime/libonnxruntime.so")?;
-        for (what, path, option) in [
-            ("models", &models, "--models"),
-            ("ONNX Runtime", &runtime, "--runtime"),
-        ] {
-            if !path.exists() {
-                let path = path.clone();
-                return Err(assets::AssetsError::Absent { what, path, option });
-            }
-        }
-        Ok((models, runtime))
-    }
-}
-
 impl ServeConfig {
     /// Photographs in work at once.
     pub fn workers(&self) -> usize {
@@ -183,7 +146,7 @@ impl ServeConfig {
     ///
     /// # Errors
     /// As of [`ModelFiles::resolve`].
-    pub fn engine(&self) -> Result<EngineConfig, assets::AssetsError> {
+    pub fn engine(&self) -> Result<EngineConfig, ModelFilesError> {
         let (models, runtime) = self.models.resolve()?;
         Ok(EngineConfig {
             data: self.data.clone(),

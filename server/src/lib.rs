@@ -1,6 +1,5 @@
-//! Likeness, the service: gRPC and the command line around the engine.
+//! Likeness, the service: gRPC around the engine.
 
-pub mod assets;
 mod auth;
 mod bodies;
 mod budgets;
@@ -15,7 +14,6 @@ mod gate;
 mod incoming;
 pub mod logs;
 mod metrics;
-pub mod plot;
 mod rates;
 mod rpcs;
 mod scrub;
@@ -79,7 +77,7 @@ pub enum ServeError {
     Engine(#[from] likeness_engine::Error),
     /// Where models and runtime are.
     #[error(transparent)]
-    Assets(#[from] assets::AssetsError),
+    ModelFiles(#[from] config::ModelFilesError),
     /// The certificate.
     #[error(transparent)]
     Tls(#[from] tls::TlsError),

@@ -8,7 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use likeness_engine::{KeyStore, Offline};
-use likeness_server::credential::{self, Credential};
+use likeness_proto::credential::Credential;
+use likeness_server::credential;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
+use likeness_proto::credential::{Credential, KeyedChannel};
 use likeness_proto::v1;
 use likeness_proto::v1::collection_service_client::CollectionServiceClient;
 use likeness_proto::v1::matching_service_client::MatchingServiceClient;
 use likeness_proto::v1::person_service_client::PersonServiceClient;
-use likeness_server::credential::{Credential, KeyedChannel};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use likeness_proto::Message as _;
+use likeness_proto::credential::KeyedChannel;
 use likeness_proto::v1;
-use likeness_server::credential::KeyedChannel;
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet};
 use tokio_stream::StreamExt as _;

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use likeness_engine::{Account, ApiKey, Engine, NewApiKey, Scope};
+use likeness_proto::credential::{Credential, KeyedChannel};
 use likeness_server::ServeError;
 use likeness_server::config::{LimitArgs, ModelFiles, ServeConfig};
-use likeness_server::credential::{self, Credential, KeyedChannel};
+use likeness_server::credential;
 use likeness_server::tls::TlsFiles;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -81,7 +82,7 @@ impl Setup {
         let made = tokio::task::spawn_blocking(move || {
             credential::all_scopes(&keyed.administration(), "test").expect("made")
         });
-        self.credential = Credential::of(&made.await.unwrap());
+        self.credential = credential::of(&made.await.unwrap());
         let listener = TcpListener::bind(self.config.listen).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -142,7 +143,7 @@ impl Server {
             ..NewApiKey::default()
         };
         let key = self.key(account, new).await;
-        Client::connect(&self.url(), Credential::of(&key)).await
+        Client::connect(&self.url(), credential::of(&key)).await
     }
 
     pub async fn client(&self) -> Client {

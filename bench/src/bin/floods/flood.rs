@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use image::{GrayImage, ImageFormat, Luma};
+use likeness_proto::credential::Credential;
 use likeness_proto::v1;
 use likeness_proto::v1::collection_service_client::CollectionServiceClient;
 use likeness_proto::v1::person_service_client::PersonServiceClient;
-use likeness_server::credential::Credential;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};

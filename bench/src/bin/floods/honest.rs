@@ -4,11 +4,11 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use likeness_bench::assets;
+use likeness_proto::credential::{Credential, KeyedChannel};
 use likeness_proto::v1;
 use likeness_proto::v1::collection_service_client::CollectionServiceClient;
 use likeness_proto::v1::matching_service_client::MatchingServiceClient;
 use likeness_proto::v1::person_service_client::PersonServiceClient;
-use likeness_server::credential::{Credential, KeyedChannel};
 use tokio::runtime::{Builder, Runtime};
 use tonic::Code;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};

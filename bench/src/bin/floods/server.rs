@@ -8,7 +8,8 @@ use std::thread::JoinHandle;
 
 use likeness_bench::{assets, target_dir};
 use likeness_engine::{Account, KeyStore, NewApiKey, Offline, Scope};
-use likeness_server::credential::{self, Credential};
+use likeness_proto::credential::Credential;
+use likeness_server::credential;
 use tempfile::TempDir;
 
 use crate::Address;
@@ -59,7 +60,7 @@ impl Server {
                 key.text().to_string()
             };
             (
-                Credential::of(&honest),
+                credential::of(&honest),
                 key(&[Scope::Read]),
                 key(&[Scope::Search, Scope::Enrol, Scope::Admin]),
             )

@@ -6,8 +6,10 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use likeness_server::assets::{self, AssetsError, Clients, Found, Manifest, Progress, Source};
+use likeness_server::config::assets_dir;
 use serde_json::json;
+
+use crate::assets::{self, AssetsError, Clients, Found, Manifest, Progress, Source};
 
 /// Obtain, check and list models, runtime and sample photographs
 #[derive(Debug, Args)]
@@ -84,7 +86,7 @@ impl ModelsCommand {
 }
 
 fn directory(given: Option<PathBuf>) -> Result<PathBuf, AssetsError> {
-    given.map_or_else(assets::default_dir, Ok)
+    Ok(given.map_or_else(assets_dir, Ok)?)
 }
 
 fn fetch(

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use likeness_proto::credential::KeyedChannel;
 use likeness_proto::v1;
 use likeness_proto::v1::delete_persons_response::Outcome as Answer;
 use likeness_proto::v1::person_service_client::PersonServiceClient;
-use likeness_server::credential::KeyedChannel;
 use serde_json::{Value, json};
 
 use super::Outcome;

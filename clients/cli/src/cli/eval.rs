@@ -9,7 +9,6 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use likeness_engine::{Bits, Evaluation, Evaluator, Limits, Looks, PersonCurves, Pipeline, QualityLevel};
 use likeness_server::config::ModelFiles;
-use likeness_server::plot;
 
 use super::Outcome;
 use super::exit::Failure;

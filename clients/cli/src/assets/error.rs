@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use likeness_server::config::ModelFilesError;
+
 use super::pin::Pin;
 
 /// Why assets could not be obtained or vouched for. Messages say what was expected and what came.
@@ -99,23 +101,9 @@ pub enum AssetsError {
         /// How many were looked at.
         files: usize,
     },
-    /// Neither a directory was named nor is there a home to put one in.
-    #[error(
-        "no assets directory: expected --to, LIKENESS_ASSETS, LIKENESS_CACHE, XDG_CACHE_HOME or HOME, found none set"
-    )]
-    NoDirectory,
-    /// Nothing is where models or runtime are expected.
-    #[error(
-        "{what}: nothing at {path}; `likeness models fetch` obtains the default ones, {option} names others"
-    )]
-    Absent {
-        /// What is missing, for people.
-        what: &'static str,
-        /// Where it was looked for.
-        path: PathBuf,
-        /// The option that names another place.
-        option: &'static str,
-    },
+    /// The environment names no assets directory.
+    #[error(transparent)]
+    NoDirectory(#[from] ModelFilesError),
     /// The file system said no.
     #[error("{doing} {path}: {source}")]
     File {

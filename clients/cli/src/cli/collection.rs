@@ -1,9 +1,9 @@
 //! `likeness collection`: making, reading, changing and erasing collections.
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
+use likeness_proto::credential::KeyedChannel;
 use likeness_proto::v1;
 use likeness_proto::v1::collection_service_client::CollectionServiceClient;
-use likeness_server::credential::KeyedChannel;
 use serde_json::{Value, json};
 
 use super::Outcome;

@@ -30,7 +30,7 @@ pub use progress::{Event, Progress};
 use place::{Place, check_archive};
 
 /// The manifest that this build of Likeness comes with.
-pub const DEFAULT_MANIFEST: &str = include_str!("../../engine/faces/models.toml");
+pub const DEFAULT_MANIFEST: &str = include_str!("../../../engine/faces/models.toml");
 
 /// Where archives come from.
 #[derive(Debug, Clone)]
@@ -73,33 +73,6 @@ pub fn machine() -> String {
     format!("{}-{}", env::consts::ARCH, env::consts::OS)
 }
 
-/// Where assets are unless told: `LIKENESS_ASSETS`, or `assets` in the cache directory, which is
-/// `LIKENESS_CACHE` or `likeness` in the user's cache.
-///
-/// # Errors
-/// [`AssetsError::NoDirectory`] when the environment names no place.
-pub fn default_dir() -> Result<PathBuf, AssetsError> {
-    default_dir_in(|name| {
-        env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    })
-}
-
-fn default_dir_in(variable: impl Fn(&str) -> Option<PathBuf>) -> Result<PathBuf, AssetsError> {
-    let cache = || variable("LIKENESS_CACHE");
-    let xdg = || variable("XDG_CACHE_HOME").map(|cache| cache.join("likeness"));
-    let home = || variable("HOME").map(|home| home.join(".cache/likeness"));
-    variable("LIKENESS_ASSETS")
-        .or_else(|| {
-            cache()
-                .or_else(xdg)
-                .or_else(home)
-                .map(|cache| cache.join("assets"))
-        })
-        .ok_or(AssetsError::NoDirectory)
-}
-
 /// Looks at every file that the manifest names for `machine` under `root`.
 ///
 /// # Errors
@@ -137,18 +110,6 @@ pub fn verify_models<'a>(
 ///
 /// # Errors
 /// Whatever is not as pinned is refused and not kept; what was placed before stays, and the next run goes on there.
-///
-/// # Example
-/// ```no_run
-/// use likeness_server::assets::{self, Clients, Manifest, Progress, Source};
-///
-/// let manifest = Manifest::parse(assets::DEFAULT_MANIFEST)?;
-/// let source = Source::Registries(Clients::default());
-/// let mut progress = Progress::on_stderr();
-/// let report = assets::fetch(&manifest, &source, &assets::default_dir()?, &mut |event| progress.show(&event))?;
-/// println!("{} files, {} of them new", report.files, report.placed);
-/// # Ok::<(), likeness_server::assets::AssetsError>(())
-/// ```
 pub fn fetch(
     manifest: &Manifest,
     source: &Source,

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use clap::{Args, Subcommand};
+use likeness_proto::credential::KeyedChannel;
 use likeness_proto::v1;
 use likeness_proto::v1::person_service_client::PersonServiceClient;
-use likeness_server::credential::KeyedChannel;
 use serde_json::{Value, json};
 
 use super::Outcome;

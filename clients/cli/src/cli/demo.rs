@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use likeness_engine::receipts::chain;
 use likeness_engine::{Account, CollectionName, Engine, KeyStore, PersonId};
+use likeness_proto::credential::{Credential, KeyedChannel};
 use likeness_proto::v1;
 use likeness_proto::v1::collection_service_client::CollectionServiceClient;
 use likeness_proto::v1::erasure_service_client::ErasureServiceClient;
 use likeness_proto::v1::matching_service_client::MatchingServiceClient;
 use likeness_proto::v1::person_service_client::PersonServiceClient;
-use likeness_server::assets;
-use likeness_server::config::{LimitArgs, ModelFiles, ServeConfig};
-use likeness_server::credential::{self, Credential, KeyedChannel};
+use likeness_server::config::{LimitArgs, ModelFiles, ServeConfig, assets_dir};
+use likeness_server::credential;
 use likeness_server::tls::TlsFiles;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -62,7 +62,7 @@ impl DemoCommand {
     pub async fn run(self) -> Result<(), Failure> {
         let photographs = match self.photographs {
             Some(dir) => dir,
-            None => assets::default_dir()?.join("photographs"),
+            None => assets_dir()?.join("photographs"),
         };
         let home = tempfile::tempdir()
             .map_err(|source| file("making a directory in", &std::env::temp_dir(), source))?;
@@ -121,7 +121,7 @@ impl DemoCommand {
             .await
             .map_err(|e| Failure::Unreachable(e.to_string()))?;
         let key = credential::all_scopes(&engine.administration(), "the tour")?;
-        let channel = Credential::of(&key).on(channel);
+        let channel = credential::of(&key).on(channel);
         say(
             "made an API key for every call; without one, nobody is answered",
             None,

@@ -6,10 +6,12 @@ use std::path::PathBuf;
 
 use likeness_engine::Error;
 use likeness_server::ServeError;
-use likeness_server::assets::AssetsError;
+use likeness_server::config::ModelFilesError;
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
+
+use crate::assets::AssetsError;
 
 /// What was asked is not so.
 pub const NO_MATCH: u8 = 1;
@@ -173,6 +175,12 @@ impl From<Error> for Failure {
 impl From<AssetsError> for Failure {
     fn from(error: AssetsError) -> Self {
         Self::Assets(error)
+    }
+}
+
+impl From<ModelFilesError> for Failure {
+    fn from(error: ModelFilesError) -> Self {
+        Self::Assets(error.into())
     }
 }
 

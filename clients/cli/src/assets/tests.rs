@@ -565,26 +565,3 @@ fn verifying_tells_missing_from_changed_and_touches_nothing() {
     );
     assert_eq!(scene.files(), ALL[..2]);
 }
-
-#[test]
-fn the_directory_is_the_first_that_the_environment_names() {
-    let all = [
-        ("LIKENESS_ASSETS", "/a", "/a"),
-        ("LIKENESS_CACHE", "/c", "/c/assets"),
-        ("XDG_CACHE_HOME", "/x", "/x/likeness/assets"),
-        ("HOME", "/h", "/h/.cache/likeness/assets"),
-    ];
-    for first in 0..all.len() {
-        let set = |name: &str| {
-            all[first..]
-                .iter()
-                .find(|(key, ..)| *key == name)
-                .map(|(_, value, _)| PathBuf::from(value))
-        };
-        assert_eq!(
-            default_dir_in(set).expect("a directory"),
-            PathBuf::from(all[first].2)
-        );
-    }
-    assert!(matches!(default_dir_in(|_| None), Err(AssetsError::NoDirectory)));
-}

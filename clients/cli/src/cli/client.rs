@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use likeness_proto::credential::{Credential, KeyedChannel};
 use likeness_proto::v1;
-use likeness_server::config::MESSAGE_BYTES_MAX;
-use likeness_server::credential::{Credential, KeyedChannel};
 use serde_json::{Value, json};
 use tonic::transport::{Certificate as TlsCertificate, ClientTlsConfig, Endpoint, Identity};
 
@@ -19,7 +18,7 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Longest answer with receipts that is taken: of an erasure of two million people, and as long as a message that
 /// the server takes. Without a word a client takes 4 MiB, which is less than 130,000 people.
-pub const RECEIPTS_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
+pub const RECEIPTS_BYTES_MAX: usize = 64 << 20;
 
 /// The environment's place for a key.
 const KEY_VARIABLE: &str = "LIKENESS_API_KEY";

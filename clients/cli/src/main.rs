@@ -1,6 +1,8 @@
 //! The `likeness` program: one binary for serving, for asking, and for the operator.
 
+mod assets;
 mod cli;
+mod plot;
 
 use std::process::ExitCode;
 

@@ -2,9 +2,9 @@
 
 use clap::{ArgGroup, Args, Subcommand};
 use likeness_engine::RandomId;
+use likeness_proto::credential::KeyedChannel;
 use likeness_proto::v1;
 use likeness_proto::v1::account_service_client::AccountServiceClient;
-use likeness_server::credential::KeyedChannel;
 use serde_json::{Value, json};
 
 use super::Outcome;
