@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 pub use clients::Clients;
 pub use error::AssetsError;
-pub use manifest::{ArchiveKind, Client, Manifest, Model, Package, PinnedFile};
+pub use manifest::{Manifest, Model, Package, PinnedFile};
 pub use pin::Pin;
 pub use progress::{Event, Progress};
 

@@ -3,28 +3,41 @@
 pub mod account;
 pub mod api_key;
 pub mod audit;
+#[cfg(feature = "serve")]
 pub mod calibrate;
 pub mod client;
 pub mod collection;
 pub mod consent;
 pub mod delete;
+#[cfg(feature = "serve")]
 pub mod demo;
 pub mod duplicates;
 pub mod enroll;
+#[cfg(feature = "serve")]
 pub mod eval;
 pub mod exit;
 pub mod import;
 pub mod index;
 pub mod key;
+#[cfg(feature = "serve")]
+pub mod local;
+#[cfg(not(feature = "serve"))]
+#[path = "cli/absent.rs"]
+pub mod local;
 pub mod log;
 pub mod matching;
+#[cfg(feature = "serve")]
 pub mod models;
+pub mod offline;
 pub mod person;
+#[cfg(feature = "serve")]
 pub mod policy;
 pub mod receipt;
 pub mod search;
+#[cfg(feature = "serve")]
 pub mod serve;
 pub mod terms;
+#[cfg(feature = "serve")]
 pub mod tls;
 
 use std::io::Write as _;
@@ -35,6 +48,8 @@ use serde_json::Value;
 
 use self::client::Connection;
 use self::exit::Failure;
+#[cfg(not(feature = "serve"))]
+use self::local::AbsentCommand;
 
 const EXAMPLES: &str = "\
 A first session:
@@ -70,7 +85,10 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[cfg(feature = "serve")]
     Serve(Box<serve::ServeCommand>),
+    #[cfg(not(feature = "serve"))]
+    Serve(AbsentCommand),
     Collection(collection::CollectionCommand),
     Index(index::IndexCommand),
     Enroll(enroll::EnrollCommand),
@@ -86,15 +104,33 @@ enum Command {
     Receipt(receipt::ReceiptCommand),
     Audit(audit::AuditCommand),
     Log(log::LogCommand),
+    #[cfg(feature = "serve")]
     Policy(policy::PolicyCommand),
+    #[cfg(not(feature = "serve"))]
+    Policy(AbsentCommand),
     Key(key::KeyCommand),
     Account(account::AccountCommand),
     ApiKey(api_key::ApiKeyCommand),
+    #[cfg(feature = "serve")]
     Tls(tls::TlsCommand),
+    #[cfg(not(feature = "serve"))]
+    Tls(AbsentCommand),
+    #[cfg(feature = "serve")]
     Models(models::ModelsCommand),
+    #[cfg(not(feature = "serve"))]
+    Models(AbsentCommand),
+    #[cfg(feature = "serve")]
     Eval(eval::EvalCommand),
+    #[cfg(not(feature = "serve"))]
+    Eval(AbsentCommand),
+    #[cfg(feature = "serve")]
     Calibrate(calibrate::CalibrateCommand),
+    #[cfg(not(feature = "serve"))]
+    Calibrate(AbsentCommand),
+    #[cfg(feature = "serve")]
     Demo(demo::DemoCommand),
+    #[cfg(not(feature = "serve"))]
+    Demo(AbsentCommand),
 }
 
 /// What a command has to say, in both forms.
@@ -199,6 +235,7 @@ impl Cli {
         let asking = |asked: Result<Outcome, Failure>| asked.map(Some);
         let server = &self.connection;
         match self.command {
+            #[cfg(feature = "serve")]
             Command::Serve(command) => command.run().map(|()| None),
             Command::Collection(command) => asking(client::block_on(command.run(server))),
             Command::Index(command) => asking(client::block_on(command.run(server))),
@@ -218,12 +255,26 @@ impl Cli {
             Command::ApiKey(command) => asking(client::block_on(command.run(server))),
             Command::Audit(command) => asking(client::block_on(command.run(server))),
             Command::Log(command) => asking(client::block_on(command.run(server))),
+            #[cfg(feature = "serve")]
             Command::Policy(command) => asking(client::block_on(command.run(server))),
+            #[cfg(feature = "serve")]
             Command::Tls(command) => command.run().map(Some),
+            #[cfg(feature = "serve")]
             Command::Models(command) => Ok(command.run(self.json).map(|()| None)?),
+            #[cfg(feature = "serve")]
             Command::Eval(command) => asking(command.run()),
+            #[cfg(feature = "serve")]
             Command::Calibrate(command) => asking(command.run()),
+            #[cfg(feature = "serve")]
             Command::Demo(command) => client::block_on(command.run()).map(|()| None),
+            #[cfg(not(feature = "serve"))]
+            Command::Serve(command)
+            | Command::Policy(command)
+            | Command::Tls(command)
+            | Command::Models(command)
+            | Command::Eval(command)
+            | Command::Calibrate(command)
+            | Command::Demo(command) => command.run(),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The `likeness` program: one binary for serving, for asking, and for the operator.
 
+#[cfg(feature = "serve")]
 mod assets;
 mod cli;
+#[cfg(feature = "serve")]
 mod plot;
 
 use std::process::ExitCode;

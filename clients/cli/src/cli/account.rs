@@ -1,17 +1,17 @@
 //! `likeness account`: making, reading, changing and closing accounts, and the deployment.
 
 use clap::{ArgGroup, Args, Subcommand};
-use likeness_engine::RandomId;
 use likeness_proto::credential::KeyedChannel;
 use likeness_proto::v1;
 use likeness_proto::v1::account_service_client::AccountServiceClient;
 use serde_json::{Value, json};
 
 use super::Outcome;
-use super::api_key::OfflineArguments;
 use super::client::{Connection, call_json, counted, hex, time_text};
 use super::delete::receipt_json;
 use super::exit::Failure;
+use super::local;
+use super::offline::OfflineArguments;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -122,7 +122,7 @@ impl AccountCommand {
     /// Carries the command out.
     pub async fn run(self, connection: &Connection) -> Result<Outcome, Failure> {
         if let Command::CloseDeployment { offline, confirm } = &self.command {
-            return close_deployment(offline, confirm);
+            return local::close_deployment(offline, confirm);
         }
         let mut client = AccountServiceClient::new(connection.open().await?);
         let is_new = matches!(self.command, Command::Create { .. });
@@ -163,7 +163,9 @@ impl AccountCommand {
             }
             Command::List => return list(client).await,
             Command::Close { name, confirm } => return close(client, name, confirm).await,
-            Command::CloseDeployment { offline, confirm } => return close_deployment(&offline, &confirm),
+            Command::CloseDeployment { offline, confirm } => {
+                return local::close_deployment(&offline, &confirm);
+            }
         };
         let account = account.unwrap_or_default();
         let mut json = account_json(&account);
@@ -212,57 +214,6 @@ async fn close(
         "unreadable_collections": reply.unreadable_collections,
         "unreadable_collections_left": reply.unreadable_collections_left,
         "final_receipt": receipt_json(&receipt),
-    });
-    Ok(Outcome::done(json, text))
-}
-
-/// What must be typed to end everything.
-const CONFIRMATION: &str = "close everything";
-/// What is left to say, beside the copy of the erasure log in the key store.
-const CLOSED_FILE: &str = "closed";
-
-fn close_deployment(arguments: &OfflineArguments, confirm: &str) -> Result<Outcome, Failure> {
-    if confirm != CONFIRMATION {
-        return Err(Failure::Usage(format!(
-            "--confirm: expected the words '{CONFIRMATION}'"
-        )));
-    }
-    let Some((offline, keys)) = arguments.open()?.zip(arguments.keys()) else {
-        return Err(Failure::Usage(
-            "expected --keys and --data of the deployment".to_owned(),
-        ));
-    };
-    let closed = offline.close_deployment(RandomId::random())?;
-    let mut said = format!(
-        "deployment {} is closed: {}, {} erased, {} in the erasure log\ncheckpoint {}\n",
-        closed.deployment,
-        counted(closed.accounts, "account", "accounts"),
-        counted(closed.persons, "person", "people"),
-        counted(closed.receipts, "receipt", "receipts"),
-        hex(&closed.checkpoint)
-    );
-    if closed.unreadable_collections > 0 {
-        let unreadable = counted(closed.unreadable_collections, "collection", "collections");
-        said += &format!("{unreadable} could not be read, and went with the others\n");
-    }
-    let path = keys.join(CLOSED_FILE);
-    std::fs::write(&path, &said).map_err(|source| Failure::File {
-        doing: "writing",
-        path: path.clone(),
-        source,
-    })?;
-    let text = format!(
-        "{said}The keys are destroyed, and the data are noise. Kept in {}: {CLOSED_FILE}, the erasure log and its \
-         anchor.\n",
-        keys.display()
-    );
-    let json = json!({
-        "deployment": closed.deployment.to_string(),
-        "accounts": closed.accounts,
-        "persons_erased": closed.persons,
-        "unreadable_collections": closed.unreadable_collections,
-        "receipts": closed.receipts,
-        "checkpoint": hex(&closed.checkpoint),
     });
     Ok(Outcome::done(json, text))
 }

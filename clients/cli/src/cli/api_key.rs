@@ -1,17 +1,15 @@
 //! `likeness api-key`: making, listing and revoking the keys that callers show.
 
-use std::path::{Path, PathBuf};
-
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
-use likeness_engine::{Account, Act, AuditEntry, KeyStore, Offline, RandomId, Scope};
 use likeness_proto::v1;
 use likeness_proto::v1::account_service_client::AccountServiceClient;
-use likeness_server::wire;
 use serde_json::{Value, json};
 
 use super::Outcome;
 use super::client::{Connection, call_json, time_text};
 use super::exit::Failure;
+use super::local;
+use super::offline::OfflineArguments;
 use super::terms::date_or_time_from_now;
 
 const EXAMPLES: &str = "\
@@ -90,36 +88,6 @@ struct Place {
     offline: OfflineArguments,
 }
 
-/// Where keys and data of a deployment lie whose server does not run.
-#[derive(Debug, Args)]
-pub struct OfflineArguments {
-    /// Key store of a deployment whose server does not run
-    #[arg(long, value_name = "DIR", requires = "data")]
-    keys: Option<PathBuf>,
-    /// Its data directory
-    #[arg(long, value_name = "DIR", requires = "keys")]
-    data: Option<PathBuf>,
-    /// Shell command that prints the root key, instead of the file root.key
-    #[arg(long, value_name = "COMMAND", requires = "keys")]
-    root_key_command: Option<String>,
-}
-
-impl OfflineArguments {
-    /// Where the keys are, if a deployment is named.
-    pub fn keys(&self) -> Option<&Path> {
-        self.keys.as_deref()
-    }
-
-    /// The deployment, if one is named.
-    pub fn open(&self) -> Result<Option<Offline>, Failure> {
-        let (Some(keys), Some(data)) = (&self.keys, &self.data) else {
-            return Ok(None);
-        };
-        let store = KeyStore::new(keys, self.root_key_command.clone());
-        Ok(Some(Offline::open(&store, data)?))
-    }
-}
-
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ScopeArgument {
     Read,
@@ -133,7 +101,7 @@ enum ScopeArgument {
     Duplicates,
 }
 
-impl From<ScopeArgument> for Scope {
+impl From<ScopeArgument> for v1::Scope {
     fn from(argument: ScopeArgument) -> Self {
         match argument {
             ScopeArgument::Read => Self::Read,
@@ -161,16 +129,16 @@ impl ApiKeyCommand {
                 expires,
                 label,
             } => {
-                let scopes: Vec<Scope> = if all_scopes {
-                    Scope::ALL.to_vec()
+                let scopes = if all_scopes {
+                    ScopeArgument::value_variants().to_vec()
                 } else {
-                    scope.into_iter().map(Scope::from).collect()
+                    scope
                 };
                 let request = v1::CreateApiKeyRequest {
                     account: place.account.clone().unwrap_or_default(),
                     scopes: scopes
                         .into_iter()
-                        .map(|scope| wire::wire_scope(scope).into())
+                        .map(|scope| v1::Scope::from(scope).into())
                         .collect(),
                     collections: collection,
                     expires,
@@ -189,16 +157,9 @@ async fn create(
     place: &Place,
     request: v1::CreateApiKeyRequest,
 ) -> Result<Outcome, Failure> {
-    let (call, key, text) = if let Some(offline) = place.offline.open()? {
-        let account = place.account()?;
-        let administration = offline.administration();
-        let new = wire::new_api_key(request)?;
-        let entry = offline_act(Act::CreateApiKey, &account, &new.label);
-        let (shown, info) = administration.audited(&entry, |administration| {
-            administration.ensure_account(&account)?;
-            administration.create_api_key(&account, new)
-        })?;
-        (Value::Null, wire::api_key(info), shown.text().to_string())
+    let (call, key, text) = if place.offline.is_given() {
+        let (key, text) = local::create_api_key(&place.offline, place.account.as_deref(), request)?;
+        (Value::Null, key, text)
     } else {
         let mut client = AccountServiceClient::new(connection.open().await?);
         let reply = client.create_api_key(request).await?.into_inner();
@@ -213,9 +174,9 @@ async fn create(
 }
 
 async fn list(connection: &Connection, place: &Place) -> Result<Outcome, Failure> {
-    let (call, keys) = if let Some(offline) = place.offline.open()? {
-        let keys = offline.administration().api_keys(&place.account()?)?;
-        (Value::Null, keys.into_iter().map(wire::api_key).collect())
+    let (call, keys) = if place.offline.is_given() {
+        let keys = local::api_keys(&place.offline, place.account.as_deref())?;
+        (Value::Null, keys)
     } else {
         let mut client = AccountServiceClient::new(connection.open().await?);
         let account = place.account.clone().unwrap_or_default();
@@ -232,14 +193,8 @@ async fn list(connection: &Connection, place: &Place) -> Result<Outcome, Failure
 }
 
 async fn revoke(connection: &Connection, place: &Place, key_id: String) -> Result<Outcome, Failure> {
-    let call = if let Some(offline) = place.offline.open()? {
-        let id = wire::key_id(&key_id)?;
-        let administration = offline.administration();
-        let account = place.account()?;
-        let entry = offline_act(Act::RevokeApiKey, &account, &key_id);
-        administration.audited(&entry, |administration| {
-            administration.revoke_api_key(&account, id, entry.request)
-        })?;
+    let call = if place.offline.is_given() {
+        local::revoke_api_key(&place.offline, place.account.as_deref(), &key_id)?;
         Value::Null
     } else {
         let mut client = AccountServiceClient::new(connection.open().await?);
@@ -253,28 +208,6 @@ async fn revoke(connection: &Connection, place: &Place, key_id: String) -> Resul
     };
     let text = format!("revoked {key_id}: it is good for nothing from here on\n");
     Ok(Outcome::done(json!({ "call": call, "revoked": key_id }), text))
-}
-
-/// An act of whoever has the keys and the data.
-fn offline_act(act: Act, of: &Account, object: &str) -> AuditEntry {
-    AuditEntry {
-        account: Account::default(),
-        key: None,
-        request: RandomId::random(),
-        act,
-        of: of.clone(),
-        object: object.to_owned(),
-    }
-}
-
-impl Place {
-    /// The account, where no server knows whose key asks.
-    fn account(&self) -> Result<Account, Failure> {
-        Ok(self
-            .account
-            .as_deref()
-            .map_or_else(|| Ok(Account::default()), Account::parse)?)
-    }
 }
 
 fn scope_names(key: &v1::ApiKey) -> Vec<String> {

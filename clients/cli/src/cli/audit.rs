@@ -4,16 +4,16 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use likeness_engine::residue;
 use likeness_proto::v1;
 use likeness_proto::v1::account_service_client::AccountServiceClient;
 use likeness_proto::v1::erasure_service_client::ErasureServiceClient;
 use serde_json::{Value, json};
 
 use super::Outcome;
-use super::api_key::OfflineArguments;
-use super::client::{Connection, call_json, counted, hex, time_text};
+use super::client::{Connection, call_json, hex, time_text};
 use super::exit::Failure;
+use super::local;
+use super::offline::OfflineArguments;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -79,7 +79,7 @@ impl AuditCommand {
     pub async fn run(self, connection: &Connection) -> Result<Outcome, Failure> {
         let command = match self.command {
             Command::Log { first } => return log(connection, first).await,
-            Command::Verify { offline } => return verify(&offline),
+            Command::Verify { offline } => return local::verify_audit_log(&offline),
             Command::Residue(command) => command,
         };
         match command {
@@ -112,7 +112,7 @@ impl AuditCommand {
                     path: file,
                     source,
                 })?;
-                Ok(report(&residue::scan(&prints, &data)?))
+                local::scan_residue(&prints, &data)
             }
         }
     }
@@ -137,29 +137,6 @@ async fn log(connection: &Connection, mut first: u64) -> Result<Outcome, Failure
         text.push_str("nothing was done\n");
     }
     Ok(Outcome::done(json!({ "entries": entries }), text))
-}
-
-/// Opening the deployment is what verifies it, as in every start.
-fn verify(arguments: &OfflineArguments) -> Result<Outcome, Failure> {
-    let Some(offline) = arguments.open()? else {
-        return Err(Failure::Usage(
-            "expected --keys and --data of the deployment".to_owned(),
-        ));
-    };
-    let mut last = [0; 32];
-    let entries = offline.administration().audit_log(0, &mut |audited| {
-        last = audited.hash;
-        true
-    })?;
-    let text = format!(
-        "whole: {}, the last {}\n",
-        counted(entries, "entry", "entries"),
-        hex(&last)
-    );
-    Ok(Outcome::done(
-        json!({ "entries": entries, "last_hash": hex(&last) }),
-        text,
-    ))
 }
 
 fn entry_line(entry: &v1::AuditEntry) -> String {
@@ -193,37 +170,4 @@ fn entry_json(entry: &v1::AuditEntry) -> Value {
         "previous_hash": hex(&entry.previous_hash),
         "hash": hex(&entry.hash),
     })
-}
-
-fn report(scanned: &residue::Scanned) -> Outcome {
-    let mut text = String::new();
-    for finding in &scanned.findings {
-        let (file, kind) = (finding.file.display(), finding.kind.name());
-        let _ = writeln!(text, "{file}: a part of the {kind} at byte {}", finding.offset);
-    }
-    let clean = scanned.findings.is_empty();
-    let verdict = if clean {
-        "nothing is left"
-    } else {
-        "something is left"
-    };
-    let _ = writeln!(
-        text,
-        "{verdict}: {} files, {} bytes",
-        scanned.files, scanned.bytes
-    );
-    Outcome {
-        json: json!({
-            "clean": clean,
-            "files": scanned.files,
-            "bytes": scanned.bytes,
-            "findings": scanned.findings.iter().map(|f| json!({
-                "file": f.file.display().to_string(),
-                "offset": f.offset,
-                "kind": f.kind.name(),
-            })).collect::<Vec<_>>(),
-        }),
-        text,
-        holds: clean,
-    }
 }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tonic::transport::{Certificate as TlsCertificate, ClientTlsConfig, Endpoint, Identity};
 
 use super::exit::Failure;
+use super::local;
 
 /// Longest time to wait for the connection.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
@@ -206,7 +207,7 @@ pub fn counted(count: impl Into<u64>, one: &str, more: &str) -> String {
 pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
         // Where a thread has nothing to do, nothing of the calls before is left on its stack.
-        .on_thread_park(likeness_engine::wipe_stack)
+        .on_thread_park(local::wipe_stack)
         .enable_all()
         .build()
         .map_err(|source| Failure::File {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use likeness_engine::receipts::chain;
 use likeness_engine::{Account, CollectionName, Engine, KeyStore, PersonId};
-use likeness_proto::credential::{Credential, KeyedChannel};
+use likeness_proto::credential::KeyedChannel;
 use likeness_proto::v1;
 use likeness_proto::v1::collection_service_client::CollectionServiceClient;
 use likeness_proto::v1::erasure_service_client::ErasureServiceClient;

@@ -12,6 +12,7 @@ use likeness_server::config::ModelFiles;
 
 use super::Outcome;
 use super::exit::Failure;
+use crate::plot;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -4,27 +4,25 @@ use std::error::Error as _;
 use std::fmt;
 use std::path::PathBuf;
 
-use likeness_engine::Error;
-use likeness_server::ServeError;
-use likeness_server::config::ModelFilesError;
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
-
-use crate::assets::AssetsError;
 
 /// What was asked is not so.
 pub const NO_MATCH: u8 = 1;
 /// The command line is wrong.
 pub const USAGE: u8 = 64;
-const DATA: u8 = 65;
+/// A photograph or a value was refused.
+pub const DATA: u8 = 65;
 const NOT_FOUND: u8 = 66;
-const UNAVAILABLE: u8 = 69;
+/// The server cannot be reached or cannot work.
+pub const UNAVAILABLE: u8 = 69;
 const DEFECT: u8 = 70;
 const EXISTS: u8 = 73;
 const BUSY: u8 = 75;
 const PERMISSION: u8 = 77;
-const CONFIGURATION: u8 = 78;
+/// Keys, models or data do not fit.
+pub const CONFIGURATION: u8 = 78;
 
 /// Why a command did not succeed.
 #[derive(Debug)]
@@ -33,12 +31,13 @@ pub enum Failure {
     Refused(Status),
     /// The server cannot be reached.
     Unreachable(String),
-    /// The engine, in this process.
-    Engine(Error),
-    /// The server, in this process.
-    Serve(ServeError),
-    /// Models, runtime and photographs.
-    Assets(AssetsError),
+    /// The engine, the server or the models of this process.
+    Local {
+        /// The exit code.
+        code: u8,
+        /// What failed.
+        message: String,
+    },
     /// A file of the user's.
     File {
         /// What was being done, as in "reading".
@@ -83,9 +82,7 @@ impl Failure {
                 _ => UNAVAILABLE,
             },
             Self::Unreachable(_) => UNAVAILABLE,
-            Self::Engine(Error::Photo(_) | Error::Request(_)) => DATA,
-            Self::Serve(ServeError::NotDrained(_)) => UNAVAILABLE,
-            Self::Engine(_) | Self::Assets(_) | Self::Serve(_) => CONFIGURATION,
+            Self::Local { code, .. } => *code,
             Self::File { .. } => NOT_FOUND,
             Self::Usage(_) => USAGE,
             Self::Verification(_) => DATA,
@@ -127,14 +124,12 @@ impl fmt::Display for Failure {
         match self {
             Self::Refused(status) => refused(f, status),
             Self::Unreachable(why) => write!(f, "the server cannot be reached: {why}"),
-            Self::Engine(error) => error.fmt(f),
-            Self::Serve(error) => error.fmt(f),
-            Self::Assets(error) => error.fmt(f),
             Self::File { doing, path, source } => write!(f, "{doing} {}: {source}", path.display()),
             Self::Usage(what)
             | Self::Verification(what)
             | Self::Defect(what)
             | Self::Demo(what)
+            | Self::Local { message: what, .. }
             | Self::Interrupted { why: what, .. } => f.write_str(what),
         }
     }
@@ -163,29 +158,5 @@ fn refused(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Result {
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         Self::Refused(status)
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Engine(error)
-    }
-}
-
-impl From<AssetsError> for Failure {
-    fn from(error: AssetsError) -> Self {
-        Self::Assets(error)
-    }
-}
-
-impl From<ModelFilesError> for Failure {
-    fn from(error: ModelFilesError) -> Self {
-        Self::Assets(error.into())
-    }
-}
-
-impl From<ServeError> for Failure {
-    fn from(error: ServeError) -> Self {
-        Self::Serve(error)
     }
 }

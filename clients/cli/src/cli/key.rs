@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use likeness_engine::KeyStore;
 use likeness_proto::v1;
 use likeness_proto::v1::key_service_client::KeyServiceClient;
 use serde_json::json;
@@ -12,6 +11,7 @@ use super::Outcome;
 use super::client::{Connection, RECEIPTS_BYTES_MAX, call_json, hex};
 use super::delete::{receipt_json, receipt_lines};
 use super::exit::Failure;
+use super::local;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -79,20 +79,15 @@ enum Rotate {
     Signing,
 }
 
+/// Where a key store is, and its root key.
 #[derive(Debug, Args)]
-struct StoreArguments {
+pub struct StoreArguments {
     /// Where the key store is
     #[arg(long, env = "LIKENESS_KEYS", value_name = "DIR")]
-    keys: PathBuf,
+    pub keys: PathBuf,
     /// Shell command that prints the root key (a client of a KMS or HSM), instead of the file root.key
     #[arg(long, env = "LIKENESS_ROOT_KEY_COMMAND", value_name = "COMMAND")]
-    root_key_command: Option<String>,
-}
-
-impl StoreArguments {
-    fn store(&self) -> KeyStore {
-        KeyStore::new(&self.keys, self.root_key_command.clone())
-    }
+    pub root_key_command: Option<String>,
 }
 
 impl KeyCommand {
@@ -100,7 +95,7 @@ impl KeyCommand {
     pub async fn run(self, connection: &Connection) -> Result<Outcome, Failure> {
         match self.command {
             Command::Init { store, data } => {
-                let public_key = hex(&store.store().init(&data)?);
+                let public_key = hex(&local::init_keys(&store, &data)?);
                 let text = format!(
                     "made a key store in {}\n\
                      Without it the data cannot be read by anyone: keep a copy of its files in a safe.\n\
@@ -119,7 +114,7 @@ impl KeyCommand {
                         new_root_key_command,
                     },
             } => {
-                store.store().rotate_root(new_root_key_command)?;
+                local::rotate_root_key(&store, new_root_key_command)?;
                 let text = "rotated the root key; the old one opens nothing but old copies of the keyring\n";
                 Ok(Outcome::done(json!({ "rotated": "root" }), text))
             }

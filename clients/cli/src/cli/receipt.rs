@@ -4,16 +4,14 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use likeness_engine::receipts::checkpoint::Checkpoint;
-use likeness_engine::receipts::{self, Receipt, chain};
-use likeness_engine::{Account, CollectionName, PersonId};
 use likeness_proto::v1;
 use likeness_proto::v1::erasure_service_client::ErasureServiceClient;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Outcome;
-use super::client::{Connection, RECEIPTS_BYTES_MAX, call_json, hex, time_text, unhex};
+use super::client::{Connection, RECEIPTS_BYTES_MAX, call_json, hex, time_text};
 use super::exit::Failure;
+use super::local;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,9 +28,7 @@ Examples:
   likeness receipt subject '' '' NONCE --account branch      # the last one of a closed account";
 
 /// Receipts that are asked for at once. A full one has 224 bytes, and 32 for each of its keys.
-const PAGE_RECEIPTS: u32 = 100;
-const _: () =
-    assert!(PAGE_RECEIPTS as usize * (224 + 32 * receipts::KEYS_PER_RECEIPT_MAX) < RECEIPTS_BYTES_MAX);
+pub const PAGE_RECEIPTS: u32 = 100;
 
 /// Export and verify the proofs of erasure
 #[derive(Debug, Args)]
@@ -103,24 +99,18 @@ impl ReceiptCommand {
                 file,
                 checkpoint,
                 public_key,
-            } => verify(&file, checkpoint.as_deref(), public_key.as_deref()),
+            } => {
+                let log = read(&file)?;
+                let checkpoint = checkpoint.as_deref().map(read).transpose()?;
+                local::verify_receipts(&log, checkpoint.as_deref(), public_key.as_deref())
+            }
             Command::Subject {
                 collection,
                 person_id,
                 nonce,
                 account,
             } => {
-                let collection = Some(collection).filter(|name| !name.is_empty());
-                let collection = collection.map(|name| CollectionName::parse(&name)).transpose()?;
-                let person_id = Some(person_id).filter(|id| !id.is_empty());
-                let person_id = person_id.map(|id| PersonId::parse(&id)).transpose()?;
-                let digest = receipts::subject(
-                    &key_argument("NONCE", &nonce)?,
-                    &Account::parse(&account)?,
-                    collection.as_ref(),
-                    person_id.as_ref(),
-                );
-                let digest = hex(&digest);
+                let digest = hex(&local::subject(&account, &collection, &person_id, &nonce)?);
                 Ok(Outcome::done(json!({ "subject": digest }), format!("{digest}\n")))
             }
         }
@@ -155,15 +145,9 @@ async fn status(connection: &Connection, file: Option<&Path>) -> Result<Outcome,
         "oldest_unpurged": reply.oldest_unpurged.as_ref().map(|t| time_text(Some(t))),
         "checkpoint": hex(&reply.checkpoint),
     });
-    if let Ok(checkpoint) = Checkpoint::parse(&reply.checkpoint) {
-        let _ = writeln!(
-            text,
-            "checkpoint: {} receipts; {} keys destroyed, {} live",
-            checkpoint.size, checkpoint.destroyed, checkpoint.live
-        );
-        json["keys"] = json!({
-            "created": checkpoint.created, "destroyed": checkpoint.destroyed, "live": checkpoint.live,
-        });
+    if let Some((line, keys)) = local::checkpoint(&reply.checkpoint) {
+        text += &line;
+        json["keys"] = keys;
     }
     if let Some(file) = file {
         write(file, &reply.checkpoint)?;
@@ -176,14 +160,7 @@ async fn get(connection: &Connection, sequence: u64) -> Result<Outcome, Failure>
     let mut client = ErasureServiceClient::new(connection.open().await?);
     let request = v1::GetErasureReceiptRequest { sequence };
     let reply = client.get_erasure_receipt(request).await?.into_inner();
-    let (receipt, _) = Receipt::parse(&reply.receipt)
-        .map_err(|e| Failure::Verification(format!("receipt {sequence}: {e}")))?;
-    let json = receipt_json(&receipt, &reply.receipt);
-    let mut text = format!("receipt {sequence}: {}\n", receipt.kind.name());
-    for field in ["time", "request", "subject", "about", "faces", "keys"] {
-        let _ = writeln!(text, "  {field}: {}", json[field]);
-    }
-    Ok(Outcome::done(json, text))
+    local::receipt(sequence, &reply.receipt)
 }
 
 async fn export(connection: &Connection, file: &Path) -> Result<Outcome, Failure> {
@@ -209,97 +186,6 @@ async fn export(connection: &Connection, file: &Path) -> Result<Outcome, Failure
     write(file, &log)?;
     let text = format!("wrote {count} receipts to {}\n", file.display());
     Ok(Outcome::done(json!({ "file": file, "receipts": count }), text))
-}
-
-fn verify(file: &Path, checkpoint: Option<&Path>, public_key: Option<&str>) -> Result<Outcome, Failure> {
-    let log = read(file)?;
-    let checkpoint = checkpoint.map(read).transpose()?;
-    let trusted = public_key
-        .map(|text| key_argument("--public-key", text))
-        .transpose()?;
-    let summary = match chain::verify(&log, checkpoint.as_deref(), trusted.as_ref()) {
-        Ok(summary) => summary,
-        Err(error) => {
-            return Ok(Outcome {
-                json: json!({ "valid": false, "error": error.to_string() }),
-                text: format!("not valid: {error}\n"),
-                holds: false,
-            });
-        }
-    };
-    let keys: Vec<String> = summary.public_keys.iter().map(|key| hex(key)).collect();
-    let mut text = format!(
-        "valid: {} receipts of deployment {}: {} erasures, {} reductions, {} purged, {} keys destroyed\n",
-        summary.size,
-        summary.deployment,
-        summary.erased,
-        summary.reduced,
-        summary.purged,
-        summary.keys_destroyed
-    );
-    if summary.overrides > 0 {
-        let _ = writeln!(
-            text,
-            "{} times the operator accepted a log that had lost receipts",
-            summary.overrides
-        );
-    }
-    if trusted.is_none() {
-        let _ = writeln!(
-            text,
-            "signed with {}: make sure that it is the deployment's",
-            keys[0]
-        );
-    }
-    if checkpoint.is_none() {
-        let _ = writeln!(
-            text,
-            "without an earlier checkpoint a missing end cannot be noticed"
-        );
-    }
-    let json = json!({
-        "valid": true,
-        "deployment": summary.deployment.to_string(),
-        "size": summary.size,
-        "erased": summary.erased,
-        "reduced": summary.reduced,
-        "purged": summary.purged,
-        "keys_destroyed": summary.keys_destroyed,
-        "overrides": summary.overrides,
-        "public_keys": keys,
-    });
-    Ok(Outcome::done(json, text))
-}
-
-fn receipt_json(receipt: &Receipt, bytes: &[u8]) -> Value {
-    json!({
-        "kind": receipt.kind.name(),
-        "deployment": receipt.deployment.to_string(),
-        "sequence": receipt.sequence,
-        "previous": hex(&receipt.previous),
-        "time": receipt.time.0,
-        "signing_key": receipt.signing_key.to_string(),
-        "request": receipt.request.to_string(),
-        "subject": hex(&receipt.subject),
-        "generation": receipt.generation,
-        "about": receipt.about,
-        "faces": receipt.faces,
-        "keys": receipt.keys.iter().map(|key| json!({
-            "id": key.id.to_string(), "commitment": hex(&key.commitment),
-        })).collect::<Vec<_>>(),
-        "bytes": hex(bytes),
-    })
-}
-
-fn key_argument(what: &str, text: &str) -> Result<[u8; 32], Failure> {
-    unhex(text)
-        .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
-        .ok_or_else(|| {
-            Failure::Usage(format!(
-                "{what}: expected 64 hex digits, received {} bytes",
-                text.len()
-            ))
-        })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
