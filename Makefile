@@ -17,7 +17,7 @@ CARGO_ARGS := --release --workspace --locked
 CHECKED_ARGS := $(CARGO_ARGS) --config .config/checked.toml
 BIN := $(CARGO_TARGET_DIR)/release/likeness
 
-.PHONY: help demo test bench bench-peers search-load erasure-cost attack floods start-cost lint fmt clippy deny doc setup build assets unit client checked
+.PHONY: help demo test bench bench-peers search-load erasure-cost attack floods start-cost lint fmt clippy deny doc setup build assets api unit client checked
 
 help: ## Show this list
 	@echo "make demo   a guided tour on real photographs, from nothing"
@@ -79,6 +79,9 @@ start-cost: setup ## What a start costs; LIKENESS_PEOPLE=1000000 for a million
 	@home=$$(mktemp -d) && trap 'rm -r '$$home EXIT && for run in fill measure again; do \
 	    LIKENESS_START_DATA=$$home cargo test $(CARGO_ARGS) --lib what_a_start_costs -- --ignored --nocapture || exit 1; \
 	done
+
+api: setup ## Write docs/api.md and the list of what clients depend on anew, from the contract
+	LIKENESS_WRITE=1 cargo test $(CHECKED_ARGS) --test contract
 
 unit: checked ## The Rust tests
 	cargo test $(CHECKED_ARGS)

@@ -7,7 +7,7 @@ use std::{env, fs};
 const PROTO: &str = "likeness/v1/likeness.proto";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo::rerun-if-changed={PROTO}");
+    println!("cargo::rerun-if-changed=likeness");
     let descriptors = protox::Compiler::new(["."])?
         .include_imports(true)
         .include_source_info(true)

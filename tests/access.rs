@@ -104,7 +104,10 @@ fn with_another_digit(key: &str, place: usize) -> String {
 
 /// What the contract says of every call: its comment's line that begins with "Key:".
 fn contract() -> BTreeMap<String, String> {
-    let text = fs::read_to_string(checkout().join("proto/likeness/v1/likeness.proto")).expect("a contract");
+    let files = fs::read_dir(checkout().join("proto/likeness/v1")).expect("a contract");
+    let text: String = files
+        .map(|file| fs::read_to_string(file.unwrap().path()).expect("a text"))
+        .collect();
     let mut said = BTreeMap::new();
     let mut key = None;
     for line in text.lines().map(str::trim) {

@@ -4,7 +4,7 @@ use std::fs;
 
 use likeness_engine::receipts::{Receipt, chain};
 use likeness_engine::{Scope, Scopes};
-use likeness_proto::credential::{Credential, KeyedChannel};
+use likeness_proto::credential::KeyedChannel;
 use likeness_proto::v1;
 use likeness_proto::v1::account_service_client::AccountServiceClient;
 use likeness_proto::v1::erasure_service_client::ErasureServiceClient;

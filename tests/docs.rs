@@ -25,7 +25,8 @@ fn named(markdown: &str) -> Vec<String> {
 /// Whether a name claims to be a path of the checkout: it begins with one of its directories.
 fn is_path(name: &str) -> bool {
     let tops = [
-        "engine/", "server/", "clients/", "proto/", "tests/", "bench/", "scripts/", "docs/", ".ci/", ".config/",
+        "engine/", "server/", "clients/", "proto/", "tests/", "bench/", "scripts/", "docs/", ".ci/",
+        ".config/",
     ];
     let link = name.starts_with("./") || name.ends_with(".md");
     (link || tops.iter().any(|top| name.starts_with(top))) && !name.contains([' ', '<', '*', '{'])

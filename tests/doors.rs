@@ -7,11 +7,19 @@ use likeness_proto::Message as _;
 use likeness_proto::v1;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 
+/// The files of the contract as one.
 fn contract() -> FileDescriptorProto {
     let set = FileDescriptorSet::decode(v1::DESCRIPTORS).expect("descriptors");
-    let mut files = set.file.into_iter();
-    let own = files.find(|file| file.package() == "likeness.v1");
-    own.expect("the contract")
+    let mut whole = FileDescriptorProto::default();
+    for file in set
+        .file
+        .into_iter()
+        .filter(|file| file.package() == "likeness.v1")
+    {
+        whole.message_type.extend(file.message_type);
+        whole.service.extend(file.service);
+    }
+    whole
 }
 
 /// The fields of each call's request, by the call's name.

@@ -64,16 +64,24 @@ async fn reflect(client: &Client, ask: MessageRequest) -> MessageResponse {
     reply.message_response.expect("a message")
 }
 
-/// The contract, as the server describes it.
-pub async fn described(client: &Client) -> Vec<FileDescriptorProto> {
-    let ask = MessageRequest::FileContainingSymbol("likeness.v1.PersonService".to_owned());
+async fn described_by(client: &Client, ask: MessageRequest) -> FileDescriptorProto {
     let MessageResponse::FileDescriptorResponse(described) = reflect(client, ask).await else {
         panic!("another reply");
     };
-    let files = described.file_descriptor_proto.iter();
+    let file = described.file_descriptor_proto.first().expect("a file");
+    FileDescriptorProto::decode(&file[..]).expect("a description")
+}
+
+/// The contract, as the server describes it: its file, and those that it imports.
+pub async fn described(client: &Client) -> Vec<FileDescriptorProto> {
+    let name = |name: &str| MessageRequest::FileByFilename(name.to_owned());
+    let root = described_by(client, name("likeness/v1/likeness.proto")).await;
+    let mut files = Vec::new();
+    for dependency in &root.dependency {
+        files.push(described_by(client, name(dependency)).await);
+    }
+    files.push(root);
     files
-        .map(|file| FileDescriptorProto::decode(&file[..]).expect("a description"))
-        .collect()
 }
 
 /// The services that reflection lists.
@@ -94,13 +102,12 @@ async fn reflection_lists_the_services_and_describes_them() {
         assert!(names.iter().any(|name| name == service), "{service} in {names:?}");
     }
     for service in SERVICES {
-        let described = reflect(&client, MessageRequest::FileContainingSymbol(service.to_owned())).await;
-        let MessageResponse::FileDescriptorResponse(described) = described else {
-            panic!("another reply");
-        };
-        let file = described.file_descriptor_proto.concat();
-        let needle = b"EnrollPersonRequest";
-        assert!(file.windows(needle.len()).any(|window| window == needle));
+        let file = described_by(&client, MessageRequest::FileContainingSymbol(service.to_owned())).await;
+        let described = file
+            .service
+            .iter()
+            .find(|one| service.ends_with(&format!(".{}", one.name())));
+        assert!(!described.expect(service).method.is_empty());
     }
 }
 

@@ -1,7 +1,6 @@
 //! One meter for a face: over all keys of an account, all copies of a person, and all ways to compare.
 
 use likeness_engine::{Names, NewApiKey, Scope, Scopes};
-use likeness_proto::credential::Credential;
 use likeness_proto::v1;
 use likeness_proto::v1::account_service_client::AccountServiceClient;
 use likeness_proto::v1::import_persons_request::Part;

@@ -5,7 +5,6 @@ use std::fs;
 use std::time::{Duration, SystemTime};
 
 use likeness_engine::{CollectionName, NewApiKey, Scope};
-use likeness_proto::credential::Credential;
 use likeness_proto::{Message, v1};
 use prost_types::field_descriptor_proto::Type;
 use prost_types::{DescriptorProto, FileDescriptorSet};

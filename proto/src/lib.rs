@@ -1,4 +1,5 @@
-//! The wire contract of Likeness, compiled from `likeness/v1/likeness.proto`; the manual is there.
+//! The wire contract of Likeness, compiled from `likeness/v1/likeness.proto` and the files it imports; the manual is
+//! in their comments, and on the page `docs/api.md` that is made of them.
 
 pub mod credential;
 pub mod handed;
