@@ -146,6 +146,22 @@ fn the_list_of_commands_above_is_whole() {
 }
 
 #[test]
+fn settings_are_read_under_their_earlier_names_which_the_help_does_not_show() {
+    let serve = ["serve", "--keys", "none", "--data", "none"];
+    let refused = Program::run(&[&serve[..], &["--doubts", "many"]].concat()).expect(64);
+    assert!(refused.stderr.contains("--borderline-accepts"), "{refused:?}");
+    let mut command = likeness();
+    command.args(serve).env("LIKENESS_DOUBT_HOURS", "many");
+    let refused = Program::finish(&mut command, &[]).expect(64);
+    assert!(
+        refused.stderr.contains("--borderline-recovery-hours"),
+        "{refused:?}"
+    );
+    let help = Program::run(&["serve", "--help"]).expect(0).stdout;
+    assert!(!help.contains("doubt") && help.contains("--borderline-margin"));
+}
+
+#[test]
 fn the_help_of_the_server_has_no_options_of_its_clients() {
     let help = Program::run(&["serve", "--help"]).expect(0).stdout;
     assert!(help.contains("--plaintext-off-loopback"), "{help}");

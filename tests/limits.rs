@@ -32,7 +32,7 @@ const QUICK: LimitArgs = LimitArgs {
     refused_per_day: 5,
     comparison_pause_seconds: 3,
     // A restart gives the tests another key.
-    own_turns_per_day: 0,
+    own_comparisons_per_day: 0,
     ..LimitArgs::DEFAULT
 };
 
@@ -245,9 +245,9 @@ async fn being_recognised_ends_a_slow_down_that_no_day_limit_asks_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_was_recognised_in_doubt_too_often_is_recognised_beyond_doubt_only_in_every_way() {
     let (server, client) = server(LimitArgs {
-        doubts: 2,
+        borderline_accepts: 2,
         // Another photograph is within it, the same one is not.
-        doubt_margin: 0.5,
+        borderline_margin: 0.5,
         ..LimitArgs::DEFAULT
     })
     .await;
@@ -297,8 +297,8 @@ async fn who_was_recognised_in_doubt_too_often_is_recognised_beyond_doubt_only_i
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_enrolled_twice_because_the_first_was_doubted_too_often() {
     let (_server, client) = server(LimitArgs {
-        doubts: 0,
-        doubt_margin: 0.5,
+        borderline_accepts: 0,
+        borderline_margin: 0.5,
         ..LimitArgs::DEFAULT
     })
     .await;
@@ -389,7 +389,7 @@ async fn a_server_that_is_killed_forgets_the_last_second_at_most() {
         "2",
         "--comparison-pause-seconds",
         "600",
-        "--own-turns-per-day",
+        "--own-comparisons-per-day",
         "0",
     ]);
     let mut killed = home.serve();

@@ -97,7 +97,7 @@ async fn faces_of_the_call_that_are_like_each_other_regain_no_doubts() {
     const CALLS: usize = 14;
     let (_server, client) = server(LimitArgs {
         // Another photograph is within it.
-        doubt_margin: 0.5,
+        borderline_margin: 0.5,
         refused_per_day: 1_000_000,
         refused_in_a_row: 1_000_000,
         ..LimitArgs::DEFAULT
@@ -132,8 +132,8 @@ async fn a_key_that_polls_takes_no_turn_of_a_key_without_refusals() {
     let (server, client) = server(LimitArgs {
         refused_per_day: 5,
         comparison_pause_seconds: 600,
-        own_turns_per_day: 5,
-        own_turns_per_day_of_account: 8,
+        own_comparisons_per_day: 5,
+        own_comparisons_per_day_of_account: 8,
         ..LimitArgs::DEFAULT
     })
     .await;
@@ -278,7 +278,7 @@ async fn imported_features_are_no_oracle_and_an_administrator_who_is_told_of_the
 async fn pairs_of_photographs_are_named_so_often_in_a_day_and_logged_with_both_people() {
     let (server, client) = server(LimitArgs {
         duplicates_per_day: 3,
-        doubt_margin: 0.0,
+        borderline_margin: 0.0,
         ..LimitArgs::DEFAULT
     })
     .await;
@@ -356,8 +356,8 @@ async fn the_check_for_duplicates_names_a_person_as_often_in_a_day_and_then_enro
 #[tokio::test(flavor = "multi_thread")]
 async fn pairs_in_doubt_use_up_the_doubts_of_both_people() {
     let (server, client) = server(LimitArgs {
-        doubts: 2,
-        doubt_margin: 0.5,
+        borderline_accepts: 2,
+        borderline_margin: 0.5,
         ..LimitArgs::DEFAULT
     })
     .await;

@@ -1,4 +1,4 @@
-//! What a server is started with.
+//! The settings of a server.
 
 mod limits;
 mod model_files;
@@ -12,8 +12,8 @@ use likeness_engine::{EngineConfig, FACES_WARNING, KeyStore, LABEL_BYTES_MAX, Li
 
 pub use self::limits::{
     CHANGES_MAX, FAULTY_STREAMS_MAX, HEADER_BYTES_MAX, HEALTH_BYTES_MAX, IMPORTS_MAX,
-    IMPORTS_PER_ACCOUNT_MAX, LimitArgs, PARKED_MEMORY_MB, REFLECTION_BYTES_MAX, RESET_STREAMS_MAX,
-    SMALL_MESSAGE_BYTES_MAX, STREAMS_MAX, STREAMS_PER_ACCOUNT_MAX, WORK_MEMORY_MB,
+    IMPORTS_PER_ACCOUNT_MAX, LimitArgs, PARKED_MEMORY_MB, REFLECTION_BYTES_MAX, RENAMED_VARIABLES,
+    RESET_STREAMS_MAX, SMALL_MESSAGE_BYTES_MAX, STREAMS_MAX, STREAMS_PER_ACCOUNT_MAX, WORK_MEMORY_MB,
 };
 pub use self::model_files::{ModelFiles, ModelFilesError, assets_dir};
 use crate::logs::retention::Retention;
@@ -65,7 +65,7 @@ pub struct ServeConfig {
     #[arg(long, env = "LIKENESS_QUEUE", value_name = "N", default_value_t = 128)]
     pub queue: u16,
 
-    /// What callers may ask, and how fast
+    /// Limits on callers
     #[command(flatten)]
     pub limits: LimitArgs,
 
@@ -82,43 +82,42 @@ pub struct ServeConfig {
     )]
     pub drain_seconds: u64,
 
-    /// How long what is kept
+    /// Retention periods
     #[command(flatten)]
     pub retention: Retention,
 
-    /// Start although the erasure log is shorter than its anchor says: erasures may be undone. It is
-    /// written into the log that this was accepted
+    /// Start although the erasure log is shorter than its anchor: erasures may be undone. The log records the
+    /// acceptance
     #[arg(long)]
     pub accept_short_erasure_log: bool,
 
-    /// Start although the audit log does not reach its anchor: entries may be missing. It is written into the log
-    /// that this was accepted
+    /// Start although the audit log does not reach its anchor: entries may be missing. The log records the acceptance
     #[arg(long)]
     pub accept_short_audit_log: bool,
 
-    /// Listen on an address other than loopback although nothing is encrypted: only behind something that
-    /// encrypts, for whoever listens in has every photograph and API key
+    /// Listen on an address other than loopback without encryption: only behind a proxy that encrypts, since every
+    /// photograph and API key can be read on the way
     #[arg(long)]
     pub plaintext_off_loopback: bool,
 
-    /// Address and port where metrics are read, in Prometheus's text format at /metrics; without it nowhere
+    /// Address and port of the metrics, in Prometheus's text format at /metrics; without it they are not served
     #[arg(long, env = "LIKENESS_METRICS", value_name = "ADDRESS:PORT")]
     pub metrics: Option<SocketAddr>,
 
-    /// Show metrics on an address other than loopback, although nothing is encrypted and nobody is asked for a
-    /// key: whoever reaches it learns how much the server does, and nothing of whom
+    /// Serve metrics on an address other than loopback, without encryption and without a key: they show how much
+    /// the server does, and nothing of people
     #[arg(long)]
     pub metrics_off_loopback: bool,
 
-    /// Region that this deployment is in: an account bound to another one is refused here, and logs say it
+    /// Region of this deployment: accounts that are bound to another one are refused, and logs have it
     #[arg(long, env = "LIKENESS_REGION", value_name = "NAME", default_value = "local", value_parser = region)]
     pub region: String,
 
-    /// Faces of one account from which on the log warns, once; 0 for never
+    /// Number of faces of one account at which the log warns, once; 0 for never
     #[arg(long, env = "LIKENESS_FACES_WARNING", value_name = "N", default_value_t = FACES_WARNING)]
     pub faces_warning: u64,
 
-    /// Answer reflection without an API key: the contract is no secret, but that it is served here may be
+    /// Answer reflection without an API key: the contract is public, but the fact that this host serves it may not be
     #[arg(long)]
     pub open_reflection: bool,
 }

@@ -30,12 +30,12 @@ pub struct TlsFiles {
     #[arg(long, env = "LIKENESS_TLS_CERT", value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
 
-    /// Its private key in PEM, which not everybody may read
+    /// Its private key in PEM, readable by its owner only
     #[arg(long, env = "LIKENESS_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
 
-    /// Authorities in PEM that issue clients' certificates: a client without one is refused. API keys are
-    /// needed all the same
+    /// Certificates in PEM of the authorities that issue clients' certificates: a client without one is refused. API
+    /// keys are required all the same
     #[arg(
         long,
         env = "LIKENESS_TLS_CLIENT_CA",

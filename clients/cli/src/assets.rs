@@ -29,10 +29,10 @@ pub use progress::{Event, Progress};
 
 use place::{Place, check_archive};
 
-/// The manifest that this build of Likeness comes with.
+/// The manifest of this build of Likeness.
 pub const DEFAULT_MANIFEST: &str = include_str!("../../../engine/faces/models.toml");
 
-/// Where archives come from.
+/// The source of archives.
 #[derive(Debug, Clone)]
 pub enum Source {
     /// The registries, through their clients.
@@ -44,7 +44,7 @@ pub enum Source {
 /// A file of the manifest, and what is there.
 #[derive(Debug)]
 pub struct Found<'a> {
-    /// The package it comes from.
+    /// The package that has it.
     pub package: &'a Package,
     /// What it must be.
     pub file: &'a PinnedFile,
@@ -109,7 +109,7 @@ pub fn verify_models<'a>(
 /// Brings `root` to what the manifest says for this machine.
 ///
 /// # Errors
-/// Whatever is not as pinned is refused and not kept; what was placed before stays, and the next run goes on there.
+/// A file that is not as pinned is refused and not kept; files placed before stay, and the next run continues there.
 pub fn fetch(
     manifest: &Manifest,
     source: &Source,

@@ -63,8 +63,8 @@ A first session:
   likeness search staff door.jpg
   likeness delete staff ada
 
-Exit codes: 0 done; 1 no match (search, verify, compare), somebody is enrolled already (enroll, person add-faces),
-a failed check, or not everybody on a list; 64 wrong usage; 65 a photograph or a value was refused; 66 no such
+Exit codes: 0 done; 1 no match (search, verify, compare), the person is enrolled already (enroll, person add-faces),
+a failed check, or not all people of a list; 64 wrong usage; 65 a photograph or a value was refused; 66 no such
 collection, person, face or file; 69 the server cannot be reached or cannot work; 70 a defect; 73 the name is taken;
 75 busy or interrupted, try again; 77 the API key is missing or may not; 78 keys, models or data do not fit.";
 
@@ -133,13 +133,13 @@ enum Command {
     Demo(AbsentCommand),
 }
 
-/// What a command has to say, in both forms.
+/// The result of a command, in both forms.
 pub struct Outcome {
     /// For scripts.
     pub json: Value,
     /// For people; printed as it is.
     pub text: String,
-    /// Whether what was asked is so: decides between exit code 0 and 1.
+    /// Decides between exit code 0 and 1.
     pub holds: bool,
 }
 
@@ -156,7 +156,7 @@ impl Outcome {
 
 /// Commands that ask no server.
 const LOCAL: [&str; 7] = ["serve", "key", "models", "eval", "calibrate", "demo", "tls"];
-/// Global options that speak of a server.
+/// Global options about the server to ask.
 const ASKING: [&str; 7] = [
     "server",
     "timeout",
@@ -166,7 +166,7 @@ const ASKING: [&str; 7] = [
     "ask_tls_client_key",
     "plaintext_key_off_loopback",
 ];
-/// Commands that have nothing to say in JSON.
+/// Commands without a result in JSON.
 const TEXT_ONLY: [&str; 2] = ["serve", "demo"];
 
 /// Hides the global options that mean nothing to a command; they are accepted all the same, so that an alias
@@ -180,6 +180,26 @@ fn without_noise(command: clap::Command, hidden: &[&str]) -> clap::Command {
         .mut_subcommands(|command| without_noise(command, hidden))
 }
 
+/// Lets an option read the variable of its earlier name, where that one alone is set.
+#[cfg(feature = "serve")]
+fn with_renamed_variables(command: clap::Command) -> clap::Command {
+    command.mut_args(|arg| {
+        let renamed = likeness_server::config::RENAMED_VARIABLES;
+        let before = renamed.iter().find(|(_, option)| arg.get_id() == option);
+        let present = arg.get_env().and_then(std::env::var_os);
+        match before {
+            Some((before, _)) if present.is_none() && std::env::var_os(before).is_some() => arg.env(*before),
+            _ => arg,
+        }
+    })
+}
+
+/// No option of a client has another name than before.
+#[cfg(not(feature = "serve"))]
+fn with_renamed_variables(command: clap::Command) -> clap::Command {
+    command
+}
+
 impl Cli {
     /// The command line, from the program's arguments.
     ///
@@ -190,6 +210,7 @@ impl Cli {
         // Only a built command has its global options in every subcommand.
         command.build();
         let command = command.mut_subcommands(|command| {
+            let command = with_renamed_variables(command);
             let name = command.get_name().to_owned();
             let mut hidden = Vec::new();
             if LOCAL.contains(&name.as_str()) {
@@ -203,7 +224,7 @@ impl Cli {
         Self::from_arg_matches(&command.try_get_matches()?)
     }
 
-    /// Carries the command out, prints what it has to say, and chooses the exit code.
+    /// Carries the command out, prints its result, and chooses the exit code.
     pub fn run(self) -> ExitCode {
         let json = self.json;
         match self.outcome() {
@@ -213,7 +234,6 @@ impl Cli {
                 } else {
                     outcome.text
                 };
-                // A reader that closed its end early wants no more.
                 let _ = std::io::stdout().write_all(text.as_bytes());
                 ExitCode::from(if outcome.holds { 0 } else { exit::NO_MATCH })
             }

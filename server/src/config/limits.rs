@@ -30,7 +30,7 @@ pub const WORK_MEMORY_MB: u64 = 640;
 pub const PARKED_MEMORY_MB: u64 = 288;
 /// Streams that one connection may have open at once.
 pub const STREAMS_MAX: u32 = 256;
-/// A question for health: the name of a service. Whoever asks shows no key, and has no place among the calls.
+/// A request of health: the name of a service. It requires no key, and takes no place among the calls.
 pub const HEALTH_BYTES_MAX: usize = 1 << 10;
 /// Streams that a client has reset and no handler has taken yet; a client with more of them is told to calm down.
 pub const RESET_STREAMS_MAX: usize = 64;
@@ -39,18 +39,32 @@ pub const FAULTY_STREAMS_MAX: usize = 64;
 /// Metadata of a call: a deadline, a key, and what proxies add.
 pub const HEADER_BYTES_MAX: u32 = 16 << 10;
 
-/// What callers may ask, and how fast.
+/// Environment variables of an earlier version, each with the option that reads it where the present variable is unset.
+pub const RENAMED_VARIABLES: [(&str, &str); 6] = [
+    ("LIKENESS_DOUBT_MARGIN", "borderline_margin"),
+    ("LIKENESS_DOUBT_HOURS", "borderline_recovery_hours"),
+    ("LIKENESS_CLEAR_PER_DOUBT", "clear_accepts_per_borderline"),
+    ("LIKENESS_DOUBTS", "borderline_accepts"),
+    (
+        "LIKENESS_OWN_TURNS_PER_DAY_OF_ACCOUNT",
+        "own_comparisons_per_day_of_account",
+    ),
+    ("LIKENESS_OWN_TURNS_PER_DAY", "own_comparisons_per_day"),
+];
+
+/// Limits on callers.
 #[derive(Debug, Clone, PartialEq, Args)]
 pub struct LimitArgs {
-    /// Longest time a call may wait for a worker, by what calls took of late; others are refused at once
+    /// Longest time a call may wait for a worker, as estimated from recent calls; others are refused at once
     #[arg(long, env = "LIKENESS_QUEUE_MILLIS", value_name = "MS", default_value_t = Self::DEFAULT.queue_millis, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
     pub queue_millis: u64,
 
-    /// Connections at once; of more, those without a valid API key give way, and otherwise they are closed as they come
+    /// Concurrent connections; beyond it connections without a valid API key are closed for new ones, otherwise new ones
+    /// are closed
     #[arg(long, env = "LIKENESS_CONNECTIONS", value_name = "N", default_value_t = Self::DEFAULT.connections, value_parser = clap::value_parser!(u32).range(1..))]
     pub connections: u32,
 
-    /// Of them, connections on which no valid API key was shown; the oldest give way
+    /// Of them, connections without a valid API key so far; the oldest are closed first
     #[arg(long, env = "LIKENESS_KEYLESS_CONNECTIONS", value_name = "N", default_value_t = Self::DEFAULT.keyless_connections, value_parser = clap::value_parser!(u32).range(1..))]
     pub keyless_connections: u32,
 
@@ -58,52 +72,52 @@ pub struct LimitArgs {
     #[arg(long, env = "LIKENESS_KEYLESS_CONNECTIONS_PER_ADDRESS", value_name = "N", default_value_t = Self::DEFAULT.keyless_connections_per_address, value_parser = clap::value_parser!(u32).range(1..))]
     pub keyless_connections_per_address: u32,
 
-    /// New connections of one address that begin in a second; more wait
+    /// New connections of one address in a second; more wait
     #[arg(long, env = "LIKENESS_NEW_CONNECTIONS_PER_SECOND", value_name = "N", default_value_t = Self::DEFAULT.new_connections_per_second, value_parser = clap::value_parser!(u32).range(1..))]
     pub new_connections_per_second: u32,
 
-    /// How long a connection may go without a call that made none but for health, in seconds
+    /// Longest idle time of a connection that made only calls for health, in seconds
     #[arg(long, env = "LIKENESS_KEYLESS_IDLE_SECONDS", value_name = "SECONDS", default_value_t = Self::DEFAULT.keyless_idle_seconds, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub keyless_idle_seconds: u64,
 
-    /// How old a connection may be before it ends, once its calls are over, in seconds
+    /// Age at which a connection ends, as soon as its calls are done, in seconds
     #[arg(long, env = "LIKENESS_CONNECTION_SECONDS", value_name = "SECONDS", default_value_t = Self::DEFAULT.connection_seconds, value_parser = clap::value_parser!(u64).range(1..=2_592_000))]
     pub connection_seconds: u64,
 
-    /// Calls at once, over all connections, from their first byte on; more are refused
+    /// Concurrent calls over all connections, counted from their first byte; more are refused
     #[arg(long, env = "LIKENESS_CALLS", value_name = "N", default_value_t = Self::DEFAULT.calls, value_parser = clap::value_parser!(u32).range(1..))]
     pub calls: u32,
 
-    /// How long a client may take to begin, and then to its first call, or a connection take no bytes, before it is
-    /// closed, in seconds
+    /// Longest time for the handshake, then until the first call, and in which a connection takes no bytes, before it
+    /// is closed, in seconds
     #[arg(long, env = "LIKENESS_STALL_SECONDS", value_name = "SECONDS", default_value_t = Self::DEFAULT.stall_seconds, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub stall_seconds: u64,
 
-    /// Memory that messages may take which are not yet whole, or not yet answered, in MiB; more are refused
+    /// Memory for messages that are incomplete or not yet answered, in MiB; more are refused
     #[arg(long, env = "LIKENESS_MESSAGE_MEMORY_MB", value_name = "MB", default_value_t = Self::DEFAULT.message_memory_mb, value_parser = clap::value_parser!(u32).range(128..=1_048_576))]
     pub message_memory_mb: u32,
 
-    /// The same of one account
+    /// The same for one account
     #[arg(long, env = "LIKENESS_MESSAGE_MEMORY_ACCOUNT_MB", value_name = "MB", default_value_t = Self::DEFAULT.message_memory_account_mb, value_parser = clap::value_parser!(u32).range(128..=1_048_576))]
     pub message_memory_account_mb: u32,
 
-    /// Memory that photographs in work may take together, in MiB; more are refused [default: 928 for each worker]
+    /// Memory for all photographs in work, in MiB; more are refused [default: 928 for each worker]
     #[arg(long, env = "LIKENESS_WORK_MEMORY_MB", value_name = "MB", value_parser = clap::value_parser!(u32).range(640..=1_048_576))]
     pub work_memory_mb: Option<u32>,
 
-    /// A message that is not whole after --stall-seconds must have brought as many bytes for each second more
+    /// Bytes that a message must bring in each further second if it is incomplete after --stall-seconds
     #[arg(long, env = "LIKENESS_MESSAGE_BYTES_PER_SECOND", value_name = "BYTES", default_value_t = Self::DEFAULT.message_bytes_per_second, value_parser = clap::value_parser!(u32).range(1..))]
     pub message_bytes_per_second: u32,
 
-    /// Calls of one API key in a second, and of an account that has no limit of its own
+    /// Calls of one API key in a second, and of an account without a quota of its own
     #[arg(long, env = "LIKENESS_CALLS_PER_SECOND", value_name = "N", default_value_t = Self::DEFAULT.calls_per_second, value_parser = clap::value_parser!(u32).range(1..))]
     pub calls_per_second: u32,
 
-    /// Megapixels of photographs that one account may have decoded in a second, in the mean; 0 for no limit
+    /// Megapixels of photographs of one account that are decoded in a second, on average; 0 for no limit
     #[arg(long, env = "LIKENESS_MEGAPIXELS_PER_SECOND", value_name = "N", default_value_t = Self::DEFAULT.megapixels_per_second)]
     pub megapixels_per_second: u32,
 
-    /// Milliseconds of workers that one account may have in a second, in the mean; 0 for no limit
+    /// Milliseconds of workers for one account in a second, on average; 0 for no limit
     #[arg(long, env = "LIKENESS_WORK_MILLIS_PER_SECOND", value_name = "MS", default_value_t = Self::DEFAULT.work_millis_per_second)]
     pub work_millis_per_second: u32,
 
@@ -115,78 +129,78 @@ pub struct LimitArgs {
     #[arg(long, env = "LIKENESS_SEARCHES_PER_DAY", value_name = "N", default_value_t = Self::DEFAULT.searches_per_day, value_parser = clap::value_parser!(u32).range(1..))]
     pub searches_per_day: u32,
 
-    /// No similarity to anybody enrolled is told below the one of this false accept rate, and none taken for a
-    /// threshold; 1 tells all
+    /// Floor of similarities to enrolled people, as a false accept rate: none below it is returned or used as a
+    /// threshold; 1 for no floor
     #[arg(long, env = "LIKENESS_SCORE_FLOOR_FAR", value_name = "RATE", default_value_t = Self::DEFAULT.score_floor_far, value_parser = rate)]
     pub score_floor_far: f64,
 
-    /// The same for searches beside it: of searches for somebody who is not enrolled, this part may reach the
-    /// floor, however many are enrolled; 1 leaves searches at --score-floor-far
+    /// A second floor for searches: this part of the searches for a person that is not enrolled may reach it,
+    /// independent of the number of faces; 1 for --score-floor-far alone
     #[arg(long, env = "LIKENESS_SCORE_FLOOR_FPIR", value_name = "RATE", default_value_t = Self::DEFAULT.score_floor_fpir, value_parser = rate)]
     pub score_floor_fpir: f64,
 
-    /// Similarities are rounded to multiples of this, for looks only; 0 rounds nothing
+    /// Similarities are rounded to multiples of it, for readability only; 0 rounds nothing
     #[arg(long, env = "LIKENESS_SCORE_STEP", value_name = "STEP", default_value_t = Self::DEFAULT.score_step, value_parser = step)]
     pub score_step: f32,
 
-    /// Similarities to one person that an account is told in a day, over all its keys; afterwards yes or no
+    /// Similarities to one person that are returned to an account in a day, over all its keys; afterwards yes or no
     #[arg(long, env = "LIKENESS_SCORES_PER_DAY", value_name = "N", default_value_t = Self::DEFAULT.scores_per_day)]
     pub scores_per_day: u32,
 
-    /// Refused comparisons with one person in a day, over all callers, before they are slowed down
+    /// Failed comparisons with one person in a day, over all callers, before further ones are slowed down
     #[arg(long, env = "LIKENESS_REFUSED_PER_DAY", value_name = "N", default_value_t = Self::DEFAULT.refused_per_day)]
     pub refused_per_day: u32,
 
-    /// The same since the person was last recognised beyond doubt
+    /// The same since the person was last recognised clearly
     #[arg(long, env = "LIKENESS_REFUSED_IN_A_ROW", value_name = "N", default_value_t = Self::DEFAULT.refused_in_a_row)]
     pub refused_in_a_row: u32,
 
-    /// So much above the threshold a recognition is in doubt: it counts as a refused comparison too
-    #[arg(long, env = "LIKENESS_DOUBT_MARGIN", value_name = "SIMILARITY", default_value_t = Self::DEFAULT.doubt_margin, value_parser = step)]
-    pub doubt_margin: f32,
+    /// Margin above the threshold in which a recognition is a borderline accept: it counts as a failed comparison too
+    #[arg(long, alias = "doubt-margin", env = "LIKENESS_BORDERLINE_MARGIN", value_name = "SIMILARITY", default_value_t = Self::DEFAULT.borderline_margin, value_parser = step)]
+    pub borderline_margin: f32,
 
-    /// Recognitions of one person in doubt, over all callers, before the threshold for that person is higher by
-    /// the margin
-    #[arg(long, env = "LIKENESS_DOUBTS", value_name = "N", default_value_t = Self::DEFAULT.doubts)]
-    pub doubts: u32,
+    /// Borderline accepts of one person, over all callers, before the threshold for that person is higher by the
+    /// margin
+    #[arg(long, alias = "doubts", env = "LIKENESS_BORDERLINE_ACCEPTS", value_name = "N", default_value_t = Self::DEFAULT.borderline_accepts)]
+    pub borderline_accepts: u32,
 
-    /// In so many hours one of them is regained
-    #[arg(long, env = "LIKENESS_DOUBT_HOURS", value_name = "HOURS", default_value_t = Self::DEFAULT.doubt_hours)]
-    pub doubt_hours: u32,
+    /// Hours in which one borderline accept is regained
+    #[arg(long, alias = "doubt-hours", env = "LIKENESS_BORDERLINE_RECOVERY_HOURS", value_name = "HOURS", default_value_t = Self::DEFAULT.borderline_recovery_hours)]
+    pub borderline_recovery_hours: u32,
 
-    /// So many recognitions beyond doubt regain one as well; 0 for never
-    #[arg(long, env = "LIKENESS_CLEAR_PER_DOUBT", value_name = "N", default_value_t = Self::DEFAULT.clear_per_doubt)]
-    pub clear_per_doubt: u32,
+    /// Clear recognitions that regain one borderline accept as well; 0 for never
+    #[arg(long, alias = "clear-per-doubt", env = "LIKENESS_CLEAR_ACCEPTS_PER_BORDERLINE", value_name = "N", default_value_t = Self::DEFAULT.clear_accepts_per_borderline)]
+    pub clear_accepts_per_borderline: u32,
 
-    /// From one comparison to the next of a person who is slowed down, at first, in seconds
+    /// First pause between comparisons with a person that are slowed down, in seconds
     #[arg(long, env = "LIKENESS_COMPARISON_PAUSE_SECONDS", value_name = "SECONDS", default_value_t = Self::DEFAULT.comparison_pause_seconds)]
     pub comparison_pause_seconds: u64,
 
-    /// The same at most: it doubles with every ten refused comparisons more
+    /// Longest pause: it doubles with every ten further failed comparisons
     #[arg(long, env = "LIKENESS_COMPARISON_PAUSE_SECONDS_MAX", value_name = "SECONDS", default_value_t = Self::DEFAULT.comparison_pause_seconds_max)]
     pub comparison_pause_seconds_max: u64,
 
-    /// Comparisons in a day of one API key with a person who is slowed down that are answered at once, as long as none of
-    /// the key's own was refused
-    #[arg(long, env = "LIKENESS_OWN_TURNS_PER_DAY", value_name = "N", default_value_t = Self::DEFAULT.own_turns_per_day)]
-    pub own_turns_per_day: u32,
+    /// Comparisons of one API key with a person in a day that are answered at once although others are slowed down, as
+    /// long as none of the key's own failed
+    #[arg(long, alias = "own-turns-per-day", env = "LIKENESS_OWN_COMPARISONS_PER_DAY", value_name = "N", default_value_t = Self::DEFAULT.own_comparisons_per_day)]
+    pub own_comparisons_per_day: u32,
 
-    /// The same of all keys of an account together
-    #[arg(long, env = "LIKENESS_OWN_TURNS_PER_DAY_OF_ACCOUNT", value_name = "N", default_value_t = Self::DEFAULT.own_turns_per_day_of_account)]
-    pub own_turns_per_day_of_account: u32,
+    /// The same for all keys of an account together
+    #[arg(long, alias = "own-turns-per-day-of-account", env = "LIKENESS_OWN_COMPARISONS_PER_DAY_OF_ACCOUNT", value_name = "N", default_value_t = Self::DEFAULT.own_comparisons_per_day_of_account)]
+    pub own_comparisons_per_day_of_account: u32,
 
-    /// How often one person is named as a duplicate in a day, over all keys: in pairs of searches for duplicates, and by
-    /// checks at enrolment
+    /// Times that one person is named as a duplicate in a day, over all keys: in pairs of searches for duplicates, and
+    /// by checks at enrolment
     #[arg(long, env = "LIKENESS_DUPLICATES_PER_DAY", value_name = "N", default_value_t = Self::DEFAULT.duplicates_per_day)]
     pub duplicates_per_day: u32,
 
-    /// Times in replies are rounded down to so many microseconds
+    /// Step in microseconds to which times in replies are rounded down
     #[arg(long, env = "LIKENESS_TIMING_MICROS", value_name = "N", default_value_t = Self::DEFAULT.timing_micros, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub timing_micros: u64,
 }
 
 impl LimitArgs {
-    /// What holds where nobody says otherwise.
+    /// The defaults.
     pub const DEFAULT: Self = Self {
         queue_millis: 2000,
         connections: 1024,
@@ -212,19 +226,19 @@ impl LimitArgs {
         scores_per_day: 10,
         refused_per_day: 20,
         refused_in_a_row: 100,
-        doubt_margin: 0.15,
-        doubts: 5,
-        doubt_hours: 24,
-        clear_per_doubt: 8,
+        borderline_margin: 0.15,
+        borderline_accepts: 5,
+        borderline_recovery_hours: 24,
+        clear_accepts_per_borderline: 8,
         comparison_pause_seconds: 60,
         comparison_pause_seconds_max: 15 * 60,
-        own_turns_per_day: 5,
-        own_turns_per_day_of_account: 20,
+        own_comparisons_per_day: 5,
+        own_comparisons_per_day_of_account: 20,
         duplicates_per_day: 10,
         timing_micros: 100,
     };
 
-    /// None but those that keep the server itself upright: for tests of something else.
+    /// Only limits that protect the server itself: for tests of other things.
     pub const GENEROUS: Self = Self {
         queue_millis: 60_000,
         keyless_connections: 1024,
@@ -239,7 +253,7 @@ impl LimitArgs {
         scores_per_day: u32::MAX,
         refused_per_day: u32::MAX,
         refused_in_a_row: u32::MAX,
-        doubts: u32::MAX,
+        borderline_accepts: u32::MAX,
         duplicates_per_day: u32::MAX,
         timing_micros: 1,
         ..Self::DEFAULT
@@ -253,15 +267,15 @@ impl LimitArgs {
             step: self.score_step,
             refused_a_day: self.refused_per_day,
             refused_in_a_row: self.refused_in_a_row,
-            doubt_margin: self.doubt_margin,
-            doubts: self.doubts,
-            doubt_regained: Duration::from_secs(3600 * u64::from(self.doubt_hours)),
-            clear_a_doubt: self.clear_per_doubt,
+            doubt_margin: self.borderline_margin,
+            doubts: self.borderline_accepts,
+            doubt_regained: Duration::from_secs(3600 * u64::from(self.borderline_recovery_hours)),
+            clear_a_doubt: self.clear_accepts_per_borderline,
             pause: Duration::from_secs(self.comparison_pause_seconds),
             pause_max: Duration::from_secs(self.comparison_pause_seconds_max),
             told_a_day: self.scores_per_day,
-            own_turns_a_day: self.own_turns_per_day,
-            own_turns_of_account_a_day: self.own_turns_per_day_of_account,
+            own_turns_a_day: self.own_comparisons_per_day,
+            own_turns_of_account_a_day: self.own_comparisons_per_day_of_account,
             duplicates_a_day: self.duplicates_per_day,
         }
     }

@@ -21,7 +21,7 @@ Examples:
   likeness account list
   likeness account close branch --confirm branch
 
-Accounts see nothing of each other. A key of the account `default`, with the scope admin, administers all.";
+Accounts cannot read each other's data. A key of the account `default` with the scope admin administers all.";
 
 /// Make, read, change and close accounts
 #[derive(Debug, Args)]
@@ -44,23 +44,23 @@ enum Command {
     /// Show an account
     #[command(after_help = "Example:\n  likeness account get")]
     Get {
-        /// Its name [default: of the key that asks]
+        /// Its name [default: the account of the calling key]
         #[arg(default_value = "")]
         name: String,
     },
     /// List all accounts
     #[command(after_help = "Example:\n  likeness account list --json")]
     List,
-    /// End an account: its keys, its collections and everyone in them
+    /// Close an account: revoke its keys, erase its collections and all people in them
     #[command(after_help = "Example:\n  likeness account close branch --confirm branch")]
     Close {
         /// Its name
         name: String,
-        /// The name once more
+        /// The name again
         #[arg(long, value_name = "NAME")]
         confirm: String,
     },
-    /// End the deployment, whose server must not run: every account, then the keys
+    /// Close the deployment while its server does not run: every account, then the keys
     #[command(
         after_help = "Example:\n  likeness account close-deployment --keys DIR --data DIR --confirm 'close everything'"
     )]
@@ -86,10 +86,10 @@ enum Command {
 const COPY_KEYS: &str =
     "The key store has a new key for it: renew the copy that you keep of the key store.\n";
 
-/// What of an account can be changed.
+/// The settings of an account that can be changed.
 #[derive(Debug, Args)]
 struct Settings {
-    /// The one region that it may be served in; an empty text for any
+    /// The only region in which the account is served; an empty text for any
     #[arg(long, value_name = "NAME")]
     region: Option<String>,
     /// People in all its collections together; 0 for no limit
@@ -144,7 +144,7 @@ impl AccountCommand {
                 (reply.call, reply.account)
             }
             Command::Update { name, settings } => {
-                // All quotas are set together: those that nobody speaks of are read first.
+                // All quotas are set together: those that are not given are read first.
                 let quotas = if settings.changes_quotas() {
                     let request = v1::GetAccountRequest { name: name.clone() };
                     let reply = client.get_account(request).await?.into_inner();

@@ -19,8 +19,8 @@ Examples:
   likeness api-key list
   likeness api-key revoke 7f0c1f6ac4a24d0f9d8a2a1e5b6c7d8e
 
-With --keys and --data the key is made without a server, which must not run then: so the first key of a
-deployment is made. Otherwise the server is asked, with a key of scope admin.";
+With --keys and --data the key is made without a server, which must not run then: the first key of a deployment is
+made in this way. Otherwise the server is called, with a key of scope admin.";
 
 /// Make, list and revoke API keys
 #[derive(Debug, Args)]
@@ -32,13 +32,13 @@ pub struct ApiKeyCommand {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a key, and print it this once
+    /// Make a key and print it; it cannot be printed again
     #[command(after_help = EXAMPLES)]
     #[command(group(ArgGroup::new("what").args(["scope", "all_scopes"]).required(true)))]
     Create {
         #[command(flatten)]
         place: Place,
-        /// What it may be used for, several with commas between: read, enrol, import, search, verify, erase,
+        /// Its scopes, separated by commas: read, enrol, import, search, verify, erase,
         /// admin, audit
         #[arg(
             long,
@@ -48,16 +48,16 @@ enum Command {
             hide_possible_values = true
         )]
         scope: Vec<ScopeArgument>,
-        /// Everything
+        /// All scopes
         #[arg(long)]
         all_scopes: bool,
-        /// Only good for this collection; may be repeated
+        /// Restrict it to this collection; may be repeated
         #[arg(long, value_name = "NAME")]
         collection: Vec<String>,
-        /// When it ends by itself: a date, or a time from now, as in 12h, 30d or 8w
+        /// When it expires: a date, or a time from now, as in 12h, 30d or 8w
         #[arg(long, value_name = "WHEN", value_parser = date_or_time_from_now)]
         expires: Option<prost_types::Timestamp>,
-        /// What it is for, at most 64 bytes
+        /// A label, at most 64 bytes
         #[arg(long, value_name = "TEXT", default_value = "")]
         label: String,
     },
@@ -67,21 +67,21 @@ enum Command {
         #[command(flatten)]
         place: Place,
     },
-    /// End a key at once and for good
+    /// Revoke a key, at once and irrevocably
     #[command(after_help = "Example:\n  likeness api-key revoke 7f0c1f6ac4a24d0f9d8a2a1e5b6c7d8e")]
     Revoke {
         #[command(flatten)]
         place: Place,
-        /// The key's id: its first 32 hex digits, which are no secret
+        /// The key's id: its first 32 hex digits, which are not secret
         id: String,
     },
 }
 
-/// Whose keys, and where they are.
+/// The account, and the deployment without a server.
 #[derive(Debug, Args)]
 struct Place {
-    /// Whose it is [default: of the key that asks; without a server `default`, the operator's, which is made if
-    /// there is none]
+    /// Its account [default: the account of the calling key; without a server `default`, the operator's, which is
+    /// created if it does not exist]
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
     #[command(flatten)]

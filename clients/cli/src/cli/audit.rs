@@ -22,7 +22,7 @@ Examples:
   likeness receipt status                                     # until nothing is unpurged
   likeness audit residue scan ada.prints --data DIR           # exit code 0: nothing is left";
 
-/// See what administrators did, and look for what should not be there any more
+/// List the acts of administrators, and scan for residue of erased people
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct AuditCommand {
@@ -32,17 +32,17 @@ pub struct AuditCommand {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// What is left of an erased person in the data files
+    /// Scan the data files for residue of an erased person
     #[command(subcommand, after_help = EXAMPLES)]
     Residue(Residue),
-    /// What administrators did, oldest first
+    /// List the acts of administrators, oldest first
     #[command(after_help = "Example:\n  likeness audit log --json")]
     Log {
         /// Number of the first entry
         #[arg(long, value_name = "N", default_value_t = 0)]
         first: u64,
     },
-    /// Whether the log of a deployment whose server does not run is whole, up to where its anchor says it goes
+    /// Verify that the audit log of a deployment is complete up to its anchor, while the server does not run
     #[command(after_help = "Example:\n  likeness audit verify --keys DIR --data DIR")]
     Verify {
         #[command(flatten)]
@@ -52,18 +52,18 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum Residue {
-    /// Before an erasure: make a file of fingerprints to look for after it
+    /// Before an erasure: make a file of fingerprints for the scan after it
     #[command(after_help = "Example:\n  likeness audit residue prepare staff ada --out ada.prints")]
     Prepare {
         /// The collection
         collection: String,
         /// The PersonID
         person_id: String,
-        /// The file to write; nothing about the person can be read from it
+        /// The file to write; it holds no readable data of the person
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// After it: look for them in every file, without a server; exit code 1 when something is left
+    /// After it: scan every file for them, without a server; exit code 1 when something is left
     #[command(after_help = "Example:\n  likeness audit residue scan ada.prints --data /var/lib/likeness")]
     Scan {
         /// The file of fingerprints

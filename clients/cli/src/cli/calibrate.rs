@@ -22,7 +22,7 @@ Examples:
 With 1,000 people and more, the output beside the models makes a server's scores and false accept rates
 those of your own cameras and people. It holds numbers about the whole folder, and nothing of anybody in it.";
 
-/// Find out what similarities mean, on labelled photographs, DIR/PERSON/PHOTOGRAPH
+/// Calibrate scores on labelled photographs, DIR/PERSON/PHOTOGRAPH
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct CalibrateCommand {
@@ -31,10 +31,10 @@ pub struct CalibrateCommand {
     /// Template size: 256, 512, 1024 or 2048 [default: all]
     #[arg(long)]
     bits: Option<u32>,
-    /// Over how many projection keys the templates' figures are pooled
+    /// Number of projection keys over which the templates' figures are pooled
     #[arg(long, default_value = "4")]
     keys: NonZeroU8,
-    /// Do not calibrate on half of the people to test on the others
+    /// Do not calibrate on half of the people and test on the others
     #[arg(long)]
     no_holdout: bool,
     /// Write the calibration, to be kept as calibration.toml beside the models

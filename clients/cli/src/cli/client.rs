@@ -45,12 +45,12 @@ pub struct Connection {
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
 
-    /// File that holds the API key and nothing else; LIKENESS_API_KEY may hold the key itself. A key is never
-    /// an argument: the arguments of a process are everybody's to see
+    /// File that holds only the API key; LIKENESS_API_KEY may hold the key itself. A key is never an argument,
+    /// since other users of the machine can read the arguments of a process
     #[arg(long, global = true, env = "LIKENESS_API_KEY_FILE", value_name = "FILE")]
     api_key_file: Option<PathBuf>,
 
-    /// Authorities in PEM that issue the server's certificate, for https [default: the system's]
+    /// Certificates in PEM of the authorities that issue the server's certificate, for https [default: the system's]
     #[arg(
         id = "ask_tls_ca",
         long = "tls-ca",
@@ -60,7 +60,7 @@ pub struct Connection {
     )]
     tls_ca: Option<PathBuf>,
 
-    /// Certificate in PEM to show to the server, where it asks for one
+    /// Client certificate in PEM, for a server that requires one
     #[arg(
         id = "ask_tls_client_cert",
         long = "tls-client-cert",
@@ -82,8 +82,8 @@ pub struct Connection {
     )]
     tls_client_key: Option<PathBuf>,
 
-    /// Send the API key to another machine although nothing is encrypted: only through something that encrypts, for
-    /// whoever listens in has the key and every photograph
+    /// Send the API key to another machine without encryption: only through a tunnel that encrypts, since the key and
+    /// every photograph can be read on the way
     #[arg(long, global = true, env = "LIKENESS_PLAINTEXT_KEY_OFF_LOOPBACK")]
     plaintext_key_off_loopback: bool,
 }
@@ -92,7 +92,7 @@ impl Connection {
     /// Connects.
     ///
     /// # Errors
-    /// No address, or nobody answers there.
+    /// No valid address, or no answer from it.
     pub async fn open(&self) -> Result<KeyedChannel, Failure> {
         let credential = self.credential()?;
         let endpoint = endpoint(&self.server)?;
@@ -178,7 +178,7 @@ fn endpoint(server: &str) -> Result<Endpoint, Failure> {
     }
 }
 
-/// Whether nobody on the way can listen in.
+/// Whether the connection cannot be read on its way.
 fn keeps_keys(endpoint: &Endpoint) -> bool {
     let host = endpoint.uri().host().unwrap_or_default();
     let address: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
@@ -246,13 +246,13 @@ impl FaceArgument {
 /// How good a face must be.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 pub enum QualityArgument {
-    /// Whatever is found
+    /// Every detected face
     None,
     /// What can be matched at all
     Low,
     /// What is matched nearly as well as a good photograph
     Medium,
-    /// A good photograph of somebody who looks at the camera
+    /// A good photograph of a person that looks at the camera
     High,
     /// A portrait
     Strict,

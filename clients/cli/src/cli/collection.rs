@@ -65,7 +65,7 @@ enum Command {
         /// How good faces must be: none, low, medium, high or strict [default: none]
         #[arg(long, value_enum, value_name = "LEVEL", hide_possible_values = true)]
         quality: Option<QualityArgument>,
-        /// How it is searched: flat compares with everyone; graph compares with some only and may miss somebody; see
+        /// Kind of index: flat compares with every face; graph compares with some only and may miss a person; see
         /// `likeness index measure` [default: flat]
         #[arg(long, value_enum, value_name = "KIND", hide_possible_values = true)]
         index: Option<IndexArgument>,
@@ -73,7 +73,7 @@ enum Command {
         /// [default: 256]
         #[arg(long, value_name = "N")]
         ef: Option<u32>,
-        /// Enrol nobody without a consent
+        /// Require a consent for every enrolment
         #[arg(long)]
         require_consent: bool,
     },
@@ -108,11 +108,11 @@ enum Command {
         /// Another number of candidates that a search of a graph keeps, 16 to 4096
         #[arg(long, value_name = "N")]
         ef: Option<u32>,
-        /// Whether nobody is enrolled without a consent from now on: true or false
+        /// Whether every enrolment requires a consent from now on: true or false
         #[arg(long, value_name = "BOOL")]
         require_consent: Option<bool>,
     },
-    /// Erase a collection and everyone in it
+    /// Erase a collection and all people in it
     #[command(after_help = "Example:\n  likeness collection delete visitors")]
     Delete {
         /// Its name

@@ -1,4 +1,4 @@
-//! `likeness delete`: a person, or everybody on a list.
+//! `likeness delete`: a person, or all people of a list.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -22,10 +22,10 @@ Examples:
   likeness delete staff ada
   likeness delete staff --from leavers.txt
 
-Nobody is asked again: when this returns, the key that could open the record is overwritten.
-With --from the exit code is 0 if everybody on the list was erased, and 1 if not.";
+There is no confirmation: when the command returns, the key of the record is overwritten.
+With --from the exit code is 0 if all people of the list were erased, and 1 if not.";
 
-/// Erase a person, or everybody on a list: for good, and at once
+/// Erase a person, or all people of a list, irrevocably and at once
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct DeleteCommand {
@@ -74,7 +74,7 @@ async fn delete(
     ))
 }
 
-/// Empty lines are nobody.
+/// Empty lines are skipped.
 fn read_list(path: &Path) -> Result<Vec<String>, Failure> {
     let failed = |source| Failure::File {
         doing: "reading",
@@ -113,7 +113,7 @@ async fn delete_all(
         .await?
         .into_inner();
     let mut answers = HashMap::with_capacity(people.len());
-    // A stream that breaks has erased whom it said it has: that is told all the same.
+    // Erasures that a broken stream reported are done: they are printed all the same.
     let broken = loop {
         match stream.message().await {
             Ok(Some(answer)) => {
@@ -191,7 +191,7 @@ fn erased_line(person_id: &str, collection: &str, faces: u32, receipt: &v1::Eras
     )
 }
 
-/// Where a receipt is in the log, and what shows whom it is about.
+/// The place of a receipt in the log, and the nonce that proves its subject.
 fn receipt_text(receipt: &v1::ErasureReceipt) -> String {
     format!("receipt {}, nonce {}", receipt.sequence, hex(&receipt.nonce))
 }

@@ -19,20 +19,20 @@ Examples:
   likeness duplicates staff
   likeness duplicates staff --max-far 1e-8 --json
 
-Compares everybody with everybody, by what is enrolled; no photograph is needed. When it is interrupted
+Compares the stored templates of all people with each other; no photograph is needed. When it is interrupted
 (Ctrl-C) it prints what it has found and how to go on. Exit code 0 when everybody was compared, whether
 anybody is enrolled twice or not; 75 when it was interrupted.";
 
-/// Find out who is enrolled twice in a collection (N:N)
+/// Find people that are enrolled twice in a collection (N:N)
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct DuplicatesCommand {
     /// The collection
     collection: String,
-    /// Of unrelated pairs of faces, the part that may be reported: 1e-9 to 0.5
+    /// Part of the unrelated pairs of faces that may be reported: 1e-9 to 0.5
     #[arg(long, value_name = "RATE", default_value_t = 1e-6)]
     max_far: f64,
-    /// Go on where an interrupted search stopped
+    /// Continue where an interrupted search stopped
     #[arg(long, value_name = "CURSOR", default_value = "", hide_default_value = true)]
     resume: String,
 }
@@ -43,7 +43,7 @@ struct Found {
     pairs: Vec<v1::DuplicatePair>,
     done: u64,
     total: u64,
-    /// Where to go on; empty where it begins, and when everybody was compared.
+    /// Where to continue; empty at the start, and when all people were compared.
     cursor: String,
     whole: bool,
 }

@@ -26,7 +26,7 @@ Examples:
   likeness enroll staff ada one.jpg two.jpg --own-person --duplicate-strictness 2
   curl -s https://example.org/ada.jpg | likeness enroll staff ada -
 
-Exit code 1 if somebody else is enrolled already who resembles the faces too much: then nobody is enrolled.";
+Exit code 1 if another enrolled person resembles the faces too much: then the person is not enrolled.";
 
 /// Enrol a person from photographs
 #[derive(Debug, Args)]
@@ -34,7 +34,7 @@ Exit code 1 if somebody else is enrolled already who resembles the faces too muc
 pub struct EnrollCommand {
     /// The collection
     collection: String,
-    /// The PersonID, chosen by you: 1 to 64 bytes of A-Z a-z 0-9 _ . @ % # & -
+    /// The PersonID, which you choose: 1 to 64 bytes of A-Z a-z 0-9 _ . @ % # & -
     person_id: String,
     #[command(flatten)]
     photographs: Photographs,
@@ -46,12 +46,12 @@ pub struct EnrollCommand {
     tags: Vec<String>,
     #[command(flatten)]
     consent: ConsentArguments,
-    /// Erase the person by itself, at a date or some time from now: 2027-01-31, 12h, 30d, 8w
+    /// Erase the person automatically, at a date or some time from now: 2027-01-31, 12h, 30d, 8w
     #[arg(long, value_name = "WHEN", value_parser = date_or_time_from_now)]
     expires: Option<Timestamp>,
 }
 
-/// The photographs of a command, and how they are taken.
+/// The photographs of a command, and how they are read.
 #[derive(Debug, Args)]
 pub(super) struct Photographs {
     /// Photographs of the person; `-` reads one from standard input
@@ -66,10 +66,11 @@ pub(super) struct Photographs {
     /// Refuse the whole call if any photograph is rejected
     #[arg(long)]
     pub(super) all_or_nothing: bool,
-    /// Enrol nobody who is enrolled under another PersonID: 1 to 4, the higher the surer; 0 does not look
+    /// Check that the person is not enrolled under another PersonID: 1 to 4, the higher the stricter; 0 does not
+    /// check
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=4))]
     duplicate_strictness: u32,
-    /// Reject faces that do not resemble the person's others, those before them in the call included
+    /// Reject faces that do not resemble the person's other faces, including earlier ones of the same call
     #[arg(long)]
     own_person: bool,
     /// Keep the mean of each face and its mirror image

@@ -31,7 +31,7 @@ pub struct EvalCommand {
     /// Template size: 256, 512, 1024 or 2048
     #[arg(long, default_value_t = 1024)]
     bits: u32,
-    /// Over how many projection keys the template's figures are pooled
+    /// Number of projection keys over which the template's figures are pooled
     #[arg(long, default_value = "4")]
     keys: NonZeroU8,
     /// Store the mean of each face and its mirror image, as `enroll --mirror` does

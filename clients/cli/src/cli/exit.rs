@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-/// What was asked is not so.
+/// No match, or a failed check.
 pub const NO_MATCH: u8 = 1;
 /// The command line is wrong.
 pub const USAGE: u8 = 64;
@@ -49,7 +49,7 @@ pub enum Failure {
     },
     /// The command line asks for something that cannot be.
     Usage(String),
-    /// What came is not what it should be.
+    /// Data are not as expected.
     Verification(String),
     /// Not done to the end, though what was found stands.
     Interrupted {

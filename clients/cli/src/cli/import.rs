@@ -35,7 +35,7 @@ photographs named by PersonID. A table (.csv) has the columns person_id and phot
 tags and consent; several photographs or tags are separated by semicolons. A .jsonl file has an object a
 line with the same fields, lists as lists, and may have `embeddings` instead of photographs.
 
-The report has a line for each person who was enrolled or refused. The same command with the same report
+The report has a line for each person that was enrolled or refused. The same command with the same report
 goes on where it was interrupted, and enrols nobody twice. It names people: remove it when you need it no more.";
 
 /// Items that are read ahead of the connection.
@@ -49,10 +49,10 @@ pub struct ImportCommand {
     collection: String,
     /// A folder, a .csv or a .jsonl
     source: PathBuf,
-    /// Where the results go, and what an interrupted import goes on from [default: import-COLLECTION.jsonl]
+    /// File of the results, from which an interrupted import continues [default: import-COLLECTION.jsonl]
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Send people again who were refused
+    /// Send refused people again
     #[arg(long)]
     refused_again: bool,
     /// Which face of a photograph is meant: `only` refuses several, `largest` takes the largest box
@@ -71,14 +71,14 @@ impl ImportCommand {
         let path = path.unwrap_or_else(|| PathBuf::from(format!("import-{}.jsonl", self.collection)));
         let mut report = Report::open(&path, &self.collection)?;
         let mut client = PersonServiceClient::new(connection.open().await?);
-        let everyone: Vec<u64> = entries.iter().map(Entry::sequence).collect();
+        let all: Vec<u64> = entries.iter().map(Entry::sequence).collect();
         let mut left = entries;
         left.retain(|entry| !report.is_done(entry.sequence(), self.refused_again));
-        let bar = ProgressBar::new(everyone.len() as u64).with_style(
+        let bar = ProgressBar::new(all.len() as u64).with_style(
             ProgressStyle::with_template("{bar:40} {pos}/{len} people, {eta} left")
                 .expect("the template is well-formed"),
         );
-        bar.set_position((everyone.len() - left.len()) as u64);
+        bar.set_position((all.len() - left.len()) as u64);
         refuse_unsendable(&mut report, &mut left)?;
         let left = Arc::new(left);
         let by_number: HashMap<u64, &Entry> = left.iter().map(|e| (e.sequence(), e)).collect();
@@ -108,7 +108,7 @@ impl ImportCommand {
                 );
                 Err(status.into())
             }
-            None => Ok(summary(&report, &everyone, &path)),
+            None => Ok(summary(&report, &all, &path)),
         }
     }
 
@@ -154,7 +154,7 @@ fn sending(header: v1::ImportHeader, left: Arc<Vec<Entry>>) -> mpsc::Receiver<v1
     stream
 }
 
-/// Notes who cannot be sent, and leaves them out.
+/// Records people that cannot be sent, and leaves them out.
 fn refuse_unsendable(report: &mut Report, left: &mut Vec<Entry>) -> Result<(), Failure> {
     let mut sendable = Vec::with_capacity(left.len());
     for entry in left.drain(..) {
@@ -210,19 +210,16 @@ fn line(entry: &Entry, result: v1::ImportPersonsResponse) -> Line {
     line
 }
 
-/// Of everyone who is in the source now: the report may know others as well.
-fn summary(report: &Report, everyone: &[u64], path: &Path) -> Outcome {
-    let lines: Vec<&Line> = everyone
-        .iter()
-        .filter_map(|item| report.lines.get(item))
-        .collect();
+/// About all people of the source: the report may have others as well.
+fn summary(report: &Report, all: &[u64], path: &Path) -> Outcome {
+    let lines: Vec<&Line> = all.iter().filter_map(|item| report.lines.get(item)).collect();
     let enrolled = lines.iter().filter(|line| line.faces.is_some()).count();
     let faces: u64 = lines.iter().filter_map(|line| line.faces).map(u64::from).sum();
     let mut reasons: HashMap<&str, u64> = HashMap::new();
     for refused in lines.iter().filter_map(|line| line.refused.as_ref()) {
         *reasons.entry(&refused.reason).or_default() += 1;
     }
-    let unanswered = everyone.len() - lines.len();
+    let unanswered = all.len() - lines.len();
     let mut text = format!(
         "{} enrolled with {}\n",
         counted(enrolled as u64, "person", "people"),
@@ -249,6 +246,6 @@ fn summary(report: &Report, everyone: &[u64], path: &Path) -> Outcome {
             "report": path,
         }),
         text,
-        holds: enrolled == everyone.len(),
+        holds: enrolled == all.len(),
     }
 }

@@ -20,7 +20,7 @@ Examples:
 The server makes an index of the other kind of the collection's faces, asks both, and forgets it. A graph takes some
 4 kB a face and links some thousand faces a second while it is made. No template leaves the server.";
 
-/// Measure how a collection is searched, and how it might be
+/// Measure the kinds of index on a collection
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  likeness index measure staff")]
 pub struct IndexCommand {
@@ -35,11 +35,11 @@ enum Command {
     Measure {
         /// The collection
         collection: String,
-        /// Most people whose faces the second index (the kind that the collection does not use) is built from: 1 to
-        /// 10,000,000
+        /// Largest number of people whose faces the second index (the kind that the collection does not use) is built
+        /// from: 1 to 10,000,000
         #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
         people: u32,
-        /// Faces to look for: 1 to 10,000
+        /// Number of probes: 1 to 10,000
         #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         probes: u32,
     },

@@ -20,12 +20,12 @@ Examples:
   likeness key rotate wrapping                                # while it serves
   likeness key rotate signing                                 # the same
 
-Without the keys the data are noise, for you as for anyone else: keep them on another device than the data,
-keep a copy in a safe, and never put both into the same backup.
+Without the keys the data cannot be decrypted, not even by the operator: keep the keys on another device than the
+data, keep a copy in a safe, and never put both into the same backup.
 
-A lost root key, without a copy: the data cannot be read by anyone any more; start anew.
-A leaked root key: rotate the root key, then the wrapping key. Whoever has the leaked key and an old copy
-of keyring, slots and records still reads what is in those copies.";
+A lost root key, without a copy: the data cannot be decrypted any more; create a new deployment.
+A leaked root key: rotate the root key, then the wrapping key. The leaked key together with
+an old copy of keyring, slots and records still decrypts that copy.";
 
 /// Make, rotate and destroy keys
 #[derive(Debug, Args)]
@@ -42,17 +42,17 @@ enum Command {
     Init {
         #[command(flatten)]
         store: StoreArguments,
-        /// The data directory they are for; it must not hold data yet
+        /// The data directory of the deployment; it must not hold data yet
         #[arg(long, env = "LIKENESS_DATA", value_name = "DIR")]
         data: PathBuf,
     },
-    /// Put a new key in the place of an old one
+    /// Replace a key by a new one
     #[command(after_help = "Example:\n  likeness key rotate wrapping")]
     Rotate {
         #[command(subcommand)]
         which: Rotate,
     },
-    /// Erase everyone of a key group, and destroy the key their templates were made with
+    /// Erase all people of a key group, and destroy the key of their templates
     #[command(after_help = "Example:\n  likeness key destroy-group default")]
     DestroyGroup {
         /// The group: `default`
@@ -67,14 +67,14 @@ enum Rotate {
     Root {
         #[command(flatten)]
         store: StoreArguments,
-        /// From now on this command provides the root key, instead of the file or the present command
+        /// Command that provides the root key from now on, instead of the file or the present command
         #[arg(long, value_name = "COMMAND")]
         new_root_key_command: Option<String>,
     },
-    /// The wrapping key, while the server serves; an interrupted rotation goes on
+    /// The wrapping key, while the server runs; an interrupted rotation continues
     #[command(after_help = "Example:\n  likeness key rotate wrapping")]
     Wrapping,
-    /// The key that signs receipts, while the server serves; the old one signs for the new one
+    /// The key that signs receipts, while the server runs; the old key signs the new one
     #[command(after_help = "Example:\n  likeness key rotate signing")]
     Signing,
 }

@@ -18,7 +18,7 @@ Examples:
   likeness log export staff --json
   likeness log usage --from 2026-11-01 --to 2026-11-30";
 
-/// Read the running log of people; show what was asked
+/// Read the running log of people; show the usage
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct LogCommand {
@@ -39,7 +39,7 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 1000)]
         most: usize,
     },
-    /// List every call about everybody in a collection, person by person
+    /// List every call about all people of a collection, person by person
     #[command(after_help = "Example:\n  likeness log export staff --json")]
     Export {
         /// The collection
@@ -54,7 +54,7 @@ enum Command {
         /// The last day [default: today]
         #[arg(long, value_name = "DAY", default_value = "", hide_default_value = true)]
         to: String,
-        /// Of this interface only
+        /// This interface only
         #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
         interface: String,
     },

@@ -15,7 +15,7 @@ use super::client::{
 };
 use super::exit::Failure;
 
-/// From where on faces count as one person's; the default is the collection's threshold, or, without a
+/// The threshold at and above which two faces count as one person's; the default is the collection's or, without a
 /// collection, the embedder's at a false accept rate of 1e-4.
 #[derive(Debug, Args)]
 #[group(id = "limit", multiple = false)]
@@ -26,7 +26,7 @@ pub struct LimitArguments {
     /// Least score instead, 0 to 100: 60 is one false match in 10,000 comparisons, 70 in 100,000
     #[arg(long, value_name = "SCORE")]
     score: Option<f32>,
-    /// Of unrelated pairs at most this part may pass instead, 1e-9 to 0.5
+    /// Part of the unrelated pairs that may pass instead, 1e-9 to 0.5
     #[arg(long, value_name = "RATE")]
     max_far: Option<f64>,
 }

@@ -23,10 +23,10 @@ pub struct ModelsCommand {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Fetch what is missing, through npm and pip, and refuse whatever is not as pinned
+    /// Fetch missing files through npm and pip; refuse files that are not as pinned
     #[command(after_help = FETCH_EXAMPLES)]
     Fetch {
-        /// Where to [default: the assets directory]
+        /// Destination [default: the assets directory]
         #[arg(long, value_name = "DIR", env = "LIKENESS_ASSETS")]
         to: Option<PathBuf>,
         /// Take the archives, or the files themselves, from this directory; no program is run
@@ -58,14 +58,14 @@ Examples:
   likeness models fetch --to /opt/likeness
   likeness models fetch --from /media/usb --to /opt/likeness   # no network
 
-An interrupted fetch goes on where it was; a finished one does nothing.";
+An interrupted fetch continues; a finished one does nothing.";
 
 const VERIFY_EXAMPLES: &str = "\
 Examples:
   likeness models verify
   likeness models verify --models /opt/our-models --json
 
-`likeness models fetch` mends what is missing or changed.";
+`likeness models fetch` restores missing and changed files.";
 
 impl ModelsCommand {
     /// Carries the command out and prints its result.
@@ -255,7 +255,7 @@ fn print(as_json: bool, text: &str, json: &serde_json::Value) -> Result<(), Asse
         writeln!(out, "{text}")
     };
     match written {
-        // Whoever reads has seen enough, as `head` has.
+        // The reader closed the pipe, as `head` does.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => written.map_err(|source| AssetsError::File {
             doing: "writing to",

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// Where keys and data of a deployment lie whose server does not run.
+/// Keys and data of a deployment whose server does not run.
 #[derive(Debug, Args)]
 pub struct OfflineArguments {
     /// Key store of a deployment whose server does not run

@@ -66,7 +66,7 @@ enum Command {
         /// Another name
         #[arg(long)]
         name: Option<String>,
-        /// Tags instead of the present ones; may be given several times
+        /// Tags that replace the present ones; may be repeated
         #[arg(long = "tag", value_name = "TAG", conflicts_with = "no_tags")]
         tags: Vec<String>,
         /// Remove all tags
@@ -74,10 +74,10 @@ enum Command {
         no_tags: bool,
         #[command(flatten)]
         consent: ConsentArguments,
-        /// Erase the person by itself, at a date or some time from now: 2027-01-31, 12h, 30d, 8w
+        /// Erase the person automatically, at a date or some time from now: 2027-01-31, 12h, 30d, 8w
         #[arg(long, value_name = "WHEN", value_parser = date_or_time_from_now)]
         expires: Option<Timestamp>,
-        /// Keep the person until somebody erases it
+        /// Keep the person until it is erased
         #[arg(long, conflicts_with = "expires")]
         never_expires: bool,
     },
@@ -112,7 +112,7 @@ enum Command {
         /// The other PersonID
         new_person_id: String,
     },
-    /// Show everything that is kept of whoever has this PersonID, in every collection
+    /// Show all data that are kept of the person with this PersonID, in every collection
     #[command(after_help = "Example:\n  likeness person export ada --json")]
     Export {
         /// The PersonID
@@ -128,7 +128,7 @@ enum Command {
         #[command(flatten)]
         photographs: Photographs,
     },
-    /// Erase everyone of this PersonID, in every collection
+    /// Erase the person with this PersonID in every collection
     #[command(after_help = "Example:\n  likeness person erase-everywhere ada")]
     EraseEverywhere {
         /// The PersonID

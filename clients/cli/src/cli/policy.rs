@@ -1,4 +1,4 @@
-//! `likeness policy`: how long what is kept, as the running server has it or as settings would.
+//! `likeness policy`: the retention periods of the running server, or of settings.
 
 use clap::Args;
 use likeness_proto::v1;
@@ -16,7 +16,7 @@ Examples:
   likeness policy --lang zh
   likeness policy --offline --operation-log-days 90      # what a server started so would keep";
 
-/// Print what is kept, for how long, and who may change that
+/// Print the retention period of each data class, and the role that may change it
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct PolicyCommand {
@@ -24,7 +24,7 @@ pub struct PolicyCommand {
     #[arg(long, value_enum, default_value_t)]
     lang: Language,
 
-    /// Ask no server: say what the settings given here, or in the environment, imply
+    /// Call no server: print the policy of the settings given here or in the environment
     #[arg(long)]
     offline: bool,
 

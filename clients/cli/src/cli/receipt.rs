@@ -19,7 +19,7 @@ Examples:
   likeness receipt export receipts.log
   likeness receipt verify receipts.log --checkpoint today.checkpoint --public-key HEX
   likeness receipt get 7
-  likeness receipt subject staff ada NONCE                   # is it this person's?";
+  likeness receipt subject staff ada NONCE                   # compare with the receipt";
 
 const SUBJECT_EXAMPLES: &str = "\
 Examples:
@@ -40,7 +40,7 @@ pub struct ReceiptCommand {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show how long the log is and what is not purged yet
+    /// Show the length of the log and the erasures that are not purged yet
     #[command(after_help = "Example:\n  likeness receipt status --checkpoint today.checkpoint")]
     Status {
         /// Write the latest signed checkpoint to this file
@@ -59,7 +59,7 @@ enum Command {
         /// The file
         file: PathBuf,
     },
-    /// Verify an exported log, without a server; exit code 1 when it is not what it should be
+    /// Verify an exported log, without a server; exit code 1 when it is not valid
     #[command(
         after_help = "Example:\n  likeness receipt verify receipts.log --checkpoint earlier.checkpoint"
     )]
@@ -69,18 +69,18 @@ enum Command {
         /// A checkpoint from an earlier time: without one a missing end cannot be noticed
         #[arg(long, value_name = "FILE")]
         checkpoint: Option<PathBuf>,
-        /// The public key that the log must begin with, 64 hex digits: without it anybody's log is as good
+        /// The public key that the log must begin with, 64 hex digits: without it any consistent log is valid
         #[arg(long, value_name = "HEX")]
         public_key: Option<String>,
     },
-    /// Print whom a receipt is about, for the holder of its nonce: compare it with the receipt's subject
+    /// Print the subject that a receipt has, for the holder of its nonce: compare it with the receipt's
     #[command(after_help = SUBJECT_EXAMPLES)]
     Subject {
-        /// The collection; '' for a receipt that came without one
+        /// The collection; '' for a receipt without one
         collection: String,
         /// The PersonID; '' for the receipt of a whole collection, and without a collection of a closed account
         person_id: String,
-        /// The nonce that came with the receipt, 64 hex digits
+        /// The nonce of the receipt, 64 hex digits
         nonce: String,
         /// The account
         #[arg(long, default_value = "default")]

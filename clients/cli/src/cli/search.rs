@@ -21,9 +21,9 @@ Examples:
   likeness search staff,visitors door.jpg --tag night-shift --max-fpir 1e-3
   likeness search staff door.jpg --person ada --person grace
 
-Exit code 0 if somebody is found, 1 if nobody is.";
+Exit code 0 if a person is found, 1 if not.";
 
-/// Find out who is on a photograph (1:N)
+/// Find the people on a photograph (1:N)
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct SearchCommand {
@@ -41,29 +41,29 @@ pub struct SearchCommand {
     top: u32,
     #[command(flatten)]
     limit: LimitArguments,
-    /// Of searches for somebody not enrolled at most this part may find anybody, 1e-6 to 0.5
+    /// Part of the searches for a person that is not enrolled that may find a match, 1e-6 to 0.5
     #[arg(long, value_name = "RATE", conflicts_with = "limit")]
     max_fpir: Option<f64>,
     /// Which face of the photograph is meant: `only` refuses several, `largest` takes the largest box, `all`
-    /// looks for each of at most ten
+    /// searches for each of at most ten
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     face: Faces,
-    /// What of a person is compared: the best `face`, or all faces of the `person` together
+    /// References that are compared: the best `face`, or all faces of the `person` together
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     per: Per,
     /// How good the face must be: none, low, medium, high or strict [default: the strictest of the collections]
     #[arg(long, value_enum, value_name = "LEVEL", hide_possible_values = true)]
     quality: Option<QualityArgument>,
-    /// Look only at people with this tag; of several tags one is enough
+    /// Search only people with this tag; of several tags one is enough
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
-    /// Look only at people with every tag that is given
+    /// Search only people with every given tag
     #[arg(long, requires = "tag")]
     all_tags: bool,
-    /// Look only at this PersonID; may be given more than once
+    /// Search only this PersonID; may be repeated
     #[arg(long, value_name = "ID")]
     person: Vec<String>,
-    /// Pass over nobody who reaches the threshold, not even one in a million: takes longer among many faces
+    /// Miss no person that reaches the threshold, not even one in a million: takes longer among many faces
     #[arg(long)]
     exact: bool,
 }
@@ -152,7 +152,7 @@ impl Found<'_> {
         text
     }
 
-    /// A block for each face: where it is, and who it may be.
+    /// A block for each face: its place, and the people it may be.
     fn every_face_text(&self) -> String {
         let mut text = String::new();
         for result in &self.reply.results {

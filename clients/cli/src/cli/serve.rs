@@ -24,7 +24,7 @@ const EXAMPLES: &str = "\
 Example:
   likeness serve --keys /media/keys/likeness --data /var/lib/likeness
 
-SIGTERM or SIGINT: calls in flight are finished, then the server ends. The log goes to standard error;
+SIGTERM or SIGINT: the server finishes the calls in flight, then ends. The log goes to standard error;
 LIKENESS_LOG sets its level (error, warn, info, debug). It never holds a photograph, a template, a key or
 a PersonID.";
 
@@ -110,7 +110,7 @@ async fn run(config: ServeConfig) -> Result<(), Failure> {
             Err(error) => tracing::error!(%error, "a rotation of the wrapping key is unfinished"),
         });
     }
-    // ORDER: caught before anybody is told: whoever reads the line may stop the server at once.
+    // ORDER: signals are caught before the line is printed: its reader may stop the server at once.
     let stop = StopSignals::catch()?;
     let scheme = if config.tls.tls_cert.is_some() {
         "https"
@@ -119,7 +119,7 @@ async fn run(config: ServeConfig) -> Result<(), Failure> {
     };
     let said = format!("serving on {scheme}://{address}\n{metrics_said}");
     listeners.ready = Box::new(move || {
-        // Whoever waits for this waits for a pipe, and may close it when the first line has come.
+        // The reader of the pipe may close it after the first line.
         let mut stdout = std::io::stdout();
         let _ = stdout.write_all(said.as_bytes()).and_then(|()| stdout.flush());
     });

@@ -1,4 +1,4 @@
-//! On what terms somebody is kept: consent, and for how long.
+//! Options about consent and expiry of a person.
 
 use std::time::{Duration, SystemTime};
 
@@ -44,7 +44,7 @@ pub fn date_or_time_from_now(text: &str) -> Result<Timestamp, String> {
         };
         let seconds = digits.parse::<u64>().ok()?.checked_mul(hours * 3600)?;
         let time = SystemTime::now().checked_add(Duration::from_secs(seconds))?;
-        // What the wire cannot say is no time to keep somebody for.
+        // A time that the protocol cannot represent is no valid expiry.
         let years = seconds / (365 * 24 * 3600);
         (years < 1000).then(|| Timestamp::from(time))
     };

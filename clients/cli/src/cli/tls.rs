@@ -25,7 +25,7 @@ Example:
   likeness serve --keys DIR --data DIR --tls-cert ~/likeness/tls/server.pem --tls-key ~/likeness/tls/server.key
   likeness --server https://localhost:50051 --tls-ca ~/likeness/tls/ca.pem collection list
 
-These are to try it. For anything else, take certificates from an authority of yours.";
+These are for trials. In production use certificates of your own authority.";
 
 /// Make certificates to try TLS with
 #[derive(Debug, Args)]
@@ -83,17 +83,21 @@ fn make(directory: &Path, names: Vec<String>) -> Result<(), Failure> {
         .create(directory)
         .map_err(|source| file("making", directory, source))?;
     write(&directory.join("ca.pem"), &certificate.pem(), 0o644)?;
-    for (who, names, purpose) in [
+    for (role, names, purpose) in [
         ("server", names, ExtendedKeyUsagePurpose::ServerAuth),
         ("client", Vec::new(), ExtendedKeyUsagePurpose::ClientAuth),
     ] {
         let key = KeyPair::generate().map_err(|error| failed(&error))?;
-        let mut own = parameters(names, &format!("Likeness {who}, to try it"))?;
+        let mut own = parameters(names, &format!("Likeness {role}, to try it"))?;
         own.extended_key_usages = vec![purpose];
         let signed = own.signed_by(&key, &issuer).map_err(|error| failed(&error))?;
         // ORDER: the key first: a server that reads in between finds an old pair or a new one sooner.
-        write(&directory.join(format!("{who}.key")), &key.serialize_pem(), 0o600)?;
-        write(&directory.join(format!("{who}.pem")), &signed.pem(), 0o644)?;
+        write(
+            &directory.join(format!("{role}.key")),
+            &key.serialize_pem(),
+            0o600,
+        )?;
+        write(&directory.join(format!("{role}.pem")), &signed.pem(), 0o644)?;
     }
     Ok(())
 }

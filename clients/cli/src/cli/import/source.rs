@@ -11,7 +11,7 @@ use crate::cli::exit::Failure;
 /// Photographs of one item are sent in one message, and the server takes messages of 64 MiB.
 const ITEM_BYTES_MAX: u64 = 60 << 20;
 
-/// A person who is to be enrolled.
+/// A person to enrol.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
@@ -119,7 +119,7 @@ fn readable(path: &Path) -> std::io::Result<u64> {
     Ok(metadata.len())
 }
 
-/// Everyone in a source, each once.
+/// All people of a source, each once.
 pub fn read(source: &Path) -> Result<Vec<Entry>, Failure> {
     let extension = source.extension().and_then(|e| e.to_str()).unwrap_or_default();
     let entries = match extension {
