@@ -22,15 +22,20 @@ use likeness_types::person::{EXPIRY_YEARS_MAX, Timestamp};
 
 /// Longest label of a key and name of a region, in bytes.
 pub const LABEL_BYTES_MAX: usize = 64;
+
 /// Collections that one key can be restricted to.
 pub const KEY_COLLECTIONS_MAX: usize = 100;
+
 /// Keys of one account.
 pub const API_KEYS_MAX: usize = 1000;
+
 /// Accounts of a deployment.
 pub const ACCOUNTS_MAX: usize = 10_000;
 
 const PREFIX: &str = "likeness";
+
 const DIGEST_CONTEXT: &str = "likeness v1 api key";
+
 const YEAR_MS: u64 = 365 * 24 * 3600 * 1000;
 
 /// What a key may be used for.
@@ -304,39 +309,6 @@ pub struct Holding {
     pub persons: u64,
     /// Faces that can be found.
     pub faces: u64,
-}
-
-/// A deployment that was closed: from here on nobody can read its data.
-#[derive(Debug, Clone)]
-pub struct ClosedDeployment {
-    /// Which it was.
-    pub deployment: RandomId,
-    /// Accounts that were closed with it.
-    pub accounts: u64,
-    /// People who were erased with it.
-    pub persons: u64,
-    /// Collections that could not be read, and were erased all the same.
-    pub unreadable_collections: u64,
-    /// Receipts in its erasure log.
-    pub receipts: u64,
-    /// The last signed checkpoint of the log.
-    pub checkpoint: Vec<u8>,
-}
-
-/// An account that was closed.
-#[derive(Debug, Clone)]
-pub struct ClosedAccount {
-    /// People who were erased with it.
-    pub persons: u64,
-    /// Receipts of its collections.
-    pub receipts: u64,
-    /// Those of its collections that could not be read.
-    pub unreadable_collections: u64,
-    /// Collections of the deployment that cannot be read, and of which nobody knows whose they are. The key group
-    /// that they would need is gone, if they were this account's.
-    pub unreadable_left: u64,
-    /// The last one: of the account, and of every key that was left of it.
-    pub receipt: crate::people::erase::ErasureReceipt,
 }
 
 #[cfg(test)]

@@ -7,101 +7,39 @@ pub(crate) mod entry;
 pub(crate) mod export;
 mod notes;
 pub(crate) mod row;
+pub(crate) mod sink;
 pub(crate) mod usage;
 
 use std::collections::HashMap;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::thread;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::access_log::row::LogRow;
-use crate::access_log::usage::{Asked, Totals, Usage};
-use crate::gallery::{Gallery, Page};
-use likeness_store::codec;
-use likeness_store::records::{Extent, Scan};
+use crate::access_log::sink::{CALLS_MAX, Job, Sink};
+use crate::access_log::usage::{Asked, Totals};
+use likeness_store::records::Extent;
 use likeness_store::vault::{Row, Vault};
-use likeness_types::error::{OperatorError, RequestError, Result};
-use likeness_types::names::{Account, RandomId};
-use likeness_types::person::Person;
+use likeness_types::error::{OperatorError, Result};
 use likeness_types::wipe::wipe_stack;
 
-/// Calls that may wait to be written.
-const CALLS_MAX: usize = 8192;
-/// Rows of theirs, at some 400 bytes each: one search may name a thousand people.
-const ROWS_MAX: usize = 65_536;
 /// What comes in this time is written together, with one sync: the rows of so long are lost when the process is
 /// killed. They are synced, although nobody waits for them, because the store takes only the end of its
 /// write-ahead log for incomplete: a hole where the disk had not yet written unsynced rows would pass for damage.
 const GATHER: Duration = Duration::from_millis(100);
+
 /// Rows written together, a search's over it: whoever has so many does not wait for more.
 const TOGETHER_MAX: usize = 2048;
+
 /// Calls written together.
 const CALLS_TOGETHER_MAX: u64 = CALLS_MAX as u64;
+
 /// From one look at the size of the log to the next.
 const MEASURE: Duration = Duration::from_secs(3600);
-
-/// What one call leaves.
-pub(crate) struct Left {
-    /// Counted in the totals; none of rows that come before the end of their call.
-    pub asked: Option<Asked>,
-    pub rows: Vec<Row>,
-}
-
-enum Job {
-    Write(Left),
-    /// Everything before this is to be on disk when the answer comes.
-    Flush(SyncSender<()>),
-    Stop,
-}
-
-/// Where calls leave what they have to say. Never waits.
-pub(crate) struct Sink {
-    queue: SyncSender<Job>,
-    waiting: AtomicUsize,
-    lost_rows: AtomicU64,
-    lost_calls: AtomicU64,
-    deployment: RandomId,
-}
-
-impl Sink {
-    /// Leaves what a call has to say, or counts it as lost.
-    pub fn leave(&self, left: Left) {
-        let rows = left.rows.len();
-        let fits = self.waiting.fetch_add(rows, Ordering::AcqRel) + rows <= ROWS_MAX;
-        let sent = if fits {
-            self.queue
-                .try_send(Job::Write(left))
-                .map_err(|error| match error {
-                    TrySendError::Full(_) => "it is full",
-                    TrySendError::Disconnected(_) => "the server is about to end",
-                })
-        } else {
-            Err("it is full")
-        };
-        if sent.is_err() {
-            self.waiting.fetch_sub(rows, Ordering::AcqRel);
-            self.count_lost(1, rows);
-        }
-    }
-
-    fn count_lost(&self, calls: u64, rows: usize) {
-        // Once, and then whoever looks at the counts sees the rest.
-        if self.lost_calls.fetch_add(calls, Ordering::AcqRel) == 0 {
-            tracing::error!("the running log loses calls: they come faster than they can be written");
-        }
-        self.lost_rows.fetch_add(rows as u64, Ordering::AcqRel);
-    }
-
-    /// What rows are bound to.
-    pub fn deployment(&self) -> RandomId {
-        self.deployment
-    }
-}
 
 /// How large the running log is, and what it lost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -284,101 +222,5 @@ impl Scribe {
             Ok(_) => {}
             Err(error) => tracing::error!(%error, "the running log could not be measured"),
         }
-    }
-}
-
-impl Gallery {
-    /// A person's rows in the order of time, after the cursor.
-    pub fn rows_of(&self, person: &Person, cursor: Option<&str>, items_max: usize) -> Result<Page<LogRow>> {
-        let log = &person.log;
-        let after = match cursor {
-            None => Vec::new(),
-            Some(text) => {
-                let place = RandomId::parse(text).ok_or_else(|| {
-                    let received = format!("{} bytes", text.len());
-                    RequestError::invalid("cursor", "a cursor from an earlier page", received)
-                })?;
-                [log.id.0, place.0].concat()
-            }
-        };
-        let mut page = Page {
-            items: Vec::new(),
-            damaged: 0,
-            next: None,
-        };
-        let (mut seen, mut unreadable, mut last, mut next) = (0, 0, None, None);
-        page.damaged = self.vault.scan_rows(log.id, &after, &mut |key, row| {
-            if seen == items_max {
-                next = last.map(|place: RandomId| place.to_string());
-                return Scan::Stop;
-            }
-            seen += 1;
-            last = key
-                .get(16..)
-                .and_then(|place| place.try_into().ok())
-                .map(RandomId);
-            match row::open(log, self.vault.ring.deployment, key, row) {
-                Ok(row) => page.items.push(row),
-                Err(codec::Unreadable) => unreadable += 1,
-            }
-            Scan::Continue
-        })?;
-        page.damaged += unreadable;
-        page.next = next;
-        Ok(page)
-    }
-
-    /// What an account asked on these days, by day.
-    pub fn usage(&self, account: &Account, days: &RangeInclusive<u32>) -> Result<Vec<Usage>> {
-        usage::of_account(&self.vault, account, days)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::access_log::entry::Charge;
-
-    #[test]
-    fn a_call_never_waits_for_the_log_and_what_is_lost_is_counted() {
-        let (queue, jobs) = sync_channel(2);
-        let sink = Sink {
-            queue,
-            waiting: AtomicUsize::new(0),
-            lost_rows: AtomicU64::new(0),
-            lost_calls: AtomicU64::new(0),
-            deployment: RandomId::default(),
-        };
-        let left = |rows: usize| Left {
-            asked: Some(Asked {
-                account: Account::default(),
-                interface: "SearchPersons",
-                day: 0,
-                charge: Charge::Billed,
-            }),
-            rows: (0..rows)
-                .map(|_| Row {
-                    person: Vec::new(),
-                    log: RandomId::default(),
-                    key: [0; 32],
-                    sealed: Vec::new(),
-                })
-                .collect(),
-        };
-        let lost = || {
-            let count = |of: &AtomicU64| of.load(Ordering::Acquire);
-            (count(&sink.lost_calls), count(&sink.lost_rows))
-        };
-        sink.leave(left(ROWS_MAX));
-        assert_eq!(lost(), (0, 0));
-        sink.leave(left(1));
-        assert_eq!(lost(), (1, 1), "too many rows");
-        sink.leave(left(0));
-        sink.leave(left(0));
-        assert_eq!(lost(), (2, 1), "too many calls");
-        drop(jobs);
-        sink.leave(left(0));
-        assert_eq!(lost(), (3, 1), "nobody writes any more");
-        assert_eq!(sink.waiting.load(Ordering::Acquire), ROWS_MAX);
     }
 }

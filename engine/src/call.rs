@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::access_log::entry::{Charge, Entry};
+use crate::access_log::entry::Entry;
+use crate::access_log::usage::Charge;
 use crate::gallery::readers::{Readers, Reading};
 use crate::guard::idempotency::key::{Caller, Once};
 use likeness_types::error::Result;

@@ -31,8 +31,10 @@
 //! above, an overwriting in the writer's commit between store and anchor, and a place in those searches.
 
 pub(crate) mod collection;
+pub(crate) mod collection_records;
 pub(crate) mod collections;
 pub(crate) mod commit;
+pub(crate) mod expiries;
 mod keeper;
 pub(crate) mod load;
 pub(crate) mod measure;
@@ -43,44 +45,60 @@ pub(crate) mod storage;
 #[cfg(test)]
 mod tests;
 
+use crate::gallery::collection::Collections;
+use crate::gallery::collection_records::collection_records;
 use crate::gallery::load::LoadReport;
+use crate::page::Page;
+
 use crate::gallery::rotate::Rotation;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+
 use std::sync::Arc;
+
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
 use crate::access::accounts::Accounts;
-use crate::access::census::Census;
-use crate::access_log::RunningLog;
-use crate::gallery::collection::{Collection, CollectionInfo};
-use crate::gallery::commit::Writer;
-use crate::gallery::keeper::Keeper;
-use crate::gallery::storage::Storage;
-use crate::guard::comparison_limiter::PersonCounters;
-use crate::people::expire::{Eraser, Expirer};
-use likeness_store::audit::AuditLog;
-use likeness_store::codec::Digest;
-use likeness_store::erasure_log::Backlog;
-use likeness_store::keys::KeyRing;
-use likeness_store::purge::Purger;
-use likeness_store::vault::Vault;
-use likeness_types::act::{AuditEntry, Audited};
-use likeness_types::clock::Clock;
-use likeness_types::config::ScoreLimits;
-use likeness_types::error::{OperatorError, RequestError, Result};
-use likeness_types::names::{Account, CollectionName, RandomId};
 
-/// A page of a listing by cursor.
-pub struct Page<T> {
-    /// What is on the page.
-    pub items: Vec<T>,
-    /// Records that could not be read and are therefore missing above.
-    pub damaged: usize,
-    /// Where the next page begins; none after the last.
-    pub next: Option<String>,
-}
+use crate::access::census::Census;
+
+use crate::access_log::RunningLog;
+
+use crate::gallery::collection::{Collection, CollectionInfo};
+
+use crate::gallery::commit::Writer;
+
+use crate::gallery::keeper::Keeper;
+
+use crate::gallery::storage::Storage;
+
+use crate::guard::comparison_limiter::PersonCounters;
+
+use crate::people::expire::{Eraser, Expirer};
+
+use likeness_store::audit::AuditLog;
+
+use likeness_store::codec::Digest;
+
+use likeness_store::erasure_log::Backlog;
+
+use likeness_store::keys::KeyRing;
+
+use likeness_store::purge::Purger;
+
+use likeness_store::vault::Vault;
+
+use likeness_types::act::{AuditEntry, Audited};
+
+use likeness_types::clock::Clock;
+
+use likeness_types::config::ScoreLimits;
+
+use likeness_types::error::{OperatorError, RequestError, Result};
+
+use likeness_types::names::{Account, CollectionName, RandomId};
 
 /// All collections of a deployment.
 pub(crate) struct Gallery {
@@ -131,8 +149,6 @@ impl Default for Background {
         }
     }
 }
-
-pub(crate) type Collections = BTreeMap<(Account, CollectionName), Arc<Collection>>;
 
 impl Gallery {
     /// Rebuilds everything in memory from the vault, finishes what a crash left unfinished, and erases who
@@ -202,7 +218,7 @@ impl Gallery {
         // Beside a damaged file it may be there all the same.
         if !self.vault.damaged_files().is_empty() {
             let digest = Digest::of_collection(&self.vault.ring.digest().secret, account, name);
-            let (_, gaps) = collections::collection_records(&self.vault, &digest.0)?;
+            let (_, gaps) = collection_records(&self.vault, &digest.0)?;
             if gaps > 0 {
                 return Err(OperatorError::DamagedPlace.into());
             }
@@ -344,11 +360,4 @@ impl Gallery {
     pub fn checkpoint(&self) -> Option<Vec<u8>> {
         self.vault.log.anchor()
     }
-}
-
-pub(crate) fn exists(collection: &Collection) -> Result<()> {
-    if collection.is_deleted() {
-        return Err(RequestError::NoCollection.into());
-    }
-    Ok(())
 }

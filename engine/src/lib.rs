@@ -8,13 +8,16 @@
 
 mod access;
 mod access_log;
+
 #[doc(hidden)]
 pub mod bench;
 mod call;
 mod engine;
+mod erasure_receipt;
 mod erasure_status;
 mod gallery;
 mod guard;
+mod page;
 mod people;
 mod search;
 
@@ -22,23 +25,23 @@ pub use likeness_store::{receipts, residue};
 
 pub use access::accounts::Grant;
 pub use access::administration::{Administration, Offline};
+pub use access::closing::{ClosedAccount, ClosedDeployment};
 pub use access::{
-    ACCOUNTS_MAX, API_KEYS_MAX, AccountInfo, AccountSettings, ApiKey, ApiKeyInfo, ClosedAccount,
-    ClosedDeployment, FACES_WARNING, Holding, KEY_COLLECTIONS_MAX, LABEL_BYTES_MAX, NewApiKey, Quotas, Scope,
-    Scopes,
+    ACCOUNTS_MAX, API_KEYS_MAX, AccountInfo, AccountSettings, ApiKey, ApiKeyInfo, FACES_WARNING, Holding,
+    KEY_COLLECTIONS_MAX, LABEL_BYTES_MAX, NewApiKey, Quotas, Scope, Scopes,
 };
 pub use access_log::RunningLogSize;
-pub use access_log::entry::{CallOrigin, Charge};
+pub use access_log::entry::CallOrigin;
 pub use access_log::export::{LogCursor, LogPart};
 pub use access_log::row::{LogRow, Part};
-pub use access_log::usage::{Usage, day_of};
+pub use access_log::usage::{Charge, Usage, day_of};
 pub use call::Call;
 pub use engine::{
     COLLECTIONS_MAX, CollectionChange, CollectionRef, DESCRIPTORS_MAX, Engine, EngineConfig, NewCollection,
     PAGE_ITEMS_MAX, QUERY_FACES_MAX, TOP_K_MAX,
 };
+pub use erasure_receipt::{ErasureReceipt, PersonErasure};
 pub use erasure_status::{ErasureStatus, ReceiptReader};
-pub use gallery::Page;
 pub use gallery::collection::{
     CollectionInfo, CollectionSettings, EF_DEFAULT, EF_RANGE, FACES_PER_PERSON_MAX, IndexKind,
 };
@@ -81,10 +84,10 @@ pub use likeness_types::span::{Cancel, Lease, Step};
 pub use likeness_types::swap::swap_warning;
 pub use likeness_types::template::{Bits, Probe, Template};
 pub use likeness_types::wipe::wipe_stack;
+pub use page::Page;
 pub use people::admission::{Admission, Checks, OwnChecks};
 pub use people::change::ProfileChange;
 pub use people::duplicates::{DuplicateCursor, DuplicatePair, Duplicates};
-pub use people::erase::{ErasureReceipt, PersonErasure};
 pub use people::erase_everywhere::ErasureIn;
 pub use people::export::PersonExport;
 pub use people::read::Footprint;

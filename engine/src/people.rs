@@ -12,4 +12,5 @@ pub(crate) mod export;
 pub(crate) mod photographs;
 pub(crate) mod protectors;
 pub(crate) mod read;
+pub(crate) mod rules;
 pub(crate) mod transfer;

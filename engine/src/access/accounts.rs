@@ -9,23 +9,19 @@ mod rows;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use parking_lot::RwLock;
 
+pub(crate) use self::rows::binding;
 use self::rows::{Row, row};
+use crate::access::accounts::rows::{Entry, Key};
 use crate::access::{AccountInfo, AccountSettings, ApiKey, ApiKeyInfo, KeyDigest, Quotas, Scope};
 use likeness_store::codec::Unreadable;
 use likeness_types::clock::Clock;
 use likeness_types::crypto::Secret;
 use likeness_types::error::{RequestError, Result};
 use likeness_types::names::{Account, CollectionName, RandomId};
-use likeness_types::person::Timestamp;
-
-pub(crate) use self::rows::binding;
-
-/// The place of an account's own record among its keys'.
-const OWN: RandomId = RandomId([0; 16]);
 
 /// Who is known: the projection of the records that the doors ask.
 pub(crate) struct Accounts {
@@ -38,21 +34,6 @@ pub(crate) struct Accounts {
 pub(crate) struct Table {
     accounts: BTreeMap<Account, Arc<Entry>>,
     keys: HashMap<RandomId, Arc<Key>>,
-}
-
-struct Entry {
-    name: Account,
-    settings: AccountSettings,
-    created: Timestamp,
-    closed: Option<Timestamp>,
-    /// Set once everything of a closed account is gone.
-    final_receipt: Option<u64>,
-}
-
-struct Key {
-    info: ApiKeyInfo,
-    digest: KeyDigest,
-    revoked: AtomicBool,
 }
 
 /// What a key that fits lets its holder do. It stays with the call, and says at any time whether it still does.

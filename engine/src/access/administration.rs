@@ -6,12 +6,12 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::access::accounts::Grant;
-use crate::access::{
-    AccountInfo, AccountSettings, ApiKey, ApiKeyInfo, ClosedAccount, ClosedDeployment, Holding, NewApiKey,
-};
+use crate::access::closing::{ClosedAccount, ClosedDeployment};
+use crate::access::{AccountInfo, AccountSettings, ApiKey, ApiKeyInfo, Holding, NewApiKey};
 use crate::engine::{Engine, PAGE_ITEMS_MAX};
 use crate::gallery::collections::CollectionErasure;
-use crate::gallery::{Background, Gallery, Page};
+use crate::gallery::{Background, Gallery};
+use crate::page::Page;
 use likeness_store::directory;
 use likeness_store::keys::store::{KeyStore, KeyStoreLock};
 use likeness_store::keys::{KeyRing, Purpose, RingKey};

@@ -11,8 +11,8 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::access::accounts::Accounts;
 use crate::access::{FACES_WARNING, Holding, Quotas};
-use crate::gallery::Collections;
 use crate::gallery::collection::Collection;
+use crate::gallery::collection::Collections;
 use likeness_types::error::{RequestError, Result};
 use likeness_types::names::Account;
 

@@ -3,14 +3,49 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use crate::gallery::collections::{CollectionErasure, collection_records, erase_collections, erase_group_of};
-use crate::gallery::{Collections, Gallery};
+use crate::gallery::Gallery;
+use crate::gallery::collection::Collections;
+use crate::gallery::collection_records::collection_records;
+use crate::gallery::collections::{CollectionErasure, erase_collections, erase_group_of};
 use likeness_store::codec::Digest;
 use likeness_store::receipts::KEYS_PER_RECEIPT_MAX;
 use likeness_store::vault::{Asked, Vault, hidden};
 use likeness_types::act::Act;
 use likeness_types::error::{Error, RequestError, Result};
 use likeness_types::names::{Account, CollectionName, RandomId};
+
+/// A deployment that was closed: from here on nobody can read its data.
+#[derive(Debug, Clone)]
+pub struct ClosedDeployment {
+    /// Which it was.
+    pub deployment: RandomId,
+    /// Accounts that were closed with it.
+    pub accounts: u64,
+    /// People who were erased with it.
+    pub persons: u64,
+    /// Collections that could not be read, and were erased all the same.
+    pub unreadable_collections: u64,
+    /// Receipts in its erasure log.
+    pub receipts: u64,
+    /// The last signed checkpoint of the log.
+    pub checkpoint: Vec<u8>,
+}
+
+/// An account that was closed.
+#[derive(Debug, Clone)]
+pub struct ClosedAccount {
+    /// People who were erased with it.
+    pub persons: u64,
+    /// Receipts of its collections.
+    pub receipts: u64,
+    /// Those of its collections that could not be read.
+    pub unreadable_collections: u64,
+    /// Collections of the deployment that cannot be read, and of which nobody knows whose they are. The key group
+    /// that they would need is gone, if they were this account's.
+    pub unreadable_left: u64,
+    /// The last one: of the account, and of every key that was left of it.
+    pub receipt: crate::erasure_receipt::ErasureReceipt,
+}
 
 impl Gallery {
     /// Erases every collection of an account: those that serve, and those that the audit log says it made, for one

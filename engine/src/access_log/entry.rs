@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::access_log::row;
 use crate::access_log::row::{Contents, Part};
-use crate::access_log::usage::{Asked, day_of};
-use crate::access_log::{Left, Sink};
+use crate::access_log::sink::{Left, Sink};
+use crate::access_log::usage::{Asked, Charge, day_of};
 use likeness_store::vault::Row;
 use likeness_types::names::{Account, CollectionName, PersonId, RandomId};
 use likeness_types::person::{LogKey, Timestamp, since_1970};
@@ -28,17 +28,6 @@ pub struct CallOrigin {
     pub interface: &'static str,
     /// When it arrived.
     pub received: Timestamp,
-}
-
-/// What a call comes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Charge {
-    /// It was carried out, and counts on a bill.
-    Billed,
-    /// It was carried out, and its items count by themselves.
-    Free,
-    /// It was refused or failed.
-    Refused,
 }
 
 /// Somebody a call was about.

@@ -4,21 +4,71 @@ use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crate::access_log::RunningLogSize;
 use crate::access_log::entry::{CallOrigin, Entry};
 use crate::access_log::export::{LogCursor, LogPart};
 use crate::access_log::row::{LogRow, Part};
 use crate::access_log::usage::Usage;
+use crate::access_log::{RunningLogSize, row, usage};
 use crate::call::Call;
 use crate::engine::{CollectionRef, Engine, PAGE_ITEMS_MAX};
-use crate::gallery::Page;
+use crate::gallery::Gallery;
 use crate::gallery::collection::Collection;
+use crate::page::Page;
 use crate::people::duplicates::DuplicatePair;
 use crate::search::Match;
-use likeness_types::error::Result;
-use likeness_types::names::{Account, CollectionName, PersonId};
+use likeness_store::codec;
+use likeness_store::records::Scan;
+use likeness_types::error::{RequestError, Result};
+use likeness_types::names::{Account, CollectionName, PersonId, RandomId};
 use likeness_types::person::Person;
 use likeness_types::span::Step;
+
+impl Gallery {
+    /// A person's rows in the order of time, after the cursor.
+    pub fn rows_of(&self, person: &Person, cursor: Option<&str>, items_max: usize) -> Result<Page<LogRow>> {
+        let log = &person.log;
+        let after = match cursor {
+            None => Vec::new(),
+            Some(text) => {
+                let place = RandomId::parse(text).ok_or_else(|| {
+                    let received = format!("{} bytes", text.len());
+                    RequestError::invalid("cursor", "a cursor from an earlier page", received)
+                })?;
+                [log.id.0, place.0].concat()
+            }
+        };
+        let mut page = Page {
+            items: Vec::new(),
+            damaged: 0,
+            next: None,
+        };
+        let (mut seen, mut unreadable, mut last, mut next) = (0, 0, None, None);
+        page.damaged = self.vault.scan_rows(log.id, &after, &mut |key, row| {
+            if seen == items_max {
+                next = last.map(|place: RandomId| place.to_string());
+                return Scan::Stop;
+            }
+            seen += 1;
+            last = key
+                .get(16..)
+                .and_then(|place| place.try_into().ok())
+                .map(RandomId);
+            match row::open(log, self.vault.ring.deployment, key, row) {
+                Ok(row) => page.items.push(row),
+                Err(codec::Unreadable) => unreadable += 1,
+            }
+            Scan::Continue
+        })?;
+        page.damaged += unreadable;
+        page.next = next;
+        Ok(page)
+    }
+
+    /// What an account asked on these days, by day.
+    pub fn usage(&self, account: &Account, days: &RangeInclusive<u32>) -> Result<Vec<Usage>> {
+        usage::of_account(&self.vault, account, days)
+    }
+}
 
 impl Engine {
     /// From here on the call has its place in the running log: a row for everybody it is about, and one more

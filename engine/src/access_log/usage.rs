@@ -14,7 +14,6 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use crate::access_log::entry::Charge;
 use likeness_store::codec;
 use likeness_store::records::{Change, Family, Scan, Write};
 use likeness_store::vault::Vault;
@@ -23,9 +22,23 @@ use likeness_types::error::{Error, OperatorError, Result};
 use likeness_types::names::Account;
 use likeness_types::person::Timestamp;
 
+/// What a call comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Charge {
+    /// It was carried out, and counts on a bill.
+    Billed,
+    /// It was carried out, and its items count by themselves.
+    Free,
+    /// It was refused or failed.
+    Refused,
+}
+
 const FORMAT: u8 = 1;
+
 const CHECKSUM_BYTES: usize = 4;
+
 const DAY_MS: u64 = 24 * 3600 * 1000;
+
 /// Totals held in memory between two writes; beyond it they are read again.
 const HELD_MAX: usize = 16_384;
 

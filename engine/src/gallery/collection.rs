@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
+use crate::gallery::expiries::Expiries;
 use crate::gallery::measure::Shadow;
 use crate::gallery::readers::Readers;
-use crate::people::expire::Expiries;
+use crate::gallery::{Arc, BTreeMap};
 use likeness_faces::quality::QualityLevel;
 use likeness_search::batcher::SearchBatcher;
 use likeness_search::graph::Graph;
@@ -27,6 +28,15 @@ use likeness_types::names::{Account, CollectionName, RandomId};
 use likeness_types::person::{Names, Person, Timestamp};
 use likeness_types::scheme::Scheme;
 use likeness_types::template::Bits;
+
+pub(crate) type Collections = BTreeMap<(Account, CollectionName), Arc<Collection>>;
+
+pub(crate) fn exists(collection: &Collection) -> Result<()> {
+    if collection.is_deleted() {
+        return Err(RequestError::NoCollection.into());
+    }
+    Ok(())
+}
 
 /// Most faces a collection may allow a person.
 pub const FACES_PER_PERSON_MAX: u32 = 20;

@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use crate::call::Call;
 use crate::engine::{CollectionChange, CollectionRef, Engine, NewCollection, PAGE_ITEMS_MAX};
-use crate::gallery::collection::{Collection, CollectionInfo, CollectionSettings};
+use crate::gallery::Gallery;
+use crate::gallery::collection::{Collection, CollectionInfo, CollectionSettings, exists};
+use crate::gallery::collection_records::{ERASE_GROUP, Keyed, collection_binding, collection_records};
 use crate::gallery::measure::{MeasuredSlice, Measurement, Measuring};
 use crate::gallery::storage::Storage;
-use crate::gallery::{Gallery, Page, exists};
 use crate::guard::idempotency::key::Caller;
-use crate::guard::idempotency::{Claim, Done, Where};
-use crate::people::erase::Nonce;
-use likeness_store::codec::{Binding, Digest, Header};
+use crate::guard::idempotency::{Claim, Done, Where, nonce_of};
+use crate::page::Page;
+use likeness_store::codec::{Digest, Header};
 use likeness_store::erasure_log::Issued;
-use likeness_store::receipts::KEYS_PER_RECEIPT_MAX;
 use likeness_store::records::{Family, Scan};
-use likeness_store::vault::{Asked, NewRecord, Plan, Vault, hidden};
+use likeness_store::vault::{Asked, NewRecord, Plan, hidden};
 use likeness_types::error::{OperatorError, RequestError, Result};
 use likeness_types::names::{Account, CollectionName, RandomId};
 use likeness_types::scheme::Scheme;
@@ -289,7 +289,7 @@ impl Gallery {
         if let Some(before) = self.collection_gone(claim.as_ref(), account, name)? {
             return Ok(before);
         }
-        let nonce = Nonce::of(claim.as_ref(), &Where::named(name));
+        let nonce = nonce_of(claim.as_ref(), &Where::named(name));
         let asked = Asked {
             request: caller.request,
             subject: nonce.subject(account, Some(name), None),
@@ -374,31 +374,6 @@ impl Gallery {
     }
 }
 
-/// What a collection's record is bound to; the digest stands for account and name.
-pub(crate) fn collection_binding(deployment: RandomId, digest: Digest, id: RandomId) -> Binding<'static> {
-    Binding {
-        kind: "collection",
-        deployment,
-        account: "",
-        collection: id,
-        digest,
-    }
-}
-
-/// A record with its key.
-type Keyed = (Vec<u8>, Vec<u8>);
-
-/// The records whose keys begin so, under a collection's digest at most one, unless the disk is damaged; and at how
-/// many places it is.
-pub(crate) fn collection_records(vault: &Vault, prefix: &[u8]) -> Result<(Vec<Keyed>, usize)> {
-    let mut records = Vec::new();
-    let gaps = vault.scan(Family::Collections, prefix, &[], &mut |key, record| {
-        records.push((key.to_vec(), record.to_vec()));
-        Scan::Continue
-    })?;
-    Ok((records, gaps))
-}
-
 fn put_collection(
     vault: &Storage,
     collection: &Collection,
@@ -435,9 +410,6 @@ fn note_all_erased(vault: &Storage, claim: &Claim, persons: usize, receipts: usi
     vault.tokens.plan_done_anew(&mut plan, claim, done);
     vault.commit(plan)
 }
-
-/// Records erased together when a collection goes.
-pub(crate) const ERASE_GROUP: usize = KEYS_PER_RECEIPT_MAX;
 
 pub(crate) fn erase_collections(
     vault: &Storage,

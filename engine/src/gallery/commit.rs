@@ -1,6 +1,7 @@
 //! Group commit: one thread takes the changes that have gathered, makes them durable with two or
 //! three syncs in all, shows them to the index, and only then lets their callers go on.
 
+pub(crate) mod edit;
 mod plan;
 
 use std::collections::{HashSet, VecDeque};
@@ -12,83 +13,23 @@ use std::time::{Duration, Instant};
 use self::plan::{plan_change, plan_passage};
 use crate::access::census::{Census, Rooms};
 use crate::gallery::collection::Collection;
+use crate::gallery::commit::edit::{Changed, Current, Edit, Making, Passage, Place, Planned};
 use crate::gallery::storage::Storage;
 use crate::guard::comparison_limiter::WRITE_EVERY;
-use crate::guard::idempotency::{Claim, Done};
+use crate::guard::idempotency::Claim;
 use likeness_store::codec::Digest;
-use likeness_store::erasure_log::Issued;
-use likeness_store::vault::{Asked, CHANGES_PER_COMMIT_MAX, Plan, Ticket};
+use likeness_store::vault::{CHANGES_PER_COMMIT_MAX, Plan};
 use likeness_types::error::{Error, OperatorError, Result};
 use likeness_types::names::RandomId;
-use likeness_types::person::Person;
 use likeness_types::wipe::wipe_stack;
 
 /// Changes that may wait for the writer; more callers wait outside.
 const QUEUE_MAX: usize = 1024;
+
 /// From one look for expired tokens to the next, and between the parts of one.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+
 const SWEEP_PAUSE: Duration = Duration::from_millis(100);
-
-/// What a change finds under the PersonID.
-pub(crate) enum Current {
-    Absent,
-    Present(Person),
-    Damaged,
-}
-
-/// What a change makes of it.
-pub(crate) enum Edit {
-    /// A person with everything that was there, and perhaps more.
-    Keep(Person),
-    /// A person with something else in the place of what was there: under a new key, but not in the
-    /// erasure log, for what the log names would be missing as a whole person after an old copy of the
-    /// data was put back.
-    Replace(Person),
-    /// A person without faces that were there.
-    Reduce(Person, Asked),
-    /// No person.
-    Erase(Asked),
-    /// What was there before; whoever asked learns the reason by another way.
-    Leave,
-}
-
-/// What a change made.
-#[derive(Default)]
-pub(crate) struct Changed {
-    /// An earlier call had made the change already; nothing was changed now.
-    pub done: Option<Done>,
-    /// Who is kept now.
-    pub person: Option<Person>,
-    /// For whatever was removed.
-    pub receipt: Option<Issued>,
-}
-
-/// What a change of two PersonIDs makes of whoever is under the first.
-pub(crate) enum Passage {
-    /// Nothing; and this copy under the second.
-    Copy(Person),
-    /// Nobody under the first any more, and this person under the second. Not in the erasure log as an
-    /// erasure of anybody, for the reason of [`Edit::Replace`].
-    Rename(Person, Asked),
-}
-
-/// Somewhere a person may be.
-#[derive(Clone)]
-pub(crate) struct Place {
-    pub collection: Arc<Collection>,
-    pub digest: Digest,
-}
-
-type EditFn = Box<dyn FnOnce(Current) -> Result<Edit> + Send>;
-type PassageFn = Box<dyn FnOnce(Current) -> Result<Passage> + Send>;
-
-enum Making {
-    Edit(EditFn),
-    /// Looks at the index, and must find there what every change before it made.
-    Looking(EditFn),
-    /// Leads to another place, where nobody may be yet.
-    Passage(PassageFn, Place),
-}
 
 /// What a change came to, once it is durable.
 pub(crate) type Outcome = Receiver<Result<Changed>>;
@@ -115,26 +56,6 @@ impl Change {
         };
         let places = std::iter::once(&self.at).chain(to);
         places.map(|place| (place.collection.id, place.digest))
-    }
-}
-
-/// What a change comes to.
-struct Planned {
-    /// Who was there is elsewhere in the same collection.
-    left: Option<Digest>,
-    at: Place,
-    person: Option<Person>,
-    ticket: Option<Ticket>,
-}
-
-impl Planned {
-    fn kept(at: Place, person: Person, ticket: Option<Ticket>) -> Self {
-        Self {
-            left: None,
-            at,
-            person: Some(person),
-            ticket,
-        }
     }
 }
 

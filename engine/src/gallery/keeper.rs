@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 
-use crate::gallery::Collections;
 use crate::gallery::collection::Collection;
+use crate::gallery::collection::Collections;
 use likeness_types::error::{OperatorError, Result};
 
 /// How often the keeper looks for something to do. What came since is compared with in full: a second's enrolments

@@ -6,22 +6,23 @@
 //! - a record that cannot be read marks that person damaged, and nobody else.
 
 mod ahead;
+mod known;
 mod opening;
 mod progress;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::access::accounts;
 use crate::access::accounts::Table;
-use crate::gallery::Collections;
-use crate::gallery::collection::Collection;
-use crate::gallery::collections::{ERASE_GROUP, collection_binding};
+use crate::gallery::collection::{Collection, Collections};
+use crate::gallery::collection_records::{ERASE_GROUP, collection_binding};
+use crate::gallery::load::known::{Known, split};
 use crate::gallery::load::opening::{Opening, Read, Whose};
 use crate::gallery::load::progress::Progress;
 use crate::gallery::storage::Storage;
 use likeness_store::codec;
-use likeness_store::codec::{Digest, Header};
+use likeness_store::codec::Header;
 use likeness_store::records::{Family, Scan};
 use likeness_store::vault::{Asked, Found, KEYS_PER_COMMIT_MAX, Named, Plan};
 use likeness_types::error::{OperatorError, Result};
@@ -84,13 +85,6 @@ struct Going {
     header: Option<Header>,
     /// Whether its key is still there.
     is_live: bool,
-}
-
-/// The collections that there are: all of them are known before the first person is read.
-#[derive(Default)]
-struct Known {
-    by_id: HashMap<RandomId, Arc<Collection>>,
-    damaged: HashSet<RandomId>,
 }
 
 /// Keys without records, and records without keys, that crashes may leave: more than the largest
@@ -373,10 +367,4 @@ impl Gathered<'_> {
         }
         self.vault.remove_nobodys_rows(std::mem::take(&mut self.named))
     }
-}
-
-/// A record key is two 16-byte names.
-fn split(key: &[u8]) -> Option<(Digest, RandomId)> {
-    let (first, second) = key.split_first_chunk::<16>()?;
-    Some((Digest(*first), RandomId(second.try_into().ok()?)))
 }

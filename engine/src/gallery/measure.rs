@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
+use crate::gallery::collection::exists;
 use crate::gallery::collection::{Collection, IndexKind, People};
-use crate::gallery::exists;
 use crate::guard::comparison_limiter::Comparing;
 use likeness_search::index::{Ask, By, Index, Person, Row};
 use likeness_store::codec::Digest;

@@ -27,6 +27,7 @@
 
 mod counts;
 mod lineage;
+mod lineage_rows;
 mod turn;
 
 use std::collections::HashMap;
@@ -34,10 +35,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+pub(crate) use counts::Likeness;
+pub(crate) use lineage::Origin;
 use parking_lot::Mutex;
+pub(crate) use turn::{Evaluation, Turn};
 
 use crate::guard::comparison_limiter::counts::{Counts, DAY_MS, millis};
-use crate::guard::comparison_limiter::lineage::{Row, row};
+use crate::guard::comparison_limiter::lineage_rows::{Row, row};
 use likeness_store::codec;
 use likeness_store::codec::Digest;
 use likeness_store::counters::{CounterChanges, CounterKey, Counters};
@@ -45,17 +49,12 @@ use likeness_store::records::{Change, Family, Write};
 use likeness_store::vault::{Plan, Vault};
 use likeness_types::clock::Clock;
 use likeness_types::config::ScoreLimits;
-use likeness_types::crypto;
 use likeness_types::crypto::Secret;
-use likeness_types::doors;
 pub(crate) use likeness_types::doors::Comparing;
 use likeness_types::error::{Error, OperatorError, RequestError, Result};
 use likeness_types::names::RandomId;
 use likeness_types::person::Timestamp;
-
-pub(crate) use counts::Likeness;
-pub(crate) use lineage::Origin;
-pub(crate) use turn::{Evaluation, Turn};
+use likeness_types::{crypto, doors};
 
 /// People in memory; those whose counters are on disk make room.
 const PEOPLE_MAX: usize = 100_000;
@@ -162,11 +161,11 @@ impl PersonCounters {
 
 impl Counters for PersonCounters {
     fn plan_forget(&self, vault: &Vault, plan: &mut Plan, record: &[u8]) -> Result<Vec<Vec<u8>>> {
-        lineage::plan_forget(vault, plan, record)
+        lineage_rows::plan_forget(vault, plan, record)
     }
 
     fn complete(&self, vault: &Vault, plan: &mut Plan) -> Result<()> {
-        lineage::end(vault, plan)
+        lineage_rows::end(vault, plan)
     }
 
     /// Takes over in memory what a commit is about to write.
@@ -393,7 +392,7 @@ impl ComparisonLimiter {
             let taken = changed.len();
             for (key, row) in changed {
                 // A comparison may have begun before the person was erased.
-                match lineage::has_counters(&self.vault, &key) {
+                match lineage_rows::has_counters(&self.vault, &key) {
                     Ok(false) => plan.unmeter(key.to_vec()),
                     _ => plan.write(Write {
                         family: Family::Meter,

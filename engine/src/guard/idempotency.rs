@@ -20,8 +20,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use crate::erasure_receipt::Nonce;
 use crate::guard::idempotency::key::Once;
-use crate::people::erase::Nonce;
 use likeness_store::codec;
 use likeness_store::records::{Change, Family, Scan, Write};
 use likeness_store::vault::{Plan, Vault};
@@ -176,6 +176,11 @@ impl Claim {
         let contents = crypto::open(&self.seal_key(), nonce, sealed, &bound)?;
         codec::from_contents(&contents).ok()
     }
+}
+
+/// The nonce of a receipt: random; under a token the one that the token gives, so that it can be told again.
+pub(crate) fn nonce_of(claim: Option<&Claim>, place: &Where) -> Nonce {
+    claim.map_or_else(Nonce::new, |claim| claim.nonce(place))
 }
 
 /// When a row may go; none of one that cannot be read.

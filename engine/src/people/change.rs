@@ -5,17 +5,15 @@ use std::sync::Arc;
 use crate::access_log::row::Part;
 use crate::call::Call;
 use crate::engine::{CollectionRef, Engine};
-use crate::gallery::collection::Collection;
-use crate::gallery::commit::{Changed, Current, Edit};
 use crate::gallery::Gallery;
-use crate::guard::idempotency::key::Caller;
+use crate::gallery::collection::Collection;
+use crate::gallery::commit::edit::{Changed, Current, Edit};
 use crate::guard::idempotency::Claim;
-use crate::people::enroll::consented;
+use crate::guard::idempotency::key::Caller;
+use crate::people::rules::{consented, present};
 use likeness_types::error::{RequestError, Result};
 use likeness_types::names::PersonId;
-use likeness_types::person::{
-    Consent, Person, Profile, Timestamp, checked_expiry,
-};
+use likeness_types::person::{Consent, Person, Profile, Timestamp, checked_expiry};
 use likeness_types::span::Step;
 
 /// What of a profile changes; `None` leaves it.
@@ -139,13 +137,5 @@ impl Gallery {
             collection.readers.wait_for_older();
         }
         changed.person.ok_or_else(|| RequestError::NoPerson.into())
-    }
-}
-
-pub(crate) fn present(current: Current, now: Timestamp) -> Result<Person> {
-    match current {
-        Current::Present(person) if !person.is_expired(now) => Ok(person),
-        Current::Absent | Current::Present(_) => Err(RequestError::NoPerson.into()),
-        Current::Damaged => Err(RequestError::Damaged.into()),
     }
 }

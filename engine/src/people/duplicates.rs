@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 
 use crate::call::Call;
 use crate::engine::{CollectionRef, Engine};
+use crate::gallery::Gallery;
+use crate::gallery::collection::exists;
 use crate::gallery::collection::{Collection, People};
 use crate::gallery::readers::LOOK_AGAIN;
-use crate::gallery::{Gallery, exists};
 use crate::guard::comparison_limiter::{Comparing, Likeness};
 use likeness_store::codec::Digest;
 use likeness_types::error::{RequestError, Result};

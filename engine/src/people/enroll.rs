@@ -5,16 +5,14 @@ use std::sync::Arc;
 use crate::access_log::row::Part;
 use crate::call::Call;
 use crate::engine::{CollectionRef, Engine};
-use crate::gallery::collection::Collection;
-use crate::gallery::commit::{Current, Edit};
 use crate::gallery::Gallery;
+use crate::gallery::collection::Collection;
+use crate::gallery::commit::edit::{Current, Edit};
 use crate::guard::idempotency::key::Caller;
-use crate::people::change::present;
+use crate::people::rules::{consented, present};
 use likeness_types::error::{RequestError, Result};
 use likeness_types::names::{PersonId, RandomId};
-use likeness_types::person::{
-    LogKey, NewFace, Person, Profile, StoredFace, Timestamp, checked_consent, checked_expiry,
-};
+use likeness_types::person::{LogKey, NewFace, Person, Profile, StoredFace, Timestamp, checked_expiry};
 use likeness_types::span::Step;
 
 impl Engine {
@@ -134,15 +132,6 @@ pub(crate) fn adding(
         add_faces(&mut person, faces, &own)?;
         Ok(Edit::Keep(person))
     }
-}
-
-/// Refuses whoever has no consent where one is asked for. In the writer's turn, so that nobody is enrolled beside
-/// the change of the setting.
-pub(crate) fn consented(collection: &Collection, profile: &Profile) -> Result<()> {
-    if collection.settings.read().consent_required {
-        return checked_consent(profile);
-    }
-    Ok(())
 }
 
 fn add_faces(person: &mut Person, faces: Vec<NewFace>, collection: &Collection) -> Result<()> {

@@ -5,79 +5,18 @@ use std::sync::Arc;
 use crate::access_log::row::Part;
 use crate::call::Call;
 use crate::engine::{CollectionRef, Engine};
-use crate::gallery::collection::Collection;
-use crate::gallery::commit::{Changed, Current, Edit};
+use crate::erasure_receipt::{ErasureReceipt, Nonce, PersonErasure};
 use crate::gallery::Gallery;
+use crate::gallery::collection::Collection;
+use crate::gallery::commit::edit::{Changed, Current, Edit};
 use crate::guard::idempotency::key::Caller;
-use crate::guard::idempotency::{Claim, Where};
-use crate::people::change::present;
-use crate::people::erase_everywhere::ErasureIn;
-use likeness_store::erasure_log::Issued;
+use crate::guard::idempotency::{Claim, Where, nonce_of};
+use crate::people::rules::present;
 use likeness_store::vault::Asked;
-use likeness_store::receipts;
-use likeness_types::crypto;
-use likeness_types::error::{OperatorError, RequestError, Result};
-use likeness_types::names::{Account, CollectionName, FaceId, PersonId};
-use likeness_types::person::{
-    Person, Timestamp,
-};
+use likeness_types::error::{RequestError, Result};
+use likeness_types::names::{FaceId, PersonId};
+use likeness_types::person::{Person, Timestamp};
 use likeness_types::span::Step;
-
-/// A receipt of an erasure, and what alone can tell whom it is about.
-#[derive(Debug, Clone)]
-pub struct ErasureReceipt {
-    /// Its place in the log.
-    pub sequence: u64,
-    /// Its bytes.
-    pub bytes: Vec<u8>,
-    /// The receipt's subject is BLAKE3, keyed with this, of the length-prefixed account, collection and
-    /// PersonID. It is not kept: a digest that could be recomputed would itself name the person for ever.
-    /// Under an idempotency token it can be told again, to whoever makes the same call with that token.
-    pub nonce: [u8; 32],
-}
-
-/// A person erased.
-#[derive(Debug, Clone)]
-pub struct PersonErasure {
-    /// Faces that went; 0 for a damaged record.
-    pub faces: usize,
-    /// The proof.
-    pub receipt: ErasureReceipt,
-}
-
-pub(crate) struct Nonce(pub [u8; 32]);
-
-impl Nonce {
-    pub fn new() -> Self {
-        Self(crypto::random())
-    }
-
-    /// Random; under a token what the token gives, so that it can be told again.
-    pub fn of(claim: Option<&Claim>, place: &Where) -> Self {
-        claim.map_or_else(Self::new, |claim| claim.nonce(place))
-    }
-
-    pub fn subject(
-        &self,
-        account: &Account,
-        collection: Option<&CollectionName>,
-        id: Option<&PersonId>,
-    ) -> [u8; 32] {
-        receipts::subject(&self.0, account, collection, id)
-    }
-
-    pub fn receipt(&self, issued: Option<Issued>) -> Result<ErasureReceipt> {
-        let issued = issued.ok_or_else(|| OperatorError::Store {
-            doing: "reading the receipt of an erasure",
-            detail: "the erasure was carried out without one".to_owned(),
-        })?;
-        Ok(ErasureReceipt {
-            sequence: issued.sequence,
-            bytes: issued.bytes,
-            nonce: self.0,
-        })
-    }
-}
 
 impl Engine {
     /// Erases a person; answers how many faces went. When it returns, the key of the record is
@@ -121,23 +60,6 @@ impl Engine {
             self.note(call, &collection.0, person, Part::Subject);
         }
         Ok((person, receipt))
-    }
-
-    /// Erases everyone of this PersonID in every collection of an account, in one commit; nobody is no
-    /// error. Collections that cannot be read are gone through too.
-    ///
-    /// # Errors
-    /// The store failed: before the commit nothing was erased; in the midst of it, what reached the log is
-    /// carried out by the next start. Calling it again erases what is left.
-    pub fn erase_everywhere(
-        &self,
-        account: &Account,
-        id: &PersonId,
-        call: &mut Call,
-    ) -> Result<Vec<ErasureIn>> {
-        let caller = call.caller();
-        call.read();
-        call.step(Step::Store, || self.gallery.erase_everywhere(account, id, caller))
     }
 }
 
@@ -236,7 +158,7 @@ impl Gallery {
 
 /// Who asks for an erasure of whom, and the nonce that alone can tell whom a receipt is about.
 fn asked(collection: &Collection, id: &PersonId, caller: &Caller, claim: Option<&Claim>) -> (Asked, Nonce) {
-    let nonce = Nonce::of(claim, &Where::named(&collection.name));
+    let nonce = nonce_of(claim, &Where::named(&collection.name));
     let asked = Asked {
         request: caller.request,
         subject: nonce.subject(&collection.account, Some(&collection.name), Some(id)),

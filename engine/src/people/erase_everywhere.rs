@@ -5,17 +5,20 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::access::closing;
-use crate::gallery::collection::Collection;
-use crate::gallery::{Collections, Gallery};
+use crate::call::Call;
+use crate::engine::Engine;
+use crate::erasure_receipt::{Nonce, PersonErasure};
+use crate::gallery::Gallery;
+use crate::gallery::collection::{Collection, Collections};
 use crate::guard::idempotency::key::Caller;
-use crate::guard::idempotency::{Claim, Done, Where};
-use crate::people::erase::{Nonce, PersonErasure};
+use crate::guard::idempotency::{Claim, Done, Where, nonce_of};
 use likeness_store::codec;
 use likeness_store::codec::{Binding, Digest};
 use likeness_store::records::{Family, Scan};
 use likeness_store::vault::{Asked, Found, Plan, Ticket, Vault, hidden};
 use likeness_types::error::Result;
 use likeness_types::names::{Account, CollectionName, PersonId, RandomId};
+use likeness_types::span::Step;
 
 /// A person erased in one of several collections.
 #[derive(Debug, Clone)]
@@ -234,7 +237,7 @@ fn plan_at(
             (Some(header), faces)
         }
     };
-    let nonce = Nonce::of(claim, &place.name());
+    let nonce = nonce_of(claim, &place.name());
     let (place_id, collection) = (place.id, place.collection);
     let name = collection.as_ref().map(|collection| &collection.name);
     let ticket = plan.begin_erasure(Asked {
@@ -255,4 +258,23 @@ fn plan_at(
         nonce,
         ticket,
     }))
+}
+
+impl Engine {
+    /// Erases everyone of this PersonID in every collection of an account, in one commit; nobody is no
+    /// error. Collections that cannot be read are gone through too.
+    ///
+    /// # Errors
+    /// The store failed: before the commit nothing was erased; in the midst of it, what reached the log is
+    /// carried out by the next start. Calling it again erases what is left.
+    pub fn erase_everywhere(
+        &self,
+        account: &Account,
+        id: &PersonId,
+        call: &mut Call,
+    ) -> Result<Vec<ErasureIn>> {
+        let caller = call.caller();
+        call.read();
+        call.step(Step::Store, || self.gallery.erase_everywhere(account, id, caller))
+    }
 }

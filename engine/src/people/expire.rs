@@ -6,7 +6,6 @@
 //! in the log as any other, but its nonce has nobody to go to and is dropped: the log shows that somebody
 //! was erased, and to nobody who.
 
-use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -14,9 +13,9 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 
-use crate::gallery::Collections;
-use crate::gallery::collection::Collection;
-use crate::gallery::commit::{Current, Edit, Place, Writer};
+use crate::gallery::collection::{Collection, Collections};
+use crate::gallery::commit::Writer;
+use crate::gallery::commit::edit::{Current, Edit, Place};
 use likeness_store::codec::Digest;
 use likeness_store::purge::Purger;
 use likeness_store::vault::Asked;
@@ -28,45 +27,12 @@ use likeness_types::wipe::wipe_stack;
 
 /// How often somebody looks whose time is over.
 pub(crate) const LOOK: Duration = Duration::from_secs(1);
+
 /// After a failure: the store takes no more writes until it is opened again, and every look is a log line.
 const LOOK_AFTER_FAILURE: Duration = Duration::from_secs(60);
+
 /// People erased before their replies are waited for: enough for the group commit.
 const TOGETHER: usize = 256;
-
-/// When the people of a collection expire; knows only those who do.
-#[derive(Default)]
-pub(crate) struct Expiries {
-    in_order: BTreeSet<(Timestamp, Digest)>,
-    by_person: HashMap<Digest, Timestamp>,
-}
-
-impl Expiries {
-    pub fn set(&mut self, digest: Digest, expires: Option<Timestamp>) {
-        if let Some(before) = self.by_person.remove(&digest) {
-            self.in_order.remove(&(before, digest));
-        }
-        if let Some(expires) = expires {
-            self.by_person.insert(digest, expires);
-            self.in_order.insert((expires, digest));
-        }
-    }
-
-    pub fn of(&self, digest: Digest) -> Option<Timestamp> {
-        self.by_person.get(&digest).copied()
-    }
-
-    pub fn is_due(&self, digest: Digest, now: Timestamp) -> bool {
-        self.of(digest).is_some_and(|expires| expires <= now)
-    }
-
-    fn due(&self, now: Timestamp) -> impl Iterator<Item = Digest> {
-        let due = self
-            .in_order
-            .iter()
-            .take_while(move |(expires, _)| *expires <= now);
-        due.map(|(_, digest)| *digest)
-    }
-}
 
 /// Erases whoever is due.
 pub(crate) struct Eraser {

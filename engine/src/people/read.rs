@@ -1,11 +1,12 @@
 //! Reading people: one, a page of a collection, and how much is kept of one.
 
-
 use crate::access_log::row::Part;
 use crate::call::Call;
 use crate::engine::{CollectionRef, Engine, PAGE_ITEMS_MAX};
+use crate::gallery::Gallery;
 use crate::gallery::collection::Collection;
-use crate::gallery::{Gallery, Page, exists};
+use crate::gallery::collection::exists;
+use crate::page::Page;
 use likeness_store::codec::{Digest, Header};
 use likeness_store::records::{Family, Scan};
 use likeness_store::residue::Needles;

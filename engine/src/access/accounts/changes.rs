@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Entry, Key, OWN, rows};
+use super::rows;
+use crate::access::accounts::rows::{Entry, Key, OWN};
 use crate::access::{
     ACCOUNTS_MAX, API_KEYS_MAX, AccountInfo, AccountSettings, ApiKey, ApiKeyInfo, NewApiKey,
 };
+use crate::erasure_receipt::{ErasureReceipt, Nonce};
 use crate::gallery::Gallery;
-use crate::people::erase::{ErasureReceipt, Nonce};
 use likeness_store::codec::{Digest, Header};
 use likeness_store::erasure_log::Issued;
 use likeness_store::records::{Family, Scan};

@@ -5,7 +5,6 @@ use std::sync::atomic::AtomicBool;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{Entry, Key, OWN};
 use crate::access::{AccountSettings, ApiKeyInfo, KeyDigest, Quotas, Scopes};
 use likeness_store::codec;
 use likeness_store::codec::{Binding, Digest, Unreadable};
@@ -13,6 +12,24 @@ use likeness_types::crypto;
 use likeness_types::error::Result;
 use likeness_types::names::{Account, CollectionName, RandomId};
 use likeness_types::person::Timestamp;
+
+/// The place of an account's own record among its keys'.
+pub(crate) const OWN: RandomId = RandomId([0; 16]);
+
+pub(crate) struct Entry {
+    pub(crate) name: Account,
+    pub(crate) settings: AccountSettings,
+    pub(crate) created: Timestamp,
+    pub(crate) closed: Option<Timestamp>,
+    /// Set once everything of a closed account is gone.
+    pub(crate) final_receipt: Option<u64>,
+}
+
+pub(crate) struct Key {
+    pub(crate) info: ApiKeyInfo,
+    pub(crate) digest: KeyDigest,
+    pub(crate) revoked: AtomicBool,
+}
 
 /// One sealed row.
 pub(crate) enum Row {

@@ -1,7 +1,7 @@
 //! What a change writes: decided by what is there, on the writer's thread and in its turn.
 
-use super::{Current, Edit, EditFn, Passage, PassageFn, Place, Planned};
 use crate::access::census::Rooms;
+use crate::gallery::commit::edit::{Current, Edit, EditFn, Passage, PassageFn, Place, Planned};
 use crate::gallery::storage::Storage;
 use crate::guard::comparison_limiter::Origin;
 use crate::guard::idempotency::{Claim, Done, Where};

@@ -1,7 +1,7 @@
 //! Opening one person's record at a start: what needs a cipher and no order, on any core.
 
 use crate::gallery::collection::Collection;
-use crate::gallery::load::{Known, split};
+use crate::gallery::load::known::{Known, split};
 use likeness_store::codec;
 use likeness_store::codec::{Digest, Header, Record};
 use likeness_store::slots::AtRest;

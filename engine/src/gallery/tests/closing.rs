@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::access::administration::Offline;
-use crate::access::{ClosedDeployment, NewApiKey, Scope, Scopes};
+use crate::access::closing::ClosedDeployment;
+use crate::access::{NewApiKey, Scope, Scopes};
 use crate::gallery::Gallery;
 use crate::gallery::tests::disk::{FakeDisk, Fault, Name};
 use crate::gallery::tests::support::*;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::access_log::entry::Charge;
 use crate::access_log::export::LogCursor;
 use crate::access_log::row::Part;
+use crate::access_log::usage::Charge;
 use crate::gallery::Gallery;
 use crate::gallery::collection::Collection;
 use crate::gallery::tests::disk::FakeDisk;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use crate::access_log::entry::{CallOrigin, Charge, Entry};
+use crate::access_log::entry::{CallOrigin, Entry};
 use crate::access_log::row::Part;
+use crate::access_log::usage::Charge;
 use crate::gallery::collection::{Collection, CollectionSettings};
 use crate::gallery::load::LoadReport;
 use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};

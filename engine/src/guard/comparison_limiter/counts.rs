@@ -2,21 +2,29 @@
 
 use std::time::Duration;
 
-use super::turn::ON_THE_WAY;
 use likeness_types::config::ScoreLimits;
 use likeness_types::person::Timestamp;
 
+/// How long a comparison waits that only others on their way stand before.
+pub(crate) const ON_THE_WAY: Duration = Duration::from_secs(1);
+
 const FORMAT: u8 = 3;
+
 /// Rows that count told similarities for each API key, and nothing else for one key.
 const FORMAT_2: u8 = 2;
+
 /// The same without doubts.
 const FORMAT_1: u8 = 1;
+
 pub(crate) const DAY_MS: u64 = 24 * 3600 * 1000;
+
 /// The pause doubles with so many more refused comparisons.
 const DOUBLED_EVERY: u32 = 10;
+
 /// API keys with counters of their own in one day. A key that finds no place has no turn of its own; its comparisons
 /// count all the same.
 const KEYS_MAX: usize = 256;
+
 /// A key that compared with a person who is slowed down waits longer than the other keys by the pause divided by this:
 /// a key that polls leaves every second turn to another.
 const OWN_PAUSE_LONGER_BY: u32 = 4;

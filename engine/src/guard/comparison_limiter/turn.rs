@@ -1,14 +1,9 @@
 //! One comparison with one person: first the meter lets it begin, then the templates are read, then it is counted.
 
-use std::time::Duration;
-
 use super::counts::Begun;
 use super::doors::{Comparing, Door};
 use super::{Asker, ComparisonLimiter, Key, Likeness};
 use likeness_types::error::Result;
-
-/// How long a comparison waits that only others on their way stand before.
-pub(crate) const ON_THE_WAY: Duration = Duration::from_secs(1);
 
 /// A comparison that the meter let begin. Without it no template of the person is read, so that nothing is compared
 /// for a call that is refused. Whoever drops it without [`Turn::settle`] has asked and was refused.

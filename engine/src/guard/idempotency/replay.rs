@@ -3,12 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use crate::erasure_receipt::{ErasureReceipt, PersonErasure};
+use crate::gallery::Gallery;
 use crate::gallery::collection::Collection;
+use crate::gallery::collection::exists;
 use crate::gallery::collections::CollectionErasure;
-use crate::gallery::{Gallery, exists};
 use crate::guard::idempotency::key::Caller;
 use crate::guard::idempotency::{Claim, Done, Where};
-use crate::people::erase::{ErasureReceipt, PersonErasure};
 use crate::people::erase_everywhere::ErasureIn;
 use likeness_store::codec;
 use likeness_store::erasure_log::Issued;

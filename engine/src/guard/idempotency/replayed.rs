@@ -3,9 +3,9 @@
 use crate::access_log::row::Part;
 use crate::call::Call;
 use crate::engine::{CollectionRef, Engine};
+use crate::erasure_receipt::{ErasureReceipt, PersonErasure};
 use crate::gallery::collections::CollectionErasure;
 use crate::guard::idempotency::key::Caller;
-use crate::people::erase::{ErasureReceipt, PersonErasure};
 use likeness_types::error::Result;
 use likeness_types::names::{Account, CollectionName, PersonId};
 use likeness_types::person::Person;
