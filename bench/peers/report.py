@@ -3,7 +3,7 @@
 
     report.py [--add] ROWS.jsonl OUTPUT COMMAND
 
-Writes OUTPUT.md, OUTPUT.json, OUTPUT.svg and OUTPUT.png. With --add it keeps the runs of OUTPUT.json of which
+Writes OUTPUT.md, OUTPUT.json and OUTPUT.svg. With --add it keeps the runs of OUTPUT.json of which
 something has not been measured again. Ratios are of rows of one run only.
 """
 
@@ -14,7 +14,9 @@ import sys
 
 import matplotlib
 
-matplotlib.use("Agg")
+matplotlib.use("svg")
+# Text as text, and the same bytes for the same rows.
+matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "likeness"})
 import matplotlib.pyplot as plt
 from matplotlib import ticker
 
@@ -55,7 +57,7 @@ def table(rows):
 
 def curve(row):
     """What is drawn as one line: our graph is another than our stages, and so are those that were asked as much as it."""
-    for kind in ("graph", "in stages, beside the graph"):
+    for kind in ("graph", "cascade, beside the graph"):
         if row["kind"].startswith(kind):
             return f"{row['engine']}, {kind}"
     return row["engine"]
@@ -89,8 +91,7 @@ def picture(rows, output):
             axis.grid(True, which="both", alpha=0.3)
             axis.legend(fontsize=8, loc="lower right")
     figure.tight_layout()
-    for ending in ("svg", "png"):
-        figure.savefig(f"{output}.{ending}", dpi=110, metadata={"Date": None} if ending == "svg" else None)
+    figure.savefig(f"{output}.svg", metadata={"Date": None})
 
 
 # A graph finds as many people as the stages if its rank-1 is no lower by more than this.
@@ -115,22 +116,22 @@ def ratios(rows, notes):
         def p50(engine, kind, batch=1):
             return alone.get((run, size, engine, kind, batch), {}).get("p50_us")
 
-        stages, full = p50("Likeness", "in stages"), p50("Likeness", "nobody missed")
-        add("in stages / FAISS IndexBinaryFlat", size, stages, p50("FAISS IndexBinaryFlat", "exact"))
-        add("in stages / FAISS IndexRaBitQFastScan", size, stages, p50("FAISS IndexRaBitQFastScan", "exact"))
-        add("nobody missed / FAISS IndexBinaryFlat", size, full, p50("FAISS IndexBinaryFlat", "exact"))
-        add("in stages, 32 together / alone", size, p50("Likeness", "in stages", 32), stages)
+        stages, full = p50("Likeness", "cascade"), p50("Likeness", "exact scan")
+        add("cascade / FAISS IndexBinaryFlat", size, stages, p50("FAISS IndexBinaryFlat", "exact"))
+        add("cascade / FAISS IndexRaBitQFastScan", size, stages, p50("FAISS IndexRaBitQFastScan", "exact"))
+        add("exact scan / FAISS IndexBinaryFlat", size, full, p50("FAISS IndexBinaryFlat", "exact"))
+        add("cascade, 32 together / alone", size, p50("Likeness", "cascade", 32), stages)
         # A small gallery is read from a cache, and says nothing of memory.
         for note in (n for n in notes if (n["run"], n.get("size")) == (run, size) and size >= 1_000_000):
-            add("in stages / reading them where they lie", size, note.get("stages_to_reading"), 1)
-            add("in stages / the first stage by itself, in turn", size, note.get("stages_to_first_stage"), 1)
-            add("in stages / reading everybody's first bits again and again", size, note.get("stages_to_reading_again"), 1)
+            add("cascade / reading them where they lie", size, note.get("stages_to_reading"), 1)
+            add("cascade / the first stage by itself, in turn", size, note.get("stages_to_first_stage"), 1)
+            add("cascade / reading all first bits again and again", size, note.get("stages_to_reading_again"), 1)
             add("the first stage by itself / the same", size, note.get("first_stage_to_reading_again"), 1)
-        beside = alone.get((run, size, "Likeness", "in stages, beside the graph", 1))
+        beside = alone.get((run, size, "Likeness", "cascade, beside the graph", 1))
         graphs = [row for key, row in alone.items() if key[:3] == (run, size, "Likeness") and "graph ef" in key[3]]
         if beside:
             equal = [row["p50_us"] for row in graphs if row["rank_1"] >= beside["rank_1"] - EQUAL]
-            add("graph that finds as many / in stages", size, min(equal, default=None), beside["p50_us"])
+            add("graph that finds as many / cascade", size, min(equal, default=None), beside["p50_us"])
     return [{"what": what, "value": value} for what, value in sorted(found.items())]
 
 

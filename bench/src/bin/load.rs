@@ -98,11 +98,7 @@ fn load(kind: &str, people: u64) {
     if index == IndexKind::Graph {
         let began = Instant::now();
         wait_for_keeper();
-        figures.add(
-            "until the graph had everybody",
-            began.elapsed().as_secs_f64(),
-            "s",
-        );
+        figures.add("until the graph was complete", began.elapsed().as_secs_f64(), "s");
     }
     loaded.rows(&mut figures, people, index);
     figures.finish();

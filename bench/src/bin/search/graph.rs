@@ -24,7 +24,7 @@ pub fn graph(size: u64, asked: u64, longest: Duration) {
     let everyone = questions.answers(&flat.faces, -1.0, true);
     let similarity_min = questions.threshold(&everyone);
     let how = How {
-        kind: "in stages, beside the graph",
+        kind: "cascade, beside the graph",
         similarity_min,
         exact: false,
         threads: 1,

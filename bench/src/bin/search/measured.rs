@@ -57,7 +57,7 @@ pub fn flat(size: u64, asked: u64) {
     let everyone = questions.answers(&built.faces, -1.0, true);
     let threshold = questions.threshold(&everyone);
     let all = std::thread::available_parallelism().map_or(1, usize::from);
-    for (kind, exact) in [("in stages", false), ("nobody missed", true)] {
+    for (kind, exact) in [("cascade", false), ("exact scan", true)] {
         for (threads, batch) in [(1, 1), (1, 32), (all, 1), (all, 32)] {
             questions.row(
                 &built,
@@ -138,7 +138,7 @@ impl Questions {
             .collect()
     }
 
-    /// Prints what a search in stages takes beside what no search can be faster than, in turn for each probe: reading the first
+    /// Prints what a search by the cascade takes beside its lower bound, in turn for each probe: reading the first
     /// bits of everybody, and a line each of as many others as it looks at, from other memory of the same size.
     fn floor(&self, faces: &RandomFaces, similarity_min: f32) {
         let some = self.probes.chunks(32).map(|some| some.iter().collect::<Vec<_>>());
@@ -169,9 +169,9 @@ impl Questions {
         looked_at.sort_unstable();
         let looked_at = looked_at[looked_at.len() / 2];
         let note = format!(
-            "In turn, for each probe, among {}: a search in stages {stages:.2} ms, which looks at {looked_at} (the median) beyond \
-             their first 256 bits; reading as much in such places, and nothing else, {reading:.2} ms; the first stage, which \
-             goes on with nobody, {first:.2} ms.",
+            "In turn, for each probe, among {}: a search by the cascade {stages:.2} ms, which looks at {looked_at} (the median) beyond \
+             their first 256 bits; reading as much in such places, and nothing else, {reading:.2} ms; the first stage \
+             alone {first:.2} ms.",
             self.size
         );
         println!(
@@ -192,7 +192,7 @@ impl Questions {
     }
 
     /// Prints the same where each kind of work is done again and again, so that a cache holds what it can of it: reading the
-    /// first bits of everybody in one piece, the first stage with them, and a search in stages.
+    /// first bits of all faces in one piece, the first stage with them, and a search by the cascade.
     fn floor_again(&self, faces: &RandomFaces, similarity_min: f32) {
         let _alone = one_core();
         let memory = Reading::new(self.size as usize, 0);
@@ -217,8 +217,8 @@ impl Questions {
         );
         let [reading, first, stages] = [0, 1, 2].map(|work| 1e3 * turns.p50(work) / AGAIN as f64);
         let note = format!(
-            "Again and again, {AGAIN} times each in turn, among {}: reading everybody's first 256 bits in one piece {reading:.2} ms, \
-             {:.1} GB/s; the first stage with them, which goes on with nobody, {first:.2} ms; a search in stages {stages:.2} ms.",
+            "Again and again, {AGAIN} times each in turn, among {}: reading the first 256 bits of all faces in one piece {reading:.2} ms, \
+             {:.1} GB/s; the first stage alone {first:.2} ms; a search by the cascade {stages:.2} ms.",
             self.size,
             (memory.bytes() as f64) / reading / 1e6,
         );
