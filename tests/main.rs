@@ -63,3 +63,4 @@ mod tls;
 mod tools;
 mod two_years;
 mod update;
+mod words;
