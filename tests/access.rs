@@ -1,4 +1,4 @@
-//! Who may do what: API keys, and what each lets its holder do.
+//! Access: API keys, and the calls that each scope allows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

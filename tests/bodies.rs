@@ -1,5 +1,5 @@
-//! What a message may cost before its call is known to be allowed, and while it is on its way: memory by the bytes that
-//! came, of a budget, within a time.
+//! The cost of a message before its call is known to be allowed, and while it arrives: memory by the bytes received, of a
+//! budget, within a time.
 
 use std::fs;
 use std::process::Command;

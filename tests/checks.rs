@@ -1,4 +1,4 @@
-//! Checks at enrolment: somebody else's faces, a stranger's photograph among the person's own, and the mirror.
+//! Checks at enrolment: duplicates, faces of another person, and the mirrored embedding.
 
 use likeness_proto::v1;
 use likeness_proto::v1::photograph_outcome::Outcome;

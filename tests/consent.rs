@@ -1,4 +1,4 @@
-//! Collections that nobody enters without a consent.
+//! Collections that require a consent for each person.
 
 use likeness_proto::v1;
 use likeness_proto::v1::import_persons_request::Part;

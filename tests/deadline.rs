@@ -1,4 +1,4 @@
-//! Deadlines: a call that nobody waits for stops before its next stage, and keeps nothing.
+//! Deadlines: an abandoned call stops before its next stage, and keeps nothing.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Who is enrolled twice.
+//! Duplicates within a collection.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Clients without a key keep nobody out: idle connections, pings, silent handshakes, and file descriptors.
+//! Clients without a key lock no other client out: idle connections, pings, silent handshakes, and file descriptors.
 
 use std::fs;
 use std::io::{Read as _, Write as _};

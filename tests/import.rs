@@ -1,4 +1,4 @@
-//! Many people over one stream: cut anywhere, it goes on, and nobody is enrolled twice.
+//! Many people over one stream: cut anywhere, it resumes, and no person is enrolled twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

@@ -1,5 +1,4 @@
-//! Several faces in one photograph, several collections in one search, several faces of one person; and who
-//! is looked at at all.
+//! Several faces in one photograph, several collections in one search, several faces of one person; and filters.
 
 use image::{Rgb, RgbImage, imageops};
 use likeness_proto::v1;

@@ -1,4 +1,4 @@
-//! Thirty-two clients ask, while others erase and enrol: who was acknowledged as erased is named no more.
+//! Thirty-two clients search while others erase and enrol: a person is not named after the acknowledged erasure.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! Encrypted, and only for whoever trusts whom.
+//! TLS: encryption, certificates of the server and of clients.
 
 use std::fs;
 use std::io::Read as _;

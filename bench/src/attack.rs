@@ -1,4 +1,4 @@
-//! The score as an oracle: an attacker who knows how faces are distributed asks about a person until the face is known.
+//! The score as an oracle: an attacker with the distribution of faces compares with a person until the face is known.
 //!
 //! The attacker knows everything but the person's template and the projection key: the models, the population
 //! (`population.rs`), the thresholds, the limits. Each channel is a file of its own; what is learnt by an answer, and which

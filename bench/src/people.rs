@@ -1,4 +1,4 @@
-//! A collection full of people who do not exist, enrolled through the engine as an import enrols those who do.
+//! A collection of synthetic people, enrolled through the engine as an import enrols real ones.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! Faces of people who do not exist, as like and unlike each other as those of people who do.
+//! Faces of synthetic people, as similar to each other as faces of real people.
 //!
 //! Random bits are no measure of a search: real faces have look-alikes. A person here is drawn from the
 //! mean and the covariances of real embeddings (`data/population.bin`, made by `scripts/population.py`),

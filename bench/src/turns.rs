@@ -3,8 +3,8 @@
 //! Criterion times one function for seconds before the next, and on a shared machine their ratio says
 //! more about the neighbours than about the code.
 //!
-//! Neighbours in the list change places in every second round: whoever comes first after a pause finds the
-//! disk and the processors asleep and wakes them for the other, which is no difference between the two.
+//! Neighbours in the list change places in every second round: the first work after a pause wakes disk and
+//! processors for the next, which is no difference between the two.
 
 use std::time::Instant;
 

@@ -1,8 +1,8 @@
-//! Connections: a bounded number of them, and none that stands still for long.
+//! Connections: a bounded number, each with time limits.
 //!
-//! A connection is closed when its client has not begun within a time, or takes no bytes for as long; when no call comes
-//! on it for a time; and when it must give way to another (`roster`). What comes between has the limits of calls and
-//! streams, and a limit of frames (`speed`); a client that answers no ping is closed by the transport.
+//! A connection is closed when its client does not begin in time or takes no bytes for as long, when it has no call for a
+//! time, and when another connection displaces it (`roster`). In between, the limits of calls, of streams and of frames
+//! (`speed`) apply; the transport closes a connection that answers no ping.
 
 mod link;
 mod roster;

@@ -1,4 +1,4 @@
-//! Error log, operation log and monitoring data: what the operator learns of calls, and nobody of people.
+//! Error log, operation log and monitoring data: facts about calls, and none about people.
 //!
 //! Every call leaves one record, made of numbers, constants and random ids: no text of a request can get into it.
 //! One thread makes lines of them and writes them into segment files; calls never wait for it, and what finds no

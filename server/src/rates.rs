@@ -1,7 +1,7 @@
-//! How often somebody may call: each API key, each account, and searches of an account by themselves.
+//! Rate limits: calls of each API key and of each account, and searches of an account.
 //!
-//! The rates are in memory: a restart begins them anew. What must not begin anew is counted by person, on disk
-//! (the engine's meter).
+//! The rates are in memory: a restart resets them. Comparisons with a person are counted on disk (the engine's comparison
+//! limiter), where a restart resets nothing.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;

@@ -1,4 +1,4 @@
-//! A client with the default of every field nobody asks about.
+//! A client with defaults for all fields that a test does not set.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! Calls by name, with messages as bytes: for whoever asks of every call the same.
+//! Calls by name, with messages as bytes: for tests that make every call alike.
 
 use std::collections::HashMap;
 

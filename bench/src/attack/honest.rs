@@ -1,5 +1,5 @@
-//! What the limits do to the person whom they protect: alone, beside keys that poll, and beside an attacker who uses up
-//! every doubt.
+//! The cost of the limits for the protected person: alone, beside polling keys, and beside an attacker that uses up every
+//! borderline accept.
 
 use std::time::Duration;
 

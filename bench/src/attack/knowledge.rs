@@ -2,7 +2,7 @@
 //!
 //! Let t be the face in units of the mean length, and u the vector that the template stands for: the score of a probe
 //! q is very nearly q.u, because the probe is compared with signs under a fixed projection. The signs lose a part of t
-//! that is the same in every answer, so u = t + e with a fixed e, and an attacker who repeats a question averages nothing
+//! that is the same in every answer, so u = t + e with a fixed e, and a repeated question averages nothing
 //! away. A priori t is normal with the population's mean and covariance C, and e is normal with the variance of the bits
 //! in every direction. An answer is a similarity or an interval of it; the posterior is kept normal by matching its mean
 //! and covariance after each (assumed density filtering: Minka 2001, chapter 3; Rasmussen and Williams, section 3.6).

@@ -2,7 +2,7 @@
 //!
 //! `bench-load flat PEOPLE` and `bench-load graph PEOPLE` enrol synthetic people on the disk, and time one searcher
 //! after another by itself, beside enrolments, and, of a graph, beside a rebuild. `bench-load fill FOLDER PEOPLE` and
-//! `bench-load start FOLDER` time a start, in a process that has enrolled nobody. Each keeps figures for `bench-summary`.
+//! `bench-load start FOLDER` time a start, in a process without earlier enrolments. Each keeps figures for `bench-summary`.
 
 use std::path::Path;
 use std::process::ExitCode;

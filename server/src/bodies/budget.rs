@@ -1,11 +1,9 @@
-//! The memory that messages may take which are not yet whole, or not yet answered: so much in all, and so much of one
-//! account.
+//! Budget for the memory of messages that are incomplete or not yet answered: in all, and of one account.
 //!
-//! Who goes first: a message of which less than half has come may use three quarters of either. The last quarter is for
-//! messages of which half has come: such a message reserves the rest of its length at once, and asks for nothing again. So
-//! however many come at once, those that are furthest come to their end, and the others are refused, not kept waiting.
-//! The first bytes of every message ([`FREE_BYTES`]) count nowhere, or an account's photographs would keep its own
-//! deletions out.
+//! A message less than half complete may use three quarters of either budget. The last quarter is for messages at least half
+//! complete: such a message reserves its remaining length at once. When many messages arrive together, the most advanced
+//! complete and the others are refused; no message waits for another. The first bytes of every message ([`FREE_BYTES`])
+//! are not counted: otherwise an account's photographs would keep its own deletions out.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,9 +1,8 @@
 //! Places of calls, of which each account and each key has a share.
 //!
-//! A call has its place before its message is read, so that whoever sends slowly holds many. None can hold them all:
-//! an account takes at most three times what it leaves free, a key at most three times what it leaves to the other
-//! keys of its account, calls without a valid key a few in all, and the last places are for the operator's
-//! administrators.
+//! A call has its place before its message is read, so a slow sender holds many places. No sender can hold all: an
+//! account takes at most three times what it leaves free, a key at most three times what it leaves to the other keys of
+//! its account, calls without a valid key a few in all, and the last places are for the operator's administrators.
 
 use std::collections::HashMap;
 use std::hash::Hash;

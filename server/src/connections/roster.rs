@@ -1,8 +1,8 @@
-//! Who is connected, and who goes when there are as many as may be.
+//! The open connections, and which of them is displaced when all places are taken.
 //!
-//! A connection on which no valid key was shown (keyless) costs its client nothing, so these give way: first those of
-//! the address that has the most of them, and of these the oldest. Part of their places is for addresses from which a
-//! valid key came lately; a few of those that ask for health stay. A connection with a key gives way only to one of
+//! A connection without a valid key (keyless) costs its client nothing, so these are displaced: first those of the
+//! address that has the most of them, and of these the oldest. Part of their places is for addresses with a valid key
+//! within the last hour; a few of those that ask for health stay. A connection with a key gives way only to one of
 //! the first newcomers, only while no call is under way on it, and first where an account has the most.
 
 use std::cmp::Reverse;

@@ -1,9 +1,8 @@
-//! Who works and who waits: a line for each account, and which of them goes first.
+//! Queues for workers: one for each account, and the order between them.
 //!
-//! The next turn is that of the account which has had the least time of the workers, as far as that is remembered: an
-//! account that waits is never behind one that has been served more. An account that comes after a pause begins level
-//! with the least served of those who are there, so that nobody saves up time (as the Linux scheduler of 2007 to 2023
-//! does for processes).
+//! The next turn is that of the account with the least worker time: an account that waits is never behind one that has been
+//! served more. An account that returns after a pause starts level with the least served waiting account, so that no
+//! account saves up time (as the Linux scheduler of 2007 to 2023 does for processes).
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc;

@@ -1,4 +1,4 @@
-//! The one table of retention: what is kept, for how long, and who may change that. The limits of the running server
+//! The one table of retention: each data class, its period, and the party that may change it. The limits of the running server
 //! are taken from it, and `likeness policy` prints it.
 
 use clap::Args;

@@ -1,4 +1,4 @@
-//! Scrapes: one small page over HTTP, for a few who watch, each for a short time.
+//! Scrapes: one small page over HTTP, for a few clients at once, each for a short time.
 
 use std::convert::Infallible;
 use std::sync::Arc;

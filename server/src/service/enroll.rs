@@ -1,4 +1,4 @@
-//! New faces: of people who are enrolled, and of those who have some.
+//! New faces: of new people, and of enrolled people.
 
 use likeness_engine::{
     Act, Admission, Call, Checks, Choose, CollectionName, CollectionRef, Error, Estimate, Face, Match,

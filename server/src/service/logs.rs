@@ -1,4 +1,4 @@
-//! The running log, usage and the policy: what is written down, shown to whom it belongs to.
+//! The running log, usage and the policy, for the account that owns the rows.
 
 use likeness_engine::{CollectionName, CollectionRef, LogCursor};
 use likeness_proto::v1::log_service_server::LogService;

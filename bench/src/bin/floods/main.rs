@@ -1,5 +1,5 @@
 //! What floods do to an honest client: `make floods`. The server is the program as it is deployed, with its defaults and
-//! 1,024 open files allowed by the soft limit; each flood comes from a process of the lowest priority, from addresses of
+//! 1,024 open files allowed by the soft limit; each flood is a process of the lowest priority, with addresses of
 //! its own and from the honest client's. Everything is on loopback, bounded, and ends by itself within five minutes.
 
 mod flood;

@@ -1,4 +1,4 @@
-//! The server that is flooded: the program itself, with people in it, and keys for who asks honestly and who floods.
+//! The flooded server: the program itself, with people in it, and keys for the honest client and for the floods.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

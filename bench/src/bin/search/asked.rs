@@ -1,4 +1,4 @@
-//! Who is in a gallery, and who is looked for in it.
+//! The people of a gallery, and the probes of a measurement.
 
 use std::io;
 use std::ops::Range;

@@ -1,8 +1,8 @@
 //! Synthetic galleries for `make bench-peers`, and our own search on them.
 //!
-//! `bench-search export FOLDER SIZE PROBES` writes what the peers need: `templates.u8` and `gallery.f32` of everyone
-//! enrolled, `probes.u8` and `probes.f32` of those looked for, half of whom nobody enrolled, and `truth.i64` with who
-//! each is (-1: nobody). The others print our rows for the same gallery, made anew in memory, one JSON object a line:
+//! `bench-search export FOLDER SIZE PROBES` writes what the peers need: `templates.u8` and `gallery.f32` of all enrolled
+//! people, `probes.u8` and `probes.f32` of the probes, half of them strangers, and `truth.i64` with the enrolled person of
+//! each (-1: a stranger). The others print our rows for the same gallery, made anew in memory, one JSON object a line:
 //! `bench-search measure SIZE PROBES` those of the flat index, and how fast this machine reads memory in the same run;
 //! `bench-search graph SIZE PROBES MINUTES` those of the graph, if it is built by then, and what erasing costs.
 

@@ -1,4 +1,4 @@
-//! What can go wrong with assets, by who can act on it.
+//! Errors of assets, grouped by the party that can act.
 
 use std::path::PathBuf;
 
