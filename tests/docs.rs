@@ -32,9 +32,16 @@ fn is_path(name: &str) -> bool {
     (link || tops.iter().any(|top| name.starts_with(top))) && !name.contains([' ', '<', '*', '{'])
 }
 
-/// The README, the pages of `docs/` and the benchmark's, by their paths in the checkout.
+/// The README and the pages it links, by their paths in the checkout.
 fn pages() -> Vec<String> {
-    let mut pages = vec!["README.md".to_owned(), "bench/README.md".to_owned()];
+    let beside = [
+        "README.md",
+        "bench/README.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+    ];
+    let mut pages: Vec<_> = beside.map(str::to_owned).into();
     for page in fs::read_dir(checkout().join("docs")).expect("pages") {
         let name = page.unwrap().file_name();
         pages.push(format!("docs/{}", name.to_str().expect("a plain name")));
@@ -84,6 +91,15 @@ fn the_readme_links_every_page_and_the_contract_names_every_reason() {
             "the contract's header does not name {reason}"
         );
     }
+}
+
+#[test]
+fn the_readme_has_at_most_12_kb_and_the_page_of_the_benchmarks_150_lines() {
+    let read = |page: &str| fs::read_to_string(checkout().join(page)).expect("a page");
+    let bytes = read("README.md").len();
+    assert!(bytes <= 12_000, "README.md has {bytes} bytes");
+    let lines = read("bench/README.md").lines().count();
+    assert!(lines <= 150, "bench/README.md has {lines} lines");
 }
 
 #[test]
