@@ -114,8 +114,10 @@ endef
 fmt:
 	$(call or_skip,fmt,fmt --all --check,rustfmt)
 
+# The program once more as a client alone, without the engine.
 clippy: setup
 	$(call or_skip,clippy,clippy $(CARGO_ARGS) --all-targets -- -D warnings,clippy)
+	$(call or_skip,clippy,clippy $(CARGO_ARGS) --no-default-features --bin likeness -- -D warnings,clippy)
 
 deny:
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; \

@@ -8,7 +8,7 @@ use likeness_proto::v1;
 use serde_json::Value;
 
 use super::Outcome;
-use super::exit::Failure;
+use super::exit::{CONFIGURATION, Failure};
 use super::key::StoreArguments;
 use super::offline::OfflineArguments;
 
@@ -31,9 +31,12 @@ impl AbsentCommand {
 }
 
 fn absent<T>(what: &str) -> Result<T, Failure> {
-    Err(Failure::Usage(format!(
-        "{what}: expected a program with the engine in it, and this one is built without the feature `serve`"
-    )))
+    Err(Failure::Local {
+        code: CONFIGURATION,
+        message: format!(
+            "{what}: expected a program with the engine in it, and this one is built without the feature `serve`"
+        ),
+    })
 }
 
 /// Leaves the stack: nothing of a deployment is on it.

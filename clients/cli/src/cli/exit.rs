@@ -26,6 +26,10 @@ pub const CONFIGURATION: u8 = 78;
 
 /// Why a command did not succeed.
 #[derive(Debug)]
+#[cfg_attr(
+    not(feature = "serve"),
+    expect(dead_code, reason = "a client alone has no engine that fails, and no tour")
+)]
 pub enum Failure {
     /// The server refused the call.
     Refused(Status),

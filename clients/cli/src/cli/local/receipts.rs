@@ -8,7 +8,7 @@ use likeness_engine::{Account, CollectionName, PersonId};
 use serde_json::{Value, json};
 
 use crate::cli::Outcome;
-use crate::cli::client::{RECEIPTS_BYTES_MAX, hex, unhex};
+use crate::cli::client::{RECEIPTS_BYTES_MAX, hex};
 use crate::cli::exit::Failure;
 use crate::cli::receipt::PAGE_RECEIPTS;
 
@@ -147,4 +147,14 @@ fn key_argument(what: &str, text: &str) -> Result<[u8; 32], Failure> {
                 text.len()
             ))
         })
+}
+
+/// Hex digits as bytes.
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u32>> = text.chars().map(|c| c.to_digit(16)).collect();
+    let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
+    digits
+        .chunks_exact(2)
+        .map(|pair| u8::try_from(pair[0] * 16 + pair[1]).ok())
+        .collect()
 }
