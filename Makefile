@@ -15,9 +15,10 @@ export CARGO_TARGET_DIR := $(LIKENESS_CACHE)/target
 CARGO_ARGS := --release --workspace --locked
 # The same, with debug assertions in our own packages.
 CHECKED_ARGS := $(CARGO_ARGS) --config .config/checked.toml
+NO_GRAPH_ARGS := --no-default-features --features likeness-cli/serve
 BIN := $(CARGO_TARGET_DIR)/release/likeness
 
-.PHONY: help demo test bench bench-peers search-load erasure-cost attack floods start-cost lint fmt clippy deny doc setup build assets api unit client checked
+.PHONY: help demo test bench bench-peers search-load no-graph erasure-cost attack floods start-cost lint fmt clippy deny doc setup build assets api unit client checked
 
 help: ## Show this list
 	@echo "make demo   a guided tour on real photographs, from nothing"
@@ -34,6 +35,7 @@ demo: assets ## A guided tour on real photographs
 	@$(BIN) demo
 
 test: setup lint doc unit client ## The whole suite, as in CI
+	@echo "skipped: the suite without the graph index (make no-graph)"
 
 # What is checked in, for the comparison: a result that became worse must not become the measure of the next.
 BEFORE := $(CARGO_TARGET_DIR)/likeness-bench/before.json
@@ -85,6 +87,11 @@ api: setup ## Write docs/api.md and the list of what clients depend on anew, fro
 
 unit: checked ## The Rust tests
 	cargo test $(CHECKED_ARGS)
+
+no-graph: setup ## The Rust tests without the graph index (the feature `graph` off)
+	cargo build $(CHECKED_ARGS) $(NO_GRAPH_ARGS) --bin likeness
+	$(BIN) models fetch
+	cargo test $(CHECKED_ARGS) $(NO_GRAPH_ARGS)
 
 client: checked ## The client in Python, against a server of its own
 	@scripts/test-python-client.sh $(BIN)

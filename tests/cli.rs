@@ -40,7 +40,9 @@ const COMMANDS: &[&[&str]] = &[
     &["collection", "list"],
     &["collection", "update"],
     &["collection", "delete"],
+    #[cfg(feature = "graph")]
     &["index"],
+    #[cfg(feature = "graph")]
     &["index", "measure"],
     &["enroll"],
     &["import"],
@@ -116,6 +118,7 @@ fn the_list_of_commands_above_is_whole() {
         &["account"][..],
         &["api-key"],
         &["tls"],
+        #[cfg(feature = "graph")]
         &["index"],
         &["collection"],
         &["person"],

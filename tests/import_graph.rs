@@ -42,7 +42,7 @@ const KNOWN: &[Known] = &[
     known("likeness-search", 19, "index"),
     known("likeness-store", 5, "vault"),
     known("likeness-store", 3, "records"),
-    known("likeness-engine", 21, "gallery"),
+    known("likeness-engine", 27, "gallery"),
     known("likeness-engine", 4, "guard::comparison_limiter"),
     known("likeness-server", 6, "service"),
     known("likeness-server", 4, "connections"),
@@ -51,7 +51,7 @@ const KNOWN: &[Known] = &[
     known("likeness-server", 2, "gate"),
     known("likeness-server", 2, "bodies"),
     known("likeness-server", 2, "service::lifecycle"),
-    known("likeness-server (program)", 22, "cli"),
+    known("likeness-cli (program)", 24, "cli"),
 ];
 
 #[test]

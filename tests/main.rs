@@ -41,10 +41,13 @@ mod logs;
 mod many;
 mod markers;
 mod match_one_to_one;
+#[cfg(feature = "graph")]
 mod measure;
 mod memory;
 mod meter;
 mod metrics;
+#[cfg(not(feature = "graph"))]
+mod no_graph;
 mod orientation;
 mod overload;
 mod own_models;

@@ -1,7 +1,6 @@
 //! What the `bench` crate measures and nobody else should use: no part of the engine's API.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use ndarray::Array1;
 
@@ -172,6 +171,7 @@ fn best<'a>(probes: &'a [&'a Probe], similarity_min: f32, exact: bool) -> Ask<'a
 pub struct Place(Row);
 
 /// What a graph has beyond a flat index.
+#[cfg(feature = "graph")]
 impl RandomFaces {
     /// An empty graph.
     pub fn graph(bits: Bits, seed: u64) -> Self {
@@ -192,11 +192,13 @@ impl RandomFaces {
         let Some(mut work) = self.index.work(rows_max) else {
             return false;
         };
-        work.run(&AtomicBool::new(false));
+        work.run(&std::sync::atomic::AtomicBool::new(false));
         drop(self.index.adopt(work));
         true
     }
+}
 
+impl RandomFaces {
     /// Overwrites a face. Nobody else may be inserted after that: people are numbered as they come.
     pub fn erase(&mut self, place: Place) {
         self.index.remove(place.0);

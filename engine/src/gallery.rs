@@ -35,8 +35,10 @@ pub(crate) mod collection_records;
 pub(crate) mod collections;
 pub(crate) mod commit;
 pub(crate) mod expiries;
+#[cfg(feature = "graph")]
 mod keeper;
 pub(crate) mod load;
+#[cfg(feature = "graph")]
 pub(crate) mod measure;
 pub(crate) mod readers;
 pub(crate) mod rotate;
@@ -49,7 +51,6 @@ use crate::gallery::collection::Collections;
 use crate::gallery::collection_records::collection_records;
 use crate::gallery::load::LoadReport;
 use crate::page::Page;
-
 use crate::gallery::rotate::Rotation;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -61,49 +62,32 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 
 use crate::access::accounts::Accounts;
-
 use crate::access::census::Census;
-
 use crate::access_log::RunningLog;
-
 use crate::gallery::collection::{Collection, CollectionInfo};
-
 use crate::gallery::commit::Writer;
-
+#[cfg(feature = "graph")]
 use crate::gallery::keeper::Keeper;
-
 use crate::gallery::storage::Storage;
-
 use crate::guard::comparison_limiter::PersonCounters;
-
 use crate::people::expire::{Eraser, Expirer};
-
 use likeness_store::audit::AuditLog;
-
 use likeness_store::codec::Digest;
-
 use likeness_store::erasure_log::Backlog;
-
 use likeness_store::keys::KeyRing;
-
 use likeness_store::purge::Purger;
-
 use likeness_store::vault::Vault;
-
 use likeness_types::act::{AuditEntry, Audited};
-
 use likeness_types::clock::Clock;
-
 use likeness_types::config::ScoreLimits;
-
 use likeness_types::error::{OperatorError, RequestError, Result};
-
 use likeness_types::names::{Account, CollectionName, RandomId};
 
 /// All collections of a deployment.
 pub(crate) struct Gallery {
     pub(crate) vault: Arc<Storage>,
     // Dropped in this order: what the writer finishes, the next start purges.
+    #[cfg(feature = "graph")]
     _keeper: Keeper,
     _expirer: Expirer,
     pub(crate) running: RunningLog,
@@ -126,6 +110,7 @@ pub(crate) struct Background {
     /// From one look at who expired to the next.
     pub look: Duration,
     /// From one look at graphs that lack faces to the next.
+    #[cfg(feature = "graph")]
     pub keep: Duration,
     /// A running log of more bytes is warned of.
     pub log_bytes_warning: u64,
@@ -141,6 +126,7 @@ impl Default for Background {
         Self {
             gather: likeness_store::purge::GATHER,
             look: crate::people::expire::LOOK,
+            #[cfg(feature = "graph")]
             keep: keeper::KEEP,
             log_bytes_warning: u64::MAX,
             scores: ScoreLimits::default(),
@@ -162,6 +148,7 @@ impl Gallery {
         let Background {
             gather,
             look,
+            #[cfg(feature = "graph")]
             keep,
             log_bytes_warning,
             scores,
@@ -191,6 +178,7 @@ impl Gallery {
         report.expired = eraser.erase_due()?;
         report.persons -= report.expired;
         let gallery = Self {
+            #[cfg(feature = "graph")]
             _keeper: Keeper::start(Arc::clone(&eraser.collections), keep)?,
             _expirer: Expirer::start(Arc::clone(&eraser), look)?,
             running: RunningLog::start(storage.vault(), log_bytes_warning)?,
@@ -309,6 +297,7 @@ impl Gallery {
     /// Does now what the keeper of the graphs would do, on the caller's thread.
     #[cfg(test)]
     pub(crate) fn keep_now(&self) {
+        #[cfg(feature = "graph")]
         keeper::keep(&self.collections, &std::sync::atomic::AtomicBool::new(false));
     }
 

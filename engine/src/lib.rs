@@ -47,6 +47,7 @@ pub use gallery::collection::{
 };
 pub use gallery::collections::CollectionErasure;
 pub use gallery::load::LoadReport;
+#[cfg(feature = "graph")]
 pub use gallery::measure::{
     EF_TRIED, Measured, MeasuredSlice, Measurement, Measuring, RECALL_MIN, recommended,
 };

@@ -9,8 +9,7 @@ use crate::access_log::row::Part;
 use crate::call::Call;
 use crate::engine::{COLLECTIONS_MAX, CollectionRef, Engine, TOP_K_MAX};
 use crate::gallery::Gallery;
-use crate::gallery::collection::exists;
-use crate::gallery::collection::{Collection, IndexKind, People};
+use crate::gallery::collection::{Collection, People, exists};
 use crate::gallery::readers::LOOK_AGAIN;
 use crate::guard::comparison_limiter as meter;
 use crate::guard::comparison_limiter::{Asker, Comparing, Evaluation, Likeness, Turn, Withheld};
@@ -475,7 +474,7 @@ impl Gallery {
         let probes: Vec<_> = probes.collect::<Result<_>>()?;
         let everybody = search.filter.is_empty() && search.comparison == Comparison::BestFace;
         // A graph's searches share nothing: together they would hold up changes one after the other.
-        let shares = collection.settings.read().index == IndexKind::Flat;
+        let shares = !collection.settings.read().index.is_graph();
         let reply = if everybody && shares {
             let request = BatchRequest {
                 probes: probes.into_iter().cloned().collect(),

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use likeness_engine::{
     Account, Bits, COLLECTIONS_MAX, Checks, Choose, CollectionName, Comparison, Consent, Engine, Error,
-    FILTER_IDS_MAX, FaceId, Filter, IndexKind, Limit, Looks, Measurement, PAGE_ITEMS_MAX, PersonId, Profile,
+    FILTER_IDS_MAX, FaceId, Filter, IndexKind, Limit, Looks, PAGE_ITEMS_MAX, PersonId, Profile,
     ProfileChange, QualityLevel, RequestError, Result, TOP_K_MAX, Timestamp,
 };
 use likeness_proto::v1;
@@ -22,11 +22,6 @@ use crate::status::Refusal;
 pub const PHOTOGRAPHS_MAX: usize = 20;
 const PAGE_ITEMS_DEFAULT: usize = 100;
 const TOP_K_DEFAULT: usize = 5;
-/// People of an index that is made to be measured, and faces that it is asked for.
-const MEASURED_PEOPLE: u32 = 100_000;
-const MEASURED_PEOPLE_MAX: u32 = 10_000_000;
-const MEASURED_PROBES: u32 = 200;
-const MEASURED_PROBES_MAX: u32 = 10_000;
 /// Of unrelated pairs of faces, the part that a search for duplicates may report.
 const DUPLICATES_FAR: f64 = 1e-6;
 
@@ -196,7 +191,13 @@ pub fn max_far(max_far: f64) -> Result<f64> {
 }
 
 /// How an index is measured; 0 on the wire is the default.
-pub fn measurement(people_max: u32, probes: u32) -> Result<Measurement> {
+#[cfg(feature = "graph")]
+pub fn measurement(people_max: u32, probes: u32) -> Result<likeness_engine::Measurement> {
+    /// People of an index that is made to be measured, and faces that it is asked for.
+    const PEOPLE: u32 = 100_000;
+    const PEOPLE_MAX: u32 = 10_000_000;
+    const PROBES: u32 = 200;
+    const PROBES_MAX: u32 = 10_000;
     let within = |field, value: u32, default: u32, most: u32| match value {
         0 => Ok(default as usize),
         value if value <= most => Ok(value as usize),
@@ -206,9 +207,9 @@ pub fn measurement(people_max: u32, probes: u32) -> Result<Measurement> {
             other.to_string(),
         )),
     };
-    Ok(Measurement {
-        people_max: within("people_max", people_max, MEASURED_PEOPLE, MEASURED_PEOPLE_MAX)?,
-        probes: within("probes", probes, MEASURED_PROBES, MEASURED_PROBES_MAX)?,
+    Ok(likeness_engine::Measurement {
+        people_max: within("people_max", people_max, PEOPLE, PEOPLE_MAX)?,
+        probes: within("probes", probes, PROBES, PROBES_MAX)?,
     })
 }
 

@@ -13,8 +13,11 @@ mod keys;
 mod lifecycle;
 mod logs;
 mod matching;
+#[cfg(feature = "graph")]
 mod measure;
 mod messages;
+#[cfg(not(feature = "graph"))]
+mod no_graph;
 mod outputs;
 mod persons;
 mod shapes;

@@ -82,6 +82,9 @@ pub enum Refusal {
     Late,
     /// The server is about to end.
     Stopping,
+    /// The server is built without what the call asks for.
+    #[cfg(not(feature = "graph"))]
+    NoGraphs,
     /// A defect of ours; the details stay here.
     Panicked,
 }
@@ -299,6 +302,13 @@ impl Refusal {
             Self::Stopping => {
                 Saying::new(Code::Unavailable, "SHUTTING_DOWN", "the server is about to end").retry()
             }
+            #[cfg(not(feature = "graph"))]
+            Self::NoGraphs => Saying::new(
+                Code::Unimplemented,
+                "NO_GRAPHS",
+                "the server is built without the feature `graph`: the flat index serves every collection, and there is \
+                 nothing to measure",
+            ),
             Self::Panicked => Saying::new(Code::Internal, "INTERNAL", "the call failed inside the server"),
         }
     }

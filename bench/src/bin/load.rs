@@ -39,10 +39,12 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let words: Vec<_> = arguments.iter().map(String::as_str).collect();
     match words[..] {
-        [kind @ ("flat" | "graph"), people] => match people.parse() {
-            Ok(people) if people > 0 => load(kind, people),
-            _ => return usage(),
-        },
+        [kind @ ("flat" | "graph"), people] if kind == "flat" || cfg!(feature = "graph") => {
+            match people.parse() {
+                Ok(people) if people > 0 => load(kind, people),
+                _ => return usage(),
+            }
+        }
         ["fill", folder, people] => match people.parse() {
             Ok(people) => fill(Path::new(folder), people),
             Err(_) => return usage(),

@@ -17,6 +17,7 @@ pub mod enroll;
 pub mod eval;
 pub mod exit;
 pub mod import;
+#[cfg(feature = "graph")]
 pub mod index;
 pub mod key;
 #[cfg(feature = "serve")]
@@ -90,6 +91,7 @@ enum Command {
     #[cfg(not(feature = "serve"))]
     Serve(AbsentCommand),
     Collection(collection::CollectionCommand),
+    #[cfg(feature = "graph")]
     Index(index::IndexCommand),
     Enroll(enroll::EnrollCommand),
     Import(import::ImportCommand),
@@ -258,6 +260,7 @@ impl Cli {
             #[cfg(feature = "serve")]
             Command::Serve(command) => command.run().map(|()| None),
             Command::Collection(command) => asking(client::block_on(command.run(server))),
+            #[cfg(feature = "graph")]
             Command::Index(command) => asking(client::block_on(command.run(server))),
             Command::Import(command) => asking(client::block_on(command.run(server))),
             Command::Enroll(command) => asking(client::block_on(command.run(server))),

@@ -21,6 +21,12 @@ pub enum IndexKind {
 }
 
 impl IndexKind {
+    /// Whether such a collection is searched by a graph. Built without the feature `graph`, none is: the setting is
+    /// kept, and the flat index serves.
+    pub fn is_graph(self) -> bool {
+        cfg!(feature = "graph") && self == Self::Graph
+    }
+
     /// As records have it.
     pub fn number(self) -> u8 {
         match self {
@@ -121,8 +127,18 @@ impl Index {
     pub fn new(bits: Bits, kind: IndexKind, ef: u32) -> Self {
         match kind {
             IndexKind::Flat => Self::Flat(Flat::new(bits)),
-            IndexKind::Graph => Self::Graph(Graph::new(bits, ef as usize)),
+            IndexKind::Graph => Self::graph(bits, ef),
         }
+    }
+
+    #[cfg(feature = "graph")]
+    fn graph(bits: Bits, ef: u32) -> Self {
+        Self::Graph(Graph::new(bits, ef as usize))
+    }
+
+    #[cfg(not(feature = "graph"))]
+    fn graph(bits: Bits, _: u32) -> Self {
+        Self::Flat(Flat::new(bits))
     }
 
     /// Whether a search that is not exact may miss somebody by where they lie, and not only by what was measured

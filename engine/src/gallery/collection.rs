@@ -7,9 +7,9 @@ use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
 use crate::gallery::expiries::Expiries;
+#[cfg(feature = "graph")]
 use crate::gallery::measure::Shadow;
 use crate::gallery::readers::Readers;
-use crate::gallery::{Arc, BTreeMap};
 use likeness_faces::quality::QualityLevel;
 use likeness_search::batcher::SearchBatcher;
 use likeness_search::graph::Graph;
@@ -168,6 +168,7 @@ impl Collection {
         // With its own lock let go, for a graph takes long.
         let everybody = std::mem::replace(&mut *self.people.write(), nobody);
         self.leave(everybody.index);
+        #[cfg(feature = "graph")]
         if let Some(shadow) = everybody.shadow {
             self.leave(shadow.index);
         }
@@ -190,6 +191,7 @@ impl Collection {
     }
 
     /// What is left of graphs that went.
+    #[cfg(feature = "graph")]
     #[must_use = "dropping a graph takes long: let no lock be held"]
     pub fn take_left(&self) -> Vec<Graph> {
         std::mem::take(&mut *self.left.lock())
@@ -234,6 +236,7 @@ pub(crate) struct People {
     /// Where it has faces of photographs; the others came as features.
     photographs: Rows,
     /// Made for a measurement, and there as long as it lasts.
+    #[cfg(feature = "graph")]
     pub shadow: Option<Shadow>,
     /// How far the faces agree of those who have several.
     pub several: Several,
@@ -250,6 +253,7 @@ impl People {
             renames: HashMap::new(),
             index: Index::new(settings.bits, settings.index, settings.ef),
             photographs: Rows::default(),
+            #[cfg(feature = "graph")]
             shadow: None,
             several: Several::default(),
             tags: Tags::new(),
@@ -260,7 +264,7 @@ impl People {
     /// another `ef`.
     #[must_use = "dropping a graph takes long: let no lock be held"]
     fn set_index(&mut self, settings: &CollectionSettings) -> Option<Index> {
-        if self.index.is_graph() == (settings.index == IndexKind::Graph) {
+        if self.index.is_graph() == settings.index.is_graph() {
             self.index.set_ef(settings.ef);
             return None;
         }
@@ -311,6 +315,7 @@ impl People {
             self.index.remove(row);
             self.photographs.remove(row);
         }
+        #[cfg(feature = "graph")]
         if let Some(shadow) = &mut self.shadow {
             shadow.remove(number);
         }

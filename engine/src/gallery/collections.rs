@@ -7,6 +7,7 @@ use crate::engine::{CollectionChange, CollectionRef, Engine, NewCollection, PAGE
 use crate::gallery::Gallery;
 use crate::gallery::collection::{Collection, CollectionInfo, CollectionSettings, exists};
 use crate::gallery::collection_records::{ERASE_GROUP, Keyed, collection_binding, collection_records};
+#[cfg(feature = "graph")]
 use crate::gallery::measure::{MeasuredSlice, Measurement, Measuring};
 use crate::gallery::storage::Storage;
 use crate::guard::idempotency::key::Caller;
@@ -81,6 +82,7 @@ impl Engine {
     ///
     /// # Errors
     /// It is being measured already.
+    #[cfg(feature = "graph")]
     pub fn begin_measuring(&self, collection: &CollectionRef, plan: Measurement) -> Result<Measuring> {
         Measuring::begin(&collection.0, plan)
     }
@@ -89,6 +91,7 @@ impl Engine {
     ///
     /// # Errors
     /// The collection went, or is searched in another way since it was begun.
+    #[cfg(feature = "graph")]
     pub fn measure(&self, measuring: &mut Measuring, call: &mut Call) -> Result<MeasuredSlice> {
         call.step(Step::Match, || measuring.go_on())
     }

@@ -16,10 +16,12 @@ mod erasure;
 mod everywhere;
 mod expiry;
 mod formats;
+#[cfg(feature = "graph")]
 mod graph;
 mod group;
 mod lineage;
 mod log;
+#[cfg(feature = "graph")]
 mod measure;
 mod memory;
 mod meter;

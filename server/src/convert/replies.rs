@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use likeness_engine::{
     Bounds, CollectionErasure, CollectionInfo, Consent, DuplicatePair, Duplicates, Engine, ErasureIn,
-    ErasureReceipt, Estimate, Match, Measured, MeasuredSlice, Person, PersonErasure, PersonExport, Quality,
-    QualityLevel, Scoring, StoredFace, Timestamp, recommended,
+    ErasureReceipt, Estimate, Match, Person, PersonErasure, PersonExport, Quality, QualityLevel, Scoring,
+    StoredFace, Timestamp,
 };
 use likeness_proto::v1;
 
@@ -43,9 +43,10 @@ pub fn duplicates(found: Duplicates, engine: &Engine, scoring: Scoring) -> v1::F
 }
 
 /// A slice of a measurement, on the wire.
-pub fn measured(slice: MeasuredSlice) -> v1::MeasureIndexResponse {
+#[cfg(feature = "graph")]
+pub fn measured(slice: likeness_engine::MeasuredSlice) -> v1::MeasureIndexResponse {
     let micros = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-    let row = |row: &Measured| v1::MeasuredIndex {
+    let row = |row: &likeness_engine::Measured| v1::MeasuredIndex {
         index: super::wire_index_kind(row.kind).into(),
         ef: row.ef.unwrap_or_default(),
         exact: row.exact,
@@ -55,7 +56,7 @@ pub fn measured(slice: MeasuredSlice) -> v1::MeasureIndexResponse {
         faces: row.faces as u64,
     };
     let (kind, ef) = slice.rows.as_deref().map_or_else(Default::default, |rows| {
-        let (kind, ef) = recommended(rows);
+        let (kind, ef) = likeness_engine::recommended(rows);
         (super::wire_index_kind(kind), ef.unwrap_or_default())
     });
     v1::MeasureIndexResponse {

@@ -9,7 +9,10 @@ use likeness_proto::v1::{
 };
 use tonic::{Request, Response, Status};
 
+#[cfg(feature = "graph")]
 use super::measure;
+#[cfg(not(feature = "graph"))]
+use super::no_graph as measure;
 use super::slices::Slices;
 use super::{Ongoing, Service};
 use crate::convert;

@@ -8,12 +8,12 @@
 
 mod asked;
 mod export;
+#[cfg(feature = "graph")]
 mod graph;
 mod measured;
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -30,9 +30,10 @@ fn main() -> ExitCode {
             }
             _ => return usage(),
         },
+        #[cfg(feature = "graph")]
         ["graph", size, probes, minutes] => match (size.parse(), probes.parse(), minutes.parse::<u64>()) {
             (Ok(size), Ok(probes), Ok(minutes)) => {
-                graph::graph(size, probes, Duration::from_secs(60 * minutes));
+                graph::graph(size, probes, std::time::Duration::from_secs(60 * minutes));
                 Ok(())
             }
             _ => return usage(),

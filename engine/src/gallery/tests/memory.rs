@@ -84,6 +84,7 @@ fn the_bits_of_an_erased_person_are_in_no_memory_of_the_process() {
     are_overwritten(IndexKind::Flat, 7_700_000);
 }
 
+#[cfg(feature = "graph")]
 #[test]
 fn the_bits_of_an_erased_person_who_is_in_a_graph_are_in_no_memory_of_the_process() {
     are_overwritten(IndexKind::Graph, 7_600_000);

@@ -78,6 +78,7 @@ pub fn background(clock: Clock) -> Background {
     Background {
         gather: NEVER,
         look: NEVER,
+        #[cfg(feature = "graph")]
         keep: NEVER,
         log_bytes_warning: u64::MAX,
         scores: ScoreLimits::none(),
