@@ -129,8 +129,12 @@ async fn data_of_another_format_are_refused_and_left_as_they_are() {
     let newer = right.replace("format 3", "format 4");
     assert_ne!(newer, right);
     fs::write(&path, &newer).unwrap();
-    assert_refused(&home, "format 3", "format 4");
+    assert_refused(&home, "format 3", "format 4, which needs a later version");
     assert_eq!(fs::read_to_string(&path).unwrap(), newer);
+    fs::write(&path, format!("{newer}program 0.4.0\n")).unwrap();
+    assert_refused(&home, "format 3", "format 4, which needs likeness 0.4.0 or later");
+    fs::write(&path, right.replace("format 3", "format 2")).unwrap();
+    assert_refused(&home, "format 3", "format 2, which is too old");
     fs::write(&path, b"\xff\xfe something else").unwrap();
     assert_refused(&home, "a format file of format 3", "another form");
     fs::write(&path, &right).unwrap();

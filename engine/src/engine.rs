@@ -12,7 +12,7 @@ use crate::people::protectors::Protectors;
 use likeness_faces::calibration::{Calibration, Scoring};
 use likeness_faces::pipeline::Pipeline;
 use likeness_faces::quality::QualityLevel;
-use likeness_store::directory;
+use likeness_store::{directory, upgrade};
 use likeness_store::keys::store::{KeyStore, KeyStoreLock};
 use likeness_store::keys::{KeyRing, Purpose};
 use likeness_types::config::{Limits, ScoreLimits};
@@ -176,6 +176,8 @@ impl Engine {
             config.limits.clone(),
             config.workers,
         )?;
+        // ORDER: after the models, so that a start that fails for them changes nothing.
+        upgrade::upgrade(&config.data, config.keys.directory(), &ring)?;
         let background = Background {
             log_bytes_warning: config.running_log_bytes_warning,
             scores: config.scores.clone(),

@@ -45,7 +45,7 @@ pub(crate) mod rotate;
 pub(crate) mod storage;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::gallery::collection::Collections;
 use crate::gallery::collection_records::collection_records;

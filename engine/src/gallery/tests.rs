@@ -10,7 +10,7 @@ mod copies;
 mod crash;
 mod damage;
 mod damaged;
-mod disk;
+pub(crate) mod disk;
 mod duplicates;
 mod erasure;
 mod everywhere;

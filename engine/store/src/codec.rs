@@ -309,39 +309,3 @@ pub fn from_contents<'a, T: Deserialize<'a>>(contents: &'a [u8]) -> Result<T, Un
 pub fn first_of_contents<'a, T: Deserialize<'a>>(contents: &'a [u8]) -> Result<(T, &'a [u8]), Unreadable> {
     postcard::take_from_bytes(contents).map_err(|_| Unreadable)
 }
-
-/// The text of the data directory's format file.
-pub fn format_text(deployment: RandomId) -> String {
-    format!("likeness data, format {FORMAT}\ndeployment {deployment}\n")
-}
-
-/// Refuses a data directory of another format or deployment.
-pub fn check_format_text(text: &str, deployment: RandomId) -> Result<(), OperatorError> {
-    if text == format_text(deployment) {
-        return Ok(());
-    }
-    let mut lines = text.lines();
-    let format = lines
-        .next()
-        .and_then(|l| l.strip_prefix("likeness data, format "));
-    let theirs = lines.next().and_then(|l| l.strip_prefix("deployment "));
-    let (expected, found) = match (format, theirs) {
-        (Some(format), _) if format != FORMAT.to_string() => {
-            let format = format.chars().take(16).collect::<String>();
-            (format!("format {FORMAT}"), format!("format {format}"))
-        }
-        (Some(_), Some(theirs)) if RandomId::parse(theirs).is_some() => (
-            format!("deployment {deployment}, to which the key store belongs"),
-            format!("deployment {theirs}"),
-        ),
-        _ => (
-            format!("a format file of format {FORMAT}"),
-            "a file of another form".to_owned(),
-        ),
-    };
-    Err(OperatorError::Format {
-        what: "format file",
-        expected,
-        found,
-    })
-}

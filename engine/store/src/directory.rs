@@ -1,7 +1,7 @@
 //! The data directory: what must be there together, and what a first start makes.
 //!
 //! ```text
-//! FORMAT     format version and deployment
+//! FORMAT     format version and deployment (`upgrade/format.rs`)
 //! slots      the slot file
 //! records/   RocksDB
 //! erasures   the erasure log; its copy and its anchor lie in the key store, which therefore is written to,
@@ -10,13 +10,11 @@
 
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File};
-use std::io::{ErrorKind, Write};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::audit::anchor::Anchor;
-use crate::codec;
 use crate::counters::Counters;
 use crate::erasure_log;
 use crate::erasure_log::{ErasureFiles, ErasureLog};
@@ -24,13 +22,13 @@ use crate::keys::KeyRing;
 use crate::private;
 use crate::records::{Family, Records, RocksRecords, Scan};
 use crate::slots;
+use crate::upgrade::{FormatFile, UNFINISHED_FILE};
 use crate::slots::{SLOT_BYTES, Slots};
 use crate::vault::Vault;
 use likeness_types::error::{OperatorError, Result};
 use likeness_types::names::RandomId;
 
-const FORMAT_FILE: &str = "FORMAT";
-const SLOTS_FILE: &str = "slots";
+pub(crate) const SLOTS_FILE: &str = "slots";
 const RECORDS_DIRECTORY: &str = "records";
 /// In the data directory, and its copy in the key store.
 const ERASURES_FILE: &str = "erasures";
@@ -50,33 +48,19 @@ pub fn open(
     accept_short_log: bool,
     counters: Arc<dyn Counters>,
 ) -> Result<(Vault, HashSet<RandomId>)> {
-    let format = data.join(FORMAT_FILE);
-    match fs::read_to_string(&format) {
-        Ok(text) => codec::check_format_text(&text, ring.deployment)?,
-        Err(e) if e.kind() == ErrorKind::NotFound => make(data, &codec::format_text(ring.deployment))?,
-        Err(e) if e.kind() == ErrorKind::InvalidData => codec::check_format_text("", ring.deployment)?,
-        Err(e) => return Err(OperatorError::file("reading", format, e).into()),
+    match FormatFile::read(data)? {
+        Some(found) => found.refuse_unless_present(ring.deployment)?,
+        None => make(data, &FormatFile::present(ring.deployment))?,
     }
     // A directory from before its files were private, or one that a backup program put back.
     private::tighten(data);
     private::tighten(keys);
-    let (slots_path, records_path) = (data.join(SLOTS_FILE), data.join(RECORDS_DIRECTORY));
-    let slots_bytes = fs::metadata(&slots_path).map_or(0, |m| m.len());
-    let records_exist = records_path.join("CURRENT").exists();
+    refuse_incomplete(data)?;
     // ORDER: slots before records, here and at the first start, so that a crash between leaves
     // nothing that looks like records whose slots were lost.
-    if records_exist && slots_bytes < SLOT_BYTES as u64 {
-        return Err(incomplete(
-            "the slot file that belongs to the records",
-            "none, or an empty one",
-        ));
-    }
-    if !records_exist && slots_bytes > SLOT_BYTES as u64 {
-        return Err(incomplete("the records that belong to the slot file", "none"));
-    }
-    let slots = Slots::open(Box::new(slots::open_file(&slots_path)?), Arc::clone(&ring))?;
+    let slots = Slots::open(Box::new(slots::open_file(&slots_path(data))?), Arc::clone(&ring))?;
     sync_directory(data)?;
-    let records = RocksRecords::open(&records_path)?;
+    let records = RocksRecords::open(&records_path(data))?;
     sync_directory(data)?;
     let files = ErasureFiles {
         local: Box::new(erasure_log::open_file(&data.join(ERASURES_FILE))?),
@@ -94,29 +78,60 @@ pub fn open(
     Ok((vault, destroyed))
 }
 
-fn make(data: &Path, format: &str) -> Result<()> {
+pub(crate) fn slots_path(data: &Path) -> PathBuf {
+    data.join(SLOTS_FILE)
+}
+
+pub(crate) fn records_path(data: &Path) -> PathBuf {
+    data.join(RECORDS_DIRECTORY)
+}
+
+/// Whether there is a slot file with at least its header.
+pub(crate) fn has_slots(data: &Path) -> bool {
+    slots_bytes(data) >= SLOT_BYTES as u64
+}
+
+/// Whether there is a store, even an empty one.
+pub(crate) fn has_records(data: &Path) -> bool {
+    records_path(data).join("CURRENT").exists()
+}
+
+fn slots_bytes(data: &Path) -> u64 {
+    fs::metadata(slots_path(data)).map_or(0, |m| m.len())
+}
+
+/// # Errors
+/// Records without slots, or slots without records.
+pub(crate) fn refuse_incomplete(data: &Path) -> Result<()> {
+    let has_records = has_records(data);
+    if has_records && !has_slots(data) {
+        return Err(incomplete(
+            "the slot file that belongs to the records",
+            "none, or an empty one",
+        ));
+    }
+    if !has_records && slots_bytes(data) > SLOT_BYTES as u64 {
+        return Err(incomplete("the records that belong to the slot file", "none"));
+    }
+    Ok(())
+}
+
+fn make(data: &Path, format: &FormatFile) -> Result<()> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(data)
         .map_err(|e| OperatorError::file("creating", data, e))?;
     let mut entries = fs::read_dir(data).map_err(|e| OperatorError::file("listing", data, e))?;
-    let unfinished = data.join("FORMAT.new");
+    let unfinished = data.join(UNFINISHED_FILE);
     if let Some(Ok(entry)) = entries.find(|e| !e.as_ref().is_ok_and(|e| e.path() == unfinished)) {
-        let found = format!("{} and no {FORMAT_FILE} file", entry.file_name().display());
+        let found = format!("{} and no FORMAT file", entry.file_name().display());
         return Err(incomplete(
             "a data directory, or an empty one to make one in",
             &found,
         ));
     }
-    let write = || -> std::io::Result<()> {
-        let mut file = File::create(&unfinished)?;
-        file.write_all(format.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&unfinished, data.join(FORMAT_FILE))
-    };
-    write().map_err(|e| OperatorError::file("writing the format file in", data, e))?;
-    sync_directory(data)?;
+    format.write(data)?;
     // The directory's own name lies in its parent.
     match data.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         Some(parent) => sync_directory(parent),
@@ -139,7 +154,7 @@ fn is_anybody_recorded(records: &dyn Records) -> Result<bool> {
     Ok(false)
 }
 
-fn sync_directory(data: &Path) -> Result<()> {
+pub(crate) fn sync_directory(data: &Path) -> Result<()> {
     File::open(data)
         .and_then(|directory| directory.sync_all())
         .map_err(|e| OperatorError::file("syncing", data, e).into())

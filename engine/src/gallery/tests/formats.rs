@@ -11,6 +11,8 @@ use crate::gallery::load::LoadReport;
 use crate::gallery::tests::support::*;
 use crate::search::Query;
 use likeness_store::directory;
+use likeness_store::receipts::chain;
+use likeness_store::upgrade::trial;
 use likeness_store::keys::store::KeyStore;
 use likeness_store::keys::{KeyRing, Purpose, RingKey};
 use likeness_store::slots::SLOT_BYTES;
@@ -70,7 +72,23 @@ fn the_format_file_of_another_version_deployment_or_form_is_refused() {
     let file = home.data.join("FORMAT");
     let good = fs::read_to_string(&file).expect("there");
     fs::write(&file, good.replace("format 3", "format 4")).expect("written");
-    assert_refused(&home, "format 3", "format 4");
+    assert_refused(
+        &home,
+        "format 3",
+        "format 4, which needs a later version of likeness",
+    );
+    fs::write(&file, good.replace("format 3", "format 2")).expect("written");
+    assert_refused(&home, "format 3", "format 2, which is too old to be upgraded");
+    fs::write(
+        &file,
+        format!("{good}parts done 0\n").replace("format 3", "format 3, becoming 4"),
+    )
+    .expect("written");
+    assert_refused(
+        &home,
+        "format 3",
+        "format 3 in the middle of an upgrade to format 4",
+    );
     fs::write(
         &file,
         good.replace(&home.ring.deployment.to_string(), &"ab".repeat(16)),
@@ -374,7 +392,37 @@ fn format_3_opens_in_every_later_version() {
 #[test]
 fn every_person_of_the_full_fixture_is_found_by_each_template() {
     let (home, ring) = copied("format-3-full");
-    let (gallery, report) = open_at(&home.path().join("data"), &ring).expect("the data open");
+    assert_everybody_is_found(home.path(), &ring);
+}
+
+/// By steps that only tests know: everything is rewritten twice.
+#[test]
+fn after_an_upgrade_every_person_is_found_and_every_receipt_is_verified() {
+    let (home, ring) = copied("format-3-full");
+    let (data, keys) = (home.path().join("data"), home.path().join("keys"));
+    trial::upgrade(&data, &keys, &ring, &trial::TO_4, &|_| {}).expect("upgraded");
+    let (_, found) = refusal(open_at(&data, &ring));
+    assert!(
+        found.contains("format 4, which needs likeness 0.4.0 or later"),
+        "{found}"
+    );
+    trial::upgrade(&data, &keys, &ring, &trial::TO_5, &|_| {}).expect("upgraded");
+    trial::call_it_present(&data, &ring);
+    let gallery = assert_everybody_is_found(home.path(), &ring);
+    let anchor = gallery.checkpoint().expect("every start leaves one");
+    for log in [data.join("erasures"), keys.join("erasures")] {
+        let log = fs::read(log).expect("read");
+        let summary = chain::verify(&log, Some(&anchor), None).expect("signed and whole");
+        assert_eq!(summary.size, gallery.receipts());
+        // The receipts of the time are still its beginning.
+        let exported = fs::read(home.path().join("receipts.log")).expect("read");
+        assert!(log.len() >= exported.len(), "{} of {}", log.len(), exported.len());
+        chain::verify(&exported, None, None).expect("signed and whole");
+    }
+}
+
+fn assert_everybody_is_found(home: &Path, ring: &Arc<KeyRing>) -> Gallery {
+    let (gallery, report) = open_at(&home.join("data"), ring).expect("the data open");
     assert_eq!((report.persons, report.damaged_persons), (48, 0));
     let crowd: Vec<_> = (0..40).map(|n| format!("crowd-{n}")).collect();
     let crowd: Vec<_> = crowd.iter().map(String::as_str).collect();
@@ -412,4 +460,5 @@ fn every_person_of_the_full_fixture_is_found_by_each_template() {
             }
         }
     }
+    gallery
 }
