@@ -1,7 +1,9 @@
-//! Who is still about to name somebody: replies that began before an erasure are waited for.
+//! Readers: calls whose replies may hold what they read of a person. An erasure waits for the readers that began before
+//! it.
 //!
-//! An erasure is acknowledged only when every reply that could still hold the person has been built. What
-//! a reader saw it may say; but nobody says it after the erased person was told to be gone.
+//! An erasure is acknowledged only when every reply that could still hold the person has been built. A reader may put
+//! what it read into its reply; no reply is built from it after the caller of the erasure was told that the person is
+//! gone.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
