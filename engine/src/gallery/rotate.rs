@@ -1,8 +1,8 @@
-//! Rotation of keys while everything serves.
+//! Rotation of keys while the server serves.
 //!
-//! Wrapping: every slot is wrapped anew, and then the old key is destroyed. Records are not touched, for they
-//! do not know which key wraps theirs. Signing: the old key signs for the new one in the erasure log, where
-//! every verifier finds it, and signs no more.
+//! Wrapping key: every slot is wrapped anew, then the old key is destroyed. Records do not change, because they do not
+//! name the wrapping key. Signing key: the old key signs the new one in the erasure log, where every verifier finds it,
+//! and signs nothing after that.
 
 use crate::gallery::commit::Writer;
 use likeness_store::keys::{KeyRing, Purpose, RingKey};

@@ -1,8 +1,8 @@
 //! The audit log: what administrators did, each entry chained to the one before it.
 //!
-//! An act is written down before it is done, so that nothing is done unnoticed; if it fails, a second entry says
-//! so. Entries name accounts, keys and collections, and nobody who is enrolled. They are sealed, because a
-//! collection's name may say more than a stranger should know, and are never changed or removed.
+//! An act is written down before it is done; if it fails, a second entry says so. Entries name accounts, keys and
+//! collections, and no enrolled person. They are sealed, because the name of a collection may be confidential, and are
+//! never changed or removed.
 
 pub mod anchor;
 

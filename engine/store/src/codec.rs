@@ -1,4 +1,4 @@
-//! Bytes on disk: record keys, and sealed records.
+//! The byte layout of record keys and sealed records.
 //!
 //! ```text
 //! person key      collection id 16 | digest of the PersonID 16
@@ -10,10 +10,10 @@
 //! sealed          length u32 | contents | zeros up to a multiple of 512
 //! ```
 //!
-//! The seal binds everything a record could be mistaken in: format, kind, deployment, account,
-//! collection, digest, data key, generation, scheme and the id of the person's running log (zeros for a
-//! collection), which is in clear so that an erasure finds the rows of a record that it cannot open. The wrapping key is named in the slot only,
-//! so that rotating it never touches a record. The checksum is over what stands before it: without
+//! The seal binds everything by which a record could be mistaken for another: format, kind, deployment, account,
+//! collection, digest, data key, generation, scheme, and the id of the person's running log (zeros for a collection).
+//! That id is in clear, so that an erasure finds the rows of a record that it cannot open. Only the slot names the
+//! wrapping key, so that a rotation of that key changes no record. The checksum covers what stands before it: without
 //! it a flipped bit could name another slot, and a damaged record would pass for an erased one.
 
 use std::sync::Arc;

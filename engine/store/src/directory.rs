@@ -1,11 +1,11 @@
-//! The data directory: what must be there together, and what a first start makes.
+//! The data directory: its parts, and how a first start makes it.
 //!
 //! ```text
 //! FORMAT     format version and deployment (`upgrade/format.rs`)
 //! slots      the slot file
 //! records/   RocksDB
-//! erasures   the erasure log; its copy and its anchor lie in the key store, which therefore is written to,
-//!            as does the audit log's anchor
+//! erasures   the erasure log; its copy, its anchor and the anchor of the audit log lie in the key store, which is
+//!            therefore written to
 //! ```
 
 use std::collections::HashSet;

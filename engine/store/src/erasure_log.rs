@@ -1,8 +1,7 @@
-//! The erasure log: every erasure durable in two places before anything is erased.
+//! The erasure log: every erasure is durable in two places before anything is erased.
 //!
-//! One copy lies with the data, one with the keys, so that a backup of the data that is put back finds
-//! what was erased since. The anchor, a signed checkpoint beside the keys, says how long the log must at
-//! least be.
+//! One copy lies with the data and one with the keys, so that a start on a restored backup of the data finds what was
+//! erased since. The anchor, a signed checkpoint beside the keys, says how long the log must be at least.
 
 pub mod open;
 pub mod owners;

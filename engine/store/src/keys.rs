@@ -1,7 +1,7 @@
-//! The keys of a deployment, unsealed and held for as long as it serves.
+//! The keys of a deployment, unsealed and in memory while the process runs.
 //!
-//! Keys that will ever have to be destroyed are random, never derived: a derived key lives as long
-//! as what it was derived from. Where they lie is [`store`]'s story, and what seals them [`root`]'s.
+//! Keys that will have to be destroyed are random, never derived: a derived key exists as long as its source. [`store`]
+//! says where they are stored, and [`root`] what seals them.
 
 pub mod root;
 pub mod store;

@@ -1,4 +1,4 @@
-//! The purge: after the keys, the bytes. Sealed records of the erased leave the data files too.
+//! The purge: after an erasure has destroyed the data keys, it removes the sealed records from the data files.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,13 +1,12 @@
-//! Receipts of erasure: what was destroyed and when, chained and signed, and naming nobody.
+//! Receipts of erasure: what was destroyed and when, chained and signed. They name no person.
 //!
-//! Two receipts make an erasure provable: ERASED, written before a key is overwritten, and PURGED,
-//! written when the bytes of the record have left the data files too. Each carries the BLAKE3 of the
-//! one before it, so none can be changed, removed or moved without breaking the chain, and each is
-//! signed with the deployment's key. What a chain cannot show is its own end: for that there are
-//! checkpoints ([`checkpoint`]).
+//! Two receipts prove an erasure: ERASED, written before a key is overwritten, and PURGED, written when the bytes of
+//! the record have left the data files too. Each carries the BLAKE3 of the one before it, so none can be changed,
+//! removed or moved without breaking the chain, and each is signed with the deployment's key. A chain cannot show its
+//! own end; [`checkpoint`]s do.
 //!
-//! What this does not show: that the operator runs this program and not another one, and that nobody
-//! copied the data before the erasure.
+//! Receipts do not show that the operator runs this program and not another one, and that no copy of the data was made
+//! before the erasure.
 //!
 //! ```text
 //!   0  length of the whole receipt, u32     88  request id, 16

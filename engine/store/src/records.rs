@@ -1,6 +1,6 @@
-//! Sealed records on disk: the only file that names RocksDB.
+//! The store of sealed records in RocksDB. No other file names RocksDB.
 //!
-//! Keys are keyed digests and values are sealed, so that nothing here can tell who is in it.
+//! Keys are keyed digests and values are sealed: nothing in the store tells whom a record is of.
 
 pub mod beside;
 pub mod logs;

@@ -1,13 +1,13 @@
-//! Residue audit: is anything of an erased person left in any file of the data directory?
+//! The residue audit: looks for remains of an erased person in every file of the data directory.
 //!
-//! After an erasure nobody knows what to look for, so fingerprints are made before it (`prepare`): a
-//! salted digest of every 16 bytes in a row of the sealed record and of the slot, and of every 8 of the
-//! PersonID's digest, which file formats share prefixes of. From a fingerprint nothing can be read.
-//! [`scan`] looks for them, offline, at every place of every file.
+//! After an erasure the server no longer knows what to look for. So `prepare` makes fingerprints before it: a salted
+//! digest of every 16 consecutive bytes of the sealed record and of the slot, and of every 8 of the PersonID's digest,
+//! because file formats share prefixes of it. A fingerprint does not reveal the bytes. [`scan`] looks for them,
+//! offline, at every place of every file.
 //!
-//! Not looked for, because others have the same: windows with less than eight bytes of the person's own
-//! beside what records of one scheme, and slots under one wrapping key, have in common. Nor the key's random
-//! id and its commitment, for receipts state them for ever.
+//! Windows with fewer than eight bytes of the person's own are not looked for: records of one scheme, and slots under
+//! one wrapping key, have the other bytes in common. The key's random id and its commitment are not looked for either,
+//! because receipts state them for ever.
 //!
 //! ```text
 //!   0  "likeness-residue-1\r\n"  20      60  filter, 128 KiB: a bit for each fingerprint's quick hash

@@ -1,9 +1,9 @@
-//! The slot file: one 128-byte place per data key, overwritten in place when the key must die.
+//! The slot file: one place of 128 bytes for each data key, overwritten in place to destroy the key.
 //!
-//! A delete in an LSM tree is a note that something was deleted; the bytes stay for as long as files
-//! do. A record is therefore readable only through a random data key of its own, and that key lies
-//! here, wrapped, in a place that can be overwritten and synced. What this cannot reach: copies of
-//! the file, and storage that does not overwrite in place (flash, copy-on-write, snapshots).
+//! A delete in an LSM tree is a note that a row was deleted; its bytes stay as long as the data files do. A record is
+//! therefore readable only with a random data key of its own. That key lies here, wrapped, in a place that can be
+//! overwritten and synced. This does not reach copies of the file, and storage that does not overwrite in place (flash,
+//! copy-on-write, snapshots).
 //!
 //! ```text
 //! slot 0     "likeness-slots" | format u32 | deployment 16 | turns begun u64 | turns done u64 | zeros | checksum 4

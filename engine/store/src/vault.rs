@@ -1,4 +1,4 @@
-//! Sealed records and their keys, always together: what can be read, and in which order disks change.
+//! Sealed records together with their data keys: reads, and the order of the writes of a commit.
 
 pub mod plan;
 pub mod rows;

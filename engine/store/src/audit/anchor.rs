@@ -1,12 +1,12 @@
-//! The anchor of the audit log: how long it is and where it ends, beside the keys, so that a missing end is noticed.
+//! The anchor of the audit log: its length and its end, stored beside the keys, so that a missing end is noticed.
 //!
 //! ```text
 //!   0  "likeness-audit-anchor\r\n\0"  24     48  entries, u64
 //!  24  deployment, 16                        56  hash of the last of them, 32
 //!  40  how many anchors were before, u64     88  keyed digest of all before, 32
 //! ```
-//! Numbers are little endian. There are two, a sector each, written in turn: what a crash tears is never the latest
-//! whole one. The later one counts, which is not the one of more entries where the operator has accepted a shorter log.
+//! Numbers are little endian. There are two anchors, a sector each, written in turn: a crash never tears the latest
+//! whole one. The later one counts, even if it has fewer entries: the operator may have accepted a shorter log.
 
 use parking_lot::Mutex;
 

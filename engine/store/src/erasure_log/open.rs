@@ -1,8 +1,8 @@
-//! Opening the erasure log: which of its two copies is the log, and whether it is all of it.
+//! Opens the erasure log: decides which of the two copies is the log, and whether it is complete.
 //!
-//! The anchor decides. It is signed, and advanced before any erasure is acknowledged: a copy that reaches
-//! it with its hash holds everything that was ever acknowledged, and what comes after the anchor counts
-//! only as far as its signatures fit, for a crash may have torn it.
+//! The anchor decides. It is signed, and advanced before any erasure is acknowledged. A copy that reaches the anchor
+//! with its hash holds every acknowledged erasure. What follows the anchor counts only as far as its signatures are
+//! valid, because a crash may have torn it.
 
 use std::collections::HashSet;
 use std::io;

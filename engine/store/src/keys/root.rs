@@ -1,4 +1,4 @@
-//! The root key: it wraps the keyring and nothing else, and lies in a file or comes from a command.
+//! The root key: it seals the keyring and nothing else. It is read from a file or from the output of a command.
 
 use std::fs;
 use std::io::ErrorKind;

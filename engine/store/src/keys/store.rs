@@ -1,10 +1,10 @@
-//! The key store: a directory apart from the data, without which the data are noise.
+//! The key store: a directory apart from the data. Without it the data cannot be read.
 //!
 //! ```text
 //! root.key   the root key, 0600; absent where a command provides it
 //! keyring    random keys, sealed under the root key
-//! lock       held by whoever uses the store
-//! ended      the deployment was closed, and its keys go, or are gone
+//! lock       locked by the process that uses the store
+//! ended      the deployment was closed: its keys are destroyed, or will be at the next use
 //! erasures   the copy of the erasure log; its anchor, and the audit log's, lie beside it
 //! ```
 

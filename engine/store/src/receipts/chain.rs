@@ -1,4 +1,4 @@
-//! Verifying a log offline: nothing but its bytes, and what else the verifier trusts.
+//! Verifies an erasure log offline, from its bytes and from the checkpoint and key that the verifier trusts.
 
 use ed25519_dalek::VerifyingKey;
 

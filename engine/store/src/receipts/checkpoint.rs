@@ -1,5 +1,5 @@
-//! Checkpoints: how long a log was, and where it ended. Published or kept elsewhere, one of them is
-//! enough to notice that the end of a log is missing, or that its beginning was written anew.
+//! Checkpoints: the length and the end of a log at one time. One that is published, or kept elsewhere, shows whether
+//! the end of a log is missing or its beginning was rewritten.
 //!
 //! ```text
 //!   0  "likeness-checkpoint-1\r\n\0"  24     88  keys created, u64

@@ -1,12 +1,12 @@
-//! Rows that a damaged block hides from a scan, and from nothing else.
+//! Finds the rows that a scan passes over because of a damaged block.
 //!
-//! A scan cannot pass between the rows of a damaged block. In a file of the topmost level a block's few rows lie far
-//! apart: all rows of other files between them would be hidden with it. A look at one key is not stopped, for the
-//! file's filter says that the file does not hold it. What is missing is only which keys to look for.
+//! A scan cannot pass between the rows of a damaged block. In a file of the topmost level the few rows of a block lie
+//! far apart, so the scan would hide all rows of other files between them. A read of one key is not affected: the
+//! file's filter says that the file does not hold the key. Only the keys to look for are missing.
 //!
-//! They are in the other data files. Those are linked into a folder of their own, and RocksDB's repair makes a store of
-//! them. In that store rows are back that were deleted: so nothing is taken from it but keys, and each is looked for in
-//! the store itself, which knows, or refuses.
+//! The other data files hold them. They are linked into a folder of their own, and RocksDB's repair makes a store of
+//! them. That store also holds rows that were deleted. Therefore only keys are taken from it, and each key is looked up
+//! in the store itself, which knows the row or refuses.
 
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;

@@ -1,9 +1,9 @@
-//! The write-ahead log and the manifest, looked through before RocksDB reads them.
+//! Checks the write-ahead log and the manifest before RocksDB reads them.
 //!
-//! RocksDB takes a record that reaches past the end of its file for one that a crash cut short, and drops it and all
-//! that comes after it. A flipped bit in the length of any record of the last block looks the same, and one in its
-//! kind passes for the end of the log, or is read for ever. Changes that were acknowledged would be missing without a
-//! word. So every byte is accounted for here first.
+//! RocksDB takes a record that reaches past the end of its file for a record that a crash cut short, and drops it and
+//! all that follows. A flipped bit in the length of any record of the last block looks the same; a flipped bit in its
+//! kind passes for the end of the log, or is read for ever. Acknowledged changes would be missing without an error.
+//! Therefore every byte is accounted for here first.
 //!
 //! ```text
 //! block    32 KiB: records, then zeros where no header fits any more

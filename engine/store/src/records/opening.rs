@@ -1,17 +1,17 @@
-//! Opening the store, also beside a data file that RocksDB cannot open.
+//! Opens the store, also with data files that RocksDB cannot open.
 //!
 //! RocksDB refuses a whole store for one table whose index or footer is damaged. Its own repair is not used: it makes
-//! a new manifest of whatever tables it can read, and rows that were deleted come back. Where the usual open is
-//! refused, there are two more:
+//! a new manifest of the tables that it can read, and deleted rows return. Where the usual open is refused, there are
+//! two more:
 //!
-//! 1. One that reads manifest and write-ahead log as strictly as ever, leaves the tables alone, and writes the log's
-//!    contents into a table. What this one refuses, is refused.
-//! 2. One that passes over tables it cannot open: every read that has to go through such a table answers an error,
-//!    and never the row below it. It would pass over a damaged write-ahead log too, and therefore must find an empty
+//! 1. The first reads manifest and write-ahead log as strictly as the usual one, leaves the tables alone, and writes the
+//!    contents of the log into a table. If it refuses, the store is refused.
+//! 2. The second passes over tables that it cannot open: each read that has to go through such a table answers an error,
+//!    and never the row below it. It would also pass over a damaged write-ahead log, and therefore requires an empty
 //!    one. It has no filters, which a read can do without, and no compactions, which would fail.
 //!
 //! A table of the topmost level may hold rows anywhere between its first and its last key, and is part of every scan:
-//! where it cannot be opened, nothing of its family can be scanned.
+//! where it cannot be opened, its family cannot be scanned.
 
 use std::fs;
 use std::path::Path;

@@ -1,8 +1,8 @@
-//! Damaged data files: named once in the log, and rewritten by nothing.
+//! Damaged data files: each is logged once, and none is rewritten.
 //!
-//! RocksDB answers an error to every read that has to go through a damaged place, and never the row below it. So a
-//! file that is left as it is cannot bring back what was deleted. A compaction that meets one ends all writing to the
-//! store: while a file is in quarantine there are no compactions, and no purge.
+//! RocksDB answers an error to every read that has to go through a damaged place, and never the row below it. So a file
+//! that is left as it is cannot bring back a deleted row. A compaction that meets a damaged place ends all writing to
+//! the store: while a file is in quarantine there are no compactions and no purge.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What a change will write, and under which keys, before anything is written.
+//! Plans a change: what it writes and under which keys, before anything is written.
 
 use std::sync::Arc;
 

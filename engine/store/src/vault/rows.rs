@@ -1,9 +1,9 @@
-//! Rows of the running log beside the records they belong to: there is none of nobody.
+//! Rows of the running log. No row exists without the record that it belongs to.
 //!
-//! A row is written only while the record that holds its key is there, in the turn in which no commit runs; the
-//! commit that erases a record deletes its rows in the same batch. So nothing has to be swept after an erasure,
-//! or after a crash in the midst of one, and whoever was slow and comes late with a row finds nobody to write it
-//! for. Left are records that go without being able to say which rows were theirs.
+//! A row is written only while the record that holds its key exists, and while no commit runs. The commit that erases a
+//! record deletes its rows in the same batch. So nothing has to be swept after an erasure, or after a crash during one;
+//! a row that arrives later is not written, because its record is gone. The exception are records that go and cannot
+//! say which rows are theirs.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,5 @@
-//! The slot file as a whole: keys wrapped anew, keys that the log or no record names, and free places.
+//! The slot file as a whole: wraps keys anew, destroys keys that the erasure log names or no record names, and counts
+//! free slots.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;

@@ -1,9 +1,9 @@
-//! The number of the last turn, with the slots and with the records: whether the two are of one moment.
+//! The number of the last turn, in the slots and in the records: it shows whether the two are of one moment.
 //!
-//! Records that are older than their slots name fewer of them; a slot without a record would be taken for free, and the
-//! people enrolled since would be overwritten. So a start compares the two numbers first. The slots are
-//! written before the records, so that a crash leaves them one turn ahead at most; and what the header says is done
-//! the records must have.
+//! Records that are older than their slots name fewer of them. A slot without a record would be taken for free, and the
+//! people enrolled since would be overwritten. So a start compares the two numbers first. The slots are written before
+//! the records: after a crash they are at most one turn ahead. The records must have every turn that the header calls
+//! done.
 
 use super::{Named, Vault};
 use crate::records::{Change, Family, Write};
