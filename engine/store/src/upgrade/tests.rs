@@ -298,26 +298,32 @@ fn undisturbed() -> (Vec<Moment>, BTreeMap<String, Vec<u8>>) {
 #[test]
 fn an_upgrade_that_is_killed_at_any_moment_is_continued_to_the_same_end() {
     let (moments, expected) = undisturbed();
-    let mut kills = 0;
-    for (at, moment) in moments.iter().enumerate() {
-        // Every slot is a moment; all of them are tried on the disk in memory.
-        if moment.doing == "rewriting slots in place" && moment.done % 20 != 7 {
-            continue;
-        }
+    // Every slot is a moment; all of them are tried on the disk in memory.
+    let is_tried = |moment: &Moment| moment.doing != "rewriting slots in place" || moment.done % 20 == 7;
+    let tried: Vec<_> = moments
+        .iter()
+        .enumerate()
+        .filter(|(_, moment)| is_tried(moment))
+        .collect();
+    assert_eq!(tried.len(), 57, "moments at which it is killed");
+    let case = |at: usize, moment: &Moment| {
         let home = Home::new();
         assert!(home.killed_at(at), "{moment:?}");
-        let refused = FormatFile::read(&home.data()).expect("whole").expect("there");
+        let found = FormatFile::read(&home.data()).expect("whole").expect("there");
         if at > 0 {
-            refused
-                .refuse_unless_present(home.ring.deployment)
-                .expect_err("not upgraded");
+            let opened = found.refuse_unless_present(home.ring.deployment);
+            opened.expect_err("a program without the steps refuses it");
         }
         home.upgrade(&trial::TO_5, &|_| {})
             .unwrap_or_else(|e| panic!("{moment:?}: {e}"));
         assert_eq!(home.contents(), expected, "killed at {moment:?}");
-        kills += 1;
-    }
-    assert!(kills > 60, "{kills}");
+    };
+    std::thread::scope(|scope| {
+        for some in tried.chunks(tried.len().div_ceil(4)) {
+            let case = &case;
+            scope.spawn(move || some.iter().for_each(|(at, moment)| case(*at, moment)));
+        }
+    });
 }
 
 /// Each start continues where the one before was killed.
@@ -341,14 +347,31 @@ fn nothing_of_the_old_format_is_left_in_any_file() {
     let inode = fs::metadata(&slots).expect("there").ino();
     // A second name shows what becomes of the bytes of a file that lost its own.
     fs::hard_link(home.data().join("erasures"), &kept).expect("linked");
-    let rows: Vec<_> = home
-        .contents()
-        .into_iter()
-        .filter(|(name, _)| name.starts_with("persons/"))
-        .map(|(_, row)| row)
-        .collect();
-    assert_eq!(rows.len(), 48);
-    let home = home.upgraded(&trial::TO_4);
+    let (mut rows, mut positions) = (Vec::new(), Vec::new());
+    {
+        let records = RocksRecords::open(&directory::records_path(&home.data())).expect("they open");
+        let gaps = records.scan(Family::Persons, &[], &[], &mut |key, row| {
+            rows.push(row[100..132].to_vec());
+            // Of the first part of the step to format 4.
+            positions.push([&[4, 0, 0, 0, 0, 0, 0, 0, 0], key].concat());
+            Scan::Continue
+        });
+        assert_eq!((gaps.expect("scanned"), rows.len()), (0, 48));
+    }
+    let remains = |old: &[u8]| {
+        let files = files_in(home.folder.path());
+        files
+            .values()
+            .any(|(bytes, ..)| bytes.windows(old.len()).any(|window| window == old))
+    };
+    let looked = Cell::new(false);
+    home.upgrade(&trial::TO_4, &|moment| {
+        if moment.doing == "purging the old rows" {
+            looked.set(remains(&rows[0]) && remains(&positions[trial::GROUP_ROWS_MAX - 1]));
+        }
+    })
+    .expect("upgraded");
+    assert!(looked.get(), "the purge has something to do");
     let zeros = fs::read(&kept).expect("read");
     assert!(zeros.len() > 5000 && zeros.iter().all(|byte| *byte == 0));
     fs::remove_file(&kept).expect("removed");
@@ -363,9 +386,8 @@ fn nothing_of_the_old_format_is_left_in_any_file() {
                 .is_none_or(|e| e != "upgraded" && e != "replaced"),
             "{path:?}"
         );
-        for row in &rows {
-            let own = &row[100..132];
-            assert!(!bytes.windows(own.len()).any(|window| window == own), "{path:?}");
+        for old in rows.iter().chain(&positions) {
+            assert!(!bytes.windows(old.len()).any(|window| window == old), "{path:?}");
         }
     }
 }
