@@ -45,18 +45,10 @@ pub(crate) mod rotate;
 pub(crate) mod storage;
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
-use crate::gallery::collection::Collections;
-use crate::gallery::collection_records::collection_records;
-use crate::gallery::load::LoadReport;
-use crate::page::Page;
-use crate::gallery::rotate::Rotation;
-
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
-
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -64,12 +56,16 @@ use parking_lot::{Mutex, RwLock};
 use crate::access::accounts::Accounts;
 use crate::access::census::Census;
 use crate::access_log::RunningLog;
-use crate::gallery::collection::{Collection, CollectionInfo};
+use crate::gallery::collection::{Collection, CollectionInfo, Collections};
+use crate::gallery::collection_records::collection_records;
 use crate::gallery::commit::Writer;
 #[cfg(feature = "graph")]
 use crate::gallery::keeper::Keeper;
+use crate::gallery::load::LoadReport;
+use crate::gallery::rotate::Rotation;
 use crate::gallery::storage::Storage;
 use crate::guard::comparison_limiter::PersonCounters;
+use crate::page::Page;
 use crate::people::expire::{Eraser, Expirer};
 use likeness_store::audit::AuditLog;
 use likeness_store::codec::Digest;

@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 
-use crate::access_log::sync_channel;
 use crate::access_log::usage::Asked;
 use likeness_store::vault::Row;
 use likeness_types::names::RandomId;
@@ -74,6 +73,8 @@ impl Sink {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::sync_channel;
+
     use super::*;
     use crate::access_log::usage::{Asked, Charge};
     use likeness_store::vault::Row;

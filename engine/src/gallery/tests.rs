@@ -10,7 +10,6 @@ mod copies;
 mod crash;
 mod damage;
 mod damaged;
-pub(crate) mod disk;
 mod duplicates;
 mod erasure;
 mod everywhere;

@@ -24,7 +24,6 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::slots::DataKey;
 use likeness_types::crypto;
 use likeness_types::crypto::{NONCE_BYTES, Secret};
-use likeness_types::error::OperatorError;
 use likeness_types::names::{Account, FaceId, PersonId, RandomId};
 use likeness_types::person::{Consent, KeptTemplate, LogKey, Person, Profile, StoredFace, Timestamp};
 use likeness_types::scheme::SchemeId;

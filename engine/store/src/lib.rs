@@ -15,4 +15,7 @@ pub mod receipts;
 pub mod records;
 pub mod residue;
 pub mod slots;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod upgrade;
 pub mod vault;

@@ -40,44 +40,50 @@ mod format;
 mod rows;
 mod slots;
 mod space;
+
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-pub(crate) mod trial;
+#[cfg(any(test, feature = "testing"))]
+pub mod trial;
 
 use std::cell::RefCell;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-pub(crate) use self::files::{FileOf, RewriteFile};
+pub use self::files::{FileOf, RewriteFile};
 use self::format::{Becoming, Standing};
-pub(crate) use self::format::{FormatFile, UNFINISHED_FILE};
-pub(crate) use self::rows::RewriteRow;
-pub(crate) use self::slots::RewriteSlot;
-use crate::error::{OperatorError, Result};
-use crate::gallery::directory;
-use crate::gallery::records::{DamagedFile, Family, Records, RocksRecords, Scan};
+pub use self::format::{FormatFile, UNFINISHED_FILE};
+pub use self::rows::RewriteRow;
+pub use self::slots::RewriteSlot;
+use crate::directory;
 use crate::keys::KeyRing;
+use crate::records::DamagedFile;
+use crate::records::Family;
+use crate::records::Records;
+use crate::records::RocksRecords;
+use crate::records::Scan;
+use likeness_types::error::OperatorError;
+use likeness_types::error::Result;
 
 /// The format that this program reads and writes.
-pub(crate) const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 3;
 
 /// From the oldest format that can be upgraded to [`FORMAT`]. A step that was released is never changed: a directory
 /// may be in the middle of it.
-pub(crate) const CHAIN: Chain = Chain {
+pub const CHAIN: Chain = Chain {
     format: FORMAT,
     steps: &[],
 };
 
 /// What leads from older formats to the format of the program.
-pub(crate) struct Chain {
+pub struct Chain {
     pub format: u32,
     /// One for each format from the first one's to `format`, without a gap.
     pub steps: &'static [Step],
 }
 
 /// From one format to the next.
-pub(crate) struct Step {
+pub struct Step {
     pub from: u32,
     /// The first version of the program that reads the new format.
     pub program: &'static str,
@@ -93,7 +99,7 @@ impl Step {
 }
 
 /// A part of a step that is done as a whole, or continued after a kill.
-pub(crate) struct Part {
+pub struct Part {
     pub work: Work,
     /// The most that the new bytes take, in percent of the old ones.
     pub size_percent: u64,
@@ -107,7 +113,7 @@ pub(crate) struct Part {
         reason = "format 3 is the first that can be upgraded: no released step yet"
     )
 )]
-pub(crate) enum Work {
+pub enum Work {
     Rows {
         family: Family,
         rewrite: RewriteRow,
@@ -127,7 +133,7 @@ pub(crate) enum Work {
 
 /// What an upgrade does next: reported before every change of the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Moment {
+pub struct Moment {
     pub from: u32,
     pub to: u32,
     /// Counted from 1; one more than there are parts when they are all done.
@@ -145,7 +151,7 @@ pub(crate) struct Moment {
 /// # Errors
 /// A newer format, or one that no step leads from; too little free space; damaged data files. Nothing was changed then.
 /// After a failure in the middle the next start continues.
-pub(crate) fn upgrade(data: &Path, keys: &Path, ring: &KeyRing) -> Result<()> {
+pub fn upgrade(data: &Path, keys: &Path, ring: &KeyRing) -> Result<()> {
     let log = RefCell::new(Log::default());
     let upgrade = Upgrade {
         data,
@@ -339,7 +345,7 @@ fn refuse_damage(records: &dyn Records) -> Result<()> {
     Err(damage(&damaged))
 }
 
-fn damage(damaged: &[DamagedFile]) -> crate::Error {
+fn damage(damaged: &[DamagedFile]) -> likeness_types::error::Error {
     let names: Vec<_> = damaged.iter().map(|file| file.name.as_str()).collect();
     OperatorError::Format {
         what: "upgrade",

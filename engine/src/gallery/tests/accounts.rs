@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::access::{AccountInfo, AccountSettings, ApiKey, NewApiKey, Quotas, Scope, Scopes};
 use crate::gallery::Gallery;
-use crate::gallery::tests::disk::{FakeDisk, Fault};
 use crate::gallery::tests::support::*;
 use likeness_store::keys::KeyRing;
 use likeness_store::records::Family;
+use likeness_store::testing::{FakeDisk, Fault};
 use likeness_types::act::{Act, AuditEntry};
 use likeness_types::error::Result;
 use likeness_types::names::{Account, RandomId};

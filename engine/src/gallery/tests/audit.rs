@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::gallery::tests::disk::{FakeDisk, FakeFile, Fault, Name};
 use crate::gallery::tests::support::*;
 use crate::gallery::{Background, Gallery};
 use likeness_store::keys::KeyRing;
 use likeness_store::records::Family;
+use likeness_store::testing::{FakeDisk, FakeFile, Fault, Name};
 use likeness_types::act::{Act, AuditEntry};
 use likeness_types::clock::Clock;
 use likeness_types::error::{Error, OperatorError, Result};

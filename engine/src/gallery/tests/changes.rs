@@ -2,7 +2,6 @@
 
 use crate::gallery::Gallery;
 use crate::gallery::collection::Collection;
-use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::support::*;
 use crate::people::change::ProfileChange;
 use crate::search::Comparison;
@@ -10,6 +9,7 @@ use likeness_store::codec;
 use likeness_store::codec::Header;
 use likeness_store::records::Family;
 use likeness_store::slots::{COMMITTED, SLOT_BYTES};
+use likeness_store::testing::FakeDisk;
 use likeness_types::error::{Error, RequestError};
 
 fn header(disk: &FakeDisk, gallery: &Gallery, collection: &Collection, who: &str) -> Header {

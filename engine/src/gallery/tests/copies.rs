@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use crate::gallery::Gallery;
 use crate::gallery::load::LoadReport;
-use crate::gallery::tests::disk::{FakeDisk, Name};
 use crate::gallery::tests::support::*;
 use likeness_store::directory;
 use likeness_store::keys::KeyRing;
 use likeness_store::records::Family;
 use likeness_store::slots::SLOT_BYTES;
+use likeness_store::testing::{FakeDisk, Name};
 use likeness_types::error::{Error, OperatorError, Result};
 
 /// A deployment on a real disk.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::gallery::Gallery;
-use crate::gallery::tests::disk::{FakeDisk, Fault};
 use crate::gallery::tests::support::{view as everything, *};
 use crate::people::change::ProfileChange;
 use likeness_store::codec::Header;
@@ -11,6 +10,7 @@ use likeness_store::keys::KeyRing;
 use likeness_store::receipts::chain;
 use likeness_store::receipts::checkpoint::Checkpoint;
 use likeness_store::records::Family;
+use likeness_store::testing::{FakeDisk, Fault};
 use likeness_types::error::{Error, OperatorError, Result};
 
 /// A change, and how many operations on the disk it takes.

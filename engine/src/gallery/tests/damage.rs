@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use crate::gallery::Gallery;
 use crate::gallery::load::LoadReport;
-use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::support::*;
 use crate::search::Comparison;
 use likeness_store::codec::Header;
 use likeness_store::keys::KeyRing;
 use likeness_store::records::Family;
 use likeness_store::slots::SLOT_BYTES;
+use likeness_store::testing::FakeDisk;
 use likeness_types::error::{Error, RequestError, Result};
 
 const PEOPLE: [(&str, u64); 3] = [("ada", 1), ("bob", 2), ("eve", 3)];

@@ -6,11 +6,11 @@ use std::thread::ScopedJoinHandle;
 use crate::Result;
 use crate::gallery::Gallery;
 use crate::gallery::collection::Collection;
-use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::group::{hold, let_it_queue};
 use crate::gallery::tests::support::*;
 use crate::guard::idempotency::key::Caller;
 use crate::people::admission::{Admitted, Looking};
+use likeness_store::testing::FakeDisk;
 use likeness_types::error::RequestError;
 use likeness_types::person::{FEATURES_SCORE, Names, NewFace};
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use crate::gallery::Gallery;
 use crate::gallery::collection::Collection;
-use crate::gallery::tests::disk::{FakeDisk, Fault, Name};
 use crate::gallery::tests::support::*;
 use crate::people::erase_everywhere::ErasureIn;
 use likeness_store::receipts::{Receipt, chain, subject};
 use likeness_store::records::Family;
+use likeness_store::testing::{FakeDisk, Fault, Name};
 use likeness_types::names::Account;
 
 fn other_account() -> Account {

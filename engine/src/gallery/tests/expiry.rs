@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use crate::gallery::collection::Collection;
 use crate::gallery::load::LoadReport;
-use crate::gallery::tests::disk::{FakeDisk, FakeFile, Fault, Name};
 use crate::gallery::tests::support::*;
 use crate::gallery::{Background, Gallery};
 use crate::people::change::ProfileChange;
 use crate::search::Comparison;
 use likeness_store::keys::KeyRing;
 use likeness_store::receipts::ReceiptKind;
+use likeness_store::testing::{FakeDisk, FakeFile, Fault, Name};
 use likeness_types::clock::Clock;
 use likeness_types::error::{Error, OperatorError, RequestError, Result};
 use likeness_types::person::{Person, Profile, Timestamp};

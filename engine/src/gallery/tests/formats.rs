@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::access::Scope;
+use crate::gallery::Gallery;
 use crate::gallery::load::LoadReport;
 use crate::gallery::tests::support::*;
 use crate::search::Query;
 use likeness_store::directory;
-use likeness_store::receipts::chain;
-use likeness_store::upgrade::trial;
 use likeness_store::keys::store::KeyStore;
 use likeness_store::keys::{KeyRing, Purpose, RingKey};
+use likeness_store::receipts::chain;
 use likeness_store::slots::SLOT_BYTES;
+use likeness_store::upgrade::trial;
 use likeness_types::error::{Error, OperatorError, Result};
 use likeness_types::names::Account;
 use likeness_types::person::{Consent, Profile, Timestamp};

@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::gallery::collection::IndexKind;
-use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};
 use crate::gallery::tests::support::*;
 use crate::gallery::{Background, Gallery};
 use likeness_search::index::Row;
+use likeness_store::testing::{FakeDisk, FakeFile, Name};
 use likeness_types::clock::Clock;
 
 /// People who stay, enough for a walk.

@@ -5,9 +5,9 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use crate::gallery::Gallery;
-use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::support::*;
 use likeness_store::records::Family;
+use likeness_store::testing::FakeDisk;
 
 #[test]
 fn many_enrolments_at_once_share_their_syncs() {

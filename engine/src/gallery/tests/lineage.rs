@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::gallery::collection::Collection;
-use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};
 use crate::gallery::tests::meter::compare;
 use crate::gallery::tests::support::*;
 use crate::gallery::{Background, Gallery};
 use crate::guard::comparison_limiter::Key;
 use likeness_store::keys::KeyRing;
 use likeness_store::records::Family;
+use likeness_store::testing::{FakeDisk, FakeFile, Name};
 use likeness_types::config::ScoreLimits;
 
 /// Everything is counted, and nothing refused.

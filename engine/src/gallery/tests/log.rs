@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::gallery::tests::disk::{FakeDisk, Name};
 use crate::gallery::tests::support::*;
 use likeness_store::keys::KeyRing;
 use likeness_store::receipts::chain;
+use likeness_store::testing::{FakeDisk, Name};
 use likeness_types::error::{Error, OperatorError};
 use likeness_types::names::RandomId;
 

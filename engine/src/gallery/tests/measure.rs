@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::gallery::collection::{Collection, IndexKind};
 use crate::gallery::measure::{EF_TRIED, Measured, Measurement, Measuring};
-use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::support::*;
+use likeness_store::testing::FakeDisk;
 
 const PEOPLE: u64 = 600;
 

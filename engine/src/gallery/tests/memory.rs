@@ -10,8 +10,8 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 
 use crate::gallery::collection::IndexKind;
-use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::support::*;
+use likeness_store::testing::FakeDisk;
 use likeness_types::template::Template;
 
 /// What is looked for is kept masked, or the search would find itself.

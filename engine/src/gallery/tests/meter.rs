@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use crate::gallery::collection::Collection;
-use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};
 use crate::gallery::tests::support::*;
 use crate::gallery::{Background, Gallery};
 use crate::guard::comparison_limiter as meter;
 use likeness_store::records::Family;
+use likeness_store::testing::{FakeDisk, FakeFile, Name};
 use likeness_types::config::ScoreLimits;
 use likeness_types::doors;
 use likeness_types::error::{Error, RequestError, Result};

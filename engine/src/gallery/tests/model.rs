@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::gallery::Gallery;
 use crate::gallery::collection::{Collection, IndexKind};
-use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};
 use crate::gallery::tests::support::*;
 use crate::people::change::ProfileChange;
 use crate::search::filter::Filter;
 use crate::search::{Comparison, Query, Search};
+use likeness_store::testing::{FakeDisk, FakeFile, Name};
 use likeness_types::clock::Clock;
 use likeness_types::error::{Error, RequestError, Result};
 use likeness_types::fused::Agreement;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use crate::gallery::Gallery;
 use crate::gallery::collection::Collection;
-use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::support::*;
 use crate::people::duplicates::DuplicateCursor;
+use likeness_store::testing::FakeDisk;
 use likeness_types::error::{Error, RequestError};
 use likeness_types::person::{FEATURES_SCORE, Names};
 use likeness_types::template::Template;

@@ -5,7 +5,6 @@ use std::sync::{Arc, Barrier};
 
 use crate::gallery::Gallery;
 use crate::gallery::collection::Collection;
-use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::erasure::copy as copy_files;
 use crate::gallery::tests::support::*;
 use crate::search::Query;
@@ -15,6 +14,7 @@ use likeness_store::receipts::{Receipt, ReceiptKind};
 use likeness_store::records::Family;
 use likeness_store::residue;
 use likeness_store::slots::{COMMITTED, SLOT_BYTES};
+use likeness_store::testing::FakeDisk;
 use likeness_types::error::{Error, RequestError, Result};
 use likeness_types::names::RandomId;
 use likeness_types::person::{Consent, NewFace, Profile, Timestamp};

@@ -4,9 +4,9 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Barrier};
 use std::thread::{self, Scope, yield_now};
 
-use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::support::*;
 use likeness_search::batcher::{BatchReply, BatchRequest, PROBES_MAX, SearchBatcher};
+use likeness_store::testing::FakeDisk;
 
 fn request(k: usize) -> BatchRequest {
     BatchRequest {

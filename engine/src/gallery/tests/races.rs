@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use crate::gallery::Gallery;
-use crate::gallery::tests::disk::{FakeDisk, FakeFile, Name};
 use crate::gallery::tests::support::*;
 use likeness_store::slots::{SLOT_BYTES, SlotBytes};
+use likeness_store::testing::{FakeDisk, FakeFile, Name};
 use likeness_types::error::{Error, RequestError};
 use likeness_types::person::KeptTemplate;
 

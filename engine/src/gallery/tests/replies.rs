@@ -9,11 +9,11 @@ use parking_lot::Mutex;
 
 use crate::gallery::Gallery;
 use crate::gallery::collection::Collection;
-use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::support::*;
 use crate::people::duplicates::DuplicateCursor;
 use crate::search::filter::Filter;
 use crate::search::{Comparison, Search};
+use likeness_store::testing::FakeDisk;
 use likeness_types::person::Names;
 
 #[test]

@@ -2,9 +2,9 @@
 
 use parking_lot::Mutex;
 
-use crate::gallery::tests::disk::{FakeDisk, Fault};
 use crate::gallery::tests::support::*;
 use likeness_store::keys::{KeyRing, Purpose};
+use likeness_store::testing::{FakeDisk, Fault};
 
 const PEOPLE: u64 = 40;
 

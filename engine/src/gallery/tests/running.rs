@@ -9,9 +9,9 @@ use crate::access_log::row::Part;
 use crate::access_log::usage::Charge;
 use crate::gallery::Gallery;
 use crate::gallery::collection::Collection;
-use crate::gallery::tests::disk::FakeDisk;
 use crate::gallery::tests::support::*;
 use likeness_store::records::Family;
+use likeness_store::testing::FakeDisk;
 use likeness_types::error::Result;
 use likeness_types::person::{Profile, Timestamp};
 

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::gallery::Gallery;
-use crate::gallery::tests::disk::{FakeDisk, Fault, Name};
 use crate::gallery::tests::support::*;
 use likeness_store::keys::{KeyRing, Purpose, RingKey};
 use likeness_store::receipts::chain;
 use likeness_store::receipts::chain::ChainSummary;
 use likeness_store::receipts::checkpoint::Checkpoint;
 use likeness_store::receipts::public_key;
+use likeness_store::testing::{FakeDisk, Fault, Name};
 use likeness_types::error::{Error, OperatorError};
 
 const COPIES: [Name; 2] = [Name::Log, Name::Copy];

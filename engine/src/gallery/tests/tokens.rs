@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::gallery::Gallery;
 use crate::gallery::collection::Collection;
-use crate::gallery::tests::disk::{FakeDisk, Fault};
 use crate::gallery::tests::support::*;
 use crate::guard::idempotency::key::Caller;
 use crate::guard::idempotency::{KEPT_MS, ROWS_MAX};
 use crate::people::change::ProfileChange;
 use likeness_store::keys::KeyRing;
 use likeness_store::records::Family;
+use likeness_store::testing::{FakeDisk, Fault};
 use likeness_types::error::{Error, RequestError, Result};
 use likeness_types::person::Person;
 

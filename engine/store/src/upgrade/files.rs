@@ -15,12 +15,14 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use crate::error::{OperatorError, Result};
-use crate::gallery::directory::{self, sync_directory};
+use crate::directory;
+use crate::directory::sync_directory;
 use crate::keys::KeyRing;
+use likeness_types::error::OperatorError;
+use likeness_types::error::Result;
 
 /// A new version of a file by the old one. Files are read as a whole.
-pub(crate) type RewriteFile = fn(&KeyRing, &[u8]) -> Result<Vec<u8>>;
+pub type RewriteFile = fn(&KeyRing, &[u8]) -> Result<Vec<u8>>;
 
 /// The directory that a file lies in.
 #[cfg_attr(
@@ -31,7 +33,7 @@ pub(crate) type RewriteFile = fn(&KeyRing, &[u8]) -> Result<Vec<u8>>;
     )
 )]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FileOf {
+pub enum FileOf {
     Data,
     KeyStore,
 }

@@ -9,18 +9,19 @@
 //! On the left a directory that is used, with the first version of the program that reads it; on the right one in the
 //! middle of an upgrade. A program that knows only format 3 compares the whole first two lines, and refuses the right one.
 
-use std::fs::{self, File};
+use std::fs;
+use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 
 use super::{Chain, FORMAT, Step};
-use crate::error::{OperatorError, Result};
-use crate::gallery::directory::sync_directory;
-use crate::names::RandomId;
+use crate::directory::sync_directory;
+use likeness_types::error::{OperatorError, Result};
+use likeness_types::names::RandomId;
 
 const FILE: &str = "FORMAT";
 /// Has its name only after it is whole.
-pub(crate) const UNFINISHED_FILE: &str = "FORMAT.new";
+pub const UNFINISHED_FILE: &str = "FORMAT.new";
 /// Far more than any `FORMAT` has.
 const BYTES_MAX: u64 = 4096;
 const VERSION_CHARS_MAX: usize = 32;
@@ -29,14 +30,14 @@ const NAMES_PROGRAM_FROM: u32 = 4;
 
 /// How far an upgrade is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Becoming {
+pub struct Becoming {
     pub to: u32,
     pub parts_done: usize,
 }
 
 /// The contents of `FORMAT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FormatFile {
+pub struct FormatFile {
     format: u32,
     becoming: Option<Becoming>,
     /// None in a form that only a later program knows.
@@ -240,7 +241,7 @@ impl Chain {
     }
 }
 
-fn refused(expected: String, found: String) -> crate::Error {
+fn refused(expected: String, found: String) -> likeness_types::error::Error {
     OperatorError::Format {
         what: "format file",
         expected,

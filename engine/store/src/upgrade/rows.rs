@@ -2,13 +2,13 @@
 //! and rewrites no row twice.
 
 use super::damage;
-use crate::error::Result;
-use crate::gallery::records::{Change, Family, Records, Scan, Write};
 use crate::keys::KeyRing;
+use crate::records::{Change, Family, Records, Scan, Write};
+use likeness_types::error::Result;
 
 /// What becomes of a row, by its key and its bytes; none: it stays. It stays too where it cannot be parsed: the start
 /// that follows meets it as the damaged row that it is. No row is removed, for a record has to go with its slot.
-pub(crate) type RewriteRow = fn(&KeyRing, &[u8], &[u8]) -> Option<Vec<u8>>;
+pub type RewriteRow = fn(&KeyRing, &[u8], &[u8]) -> Option<Vec<u8>>;
 
 /// Rows of a batch.
 pub(super) const GROUP_ROWS_MAX: usize = 8192;

@@ -1,11 +1,11 @@
 //! Rewrites the slots in place: no second file ever holds a wrapped key.
 
-use crate::error::{OperatorError, Result};
 use crate::keys::KeyRing;
 use crate::slots::{EMPTY, SLOT_BYTES, SlotBytes, SlotImage};
+use likeness_types::error::{OperatorError, Result};
 
 /// What a used slot becomes, by its number; 0 is the header.
-pub(crate) type RewriteSlot = fn(&KeyRing, u32, &SlotImage) -> SlotImage;
+pub type RewriteSlot = fn(&KeyRing, u32, &SlotImage) -> SlotImage;
 
 /// Slots that are read, written and synced together.
 const GROUP_SLOTS: u32 = 4096;
@@ -19,7 +19,7 @@ pub(super) fn rewrite_in_place(
     rewrite: &dyn Fn(u32, &SlotImage) -> SlotImage,
     say: &dyn Fn(&'static str, u64, u64),
 ) -> Result<()> {
-    let failed = |e: std::io::Error| -> crate::Error {
+    let failed = |e: std::io::Error| -> likeness_types::error::Error {
         let detail = e.to_string();
         OperatorError::Store { doing: DOING, detail }.into()
     };

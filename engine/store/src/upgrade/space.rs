@@ -6,8 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::{FileOf, Step, Upgrade, Work};
-use crate::error::{OperatorError, Result};
-use crate::gallery::directory;
+use crate::directory;
+use likeness_types::error::{OperatorError, Result};
 
 /// For `FORMAT`, manifests and write-ahead logs.
 const RESERVE_BYTES: u64 = 64 << 20;

@@ -9,14 +9,14 @@ use std::process::Command;
 
 use super::format::{Becoming, Standing};
 use super::{CHAIN, Chain, FORMAT, FormatFile, Moment, Work, rows, slots, space, trial};
-use crate::error::{Error, OperatorError, Result};
-use crate::gallery::directory;
-use crate::gallery::records::{Change, Family, Records, RocksRecords, Scan, Write};
-use crate::gallery::tests::disk::{FakeDisk, FakeFile, Fault, Name};
+use crate::directory;
 use crate::keys::KeyRing;
 use crate::keys::store::KeyStore;
-use crate::names::RandomId;
+use crate::records::{Change, Family, Records, RocksRecords, Scan, Write};
 use crate::slots::SLOT_BYTES;
+use crate::testing::{FakeDisk, FakeFile, Fault, Name};
+use likeness_types::error::{Error, OperatorError, Result};
+use likeness_types::names::RandomId;
 
 /// A copy of the full fixture.
 struct Home {
@@ -40,7 +40,7 @@ fn copy(from: &Path, to: &Path) {
 impl Home {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a directory");
-        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-3-full");
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/format-3-full");
         copy(&fixture, folder.path());
         let ring = ring_in(folder.path());
         Self { folder, ring }
@@ -156,11 +156,7 @@ fn the_released_steps_lead_without_a_gap_to_the_present_format() {
         }
     }
     assert_eq!(CHAIN.format, FORMAT);
-    assert_eq!(
-        FORMAT,
-        u32::from(crate::gallery::codec::FORMAT),
-        "records say the same"
-    );
+    assert_eq!(FORMAT, u32::from(crate::codec::FORMAT), "records say the same");
 }
 
 #[test]

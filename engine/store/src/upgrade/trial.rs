@@ -5,13 +5,13 @@
 use std::path::Path;
 
 use super::{Chain, FileOf, FormatFile, Moment, Part, Step, Upgrade, Work, space};
-use crate::error::{OperatorError, Result};
-use crate::gallery::records::Family;
 use crate::keys::KeyRing;
+use crate::records::Family;
 use crate::slots::{SLOT_BYTES, SlotImage};
+use likeness_types::error::{OperatorError, Result};
 
 /// Few, so that there are many batches.
-pub(crate) const GROUP_ROWS_MAX: usize = 20;
+pub const GROUP_ROWS_MAX: usize = 20;
 
 const MARK: u8 = 0xa4;
 
@@ -37,7 +37,7 @@ const fn file(of: FileOf, name: &'static str, rewrite: super::RewriteFile) -> Pa
     }
 }
 
-pub(crate) const TO_5: Chain = Chain {
+pub const TO_5: Chain = Chain {
     format: 5,
     steps: &[
         Step {
@@ -69,7 +69,7 @@ pub(crate) const TO_5: Chain = Chain {
 };
 
 /// The first step alone.
-pub(crate) const TO_4: Chain = Chain {
+pub const TO_4: Chain = Chain {
     format: 4,
     steps: match TO_5.steps {
         [first, ..] => std::slice::from_ref(first),
@@ -113,7 +113,7 @@ fn slot_of_format(slot: u32, image: &SlotImage, format: u32) -> SlotImage {
 }
 
 /// Upgrades by a chain for tests; `watch` is told of every moment before it happens.
-pub(crate) fn upgrade(
+pub fn upgrade(
     data: &Path,
     keys: &Path,
     ring: &KeyRing,
@@ -124,7 +124,7 @@ pub(crate) fn upgrade(
 }
 
 /// The same on disks with other free space.
-pub(crate) fn upgrade_with(
+pub fn upgrade_with(
     data: &Path,
     keys: &Path,
     ring: &KeyRing,
@@ -145,6 +145,6 @@ pub(crate) fn upgrade_with(
 }
 
 /// What is of format 5 is laid out as format 3 is: says so.
-pub(crate) fn call_it_present(data: &Path, ring: &KeyRing) {
+pub fn call_it_present(data: &Path, ring: &KeyRing) {
     FormatFile::present(ring.deployment).write(data).expect("written");
 }

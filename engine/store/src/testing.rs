@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use likeness_store::codec::Header;
-use likeness_store::erasure_log::LogFile;
-use likeness_store::records::{Change, DamagedFile, Extent, Family, Records, Scan, Visit, Write};
-use likeness_store::slots::{SLOT_BYTES, SlotBytes};
+use crate::codec::Header;
+use crate::erasure_log::LogFile;
+use crate::records::{Change, DamagedFile, Extent, Family, Records, Scan, Visit, Write};
+use crate::slots::{SLOT_BYTES, SlotBytes};
 use likeness_types::error::{OperatorError, Result};
 
 /// What goes wrong at one operation.
@@ -407,7 +407,7 @@ impl LogFile for FakeFile {
     }
 }
 
-fn failed(error: io::Error) -> crate::Error {
+fn failed(error: io::Error) -> likeness_types::error::Error {
     OperatorError::Store {
         doing: "using the fake disk",
         detail: error.to_string(),
