@@ -5,15 +5,15 @@
 //! which embedder it belongs to and is refused beside another. Where there is none, the two similarities of
 //! the models' manifest stand in, and everything said by them is marked as extrapolated.
 
-pub mod file;
-pub mod limit;
-pub mod rates;
+pub(crate) mod file;
+pub(crate) mod limit;
+pub(crate) mod rates;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
-pub use self::file::{ScoringCount, document, name};
+pub(crate) use self::file::{ScoringCount, document, name};
 pub use self::limit::Limit;
 pub use self::rates::Rates;
 use crate::manifest::{Manifest, StatedRates, mismatch};
@@ -108,7 +108,7 @@ impl Scoring {
 impl Calibration {
     /// The calibration of a manifest's embedder: `text`, the file beside the models if there is one, or
     /// the one that comes with the default embedder, or the manifest's own two similarities.
-    pub fn of(manifest: &Manifest, text: Option<&str>) -> Result<Self> {
+    pub(crate) fn of(manifest: &Manifest, text: Option<&str>) -> Result<Self> {
         let (embedder, stated) = (manifest.embedder.blake3, manifest.calibration);
         match text {
             Some(text) => Self::read(embedder, stated, text),
@@ -151,7 +151,8 @@ impl Calibration {
     }
 
     /// What it was counted on; none for the two similarities of a manifest.
-    pub fn counted_on(&self) -> Option<Population> {
+    #[cfg(test)]
+    pub(crate) fn counted_on(&self) -> Option<Population> {
         self.counted_on
     }
 

@@ -3,12 +3,12 @@
 //! Every photograph is compared with every other, by the plain cosine and by the protected
 //! template. The embeddings stay in here: figures come out, never a feature or a bit.
 
-pub mod bootstrap;
-pub mod calibrate;
-pub mod curve;
-pub mod levels;
-pub mod persons;
-pub mod several;
+pub(crate) mod bootstrap;
+pub(crate) mod calibrate;
+pub(crate) mod curve;
+pub(crate) mod levels;
+pub(crate) mod persons;
+pub(crate) mod several;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,14 +1,15 @@
 //! Photographs to templates: decoding, detection, alignment, quality, embedding, protection; and what scores mean.
 
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
 
 pub mod calibration;
 pub mod embedding;
 pub mod evaluate;
 pub mod manifest;
-pub mod model;
+mod model;
 pub mod pipeline;
 pub mod quality;
-pub mod tensor;
-#[cfg(any(test, feature = "testing"))]
-pub mod testing;
+mod tensor;
+#[cfg(test)]
+mod testing;

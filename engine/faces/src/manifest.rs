@@ -9,7 +9,7 @@
 //! | `landmarks` | 1x1xSxS | `points-68`: `points` 1x136 (x and y of the 68 points of the iBUG scheme, 0 to 1 of the input) |
 //! | `embedder` | 1x3xHxW or 1x1xHxW | `embedding`: `values` 1xD, of any length but zero |
 
-pub mod check;
+pub(crate) mod check;
 
 use std::fmt;
 
@@ -26,7 +26,7 @@ pub const MANIFEST_FILE: &str = "models.toml";
 
 /// One model for each role.
 #[derive(Debug)]
-pub struct Manifest {
+pub(crate) struct Manifest {
     pub detector: ModelSpec,
     pub landmarks: ModelSpec,
     pub embedder: ModelSpec,
@@ -37,7 +37,7 @@ pub struct Manifest {
 
 /// One model file and its tensors.
 #[derive(Debug, Clone)]
-pub struct ModelSpec {
+pub(crate) struct ModelSpec {
     /// A plain file name beside the manifest.
     pub file: String,
     /// Of the whole file.
@@ -50,7 +50,7 @@ pub struct ModelSpec {
 /// The one tensor that goes in.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Input {
+pub(crate) struct Input {
     pub name: String,
     /// Batch (always 1), planes, height, width.
     pub shape: [usize; 4],
@@ -63,7 +63,7 @@ pub struct Input {
 /// A tensor that comes out.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Port {
+pub(crate) struct Port {
     pub name: String,
     pub shape: Vec<usize>,
 }
@@ -71,7 +71,7 @@ pub struct Port {
 /// The order of the planes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Colour {
+pub(crate) enum Colour {
     Rgb,
     Bgr,
     /// One plane, weighted as in ITU-R BT.601.
@@ -85,7 +85,7 @@ pub enum Colour {
 pub struct StatedRates {
     /// One unrelated pair in a thousand.
     #[serde(rename = "far_1e-3")]
-    pub far_1e3: f32,
+    pub(crate) far_1e3: f32,
     /// One unrelated pair in ten thousand.
     #[serde(rename = "far_1e-4")]
     pub far_1e4: f32,
@@ -147,7 +147,7 @@ impl Manifest {
     ///
     /// # Errors
     /// [`OperatorError::ModelMismatch`] with what was expected and what was found.
-    pub fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
         let Document {
             format, mut model, ..
         } = toml::from_str(text)
@@ -186,12 +186,12 @@ fn take(entries: &mut Vec<Entry>, role: Role) -> Result<Entry> {
 
 impl Input {
     /// In pixels.
-    pub fn height(&self) -> usize {
+    pub(crate) fn height(&self) -> usize {
         self.shape[2]
     }
 
     /// In pixels.
-    pub fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         self.shape[3]
     }
 }

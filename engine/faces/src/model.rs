@@ -14,7 +14,7 @@ use likeness_types::error::{OperatorError, Result};
 use likeness_types::wipe::{overwrite_what_is_freed, wipe};
 
 /// Something that makes tensors of a tensor: ONNX Runtime, or a fake that is computed by hand.
-pub trait Model: Send + Sync {
+pub(crate) trait Model: Send + Sync {
     /// Runs once. `input` has the shape of the manifest's input; the result has the manifest's outputs,
     /// in its order and shapes.
     ///
@@ -24,7 +24,7 @@ pub trait Model: Send + Sync {
 }
 
 /// ONNX Runtime, loaded from a shared library. There is one a process.
-pub struct Runtime(Environment);
+pub(crate) struct Runtime(Environment);
 
 /// The library this process has loaded. It is never unloaded: the runtime does not support that.
 static LOADED: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
@@ -34,7 +34,7 @@ impl Runtime {
     ///
     /// # Errors
     /// [`OperatorError`] if the file is no suitable library, or if another one is in use.
-    pub fn load(library: &Path) -> Result<Self> {
+    pub(crate) fn load(library: &Path) -> Result<Self> {
         let library =
             fs::canonicalize(library).map_err(|error| OperatorError::file("opening", library, error))?;
         let mut loaded = unpoisoned(LOADED.lock());
@@ -66,7 +66,7 @@ impl Runtime {
     ///
     /// # Errors
     /// [`OperatorError`] if the file is not the one of the manifest, or does not do what it says there.
-    pub fn model(&self, dir: &Path, spec: &ModelSpec, sessions: usize) -> Result<OnnxModel> {
+    pub(crate) fn model(&self, dir: &Path, spec: &ModelSpec, sessions: usize) -> Result<OnnxModel> {
         let path = dir.join(&spec.file);
         let bytes = fs::read(&path).map_err(|error| OperatorError::file("reading", &path, error))?;
         // ORDER: digest before runtime, and the very bytes that were verified: the runtime's parser is
@@ -122,7 +122,7 @@ impl Runtime {
 ///
 /// `ort` lets one call at a time into a session, so there is a small pool of them; a call takes a free
 /// one, or waits for it.
-pub struct OnnxModel {
+pub(crate) struct OnnxModel {
     name: String,
     outputs: Vec<Port>,
     free: Mutex<Vec<Session>>,
@@ -165,7 +165,7 @@ impl Model for OnnxModel {
 
 impl OnnxModel {
     /// Runs once and leaves the answer unread: the model's own work, for the benchmarks.
-    pub fn run_alone(&self, input: &Tensor) -> Result<()> {
+    pub(crate) fn run_alone(&self, input: &Tensor) -> Result<()> {
         let mut session = self.session();
         let session = session
             .0

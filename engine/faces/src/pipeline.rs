@@ -8,19 +8,19 @@
 //! A photograph that lies on its side is turned on the way (`upright`), and a large one is looked at more
 //! than once (`scales`).
 
-pub mod align;
-pub mod detect;
-pub mod embed;
-pub mod face;
-pub mod image;
-pub mod landmarks;
+pub(crate) mod align;
+pub(crate) mod detect;
+pub(crate) mod embed;
+pub(crate) mod face;
+pub(crate) mod image;
+pub(crate) mod landmarks;
 pub mod protect;
 pub mod quality;
-pub mod resample;
-pub mod scales;
+pub(crate) mod resample;
+pub(crate) mod scales;
 pub mod stages;
-pub mod texture;
-pub mod upright;
+pub(crate) mod texture;
+pub(crate) mod upright;
 
 use std::fs;
 use std::io::ErrorKind;

@@ -215,8 +215,8 @@ impl Quality {
 }
 
 /// Somebody who looks into a good camera.
-#[cfg(any(test, feature = "testing"))]
-pub const PORTRAIT: Quality = Quality {
+#[cfg(test)]
+pub(crate) const PORTRAIT: Quality = Quality {
     eye_distance_px: 80.0,
     sharpness: 0.6,
     brightness: 130.0,

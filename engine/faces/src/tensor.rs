@@ -8,16 +8,16 @@ use ndarray::{ArrayD, IxDyn};
 /// An array of f32 in row-major order that is wiped when it goes: pixels, points or features.
 ///
 /// No `Clone` and no `Debug`: what it holds was part of a photograph.
-pub struct Tensor(ArrayD<f32>);
+pub(crate) struct Tensor(ArrayD<f32>);
 
 impl Tensor {
     /// A tensor of this shape with the same value everywhere.
-    pub fn filled(shape: &[usize], value: f32) -> Self {
+    pub(crate) fn filled(shape: &[usize], value: f32) -> Self {
         Self(ArrayD::from_elem(IxDyn(shape), value))
     }
 
     /// A tensor of this shape with these values, or `None` if their number does not fit it.
-    pub fn from_slice(shape: &[usize], values: &[f32]) -> Option<Self> {
+    pub(crate) fn from_slice(shape: &[usize], values: &[f32]) -> Option<Self> {
         // The one copy goes straight into the array that is wiped.
         ArrayD::from_shape_vec(IxDyn(shape), values.to_vec())
             .ok()
@@ -25,14 +25,14 @@ impl Tensor {
     }
 
     /// The values in row-major order.
-    pub fn values(&self) -> &[f32] {
+    pub(crate) fn values(&self) -> &[f32] {
         self.0
             .as_slice()
             .expect("made in row-major order, and never reshaped")
     }
 
     /// The values in row-major order, to be written.
-    pub fn values_mut(&mut self) -> &mut [f32] {
+    pub(crate) fn values_mut(&mut self) -> &mut [f32] {
         self.0
             .as_slice_mut()
             .expect("made in row-major order, and never reshaped")

@@ -1,6 +1,6 @@
 //! What the engine's own tests share: the assets, fakes, and an ONNX file of a few bytes.
 
-pub mod onnx;
+pub(crate) mod onnx;
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -9,11 +9,11 @@ use crate::model::{Model, Runtime};
 use crate::tensor::Tensor;
 use likeness_types::error::Result;
 
-pub use onnx::mean_colour_model;
+pub(crate) use onnx::mean_colour_model;
 
 /// A file that `make assets` has fetched. A missing one fails the test: a suite that skips in silence
 /// proves nothing.
-pub fn asset(name: &str) -> PathBuf {
+pub(crate) fn asset(name: &str) -> PathBuf {
     let variable = |name: &str| {
         std::env::var_os(name)
             .filter(|value| !value.is_empty())
@@ -27,18 +27,18 @@ pub fn asset(name: &str) -> PathBuf {
 }
 
 /// The runtime that `make assets` has fetched.
-pub fn runtime() -> Runtime {
+pub(crate) fn runtime() -> Runtime {
     Runtime::load(&asset("runtime/libonnxruntime.so")).expect("the fetched runtime loads")
 }
 
 /// A model that answers the same every time, and keeps a copy of what it was asked.
-pub struct Fake {
+pub(crate) struct Fake {
     pub answers: Vec<(Vec<usize>, Vec<f32>)>,
     pub asked: std::sync::Arc<Mutex<Vec<Vec<f32>>>>,
 }
 
 impl Fake {
-    pub fn answering(answers: &[(&[usize], &[f32])]) -> Self {
+    pub(crate) fn answering(answers: &[(&[usize], &[f32])]) -> Self {
         let answers = answers
             .iter()
             .map(|(shape, values)| (shape.to_vec(), values.to_vec()))

@@ -25,7 +25,7 @@ use likeness_types::swap;
 use likeness_types::template::{Bits, Template};
 
 /// Rows of a block: the bits of a mask, and the bytes of a register.
-pub const BLOCK: usize = 64;
+pub(crate) const BLOCK: usize = 64;
 
 /// Rows of the first two chunks, and of the last ones.
 const CHUNK_MIN: usize = 512;
@@ -35,33 +35,33 @@ const CHUNK_MAX: usize = 1 << 17;
 const DOUBLING: usize = (CHUNK_MAX / CHUNK_MIN).ilog2() as usize + 1;
 
 /// Words, and bits, of a row that lie in columns.
-pub const FRONT_WORDS: usize = 4;
-pub const FRONT_BITS: usize = FRONT_WORDS * 64;
+pub(crate) const FRONT_WORDS: usize = 4;
+pub(crate) const FRONT_BITS: usize = FRONT_WORDS * 64;
 
 /// Columns of a block.
-pub const COLUMNS: usize = FRONT_WORDS * 8;
+pub(crate) const COLUMNS: usize = FRONT_WORDS * 8;
 
 /// Bytes of a cache line, the unit of loading and of shuffling.
-pub const LINE: usize = 64;
+pub(crate) const LINE: usize = 64;
 
 /// Words of a line.
-pub const LINE_WORDS: usize = 8;
+pub(crate) const LINE_WORDS: usize = 8;
 
 /// Owner of a row that is free.
-pub const NOBODY: Person = PERSONS_MAX;
+pub(crate) const NOBODY: Person = PERSONS_MAX;
 
 /// The first 256 bits of each row of a block: byte r of column j is byte j of row r.
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C, align(64))]
-pub struct Columns(pub [[u8; LINE]; COLUMNS]);
+pub(crate) struct Columns(pub [[u8; LINE]; COLUMNS]);
 
 /// 512 bits.
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C, align(64))]
-pub struct Line(pub [u64; LINE_WORDS]);
+pub(crate) struct Line(pub [u64; LINE_WORDS]);
 
 /// The rows of an index, and whose they are. Wiped on drop.
-pub struct Arena {
+pub(crate) struct Arena {
     bits: Bits,
     chunks: Vec<Memory>,
     /// Rows that were somebody's; the last one is used next.
@@ -86,7 +86,7 @@ struct Memory {
 
 /// The same, to be read: where everything lies was looked up once, and not for every row.
 #[derive(Clone, Copy)]
-pub struct Chunk<'a> {
+pub(crate) struct Chunk<'a> {
     /// `[rows / 64]`.
     pub fronts: &'a [Columns],
     /// `[rows][lines]`: behind the first 256 bits what fills whole lines.
@@ -102,7 +102,7 @@ pub struct Chunk<'a> {
 }
 
 impl Arena {
-    pub fn new(bits: Bits) -> Self {
+    pub(crate) fn new(bits: Bits) -> Self {
         Self {
             bits,
             chunks: Vec::new(),
@@ -111,17 +111,17 @@ impl Arena {
         }
     }
 
-    pub fn bits(&self) -> Bits {
+    pub(crate) fn bits(&self) -> Bits {
         self.bits
     }
 
     /// Rows that are somebody's.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.fresh - self.free.len()
     }
 
     /// Every chunk, and of how many of its blocks rows were ever used.
-    pub fn used(&self) -> impl Iterator<Item = (Chunk<'_>, usize)> {
+    pub(crate) fn used(&self) -> impl Iterator<Item = (Chunk<'_>, usize)> {
         let blocks = |chunk: &Memory| (self.fresh - chunk.first).min(chunk.owners.len()).div_ceil(BLOCK);
         self.chunks
             .iter()
@@ -129,13 +129,13 @@ impl Arena {
     }
 
     /// Every row of the persons who are `wanted`.
-    pub fn rows_of(&self, wanted: impl Fn(Person) -> bool) -> impl Iterator<Item = (Row, Person)> {
+    pub(crate) fn rows_of(&self, wanted: impl Fn(Person) -> bool) -> impl Iterator<Item = (Row, Person)> {
         let owners = self.chunks.iter().flat_map(|chunk| &chunk.owners).copied();
         let wanted = owners.enumerate().filter(move |(_, person)| wanted(*person));
         wanted.map(|(number, person)| (row(number), person))
     }
 
-    pub fn insert(&mut self, person: Person, template: &Template) -> Row {
+    pub(crate) fn insert(&mut self, person: Person, template: &Template) -> Row {
         assert!(person != NOBODY, "person numbers are below {PERSONS_MAX}");
         assert_eq!(
             template.bits(),
@@ -147,7 +147,7 @@ impl Arena {
         row
     }
 
-    pub fn remove(&mut self, row: Row) {
+    pub(crate) fn remove(&mut self, row: Row) {
         let (n, i) = place(row);
         // Removed twice, a row would be handed out twice, and two people would share a face.
         assert!(self.chunks[n].owners[i] != NOBODY, "the row is nobody's");
@@ -156,8 +156,8 @@ impl Arena {
     }
 
     /// Bytes of all chunks.
-    #[cfg(any(test, feature = "testing"))]
-    pub fn bytes(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
         let bytes = |chunk: &Memory| {
             size_of_val(&*chunk.fronts)
                 + size_of_val(&*chunk.middles)
@@ -169,7 +169,7 @@ impl Arena {
     }
 
     /// A copy of one row.
-    pub fn template(&self, row: Row) -> Template {
+    pub(crate) fn template(&self, row: Row) -> Template {
         let (n, i) = place(row);
         let chunk = self.chunks[n].to_read();
         let mut words = Zeroizing::new([0; Bits::MAX / 64]);
@@ -255,51 +255,51 @@ impl Memory {
 impl<'a> Chunk<'a> {
     /// The number of row `i` of the chunk: it was handed out, and so is one.
     #[inline(always)]
-    pub fn row(&self, i: usize) -> Row {
+    pub(crate) fn row(&self, i: usize) -> Row {
         Row(self.first.wrapping_add(i) as u32)
     }
 
     /// The first words of row `i`.
     #[inline(always)]
-    pub fn front(&self, i: usize) -> [u64; FRONT_WORDS] {
+    pub(crate) fn front(&self, i: usize) -> [u64; FRONT_WORDS] {
         let columns = &self.fronts[i / BLOCK].0;
         std::array::from_fn(|at| u64::from_le_bytes(std::array::from_fn(|j| columns[8 * at + j][i % BLOCK])))
     }
 
     /// The columns of `B` blocks from that one on.
     #[inline(always)]
-    pub fn fronts_of_blocks<const B: usize>(&self, block: usize) -> &'a [Columns; B] {
+    pub(crate) fn fronts_of_blocks<const B: usize>(&self, block: usize) -> &'a [Columns; B] {
         self.fronts[block..].first_chunk().expect("blocks of one chunk")
     }
 
     /// The other words of row `i`, in order.
     #[inline(always)]
-    pub fn rest(&self, i: usize) -> impl Iterator<Item = &'a [u64; FRONT_WORDS]> {
+    pub(crate) fn rest(&self, i: usize) -> impl Iterator<Item = &'a [u64; FRONT_WORDS]> {
         let middle = self.middle(i).iter().flat_map(|line| line.0.as_chunks().0);
         middle.chain(self.tail(i).map(|line| &line.0.as_chunks().0[i % 2]))
     }
 
     /// The lines in the middle of row `i`.
     #[inline(always)]
-    pub fn middle(&self, i: usize) -> &'a [Line] {
+    pub(crate) fn middle(&self, i: usize) -> &'a [Line] {
         &self.middles[i.wrapping_mul(self.lines)..][..self.lines]
     }
 
     /// The lines in the middle of a block's rows, one row's behind the other's.
     #[inline(always)]
-    pub fn middle_of_block(&self, block: usize) -> &'a [Line] {
+    pub(crate) fn middle_of_block(&self, block: usize) -> &'a [Line] {
         &self.middles[block * BLOCK * self.lines..][..BLOCK * self.lines]
     }
 
     /// The line of which half number `i % 2` is row `i`'s tail.
     #[inline(always)]
-    pub fn tail(&self, i: usize) -> Option<&'a Line> {
+    pub(crate) fn tail(&self, i: usize) -> Option<&'a Line> {
         self.tails.get(i / 2)
     }
 
     /// The tails of a block's rows, if they have any.
     #[inline(always)]
-    pub fn tails_of_block(&self, block: usize) -> Option<&'a [Line; BLOCK / 2]> {
+    pub(crate) fn tails_of_block(&self, block: usize) -> Option<&'a [Line; BLOCK / 2]> {
         self.tails.as_chunks().0.get(block)
     }
 }

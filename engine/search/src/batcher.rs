@@ -27,9 +27,13 @@ const CORES_PER_PASS: usize = 4;
 
 /// One caller's search: among all faces, by the best one of each person.
 pub struct BatchRequest {
+    /// Probes of the scheme of the collection; each has an answer of its own.
     pub probes: Vec<Arc<Probe>>,
+    /// Most persons in the answer to each probe.
     pub k: usize,
+    /// The estimated cosine, -1 to 1, that an answered face reaches.
     pub similarity_min: f32,
+    /// Whether every face at `similarity_min` or above is found, and not only all but one in a million.
     pub exact: bool,
 }
 
@@ -91,6 +95,7 @@ impl Default for SearchBatcher {
 }
 
 impl SearchBatcher {
+    /// With so many passes at once.
     pub fn new(passes_max: usize) -> Self {
         Self {
             passes_max,

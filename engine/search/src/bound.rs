@@ -55,7 +55,7 @@ const EVENNESS_MIN: f64 = 40.0;
 
 /// The penalties that a row may have at the end of each stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// In steps of the front.
     pub front: u8,
     /// Of all bits, as [`Weights`] count them.
@@ -64,7 +64,7 @@ pub struct Limits {
 
 /// The magnitudes of a probe and what follows from them.
 #[derive(Clone)]
-pub struct Bound {
+pub(crate) struct Bound {
     /// For each part how many values of each magnitude it has, and for all of them together.
     counts: [[f64; MAGNITUDES]; PARTS.len()],
     all: [f64; MAGNITUDES],
@@ -86,7 +86,7 @@ impl Bound {
     /// bound: a bar of zero or less, or a probe too uneven to have a distribution.
     ///
     /// `block` is the number of outputs of the projection that form a whole rotation.
-    pub fn new(values: &[i8], block: usize, bar: i32, miss: f64) -> Option<Self> {
+    pub(crate) fn new(values: &[i8], block: usize, bar: i32, miss: f64) -> Option<Self> {
         let mut counts = [[0.0; MAGNITUDES]; PARTS.len()];
         for (part, counts) in counts.iter_mut().enumerate() {
             let end = PARTS[part].min(values.len());
@@ -119,12 +119,12 @@ impl Bound {
     }
 
     /// What one step of the front is worth.
-    pub fn step(&self) -> u32 {
+    pub(crate) fn step(&self) -> u32 {
         self.step
     }
 
     /// The limits at a bar no lower than the one before.
-    pub fn limits(&mut self, bar: i32) -> Limits {
+    pub(crate) fn limits(&mut self, bar: i32) -> Limits {
         self.approach(bar);
         let step = self.step;
         let [front, all] = self.penalties(|m| f64::from(m as u32 / step * step));

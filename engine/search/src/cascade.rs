@@ -18,8 +18,8 @@
 //! one. Each has a sink of its own, and the highest of their bars is everybody's: as many faces as are wanted reach
 //! it in one sink already, so that none below it is among the best of all.
 
-pub mod stages;
-pub mod turned;
+pub(crate) mod stages;
+pub(crate) mod turned;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -37,10 +37,10 @@ use crate::weights::Weights;
 use likeness_types::template::Probe;
 
 /// The probability that a mated face which reaches the threshold is not found: one in a million.
-pub const MISS: f64 = 1e-6;
+pub(crate) const MISS: f64 = 1e-6;
 
 /// Blocks that a probe goes through before the next one's turn: 64 KiB of columns, within the second cache.
-pub const RUN: usize = 32;
+pub(crate) const RUN: usize = 32;
 
 /// Rows that wait for their other bits to arrive from memory.
 const RING: usize = 32;
@@ -50,13 +50,13 @@ const RING: usize = 32;
 const MANY: u32 = 12;
 
 /// Probes whose first stage is computed together.
-pub const TOGETHER: usize = 4;
+pub(crate) const TOGETHER: usize = 4;
 
 /// Blocks that lie in the cache and are computed together, for several probes and for one: each entry of a table is loaded
 /// once for all of them. Blocks that come from memory are computed one by one: the processor reads on by itself only where
 /// one line follows the other.
-pub const ABREAST: usize = 2;
-pub const ABREAST_ALONE: usize = 4;
+pub(crate) const ABREAST: usize = 2;
+pub(crate) const ABREAST_ALONE: usize = 4;
 
 /// The part of the rows that the first stage may leave before a full scan is faster: of a row by itself two lines are
 /// read from anywhere, of all rows each line once, in order. Chosen by trial on synthetic people at the default
@@ -81,7 +81,7 @@ const PIECES_EACH: usize = 2;
 const RUNG: f64 = 0.01;
 
 /// Who wants to know of the faces that reach a bar.
-pub trait Sink {
+pub(crate) trait Sink {
     /// The least score that is wanted from now on. It never falls.
     fn bar(&self) -> i32;
     /// A face that reaches it.
@@ -93,7 +93,7 @@ pub trait Sink {
 }
 
 /// One probe's search.
-pub struct Seek<'a, K: Sink> {
+pub(crate) struct Seek<'a, K: Sink> {
     probe: &'a Probe,
     sink: K,
     /// The highest bar of all who look for this probe.
@@ -112,7 +112,7 @@ pub struct Seek<'a, K: Sink> {
 
 /// What was looked at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
+pub(crate) struct Tally {
     /// Rows that went through the first stage.
     pub first: u64,
     /// Rows that went through the second.
@@ -202,7 +202,7 @@ impl Ring {
 
 impl<'a, K: Sink> Seek<'a, K> {
     /// A search that misses a mated face with probability `miss` at most; 0: never.
-    pub fn new(arena: &Arena, probe: &'a Probe, sink: K, miss: f64) -> Self {
+    pub(crate) fn new(arena: &Arena, probe: &'a Probe, sink: K, miss: f64) -> Self {
         assert_eq!(
             probe.bits(),
             arena.bits(),
@@ -282,7 +282,7 @@ impl<'a, K: Sink> Seek<'a, K> {
     }
 
     /// What was found, and what was looked at for it.
-    pub fn finish(self) -> (K, Tally) {
+    pub(crate) fn finish(self) -> (K, Tally) {
         (self.sink, self.tally)
     }
 }
@@ -300,7 +300,7 @@ impl Staged {
 /// Offers every row that reaches the bar to each of `seeks`, with whatever cores are idle.
 ///
 /// `allowed` answers, for the block whose first row is given, which of its rows count.
-pub fn scan<K: Sink + Send>(
+pub(crate) fn scan<K: Sink + Send>(
     arena: &Arena,
     seeks: &mut [Seek<'_, K>],
     allowed: impl Fn(Row) -> u64 + Copy + Sync,
@@ -312,7 +312,7 @@ pub fn scan<K: Sink + Send>(
 }
 
 /// As [`scan`], with these instructions, and on these cores as well.
-pub fn scan_with<K: Sink + Send>(
+pub(crate) fn scan_with<K: Sink + Send>(
     kernel: Kernel,
     borrowed: &Busy,
     arena: &Arena,

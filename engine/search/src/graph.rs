@@ -14,8 +14,8 @@
 //! - A filter makes graphs slow and blind, so filtered searches compare with everyone who is allowed, in full. So do
 //!   searches that may miss nobody, those by all faces of a person, and the search for people enrolled twice.
 
-pub mod arena;
-pub mod work;
+pub(crate) mod arena;
+pub(crate) mod work;
 
 use std::collections::VecDeque;
 use std::f32::consts::PI;
@@ -88,6 +88,7 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// An empty graph; `ef` as in [`Self::ef`].
     pub fn new(bits: Bits, ef: usize) -> Self {
         let arena = Arc::new(Arena::new(bits));
         Self {
@@ -107,6 +108,7 @@ impl Graph {
         }
     }
 
+    /// Adds a face. Its links are made by the next turn of the keeper.
     pub fn insert(&mut self, person: Person, template: &Template) -> Row {
         assert!(person != NOBODY, "person numbers are below {PERSONS_MAX}");
         assert_eq!(
@@ -152,14 +154,17 @@ impl Graph {
         self.free.push(row);
     }
 
-    pub fn len(&self) -> usize {
+    /// Faces in the index.
+    pub(crate) fn len(&self) -> usize {
         self.living
     }
 
+    /// Candidates that a walk keeps.
     pub fn ef(&self) -> usize {
         self.ef
     }
 
+    /// Changes how many candidates a walk keeps.
     pub fn set_ef(&mut self, ef: usize) {
         self.ef = ef;
     }
@@ -244,6 +249,7 @@ impl Graph {
         score(probe.planes(), probe.sum(), self.arena.row(row.0))
     }
 
+    /// The template in this row.
     pub fn template(&self, row: Row) -> Template {
         let words = self.arena.row(row.0).iter();
         Template::from_words(words.map(|word| word.load(Ordering::Relaxed)))

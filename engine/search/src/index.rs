@@ -57,7 +57,7 @@ pub struct Row(pub u32);
 pub type Person = u32;
 
 /// Persons that an index can tell apart; the number itself marks a row that is nobody's.
-pub const PERSONS_MAX: Person = Person::MAX;
+pub(crate) const PERSONS_MAX: Person = Person::MAX;
 
 /// What is asked of an index.
 pub struct Ask<'a> {
@@ -88,6 +88,7 @@ pub enum By<'a> {
 /// A person who resembles the probe.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Hit {
+    /// The person's number in the collection.
     pub person: Person,
     /// The estimated cosine, -1 to 1.
     pub similarity: f32,
@@ -107,6 +108,7 @@ pub struct Found {
 pub struct Near {
     /// Which of the templates that were asked with.
     pub asking: usize,
+    /// The number of the person whose face it is.
     pub person: Person,
     /// Where the face is that resembles it.
     pub row: Row,
@@ -253,6 +255,11 @@ impl Index {
             Self::Flat(flat) => flat.len(),
             Self::Graph(graph) => graph.len(),
         }
+    }
+
+    /// Whether it has no face.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 

@@ -19,7 +19,7 @@ const THREES: usize = COLUMNS / 3;
     not(target_arch = "x86_64"),
     allow(dead_code, reason = "no other processor looks up six bits")
 )]
-pub struct Table {
+pub(crate) struct Table {
     costs: Zeroizing<Vec<Cost>>,
     step: u32,
     nibbles: OnceLock<Nibbles>,
@@ -36,14 +36,14 @@ struct Sixes(Box<[[Entries; 4]; THREES]>, Box<[Entries; 3]>);
 
 #[derive(Clone, Copy, Zeroize)]
 #[repr(align(64))]
-pub struct Entries(pub [u8; LINE]);
+pub(crate) struct Entries(pub [u8; LINE]);
 
 /// A bit: whether it is expected to be set, and what it costs if it is otherwise.
-pub type Cost = (bool, u32);
+pub(crate) type Cost = (bool, u32);
 
 impl Table {
     /// For what each bit costs, `[256]` of at most 127, and what a step is of it, 1 at least.
-    pub fn new(costs: Zeroizing<Vec<Cost>>, step: u32) -> Self {
+    pub(crate) fn new(costs: Zeroizing<Vec<Cost>>, step: u32) -> Self {
         assert_eq!(
             costs.len(),
             FRONT_BITS,
@@ -69,7 +69,7 @@ impl Table {
     }
 
     #[cfg(target_arch = "x86_64")]
-    pub fn sixes(&self) -> (&[[Entries; 4]; THREES], &[Entries; 3]) {
+    pub(crate) fn sixes(&self) -> (&[[Entries; 4]; THREES], &[Entries; 3]) {
         let Sixes(threes, last) = self.sixes.get_or_init(|| {
             let mut threes = Box::new([[NONE; 4]; THREES]);
             let mut last = Box::new([NONE; 3]);
@@ -130,7 +130,7 @@ fn entries(costs: &[Cost], step: u32) -> Entries {
     clippy::needless_range_loop,
     reason = "a closure's instructions are compiled for no processor in particular"
 )]
-pub fn by_nibbles<S: Simd, const P: usize>(columns: &Columns, tables: [&Table; P]) -> [S::Bytes; P] {
+pub(crate) fn by_nibbles<S: Simd, const P: usize>(columns: &Columns, tables: [&Table; P]) -> [S::Bytes; P] {
     let entries = tables.map(Table::nibbles);
     let mut sums = [S::zero(); P];
     for column in 0..COLUMNS {

@@ -10,7 +10,9 @@ const ALONE: u32 = u32::MAX;
 /// A person with several faces.
 #[derive(Clone, Copy)]
 pub struct Together {
+    /// The person's number in the collection.
     pub person: Person,
+    /// How far the faces agree.
     pub agreement: Agreement,
 }
 

@@ -12,7 +12,7 @@ use crate::weights::Weights;
 use likeness_types::template::Template;
 
 /// Tells of every row within `distance_max` bits of one of `templates`.
-pub fn near(arena: &Arena, templates: &[Template], distance_max: u32, tell: &mut dyn FnMut(Near)) {
+pub(crate) fn near(arena: &Arena, templates: &[Template], distance_max: u32, tell: &mut dyn FnMut(Near)) {
     let asking: Vec<_> = templates
         .iter()
         .map(|template| (template, weights(template)))

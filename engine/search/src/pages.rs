@@ -13,7 +13,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 const HUGE: usize = 2 << 20;
 
 /// So many values in one piece, which never moves.
-pub struct Pages<T>(Memory<T>);
+pub(crate) struct Pages<T>(Memory<T>);
 
 enum Memory<T> {
     Allocated(Box<[T]>),
@@ -23,7 +23,7 @@ enum Memory<T> {
 
 impl<T: FromBytes> Pages<T> {
     /// All of their bytes are zero.
-    pub fn zeroed(len: usize) -> Self {
+    pub(crate) fn zeroed(len: usize) -> Self {
         let bytes = len * size_of::<T>();
         let mapped = (bytes >= HUGE).then(|| map(bytes)).flatten();
         Self(mapped.unwrap_or_else(|| {

@@ -36,6 +36,11 @@ impl Numbers {
         self.by_digest.len()
     }
 
+    /// Whether the collection has no people.
+    pub fn is_empty(&self) -> bool {
+        self.by_digest.is_empty()
+    }
+
     /// The next number that is nobody's.
     pub fn next(&self) -> Person {
         self.free.last().copied().unwrap_or_else(|| {
@@ -86,6 +91,7 @@ impl Numbers {
         self.by_digest.find(hash(digest), own).copied()
     }
 
+    /// The digest of the person with this number; zeros if the number is free.
     pub fn digest(&self, number: Person) -> Digest {
         self.entries[number as usize].digest
     }

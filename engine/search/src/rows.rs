@@ -52,6 +52,11 @@ impl Rows {
         self.len
     }
 
+    /// Whether it has no row.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Which of the 64 rows from this one on, the first of a block, are in it.
     pub fn mask(&self, first: Row) -> u64 {
         self.blocks.get(first.0 as usize / BLOCK).copied().unwrap_or(0)
@@ -84,7 +89,7 @@ mod tests {
                 rows.remove(Row(row));
                 prop_assert!(!rows.has(Row(row)));
             }
-            prop_assert!(rows.len() == 0 && rows.blocks.is_empty());
+            prop_assert!(rows.is_empty() && rows.blocks.is_empty());
         }
     }
 }

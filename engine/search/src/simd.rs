@@ -17,10 +17,10 @@ use crate::lookup::Table;
 use crate::weights::Worth;
 
 /// Rows whose penalties are added up together.
-pub const ROWS: usize = 16;
+pub(crate) const ROWS: usize = 16;
 
 /// An instruction set. A line is handled at once, in lanes of 16 bytes.
-pub trait Simd: Copy {
+pub(crate) trait Simd: Copy {
     type Bytes: Copy;
 
     /// From so many probes on that look at everybody, their middles are looked up by columns: what turning them around
@@ -112,13 +112,13 @@ pub trait Simd: Copy {
 
 /// Work that is compiled for every instruction set. `run` and what it calls must be `#[inline(always)]`,
 /// or they are compiled for none.
-pub trait Task {
+pub(crate) trait Task {
     fn run<S: Simd>(self);
 }
 
 /// The instruction sets of this architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kernel {
+pub(crate) enum Kernel {
     /// What every processor of the architecture has.
     Portable,
     /// 256-bit shuffles, and POPCNT.
@@ -135,12 +135,12 @@ pub enum Kernel {
 
 impl Kernel {
     /// The fastest that this processor runs; the answer is cached by the standard library.
-    pub fn best() -> Self {
+    pub(crate) fn best() -> Self {
         *Self::all().last().expect("the portable one is always there")
     }
 
     /// Every one that this processor runs, the fastest last.
-    pub fn all() -> &'static [Self] {
+    pub(crate) fn all() -> &'static [Self] {
         #[cfg(target_arch = "x86_64")]
         {
             let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt");
@@ -167,7 +167,7 @@ impl Kernel {
         unsafe_code,
         reason = "calls functions compiled for instructions that not every processor has"
     )]
-    pub fn run(self, task: impl Task) {
+    pub(crate) fn run(self, task: impl Task) {
         match self {
             Self::Portable => task.run::<Portable>(),
             #[cfg(target_arch = "x86_64")]
@@ -203,7 +203,7 @@ fn neon(task: impl Task) {
 
 /// Byte by byte: the oracle.
 #[derive(Clone, Copy)]
-pub struct Portable;
+pub(crate) struct Portable;
 
 impl Simd for Portable {
     type Bytes = [u8; LINE];

@@ -23,7 +23,8 @@ pub struct Tags {
 }
 
 impl Tags {
-    pub fn new() -> Self {
+    /// No tags, under a random key.
+    pub fn empty() -> Self {
         Self {
             key: Secret::random(),
             people: HashMap::new(),
@@ -101,7 +102,7 @@ mod tests {
 
     #[test]
     fn people_are_found_by_their_tags_until_they_go() {
-        let mut all = Tags::new();
+        let mut all = Tags::empty();
         all.set(1, &tags(&["day", "door"]));
         all.set(2, &tags(&["day"]));
         all.set(3, &[]);
@@ -121,6 +122,6 @@ mod tests {
 
     #[test]
     fn a_digest_says_nothing_outside_its_collection() {
-        assert_ne!(Tags::new().digest("day"), Tags::new().digest("day"));
+        assert_ne!(Tags::empty().digest("day"), Tags::empty().digest("day"));
     }
 }

@@ -9,7 +9,7 @@ use likeness_types::template::Probe;
 
 /// A face with its score, on its way to becoming a hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     pub score: i32,
     pub person: Person,
 }
@@ -19,7 +19,7 @@ pub struct Candidate {
 /// A person has several faces and takes one place, so this is no plain heap: candidates are
 /// gathered and thinned once there are twice as many as asked for. That costs O(log k) a
 /// candidate, and the bar rises with every thinning, so that soon few faces become candidates.
-pub struct Top {
+pub(crate) struct Top {
     k: usize,
     bar: i32,
     candidates: Vec<Candidate>,
@@ -27,7 +27,7 @@ pub struct Top {
 
 impl Top {
     /// The best `k` persons of those that score at least `score_min`.
-    pub fn new(k: usize, score_min: i32) -> Self {
+    pub(crate) fn new(k: usize, score_min: i32) -> Self {
         Self {
             k,
             bar: score_min,
@@ -36,12 +36,12 @@ impl Top {
     }
 
     /// The score below which a face need not be offered.
-    pub fn bar(&self) -> i32 {
+    pub(crate) fn bar(&self) -> i32 {
         self.bar
     }
 
     /// Considers a face.
-    pub fn offer(&mut self, candidate: Candidate) {
+    pub(crate) fn offer(&mut self, candidate: Candidate) {
         if candidate.score < self.bar || self.k == 0 {
             return;
         }
@@ -53,7 +53,7 @@ impl Top {
     }
 
     /// Considers everything that another one kept.
-    pub fn merge(&mut self, other: Self) {
+    pub(crate) fn merge(&mut self, other: Self) {
         other
             .candidates
             .into_iter()
@@ -61,7 +61,7 @@ impl Top {
     }
 
     /// The best face of each of the best k persons, best first.
-    pub fn finish(mut self) -> Vec<Candidate> {
+    pub(crate) fn finish(mut self) -> Vec<Candidate> {
         self.thin();
         self.candidates
     }
@@ -82,7 +82,7 @@ impl Top {
 }
 
 /// What one probe of an [`Ask`] has found so far.
-pub struct Tally<'a> {
+pub(crate) struct Tally<'a> {
     probe: &'a Probe,
     ask: &'a Ask<'a>,
     top: Top,
@@ -95,7 +95,7 @@ pub struct Tally<'a> {
 
 impl<'a> Tally<'a> {
     /// One for each probe.
-    pub fn of_each(ask: &'a Ask<'a>) -> impl Iterator<Item = Self> {
+    pub(crate) fn of_each(ask: &'a Ask<'a>) -> impl Iterator<Item = Self> {
         let several = match ask.by {
             By::BestFace => &[],
             By::AllFaces(several) => several.people(),
@@ -121,22 +121,22 @@ impl<'a> Tally<'a> {
         }
     }
 
-    pub fn probe(&self) -> &'a Probe {
+    pub(crate) fn probe(&self) -> &'a Probe {
         self.probe
     }
 
     /// Whether somebody was found who is compared by all faces.
-    pub fn lacks_scores(&self) -> bool {
+    pub(crate) fn lacks_scores(&self) -> bool {
         !self.sums.is_empty()
     }
 
     /// Whether all faces of this person are to be added.
-    pub fn lacks(&self, person: Person) -> bool {
+    pub(crate) fn lacks(&self, person: Person) -> bool {
         self.sums.contains_key(&person)
     }
 
     /// Adds a face of somebody who lacks it.
-    pub fn add(&mut self, person: Person, score: i32) {
+    pub(crate) fn add(&mut self, person: Person, score: i32) {
         if let Some(sum) = self.sums.get_mut(&person) {
             // At most 20 faces of 2048 * 127 each.
             *sum += score;
@@ -151,7 +151,7 @@ impl<'a> Tally<'a> {
     }
 
     /// The best persons, best first.
-    pub fn finish(self) -> Vec<Hit> {
+    pub(crate) fn finish(self) -> Vec<Hit> {
         let probe = self.probe;
         let alone = self.top.finish().into_iter().map(|c| Hit {
             person: c.person,

@@ -15,7 +15,7 @@ use crate::simd::{ROWS, Simd};
 use likeness_types::template::Probe;
 
 /// Bit planes of what the bits behind the columns are worth.
-pub const PLANES: usize = 3;
+pub(crate) const PLANES: usize = 3;
 
 /// What one unit of those is, for a probe's magnitudes of 0 to 127: somewhat more than a quarter of their standard
 /// deviation, so that a fifth of their sum is lost. With two planes two fifths were, and every block of a full scan had to
@@ -28,7 +28,7 @@ const SPAN: f64 = 2.0;
 
 /// A probe, as a pass needs it.
 #[derive(ZeroizeOnDrop)]
-pub struct Weights {
+pub(crate) struct Weights {
     #[zeroize(skip)] // A table wipes itself.
     front: Table,
     /// `[lines of a row's middle]`.
@@ -51,25 +51,25 @@ pub struct Weights {
 
 /// What the bits of a line are expected to be, and the planes of what they are worth otherwise.
 #[derive(Zeroize)]
-pub struct Worth {
+pub(crate) struct Worth {
     pub expected: Line,
     pub planes: [Line; PLANES],
 }
 
 impl Weights {
     /// For values of which a step of the front is worth so much, 1 at least: each bit by itself is rounded down.
-    pub fn new(values: &[i8], step: u32) -> Self {
+    pub(crate) fn new(values: &[i8], step: u32) -> Self {
         Self::of::<UNIT>(values, Table::new(costs(values, step), 1), step)
     }
 
     /// For a scan that looks at everybody for whoever reaches this bar: what a kernel looks up at a time is rounded down.
-    pub fn in_full(values: &[i8], bar: i32) -> Self {
+    pub(crate) fn in_full(values: &[i8], bar: i32) -> Self {
         let step = Self::step_at(values, bar);
         Self::of::<UNIT>(values, Table::new(costs(values, 1), step), step)
     }
 
     /// For values of 1 and -1: nothing is rounded, but a front of which all bits differ.
-    pub fn of_signs(values: &[i8]) -> Self {
+    pub(crate) fn of_signs(values: &[i8]) -> Self {
         Self::of::<1>(values, Table::new(costs(values, 1), 1), 1)
     }
 
@@ -97,16 +97,16 @@ impl Weights {
             .max(1.0) as u32
     }
 
-    pub fn front(&self) -> &Table {
+    pub(crate) fn front(&self) -> &Table {
         &self.front
     }
 
-    pub fn middle(&self) -> &[Worth] {
+    pub(crate) fn middle(&self) -> &[Worth] {
         &self.middle
     }
 
     /// What the middle's bits cost, 256 of them in each table, where these weights are the probe's.
-    pub fn middle_tables(&self, probe: &Probe) -> &[Table] {
+    pub(crate) fn middle_tables(&self, probe: &Probe) -> &[Table] {
         self.middle_tables.get_or_init(|| {
             let values = probe.values();
             let middle = &values[FRONT_BITS..][..LINE_WORDS * 64 * self.middle.len()];
@@ -117,24 +117,24 @@ impl Weights {
         })
     }
 
-    #[cfg(any(test, feature = "testing"))]
-    pub fn tail(&self) -> Option<&Worth> {
+    #[cfg(test)]
+    pub(crate) fn tail(&self) -> Option<&Worth> {
         self.tail.as_ref()
     }
 
     /// The largest D of a row that reaches this bar.
-    pub fn penalty_max(&self, bar: i32) -> i32 {
+    pub(crate) fn penalty_max(&self, bar: i32) -> i32 {
         self.sum.saturating_sub(bar).div_euclid(2)
     }
 
     /// What a magnitude counts as behind the columns.
-    pub fn worth(magnitude: u8) -> u8 {
+    pub(crate) fn worth(magnitude: u8) -> u8 {
         UNIT * units::<UNIT>(magnitude)
     }
 
     /// A row's penalty by its front, of so many steps.
     #[inline(always)]
-    pub fn of_front(&self, steps: u8) -> i32 {
+    pub(crate) fn of_front(&self, steps: u8) -> i32 {
         i32::from(steps).wrapping_mul(self.step)
     }
 
@@ -143,13 +143,13 @@ impl Weights {
     /// Nothing is asked for ahead of its time: the processor does that by itself where lines follow each other, and
     /// asking as well only takes its time.
     #[inline(always)]
-    pub fn of_block<S: Simd>(&self, chunk: Chunk<'_>, block: usize) -> [i32; BLOCK] {
+    pub(crate) fn of_block<S: Simd>(&self, chunk: Chunk<'_>, block: usize) -> [i32; BLOCK] {
         self.of_middles::<S>(chunk, block, &self.of_fronts::<S>(chunk, block))
     }
 
     /// The penalties of a block's rows by their fronts, in steps.
     #[inline(always)]
-    pub fn of_fronts<S: Simd>(&self, chunk: Chunk<'_>, block: usize) -> [u8; BLOCK] {
+    pub(crate) fn of_fronts<S: Simd>(&self, chunk: Chunk<'_>, block: usize) -> [u8; BLOCK] {
         let [[fronts]] = S::columns(std::array::from_ref(&chunk.fronts[block]), [&self.front]);
         S::store(fronts)
     }
@@ -160,7 +160,7 @@ impl Weights {
         clippy::needless_range_loop,
         reason = "a closure's instructions are compiled for no processor in particular"
     )]
-    pub fn of_columns<'c, S: Simd, const B: usize>(
+    pub(crate) fn of_columns<'c, S: Simd, const B: usize>(
         &self,
         parts: impl Iterator<Item = (&'c [Columns; B], &'c Table)>,
     ) -> [[i32; BLOCK]; B] {
@@ -189,7 +189,12 @@ impl Weights {
         clippy::needless_range_loop,
         reason = "a closure's instructions are compiled for no processor in particular"
     )]
-    pub fn of_middles<S: Simd>(&self, chunk: Chunk<'_>, block: usize, fronts: &[u8; BLOCK]) -> [i32; BLOCK] {
+    pub(crate) fn of_middles<S: Simd>(
+        &self,
+        chunk: Chunk<'_>,
+        block: usize,
+        fronts: &[u8; BLOCK],
+    ) -> [i32; BLOCK] {
         let mut penalties = [0; BLOCK];
         if !self.middle.is_empty() {
             let lines = chunk.middle_of_block(block);
@@ -212,7 +217,7 @@ impl Weights {
         clippy::needless_range_loop,
         reason = "a closure's instructions are compiled for no processor in particular"
     )]
-    pub fn add_tails<S: Simd>(&self, chunk: Chunk<'_>, block: usize, penalties: &mut [i32; BLOCK]) {
+    pub(crate) fn add_tails<S: Simd>(&self, chunk: Chunk<'_>, block: usize, penalties: &mut [i32; BLOCK]) {
         let (Some(tail), Some(lines)) = (&self.tail, chunk.tails_of_block(block)) else {
             return;
         };
@@ -227,7 +232,7 @@ impl Weights {
 
     /// The penalty of one row by its middle.
     #[inline(always)]
-    pub fn of_middle<S: Simd>(&self, chunk: Chunk<'_>, i: usize) -> i32 {
+    pub(crate) fn of_middle<S: Simd>(&self, chunk: Chunk<'_>, i: usize) -> i32 {
         if self.middle.is_empty() {
             return 0;
         }
@@ -236,7 +241,7 @@ impl Weights {
 
     /// The penalty of one row by its tail.
     #[inline(always)]
-    pub fn of_tail<S: Simd>(&self, chunk: Chunk<'_>, i: usize) -> i32 {
+    pub(crate) fn of_tail<S: Simd>(&self, chunk: Chunk<'_>, i: usize) -> i32 {
         match (&self.tail, chunk.tail(i)) {
             (Some(tail), Some(line)) => S::tail(line, i % 2, tail).wrapping_mul(self.unit),
             _ => 0,
@@ -284,7 +289,7 @@ impl Worth {
         clippy::needless_range_loop,
         reason = "a closure's instructions are compiled for no processor in particular"
     )]
-    pub fn plainly<const N: usize>(&self, from: usize, words: &[u64; N]) -> i32 {
+    pub(crate) fn plainly<const N: usize>(&self, from: usize, words: &[u64; N]) -> i32 {
         let mut counts = [0u32; PLANES];
         for w in 0..N {
             let differing = words[w] ^ self.expected.0[from + w];

@@ -257,7 +257,7 @@ impl People {
             #[cfg(feature = "graph")]
             shadow: None,
             several: Several::default(),
-            tags: Tags::new(),
+            tags: Tags::empty(),
         }
     }
 

@@ -213,7 +213,7 @@ fn protect(protector: &Protector, embedding: Embedding, collection: &CollectionR
     let scheme = &collection.0.scheme;
     let (template, probe) = protector.protect_and_probe(embedding, scheme.bits);
     NewFace {
-        id: FaceId::new(),
+        id: FaceId::random(),
         template,
         probe: Some(probe),
         scheme: scheme.id(),

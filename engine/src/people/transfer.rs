@@ -235,7 +235,7 @@ fn shortened(face: StoredFace, source: &Scheme, target: &Collection) -> Result<S
         .into());
     }
     Ok(StoredFace {
-        id: FaceId::new(),
+        id: FaceId::random(),
         scheme: scheme.id(),
         template: face.template.beginning(scheme.bits),
         ..face

@@ -38,21 +38,27 @@ const PAD_BYTES: usize = 512;
 
 pub use likeness_types::digest::Digest;
 
+/// The key of a person's record.
 pub fn person_key(collection: RandomId, digest: Digest) -> Vec<u8> {
     [collection.0, digest.0].concat()
 }
 
 /// What a record is, and to whom it belongs: bound by its seal.
 pub struct Binding<'a> {
+    /// The kind of record, such as "person".
     pub kind: &'static str,
+    /// The deployment that the record belongs to.
     pub deployment: RandomId,
     /// Empty where the digest stands for it: of a collection, of an account and its keys.
     pub account: &'a str,
+    /// The collection; zeros where it belongs to none.
     pub collection: RandomId,
+    /// The digest of the record's name.
     pub digest: Digest,
 }
 
 impl<'a> Binding<'a> {
+    /// Of a person's record.
     pub fn of_person(
         deployment: RandomId,
         account: &'a Account,
@@ -72,9 +78,13 @@ impl<'a> Binding<'a> {
 /// The clear part of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
+    /// The slot with the record's data key.
     pub slot: u32,
+    /// The id of that data key.
     pub data_key: RandomId,
+    /// Grows by one each time the record is written anew.
     pub generation: u64,
+    /// The scheme of its templates.
     pub scheme: SchemeId,
     /// What the keys of the person's rows in the running log begin with.
     pub log: RandomId,
@@ -86,12 +96,14 @@ pub struct Unreadable;
 
 /// A record whose clear part is whole: it was checked once.
 pub struct Record<'a> {
+    /// Its clear part.
     pub header: Header,
     nonce: [u8; NONCE_BYTES],
     sealed: &'a [u8],
 }
 
 impl<'a> Record<'a> {
+    /// Reads the clear part and checks it.
     pub fn parse(record: &'a [u8]) -> Result<Self, Unreadable> {
         let (head, sealed) = record.split_first_chunk::<HEADER_BYTES>().ok_or(Unreadable)?;
         let (checked, rest) = head.split_at(CHECKED_BYTES);
@@ -137,7 +149,7 @@ impl Header {
 }
 
 /// Seals contents into a record.
-pub fn seal(header: Header, key: &DataKey, binding: &Binding<'_>, contents: &[u8]) -> Vec<u8> {
+pub(crate) fn seal(header: Header, key: &DataKey, binding: &Binding<'_>, contents: &[u8]) -> Vec<u8> {
     debug_assert_eq!(header.data_key, key.id, "a record names the key that seals it");
     let length = u32::try_from(contents.len()).expect("a record's limits keep it far below 4 GiB");
     let padded_bytes = (4 + contents.len()).next_multiple_of(PAD_BYTES);
@@ -169,7 +181,7 @@ fn checksum(clear: &[u8]) -> [u8; CHECKSUM_BYTES] {
 }
 
 /// Opens what [`seal`] made.
-pub fn open(
+pub(crate) fn open(
     record: &Record<'_>,
     key: &DataKey,
     binding: &Binding<'_>,

@@ -3,8 +3,8 @@
 //! One copy lies with the data and one with the keys, so that a start on a restored backup of the data finds what was
 //! erased since. The anchor, a signed checkpoint beside the keys, says how long the log must be at least.
 
-pub mod open;
-pub mod owners;
+pub(crate) mod open;
+pub(crate) mod owners;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{File, OpenOptions};
@@ -28,9 +28,13 @@ use likeness_types::person::Timestamp;
 
 /// A file that grows at its end. The second implementation drops unsynced writes, in the crash tests.
 pub trait LogFile: Send + Sync {
+    /// The whole file.
     fn read_all(&self) -> io::Result<Vec<u8>>;
+    /// Fills `bytes` from this offset on, in bytes.
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()>;
+    /// Writes at this offset, in bytes.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Cuts the file to this length, in bytes.
     fn truncate(&self, length: u64) -> io::Result<()>;
     /// Returns only when every earlier write would survive a power cut.
     fn sync(&self) -> io::Result<()>;
@@ -71,7 +75,9 @@ pub fn open_file(path: &Path) -> Result<File> {
 
 /// Where the log lies.
 pub struct ErasureFiles {
+    /// The log beside the data.
     pub local: Box<dyn LogFile>,
+    /// The copy beside the keys.
     pub copy: Box<dyn LogFile>,
     /// Two checkpoints, a sector each, written in turn: what a crash tears is never the latest whole one.
     pub anchor: Box<dyn LogFile>,
@@ -87,17 +93,17 @@ pub struct Issued {
 }
 
 /// Between the two places of the anchor: no sector holds both.
-pub const ANCHOR_PLACE_BYTES: u64 = 4096;
+pub(crate) const ANCHOR_PLACE_BYTES: u64 = 4096;
 
 /// Receipts that one search for a subject reads: the largest erasure has some hundred, and purges come
 /// between.
 const LOOKED_THROUGH_MAX: u64 = 65_536;
 
 /// Where in the records something was removed, for the purge.
-pub type Touched = (Family, Vec<u8>);
+pub(crate) type Touched = (Family, Vec<u8>);
 
 /// An erasure that is about to be logged.
-pub struct Erasure {
+pub(crate) struct Erasure {
     pub kind: ReceiptKind,
     pub request: RandomId,
     pub subject: [u8; 32],
@@ -120,7 +126,7 @@ struct Noted {
 
 /// An erasure whose bytes are still in the data files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unpurged {
+pub(crate) struct Unpurged {
     pub since: Timestamp,
     /// `None` when it happened before this start: then it may be anywhere.
     pub touched: Option<Vec<Touched>>,
@@ -135,6 +141,7 @@ pub struct Backlog {
     pub oldest: Option<Timestamp>,
 }
 
+/// The log of all receipts, in two copies, and its anchor.
 pub struct ErasureLog {
     files: ErasureFiles,
     deployment: RandomId,
@@ -219,7 +226,7 @@ impl ErasureLog {
     }
 
     /// Makes erasures durable: when this returns, they have happened, whatever comes after.
-    pub fn erase(&self, erasures: Vec<Erasure>) -> Result<()> {
+    pub(crate) fn erase(&self, erasures: Vec<Erasure>) -> Result<()> {
         let mut tickets = Vec::with_capacity(erasures.len());
         let mut planned = Vec::with_capacity(erasures.len());
         for erasure in erasures {
@@ -256,7 +263,7 @@ impl ErasureLog {
 
     /// From now on receipts and checkpoints are signed with this key, which the present one vouches for
     /// in the log.
-    pub fn introduce(&self, secret: &[u8; 32]) -> Result<()> {
+    pub(crate) fn introduce(&self, secret: &[u8; 32]) -> Result<()> {
         let mut state = self.state.lock();
         let next = SigningKey::from_bytes(secret);
         let public = next.verifying_key();
@@ -405,17 +412,18 @@ impl ErasureLog {
 
     /// How many keys must be live at least, going by the anchor that the start found: those that it counted, without
     /// those that the log has destroyed since. None where the data may be older than the anchor.
-    pub fn live_at_least(&self) -> Option<u64> {
+    pub(crate) fn live_at_least(&self) -> Option<u64> {
         let anchor = self.anchored?;
         let since = self.state.lock().destroyed.saturating_sub(anchor.destroyed);
         Some(anchor.live.saturating_sub(since))
     }
 
     /// Everything that is erased and not yet purged.
-    pub fn unpurged(&self) -> BTreeMap<u64, Unpurged> {
+    pub(crate) fn unpurged(&self) -> BTreeMap<u64, Unpurged> {
         self.state.lock().unpurged.clone()
     }
 
+    /// How much is erased and not yet purged.
     pub fn backlog(&self) -> Backlog {
         let state = self.state.lock();
         Backlog {

@@ -21,7 +21,7 @@ fn plus(key: &[u8], bit: usize) -> Option<Vec<u8>> {
 /// The first place after `key` from where reading works, found with some 2 x 8 x `key.len()` tries;
 /// `None` when it works nowhere. A place that works between two that do not may be passed over, and all
 /// that is in it counts as damaged.
-pub fn next_readable(key: &[u8], mut is_readable: impl FnMut(&[u8]) -> bool) -> Option<Vec<u8>> {
+pub(crate) fn next_readable(key: &[u8], mut is_readable: impl FnMut(&[u8]) -> bool) -> Option<Vec<u8>> {
     // Steps that double find a readable place, at most twice as far as the nearest, or the end of the keys.
     let bits = key.len() * 8;
     let step = (0..bits).find(|bit| plus(key, *bit).is_none_or(|place| is_readable(&place)));

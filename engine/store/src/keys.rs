@@ -38,14 +38,18 @@ pub enum Purpose {
 
 /// One random key of the ring.
 pub struct RingKey {
+    /// Its name: not secret.
     pub id: RandomId,
+    /// What it is for.
     pub purpose: Purpose,
     /// The key group a projection key belongs to; empty for the others.
     pub group: String,
+    /// The key itself.
     pub secret: Secret,
 }
 
 impl RingKey {
+    /// A new key.
     pub fn random(purpose: Purpose, group: &str) -> Self {
         Self {
             id: RandomId::random(),
@@ -58,6 +62,7 @@ impl RingKey {
 
 /// The ring itself. Only a rotation, or the end of a key group, changes it.
 pub struct KeyRing {
+    /// The deployment that the keys belong to.
     pub deployment: RandomId,
     keys: RwLock<Vec<Arc<RingKey>>>,
 }
@@ -79,7 +84,7 @@ impl Drop for StoredKey {
 
 impl KeyRing {
     /// A new deployment's keys.
-    pub fn new() -> Self {
+    pub fn generate() -> Self {
         let keys = [
             RingKey::random(Purpose::Projection, Account::default().as_str()),
             RingKey::random(Purpose::Digest, ""),
@@ -109,16 +114,19 @@ impl KeyRing {
         keys.iter().filter(|k| k.purpose == purpose).cloned().collect()
     }
 
+    /// The key of digests.
     pub fn digest(&self) -> Arc<RingKey> {
         self.newest(Purpose::Digest, "")
             .expect("checked when the ring was opened")
     }
 
+    /// The key that signs receipts.
     pub fn signing(&self) -> Arc<RingKey> {
         self.newest(Purpose::Signing, "")
             .expect("checked when the ring was opened")
     }
 
+    /// The key that wraps data keys.
     pub fn wrapping(&self) -> Arc<RingKey> {
         self.newest(Purpose::Wrapping, "")
             .expect("checked when the ring was opened")

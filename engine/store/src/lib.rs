@@ -1,15 +1,16 @@
 //! What is kept and how it is erased: sealed records, slots with their keys, the erasure log with its receipts, the audit log, the purge.
 
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
 
 pub mod audit;
 pub mod codec;
 pub mod counters;
 pub mod directory;
 pub mod erasure_log;
-pub mod gaps;
+mod gaps;
 pub mod keys;
-pub mod private;
+mod private;
 pub mod purge;
 pub mod receipts;
 pub mod records;

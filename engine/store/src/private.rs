@@ -11,7 +11,7 @@ use rustix::fs::Mode;
 const WITHHELD: u32 = 0o077;
 
 /// From now on this process makes every file and directory private, also where a library makes it.
-pub fn make_files_private() {
+pub(crate) fn make_files_private() {
     rustix::process::umask(Mode::from_raw_mode(WITHHELD));
 }
 
@@ -19,7 +19,7 @@ pub fn make_files_private() {
 ///
 /// A file whose rights cannot be changed, as on a file system that has none, is warned of and left: the server worked
 /// with it before. A root key that others can read is refused when it is read, before this is called: it may be known.
-pub fn tighten(directory: &Path) {
+pub(crate) fn tighten(directory: &Path) {
     let mut tightened = Tightened::default();
     tighten_below(directory, &mut tightened);
     if tightened.entries > 0 {

@@ -36,7 +36,7 @@ pub const HEAD_BYTES: usize = 160;
 const KEY_BYTES: usize = 32;
 const SIGNATURE_BYTES: usize = 64;
 /// A receipt without keys, as the first of every log is.
-pub const PLAIN_BYTES: usize = HEAD_BYTES + SIGNATURE_BYTES;
+pub(crate) const PLAIN_BYTES: usize = HEAD_BYTES + SIGNATURE_BYTES;
 /// Keys that one receipt names; a larger erasure is several receipts.
 pub const KEYS_PER_RECEIPT_MAX: usize = 4096;
 
@@ -244,7 +244,7 @@ pub fn public_key(secret: &[u8; 32]) -> [u8; 32] {
 }
 
 /// The name of a signing key: whoever knows the public key can recompute it.
-pub fn signing_key_id(key: &VerifyingKey) -> RandomId {
+pub(crate) fn signing_key_id(key: &VerifyingKey) -> RandomId {
     let digest = blake3::hash(key.as_bytes());
     RandomId(digest.as_bytes()[..16].try_into().expect("16 of 32 bytes"))
 }

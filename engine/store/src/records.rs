@@ -2,10 +2,10 @@
 //!
 //! Keys are keyed digests and values are sealed: nothing in the store tells whom a record is of.
 
-pub mod beside;
-pub mod logs;
-pub mod opening;
-pub mod quarantine;
+pub(crate) mod beside;
+pub(crate) mod logs;
+pub(crate) mod opening;
+pub(crate) mod quarantine;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,9 @@ use likeness_types::error::{Error, OperatorError, Result};
 /// What kind of record a key names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
+    /// Settings of collections: sealed records.
     Collections,
+    /// People with their templates: sealed records.
     Persons,
     /// Rows of idempotency tokens: no records, and no slots belong to them.
     Tokens,
@@ -48,6 +50,7 @@ pub enum Family {
 }
 
 impl Family {
+    /// Every family.
     pub const ALL: [Self; 9] = [
         Self::Collections,
         Self::Persons,
@@ -64,13 +67,14 @@ impl Family {
 
     /// Those of which nothing else proves what they held: whether a key of an account was revoked, a call was made
     /// before, a person was compared too often. A start without all of their rows is refused.
-    pub const UNPROVEN: [Self; 4] = [Self::Accounts, Self::Tokens, Self::Audit, Self::Meter];
+    pub(crate) const UNPROVEN: [Self; 4] = [Self::Accounts, Self::Tokens, Self::Audit, Self::Meter];
 
     /// Whether everything else may be served while none of its rows can be read.
     const fn may_be_hidden(self) -> bool {
         matches!(self, Self::RunningLog | Self::Usage)
     }
 
+    /// The name of its column family in RocksDB.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Collections => "collections",
@@ -88,14 +92,19 @@ impl Family {
 
 /// One change of a batch.
 pub struct Write {
+    /// The family that changes.
     pub family: Family,
+    /// The key within the family.
     pub key: Vec<u8>,
+    /// What becomes of the key.
     pub change: Change,
 }
 
 /// What becomes of a key.
 pub enum Change {
+    /// It has this value.
     Put(Vec<u8>),
+    /// It is deleted.
     Delete,
     /// Every key that begins with this one is deleted.
     DeleteAll,
@@ -104,14 +113,18 @@ pub enum Change {
 /// How much there is of a family, roughly.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Extent {
+    /// Rows, by an estimate of the store.
     pub rows: u64,
+    /// Bytes in data files, and of rows that wait in memory for one.
     pub bytes: u64,
 }
 
 /// Whether a scan goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scan {
+    /// The next row is visited.
     Continue,
+    /// No further row is visited.
     Stop,
 }
 
@@ -197,7 +210,7 @@ const COMPACTIONS: [(&str, &str); 1] = [("disable_auto_compactions", "false")];
 const MANIFEST_CHANGES: usize = 2;
 
 /// Records in RocksDB.
-pub struct RocksRecords {
+pub(crate) struct RocksRecords {
     /// None where it could not be opened again.
     store: RwLock<Option<DB>>,
     path: PathBuf,
@@ -215,7 +228,7 @@ pub struct RocksRecords {
 }
 
 impl RocksRecords {
-    pub fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         beside::remove_leftovers(path)?;
         let probe = File::open("/dev/null").map_err(|e| OperatorError::file("opening", "/dev/null", e))?;
         let (db, quarantine) = opening::open(path)?;

@@ -33,7 +33,7 @@ const ENTRY_BYTES: usize = 17;
 /// Read at once; a window that begins in one part may end in the next.
 const PART_BYTES: usize = 1 << 20;
 /// Findings reported; the rest says nothing new.
-pub const FINDINGS_MAX: usize = 1000;
+pub(crate) const FINDINGS_MAX: usize = 1000;
 
 /// What a finding is a part of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,8 +90,11 @@ pub struct Scanned {
 
 /// What is known of a person before the erasure.
 pub struct Needles<'a> {
+    /// The sealed record.
     pub record: &'a [u8],
+    /// The slot with its wrapped key.
     pub slot: &'a [u8],
+    /// The digest of the PersonID.
     pub digest: &'a [u8; 16],
     /// None where the record does not say it.
     pub log: Option<&'a [u8; 16]>,

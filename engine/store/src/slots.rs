@@ -38,14 +38,14 @@ const COMMITMENT_BYTES: usize = 16;
 pub const COMMITTED: Range<usize> = 108..108 + COMMITMENT_BYTES;
 const CHECKED_BYTES: usize = SLOT_BYTES - 4;
 
-pub type SlotImage = [u8; SLOT_BYTES];
+pub(crate) type SlotImage = [u8; SLOT_BYTES];
 /// What an overwritten slot holds.
 pub const EMPTY: SlotImage = [0; SLOT_BYTES];
 /// What a slot holds that was lost with the end of the file: damaged, and not erased.
 const LOST: SlotImage = [u8::MAX; SLOT_BYTES];
 
 /// The key that seals one record, and nothing else.
-pub struct DataKey {
+pub(crate) struct DataKey {
     /// What the erasure log knows it by. A key that takes another's place may have the same: then whoever is erased is so
     /// in older copies of the data too.
     pub id: RandomId,
@@ -53,12 +53,12 @@ pub struct DataKey {
 }
 
 impl DataKey {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::of(RandomId::random())
     }
 
     /// A new secret by this name.
-    pub fn of(id: RandomId) -> Self {
+    pub(crate) fn of(id: RandomId) -> Self {
         Self {
             id,
             secret: Secret::random(),
@@ -75,7 +75,7 @@ pub struct AtRest {
 
 /// Why a slot gave no data key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SlotError {
+pub(crate) enum SlotError {
     /// Overwritten, never used, or used by another record since: what pointed here is erased.
     Erased,
     /// The bytes are damaged.
@@ -83,7 +83,7 @@ pub enum SlotError {
 }
 
 /// What a rotation does with a slot.
-pub enum Rewrapped {
+pub(crate) enum Rewrapped {
     /// Empty, or under the newest key already.
     Not,
     /// Damaged.
@@ -94,15 +94,18 @@ pub enum Rewrapped {
 
 /// The disk below the slots. The second implementation drops unsynced writes, in the crash tests.
 pub trait SlotBytes: Send + Sync {
-    fn len(&self) -> io::Result<u64>;
+    /// The length in bytes.
+    fn size_bytes(&self) -> io::Result<u64>;
+    /// Fills `bytes` from this offset on, in bytes.
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()>;
+    /// Writes at this offset, in bytes.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Returns only when every earlier write would survive a power cut.
     fn sync(&self) -> io::Result<()>;
 }
 
 impl SlotBytes for File {
-    fn len(&self) -> io::Result<u64> {
+    fn size_bytes(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
@@ -243,7 +246,9 @@ impl Slots {
     }
 
     fn file_length(&self) -> Result<u64> {
-        self.bytes.len().map_err(|e| failed("measuring the slot file", e))
+        self.bytes
+            .size_bytes()
+            .map_err(|e| failed("measuring the slot file", e))
     }
 
     fn read(&self, slot: u32) -> Result<SlotImage> {
@@ -255,7 +260,7 @@ impl Slots {
     }
 
     /// Visits every slot after the header that is not empty, with the id of the data key it should hold.
-    pub fn each_used(&self, mut visit: impl FnMut(u32, RandomId)) -> Result<()> {
+    pub(crate) fn each_used(&self, mut visit: impl FnMut(u32, RandomId)) -> Result<()> {
         let count = self.count()?;
         let mut buffer = vec![0; GROW_SLOTS as usize * SLOT_BYTES];
         let mut first = 0;
@@ -276,21 +281,21 @@ impl Slots {
     }
 
     /// Whether any slot holds a key.
-    pub fn is_any_used(&self) -> Result<bool> {
+    pub(crate) fn is_any_used(&self) -> Result<bool> {
         let mut used = false;
         self.each_used(|_, _| used = true)?;
         Ok(used)
     }
 
     /// Declares which slots may be given out; called once, after the records were read.
-    pub fn set_free(&self, used: &dyn Fn(u32) -> bool) -> Result<()> {
+    pub(crate) fn set_free(&self, used: &dyn Fn(u32) -> bool) -> Result<()> {
         let free = (1..self.count()?).rev().filter(|slot| !used(*slot)).collect();
         *self.free.lock() = free;
         Ok(())
     }
 
     /// An empty slot, growing the file when none is left.
-    pub fn allocate(&self) -> Result<u32> {
+    pub(crate) fn allocate(&self) -> Result<u32> {
         let mut free = self.free.lock();
         if free.is_empty() {
             let count = self.count()?;
@@ -358,7 +363,7 @@ impl Slots {
     }
 
     /// What a slot holds when it holds this data key.
-    pub fn wrap(&self, slot: u32, key: &DataKey) -> SlotImage {
+    pub(crate) fn wrap(&self, slot: u32, key: &DataKey) -> SlotImage {
         let wrapping = self.ring.wrapping();
         let nonce: [u8; NONCE_BYTES] = crypto::random();
         let bound = self.bound(slot, key.id);
@@ -378,7 +383,7 @@ impl Slots {
     /// # Errors
     /// I/o, or a whole slot whose wrapping key is not in the ring: not damage, but a keyring older
     /// than the data, which a start refuses.
-    pub fn data_key(&self, slot: u32, id: RandomId) -> Result<Result<DataKey, SlotError>> {
+    pub(crate) fn data_key(&self, slot: u32, id: RandomId) -> Result<Result<DataKey, SlotError>> {
         // The file only grows, so a place past its end was lost with a part of the file.
         if slot == 0 || slot >= self.count()? {
             return Ok(Err(SlotError::Damaged));
@@ -391,7 +396,7 @@ impl Slots {
     }
 
     /// The whole file as it is now; only while nothing writes it.
-    pub fn at_rest(&self) -> Result<AtRest> {
+    pub(crate) fn at_rest(&self) -> Result<AtRest> {
         let count = self.count()?;
         let (mut images, mut used) = (vec![EMPTY; count as usize], 0);
         for (part, first) in images
@@ -407,7 +412,7 @@ impl Slots {
     }
 
     /// [`Self::data_key`] without a read of the file for each; what looks damaged is read again.
-    pub fn data_key_at_rest(
+    pub(crate) fn data_key_at_rest(
         &self,
         at_rest: &AtRest,
         slot: u32,
@@ -434,7 +439,7 @@ impl Slots {
     }
 
     /// The slot as it is under the newest wrapping key.
-    pub fn rewrapped(&self, slot: u32, newest: RandomId) -> Result<Rewrapped> {
+    pub(crate) fn rewrapped(&self, slot: u32, newest: RandomId) -> Result<Rewrapped> {
         let image = self.read(slot)?;
         if image == EMPTY || (image == with_checksum(image) && image[4..20] == newest.0) {
             return Ok(Rewrapped::Not);
@@ -462,7 +467,7 @@ impl Slots {
 
     /// Marks those of the slots that were lost with the end of the file: once it grows again they
     /// would look erased, and their people with them.
-    pub fn mark_lost(&self, named: impl Iterator<Item = u32>) -> Result<()> {
+    pub(crate) fn mark_lost(&self, named: impl Iterator<Item = u32>) -> Result<()> {
         let count = self.count()?;
         let lost: Vec<_> = named
             .filter(|slot| *slot >= count)

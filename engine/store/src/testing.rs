@@ -375,7 +375,7 @@ impl FakeFile {
 }
 
 impl SlotBytes for FakeFile {
-    fn len(&self) -> io::Result<u64> {
+    fn size_bytes(&self) -> io::Result<u64> {
         self.0.read(|state| state.bytes(self.1).seen.len() as u64)
     }
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {

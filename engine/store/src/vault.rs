@@ -1,9 +1,9 @@
 //! Sealed records together with their data keys: reads, and the order of the writes of a commit.
 
-pub mod plan;
-pub mod rows;
+pub(crate) mod plan;
+pub(crate) mod rows;
 pub mod slots;
-pub mod turns;
+pub(crate) mod turns;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -37,7 +37,9 @@ pub enum Found {
     Nothing,
     /// A readable record.
     Open {
+        /// Its clear part.
         header: Header,
+        /// The opened contents, wiped on drop.
         contents: Zeroizing<Vec<u8>>,
     },
     /// A record that cannot be read, with its clear part if that can.
@@ -48,8 +50,11 @@ pub enum Found {
 pub struct Vault {
     records: Box<dyn Records>,
     slots: Slots,
+    /// The erasure log.
     pub log: ErasureLog,
+    /// The anchor of the audit log.
     pub audit_anchor: Anchor,
+    /// The keys of the deployment.
     pub ring: Arc<KeyRing>,
     counters: Arc<dyn Counters>,
     /// Slots that are not empty. Held by whoever needs disk and log to be of one moment: through every
@@ -103,6 +108,7 @@ impl Named {
         self.slots.insert(header.slot);
     }
 
+    /// Of a record that stays; none where its clear part cannot be read.
     pub fn note(&mut self, header: Option<&Header>) {
         match header {
             Some(header) => {
@@ -130,9 +136,13 @@ pub type Ticket = Arc<OnceLock<Issued>>;
 /// Who asked for an erasure, and of whom and what.
 #[derive(Clone, Copy, Default)]
 pub struct Asked {
+    /// The id of the request, for the receipt.
     pub request: RandomId,
+    /// The commitment to the erased subject, as the receipt states it.
     pub subject: [u8; 32],
+    /// The state of the collection's index after the erasure.
     pub generation: u64,
+    /// Faces in the record.
     pub faces: u32,
     /// The account that will own the receipt; none for the operator alone.
     pub owner: Option<Digest>,
@@ -140,16 +150,22 @@ pub struct Asked {
 
 /// A record to be written.
 pub struct NewRecord<'a> {
+    /// The family that it is written to.
     pub family: Family,
+    /// Its key within the family.
     pub key: Vec<u8>,
+    /// What its seal binds.
     pub binding: Binding<'a>,
+    /// The scheme of its templates.
     pub scheme: SchemeId,
     /// Of the person's running log; zeros for a collection.
     pub log: RandomId,
+    /// The contents to be sealed.
     pub contents: &'a [u8],
 }
 
 impl Vault {
+    /// From its parts, opened.
     pub fn new(
         records: Box<dyn Records>,
         slots: Slots,
@@ -422,7 +438,7 @@ impl Vault {
     }
 
     /// Advances the audit log's anchor to where that log is now.
-    pub fn advance_audit_anchor(&self, head: Head) -> Result<()> {
+    pub(crate) fn advance_audit_anchor(&self, head: Head) -> Result<()> {
         self.refuse_if_poisoned()?;
         self.poison_on_error(self.audit_anchor.advance(head, &self.ring))
     }
@@ -435,7 +451,7 @@ impl Vault {
     }
 
     /// Everything that is erased, on disk too, and not yet purged.
-    pub fn unpurged(&self) -> Result<BTreeMap<u64, Unpurged>> {
+    pub(crate) fn unpurged(&self) -> Result<BTreeMap<u64, Unpurged>> {
         // ORDER: not beside a commit: what it has logged, its records may still hold, and a purge would
         // say PURGED too early. After a failed one only a restart knows.
         let _live = self.live.lock();
@@ -445,7 +461,7 @@ impl Vault {
 
     /// Says of erasures that their bytes have left the data files, some at a time, so that nobody who
     /// erases waits long for the log.
-    pub fn say_purged(&self, sequences: &[u64]) -> Result<()> {
+    pub(crate) fn say_purged(&self, sequences: &[u64]) -> Result<()> {
         self.write_owner_rows()?;
         for some in sequences.chunks(PURGED_TOGETHER) {
             self.poison_on_error(self.log.purged(some))?;

@@ -29,6 +29,7 @@ macro_rules! acts {
                 }
             }
 
+            /// The act with this number in a row; none where no act has it.
             pub const fn numbered(number: u8) -> Option<Self> {
                 match number {
                     $($number => Some(Self::$act),)*

@@ -19,6 +19,7 @@ pub enum Clock {
 }
 
 impl Clock {
+    /// The time by this clock.
     pub fn now(&self) -> Timestamp {
         match self {
             Self::System => Timestamp::now(),

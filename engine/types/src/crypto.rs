@@ -59,6 +59,7 @@ impl Secret {
         Self(Place::Locked(guard, page))
     }
 
+    /// The bytes of the key.
     pub fn expose(&self) -> &[u8; 32] {
         match &self.0 {
             Place::Heap(bytes) => bytes,

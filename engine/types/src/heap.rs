@@ -270,7 +270,7 @@ unsafe fn resized_in_place(_: *mut u8, _: Layout, _: usize) -> Option<*mut u8> {
 }
 
 /// Whether the blocks of C and C++ libraries are overwritten too as they are freed.
-pub fn covers_libraries() -> bool {
+pub(crate) fn covers_libraries() -> bool {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     return glibc::is_found();
     #[cfg(not(all(target_os = "linux", target_env = "gnu")))]

@@ -1,5 +1,7 @@
 //! Foundation of the engine: errors, names, secrets, templates, people. It knows no model, no index and no disk.
 
+#![warn(unreachable_pub)]
+
 pub mod act;
 pub mod busy;
 pub mod clock;
@@ -9,7 +11,7 @@ pub mod digest;
 pub mod doors;
 pub mod error;
 pub mod fused;
-pub mod heap;
+mod heap;
 pub mod memory;
 pub mod names;
 pub mod person;

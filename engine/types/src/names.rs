@@ -102,7 +102,7 @@ impl Default for Account {
 }
 
 /// Shortest token, in bytes: enough for 96 random bits in base 64.
-pub const TOKEN_BYTES_MIN: usize = 16;
+pub(crate) const TOKEN_BYTES_MIN: usize = 16;
 
 /// The name a client gives to one write, so that it can be sent again without being made again. Whoever
 /// knows it may ask what became of the write, so it is never printed.
@@ -131,6 +131,7 @@ impl Token {
         Self(format!("{}/{sequence}", self.0).into())
     }
 
+    /// The text in UTF-8.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
@@ -175,7 +176,8 @@ impl fmt::Debug for RandomId {
 pub struct FaceId(pub RandomId);
 
 impl FaceId {
-    pub fn new() -> Self {
+    /// A random name.
+    pub fn random() -> Self {
         Self(RandomId::random())
     }
 

@@ -13,7 +13,7 @@ use crate::scheme::SchemeId;
 use crate::template::{Bits, Probe, Template};
 
 /// Longest display name and consent purpose, in bytes.
-pub const TEXT_BYTES_MAX: usize = 256;
+pub(crate) const TEXT_BYTES_MAX: usize = 256;
 /// Most tags of a person.
 pub const TAGS_MAX: usize = 32;
 /// Longest tag, in bytes.
@@ -35,6 +35,7 @@ pub enum Names {
 }
 
 impl Names {
+    /// Whether an answer may name this face.
     pub fn may_name(self, face: &StoredFace) -> bool {
         self == Self::Features || !face.came_as_features()
     }
@@ -144,10 +145,13 @@ fn limit(field: &'static str, bytes: usize, bytes_max: usize) -> Result<()> {
 pub struct NewFace {
     /// The name it will have.
     pub id: FaceId,
+    /// The bits that will be kept.
     pub template: Template,
     /// For looking it up before it is kept, where that was asked for; wiped when it is kept.
     pub probe: Option<Probe>,
+    /// The scheme of template and probe.
     pub scheme: SchemeId,
+    /// How sure the detector was, 0 to 1; 0 for features.
     pub detection_score: f32,
 }
 
@@ -177,6 +181,7 @@ pub struct StoredFace {
     pub detection_score: f32,
     /// What its template can be compared with.
     pub scheme: SchemeId,
+    /// The bits that are kept.
     pub template: KeptTemplate,
 }
 
@@ -184,6 +189,7 @@ pub struct StoredFace {
 pub struct KeptTemplate(Template);
 
 impl KeptTemplate {
+    /// A template to keep.
     pub fn new(template: Template) -> Self {
         Self(template)
     }
@@ -216,6 +222,7 @@ impl KeptTemplate {
 }
 
 impl StoredFace {
+    /// The face as it is kept from this moment on; its probe is wiped.
     pub fn new(face: NewFace, enrolled: Timestamp) -> Self {
         Self {
             id: face.id,
@@ -227,7 +234,7 @@ impl StoredFace {
     }
 
     /// Whether the client brought features instead of a photograph: then the face may be crafted, bit by bit.
-    pub fn came_as_features(&self) -> bool {
+    pub(crate) fn came_as_features(&self) -> bool {
         // No photograph's face is taken with a score of 0, and features have none.
         self.detection_score == FEATURES_SCORE
     }

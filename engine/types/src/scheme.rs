@@ -16,6 +16,7 @@ pub struct Scheme {
     pub models: [u8; 32],
     /// The same for people: the embedder's file and the beginning of that digest.
     pub models_name: String,
+    /// The length of the templates.
     pub bits: Bits,
     /// Which projection key rotated the features.
     pub projection: RandomId,
@@ -26,6 +27,7 @@ pub struct Scheme {
 pub struct SchemeId(pub [u8; 16]);
 
 impl Scheme {
+    /// The digest of all of it.
     pub fn id(&self) -> SchemeId {
         let bits = u32::try_from(self.bits.get()).expect("at most 2048");
         let parts = crypto::length_prefixed(&[

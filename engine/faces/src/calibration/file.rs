@@ -22,7 +22,7 @@ pub(super) struct Counted {
 
 /// What was counted of one scoring.
 #[derive(Debug, Clone)]
-pub struct ScoringCount {
+pub(crate) struct ScoringCount {
     pub scoring: Scoring,
     /// Similarity and rate, the rates falling from 1.
     pub points: Vec<(f64, f64)>,
@@ -109,7 +109,7 @@ impl Entry {
 }
 
 /// As in `probe-1024`.
-pub fn name(scoring: Scoring) -> String {
+pub(crate) fn name(scoring: Scoring) -> String {
     match scoring {
         Scoring::Photographs => "photographs".to_owned(),
         Scoring::Probe(bits) => format!("probe-{bits}"),
@@ -119,7 +119,7 @@ pub fn name(scoring: Scoring) -> String {
 }
 
 /// The text of a calibration that [`parse`] reads.
-pub fn document(embedder: blake3::Hash, population: Population, counts: &[ScoringCount]) -> String {
+pub(crate) fn document(embedder: blake3::Hash, population: Population, counts: &[ScoringCount]) -> String {
     let Population {
         people,
         photographs,

@@ -26,7 +26,7 @@ impl Rates {
     ///
     /// # Errors
     /// As of [`Self::new`].
-    pub fn of(count: &super::ScoringCount) -> Result<Self> {
+    pub(crate) fn of(count: &super::ScoringCount) -> Result<Self> {
         Self::new(
             &super::name(count.scoring),
             &count.points,
@@ -98,7 +98,7 @@ impl Rates {
     }
 
     /// Whether a rate lies below what the counted pairs can show.
-    pub fn is_extrapolated(&self, far: f64) -> bool {
+    pub(crate) fn is_extrapolated(&self, far: f64) -> bool {
         far < self.supported
     }
 

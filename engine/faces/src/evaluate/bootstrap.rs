@@ -23,7 +23,7 @@ pub(super) struct Bootstrap {
 
 impl Bootstrap {
     /// For the people of these samples.
-    pub fn new(samples: impl Iterator<Item = usize>) -> Self {
+    pub(crate) fn new(samples: impl Iterator<Item = usize>) -> Self {
         let mut photographs = Vec::new();
         for person in samples {
             if person >= photographs.len() {
@@ -52,7 +52,7 @@ impl Bootstrap {
 
     /// For each rate and its similarity, the intervals of the similarity and of the rate. `trials` are all
     /// impostor trials near and above the similarities, of `all` there are.
-    pub fn impostors(
+    pub(crate) fn impostors(
         &self,
         trials: &[(f32, [usize; 2])],
         all: u64,
@@ -87,7 +87,7 @@ impl Bootstrap {
     }
 
     /// The interval of the part that passes, of each person's trials and those that pass.
-    pub fn genuine(&self, of_person: &BTreeMap<usize, [u64; 2]>) -> Interval {
+    pub(crate) fn genuine(&self, of_person: &BTreeMap<usize, [u64; 2]>) -> Interval {
         let drawn = self.weights.iter().filter_map(|weights| {
             let (mut all, mut passed) = (0, 0);
             for (person, [trials, passing]) in of_person {

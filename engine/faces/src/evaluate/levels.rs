@@ -31,16 +31,16 @@ pub struct LevelFigures {
 pub(super) struct Tallies(Vec<Tally>);
 
 impl Tallies {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(QualityLevel::ALL.map(|_| Tally::new()).into())
     }
 
     /// Counts one trial of two photographs.
-    pub fn add(&mut self, [one, other]: [QualityLevel; 2], score: f32, genuine: bool) {
+    pub(crate) fn add(&mut self, [one, other]: [QualityLevel; 2], score: f32, genuine: bool) {
         self.0[usize::from(one.min(other).number())].add(score, genuine);
     }
 
-    pub fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         self.0
             .iter_mut()
             .zip(&other.0)
@@ -48,7 +48,7 @@ impl Tallies {
     }
 
     /// The trials of the photographs that pass this level.
-    pub fn at(&self, level: QualityLevel) -> Tally {
+    pub(crate) fn at(&self, level: QualityLevel) -> Tally {
         let mut tally = Tally::new();
         self.0[usize::from(level.number())..]
             .iter()

@@ -18,11 +18,11 @@ const SHRUNK_TO: f64 = 1.5;
 const MIDDLE_MARGIN: f64 = 0.4;
 
 /// An upright face: `[height, width, 3]`, red, green, blue of 0 to 255, black where the photograph ends.
-pub struct AlignedFace(pub Tensor);
+pub(crate) struct AlignedFace(pub Tensor);
 
 impl AlignedFace {
     /// The face as in a mirror.
-    pub fn mirrored(&self, width: usize) -> Self {
+    pub(crate) fn mirrored(&self, width: usize) -> Self {
         let values = self.0.values();
         let mut mirrored = Tensor::filled(&[values.len() / (width * 3), width, 3], 0.0);
         let rows = mirrored.values_mut().chunks_exact_mut(width * 3);
@@ -36,7 +36,7 @@ impl AlignedFace {
 }
 
 /// Where the five points have to come to lie.
-pub struct Aligner {
+pub(crate) struct Aligner {
     width: usize,
     height: usize,
     targets: [[f64; 2]; 5],
@@ -50,7 +50,7 @@ struct Similarity {
 }
 
 impl Aligner {
-    pub fn new(manifest: &Manifest) -> Self {
+    pub(crate) fn new(manifest: &Manifest) -> Self {
         let input = &manifest.embedder.input;
         let targets = manifest.align.map(|point| point.map(f64::from));
         Self {
@@ -61,7 +61,7 @@ impl Aligner {
     }
 
     /// The columns and rows of an upright face that show nothing but the face.
-    pub fn middle(&self) -> [Range<usize>; 2] {
+    pub(crate) fn middle(&self) -> [Range<usize>; 2] {
         let [left, right, ..] = self.targets;
         let margin = MIDDLE_MARGIN * (right[0] - left[0]).hypot(right[1] - left[1]);
         let range = |axis: usize, length: usize| {
@@ -79,7 +79,7 @@ impl Aligner {
     ///
     /// # Errors
     /// [`OperatorError::Inference`] if the points have no extent: the landmark network is broken.
-    pub fn align(&self, image: &Image, points: &[[f32; 2]; 5]) -> Result<AlignedFace> {
+    pub(crate) fn align(&self, image: &Image, points: &[[f32; 2]; 5]) -> Result<AlignedFace> {
         let points = points.map(|point| point.map(f64::from));
         let to_face = Similarity::fit(&points, &self.targets).ok_or_else(|| OperatorError::Inference {
             model: "landmarks".into(),

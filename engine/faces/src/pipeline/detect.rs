@@ -15,14 +15,14 @@ const OVERLAP_MAX: f32 = 0.4;
 const BESIDE: f32 = 127.0;
 
 /// A detector and the shape of what it takes.
-pub struct Detector {
+pub(crate) struct Detector {
     name: String,
     input: Input,
     model: Box<dyn Model>,
 }
 
 impl Detector {
-    pub fn new(spec: &ModelSpec, model: Box<dyn Model>) -> Self {
+    pub(crate) fn new(spec: &ModelSpec, model: Box<dyn Model>) -> Self {
         Self {
             name: spec.file.clone(),
             input: spec.input.clone(),
@@ -31,18 +31,18 @@ impl Detector {
     }
 
     /// What a detector of this shape takes of the photograph at once.
-    pub fn input(&self) -> [usize; 2] {
+    pub(crate) fn input(&self) -> [usize; 2] {
         [self.input.width(), self.input.height()]
     }
 
     /// All boxes with at least `score_min` in the photograph as a whole, the surest first, one a face.
-    pub fn find(&self, image: &Image, score_min: f32) -> Result<Vec<Candidate>> {
+    pub(crate) fn find(&self, image: &Image, score_min: f32) -> Result<Vec<Candidate>> {
         self.find_in(image, &View::whole(image, self.input()), score_min)
             .map(one_a_face)
     }
 
     /// All boxes with at least `score_min` in a part of the photograph, in no order, several a face.
-    pub fn find_in(&self, image: &Image, view: &View, score_min: f32) -> Result<Vec<Candidate>> {
+    pub(crate) fn find_in(&self, image: &Image, view: &View, score_min: f32) -> Result<Vec<Candidate>> {
         let tensor = self.letterboxed(image, view);
         let [scores, boxes] = &self.model.run(&tensor)?[..] else {
             return Err(self.failed("expected scores and boxes"));
@@ -87,7 +87,7 @@ impl Detector {
 
 /// A rectangle of the photograph in the detector's input; across and down.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct View {
+pub(crate) struct View {
     /// Its left top corner, in pixels of the photograph.
     pub origin: [f64; 2],
     /// Photograph pixels an input pixel; equal in both directions but for rounding.
@@ -97,12 +97,12 @@ pub(super) struct View {
     /// Its place in the input, in pixels.
     pub offset: [usize; 2],
     /// Whether what is shrunk is averaged over areas, not interpolated.
-    pub averaged: bool,
+    pub(crate) averaged: bool,
 }
 
 impl View {
     /// All of the photograph. It is interpolated however much it shrinks, as the recipe has it.
-    pub fn whole(image: &Image, input: [usize; 2]) -> Self {
+    pub(crate) fn whole(image: &Image, input: [usize; 2]) -> Self {
         let photo = [image.width(), image.height()];
         let scale = [0, 1]
             .map(|axis| input[axis] as f64 / photo[axis] as f64)

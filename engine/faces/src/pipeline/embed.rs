@@ -11,7 +11,7 @@ use crate::tensor::Tensor;
 use likeness_types::error::{OperatorError, Result};
 
 /// An embedder and the shape of what it takes.
-pub struct Embedder {
+pub(crate) struct Embedder {
     name: String,
     input: Input,
     dim: usize,
@@ -19,7 +19,7 @@ pub struct Embedder {
 }
 
 impl Embedder {
-    pub fn new(spec: &ModelSpec, model: Box<dyn Model>) -> Self {
+    pub(crate) fn new(spec: &ModelSpec, model: Box<dyn Model>) -> Self {
         let dim = spec.outputs[0].shape[1];
         Self {
             name: spec.file.clone(),
@@ -30,18 +30,18 @@ impl Embedder {
     }
 
     /// Values of an embedding.
-    pub fn dim(&self) -> usize {
+    pub(crate) fn dim(&self) -> usize {
         self.dim
     }
 
     /// The features of a face, as a unit vector. The pixels end here.
-    pub fn embed(&self, face: AlignedFace) -> Result<Embedding> {
+    pub(crate) fn embed(&self, face: AlignedFace) -> Result<Embedding> {
         let raw = self.raw(face)?;
         Embedding::from_raw(Array1::from_iter(raw.values().iter().copied()), &self.name)
     }
 
     /// The mean of the features of a face and of its mirror image, as a unit vector.
-    pub fn embed_mirrored(&self, face: AlignedFace) -> Result<Embedding> {
+    pub(crate) fn embed_mirrored(&self, face: AlignedFace) -> Result<Embedding> {
         let mirrored = self.embed(face.mirrored(self.input.width()))?;
         self.embed(face)?.mean(mirrored, &self.name)
     }

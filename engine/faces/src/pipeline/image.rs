@@ -8,8 +8,8 @@
 //! Pixels are wiped here; what the decoders hold inside while they work (a few rows; for WebP the
 //! picture) is overwritten by the allocator, see `wipe.rs`.
 
-pub mod jpeg;
-pub mod orient;
+pub(crate) mod jpeg;
+pub(crate) mod orient;
 
 use std::io::{Cursor, ErrorKind};
 use std::sync::Arc;
@@ -35,16 +35,16 @@ const TENSOR_BYTES: u64 = 32 << 20;
 
 /// How far a photograph is turned, clockwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
+pub(crate) enum Turn {
     Quarter,
     Half,
     ThreeQuarters,
 }
 
 impl Turn {
-    pub const ALL: [Self; 3] = [Self::Quarter, Self::Half, Self::ThreeQuarters];
+    pub(crate) const ALL: [Self; 3] = [Self::Quarter, Self::Half, Self::ThreeQuarters];
 
-    pub fn degrees(self) -> u32 {
+    pub(crate) fn degrees(self) -> u32 {
         match self {
             Self::Quarter => 90,
             Self::Half => 180,
@@ -79,7 +79,7 @@ impl Image {
     ///
     /// # Errors
     /// As there.
-    pub fn decode_charged(photo: &[u8], limits: &Limits, charge: &dyn Fn(u64)) -> Result<Self> {
+    pub(crate) fn decode_charged(photo: &[u8], limits: &Limits, charge: &dyn Fn(u64)) -> Result<Self> {
         let bytes = photo.len() as u64;
         if bytes > limits.image_bytes_max {
             return Err(Rejection::TooManyBytes {

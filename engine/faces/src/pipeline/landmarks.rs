@@ -22,7 +22,7 @@ const INTERPOLATED_STEP_MAX: f64 = 2.0;
 const FIVE_OF_68: [&[usize]; 5] = [&[37, 38, 40, 41], &[43, 44, 46, 47], &[30], &[48, 60], &[54, 64]];
 
 /// A landmark network and the shape of what it takes.
-pub struct Landmarks {
+pub(crate) struct Landmarks {
     name: String,
     input: Input,
     model: Box<dyn Model>,
@@ -30,7 +30,7 @@ pub struct Landmarks {
 
 /// What the network says of one face: 68 points, x and y in pixels of the photograph.
 #[derive(Clone)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// Those of the second pass, which count.
     pub points: Vec<[f32; 2]>,
     /// Those of the first, which differ where the network is unsure.
@@ -45,7 +45,7 @@ struct Square {
 }
 
 impl Landmarks {
-    pub fn new(spec: &ModelSpec, model: Box<dyn Model>) -> Self {
+    pub(crate) fn new(spec: &ModelSpec, model: Box<dyn Model>) -> Self {
         Self {
             name: spec.file.clone(),
             input: spec.input.clone(),
@@ -54,7 +54,7 @@ impl Landmarks {
     }
 
     /// The points of the face in this box.
-    pub fn find(&self, image: &Image, bounds: &Bounds) -> Result<Shape> {
+    pub(crate) fn find(&self, image: &Image, bounds: &Bounds) -> Result<Shape> {
         let [x, y] = bounds.centre();
         let height = bounds.height();
         let first = Square {
@@ -68,7 +68,7 @@ impl Landmarks {
     }
 
     /// How far the points move in a third pass, around those of the second: see [`Shape::wander`].
-    pub fn wander_again(&self, image: &Image, shape: &Shape) -> Result<f32> {
+    pub(crate) fn wander_again(&self, image: &Image, shape: &Shape) -> Result<f32> {
         let third = Shape {
             points: self.points(image, around(&shape.points))?,
             first: shape.points.clone(),
@@ -132,19 +132,19 @@ impl Landmarks {
 
 impl Shape {
     /// Left eye, right eye, tip of the nose, left and right corner of the mouth.
-    pub fn five(&self) -> [[f32; 2]; 5] {
+    pub(crate) fn five(&self) -> [[f32; 2]; 5] {
         FIVE_OF_68.map(|of| mean(&self.points, of))
     }
 
     /// Between the eyes, in sides of the second crop: about a third on a face seen from the front.
-    pub fn eyes_apart(&self) -> f32 {
+    pub(crate) fn eyes_apart(&self) -> f32 {
         let [left, right, ..] = self.five();
         (right[0] - left[0]).hypot(right[1] - left[1]) / around(&self.first).side
     }
 
     /// How far these five moved from the first pass to the second (root of the mean square), in sides of
     /// the second crop. On an upright face the two agree; on anything else the network guesses twice.
-    pub fn wander(&self) -> f32 {
+    pub(crate) fn wander(&self) -> f32 {
         let moved = FIVE_OF_68.map(|of| {
             let (now, before) = (mean(&self.points, of), mean(&self.first, of));
             (now[0] - before[0]).powi(2) + (now[1] - before[1]).powi(2)

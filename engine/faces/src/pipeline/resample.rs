@@ -34,7 +34,7 @@ struct Tap {
 impl Axis {
     /// Linear interpolation between the two nearest centres: `outputs` pixels of `step` source pixels
     /// each, from `origin` on, in a source of `length` pixels.
-    pub fn linear(origin: f64, step: f64, outputs: usize, length: usize, edge: Edge) -> Self {
+    pub(crate) fn linear(origin: f64, step: f64, outputs: usize, length: usize, edge: Edge) -> Self {
         let last = length as f64 - 1.0;
         Self::new(outputs, length, |i, put| {
             let mut centre = origin + (i as f64 + 0.5) * step - 0.5;
@@ -49,7 +49,7 @@ impl Axis {
 
     /// The mean over the whole area that an output pixel covers, for shrinking without aliases; black
     /// outside. Parameters as for [`Axis::linear`].
-    pub fn area(origin: f64, step: f64, outputs: usize, length: usize) -> Self {
+    pub(crate) fn area(origin: f64, step: f64, outputs: usize, length: usize) -> Self {
         Self::new(outputs, length, |i, put| {
             let (from, to) = (origin + i as f64 * step, origin + (i as f64 + 1.0) * step);
             let mut pixel = from.floor().max(0.0);
@@ -87,7 +87,7 @@ impl Axis {
     }
 
     /// Pixels of the output.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.taps.len()
     }
 

@@ -88,12 +88,12 @@ impl Scale {
     }
 
     /// The parts of the photograph that are looked at one by one.
-    pub fn tiles(&self) -> &[View] {
+    pub(crate) fn tiles(&self) -> &[View] {
         &self.tiles
     }
 
     /// The trustworthy boxes of one of its tiles, in no order. Those of all tiles are several a face.
-    pub fn look(
+    pub(crate) fn look(
         &self,
         tile: &View,
         detector: &Detector,

@@ -35,7 +35,7 @@ type Cell = [u16; 6];
 const EMPTY: Cell = [u16::MAX, u16::MAX, u16::MAX, 0, 0, 0];
 
 impl Texture {
-    pub fn of(image: &Image) -> Self {
+    pub(crate) fn of(image: &Image) -> Self {
         let columns = image.width().div_ceil(CELL_PX);
         let rows = image.height().div_ceil(CELL_PX);
         let mut cells = Wiped::zeros(columns * rows);
@@ -60,12 +60,12 @@ impl Texture {
     }
 
     /// Whether there is anything to see in the photograph as a whole.
-    pub fn shows_anything(&self) -> bool {
+    pub(crate) fn shows_anything(&self) -> bool {
         contrast(self.cells.iter()) >= CONTRAST_MIN * LEVEL
     }
 
     /// Whether there is anything to see in a part of it.
-    pub fn shows(&self, view: &View) -> bool {
+    pub(crate) fn shows(&self, view: &View) -> bool {
         let rows = self.cells.len() / self.columns.max(1);
         let [across, down] = [(0, self.columns), (1, rows)].map(|(axis, count)| {
             let length = view.sides[axis] as f64 * view.step[axis];

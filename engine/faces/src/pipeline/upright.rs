@@ -59,7 +59,7 @@ pub(super) struct Upright {
 
 impl Upright {
     /// Where the photograph shows anything.
-    pub fn texture(&mut self, span: &mut Span) -> Result<Arc<Texture>> {
+    pub(crate) fn texture(&mut self, span: &mut Span) -> Result<Arc<Texture>> {
         if let Some(texture) = &self.texture {
             return Ok(Arc::clone(texture));
         }
@@ -69,7 +69,7 @@ impl Upright {
     }
 
     /// The points of a candidate; the network is asked once.
-    pub fn place(&mut self, pipeline: &Pipeline, found: &Candidate) -> Result<Shape> {
+    pub(crate) fn place(&mut self, pipeline: &Pipeline, found: &Candidate) -> Result<Shape> {
         if let Some((_, shape)) = self.placed.iter().find(|(known, _)| known == found) {
             return Ok(shape.clone());
         }

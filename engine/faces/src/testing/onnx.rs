@@ -5,7 +5,7 @@
 ///
 /// Protocol Buffers by hand, because a field is a number, a length and bytes; the numbers are those of
 /// `onnx.proto3`.
-pub fn mean_colour_model(height: u64, width: u64, matrix: &[f32]) -> Vec<u8> {
+pub(crate) fn mean_colour_model(height: u64, width: u64, matrix: &[f32]) -> Vec<u8> {
     let dim = matrix.len() as u64 / 3;
     let node = |operator: &str, inputs: &[&str], output: &str| {
         let mut bytes = Vec::new();

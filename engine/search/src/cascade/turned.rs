@@ -16,14 +16,14 @@ use crate::simd::Simd;
 use likeness_types::swap;
 
 /// Rows that are turned at once, and bytes of a word.
-pub const EIGHT: usize = 8;
+pub(crate) const EIGHT: usize = 8;
 
 /// Columns hold half a line.
-pub const HALVES: usize = LINE_WORDS / HALF_WORDS;
-pub const HALF_WORDS: usize = COLUMNS / EIGHT;
+pub(crate) const HALVES: usize = LINE_WORDS / HALF_WORDS;
+pub(crate) const HALF_WORDS: usize = COLUMNS / EIGHT;
 
 /// The middles of at most [`RUN`] blocks. Wiped on drop.
-pub struct Turned {
+pub(crate) struct Turned {
     /// ORDER: first, as in [`Chunk`].
     #[allow(dead_code, reason = "held for its lock")]
     lock: Option<region::LockGuard>,
@@ -33,7 +33,7 @@ pub struct Turned {
 
 impl Turned {
     /// For rows of so many lines in their middle.
-    pub fn new(lines: usize) -> Self {
+    pub(crate) fn new(lines: usize) -> Self {
         let columns = Pages::zeroed(HALVES * lines * RUN);
         Self {
             lock: swap::keep_out(&columns),
@@ -43,7 +43,12 @@ impl Turned {
 
     /// Takes a run of which these `blocks` count.
     #[inline(always)]
-    pub fn fill<S: Simd>(&mut self, chunk: Chunk<'_>, blocks: Range<usize>, counts: impl Fn(usize) -> bool) {
+    pub(crate) fn fill<S: Simd>(
+        &mut self,
+        chunk: Chunk<'_>,
+        blocks: Range<usize>,
+        counts: impl Fn(usize) -> bool,
+    ) {
         let columns = &mut *self.columns;
         for (n, block) in blocks.enumerate() {
             if !counts(block) {
@@ -64,7 +69,7 @@ impl Turned {
 
     /// That half of a middle, of the `B` blocks from the `n`-th of the run on.
     #[inline(always)]
-    pub fn of_blocks<const B: usize>(&self, half: usize, n: usize) -> &[Columns; B] {
+    pub(crate) fn of_blocks<const B: usize>(&self, half: usize, n: usize) -> &[Columns; B] {
         self.columns[half * RUN + n..]
             .first_chunk()
             .expect("blocks of one run")
@@ -81,7 +86,7 @@ impl Drop for Turned {
 
 /// As [`Simd::turn`], a word of eight rows at a time.
 #[inline(always)]
-pub fn by_words(lines: &[Line], apart: usize, halves: [&mut Columns; HALVES]) {
+pub(crate) fn by_words(lines: &[Line], apart: usize, halves: [&mut Columns; HALVES]) {
     for word in 0..LINE_WORDS {
         let columns = &mut halves[word / HALF_WORDS].0[word % HALF_WORDS * EIGHT..][..EIGHT];
         for eighth in 0..BLOCK / EIGHT {

@@ -30,7 +30,7 @@ struct Chunk {
 }
 
 impl Arena {
-    pub fn new(bits: Bits) -> Self {
+    pub(crate) fn new(bits: Bits) -> Self {
         Self {
             words: bits.words(),
             chunks: std::array::from_fn(|_| OnceLock::new()),
@@ -42,7 +42,7 @@ impl Arena {
     ///
     /// # Panics
     /// Of a row that was never written.
-    pub fn row(&self, row: u32) -> &[AtomicU64] {
+    pub(crate) fn row(&self, row: u32) -> &[AtomicU64] {
         let (chunk, place) = self.place(row);
         let chunk = self.chunks[chunk]
             .get()
@@ -51,7 +51,7 @@ impl Arena {
     }
 
     /// Overwrites a row, and makes room for it where there was none.
-    pub fn write(&self, row: u32, words: impl Iterator<Item = u64>) {
+    pub(crate) fn write(&self, row: u32, words: impl Iterator<Item = u64>) {
         let (chunk, place) = self.place(row);
         let chunk =
             self.chunks[chunk].get_or_init(|| Chunk::new((FIRST_ROWS << chunk) as usize * self.words));
@@ -61,12 +61,12 @@ impl Arena {
     }
 
     /// Overwrites all rows, for good: nothing is written any more.
-    pub fn wipe(&self) {
+    pub(crate) fn wipe(&self) {
         self.wiped.store(true, Ordering::Relaxed);
         self.chunks.iter().filter_map(OnceLock::get).for_each(Chunk::wipe);
     }
 
-    pub fn is_wiped(&self) -> bool {
+    pub(crate) fn is_wiped(&self) -> bool {
         self.wiped.load(Ordering::Relaxed)
     }
 

@@ -121,8 +121,8 @@ fn a_search_that_began_before_a_deletion_or_change_answers_from_the_record() {
 struct Torn(FakeFile, Mutex<std::collections::HashSet<u64>>);
 
 impl SlotBytes for Torn {
-    fn len(&self) -> std::io::Result<u64> {
-        self.0.len()
+    fn size_bytes(&self) -> std::io::Result<u64> {
+        self.0.size_bytes()
     }
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> std::io::Result<()> {
         self.0.read_at(offset, bytes)?;

@@ -54,7 +54,7 @@ impl Numbers {
 }
 
 pub fn ring() -> Arc<KeyRing> {
-    Arc::new(KeyRing::new())
+    Arc::new(KeyRing::generate())
 }
 
 pub fn open(disk: &FakeDisk, ring: &Arc<KeyRing>) -> Result<(Gallery, LoadReport)> {

@@ -79,7 +79,7 @@ impl ErasureLog {
     /// # Errors
     /// No copy that reaches the anchor, or no anchor beside data that are in use, unless `accept_short`: then that is
     /// written into the log. Two copies that disagree, a log or an anchor of another deployment.
-    pub fn open_beside(
+    pub(crate) fn open_beside(
         files: ErasureFiles,
         ring: &KeyRing,
         accept_short: bool,

@@ -41,7 +41,7 @@ pub(super) struct Owners {
 }
 
 impl Owners {
-    pub fn take_in(&mut self, receipt: &Receipt, owner: Option<Digest>) {
+    pub(crate) fn take_in(&mut self, receipt: &Receipt, owner: Option<Digest>) {
         let number = match receipt.kind {
             ReceiptKind::SigningKey | ReceiptKind::Override => Owner::ALL,
             ReceiptKind::Erased | ReceiptKind::Reduced => {
@@ -131,7 +131,7 @@ impl Sight {
 }
 
 /// The reader of receipts: an account by its digest; none is the operator, which sees all.
-pub type Reader<'a> = Option<&'a Digest>;
+pub(crate) type Reader<'a> = Option<&'a Digest>;
 
 impl ErasureLog {
     /// The next receipts from a number on that a reader sees, and the number of the one after them.
@@ -179,7 +179,7 @@ impl ErasureLog {
     }
 
     /// Rows that are yet to be written, for a batch of the records.
-    pub fn take_owner_rows(&self) -> Vec<Write> {
+    pub(crate) fn take_owner_rows(&self) -> Vec<Write> {
         let unwritten = std::mem::take(&mut self.state.lock().owners.unwritten);
         let row = |(sequence, owner): (u64, Digest)| Write {
             family: Family::Commits,

@@ -93,7 +93,7 @@ impl KeyStore {
         };
         // ORDER: keyring before root key. A crash between leaves a keyring that nothing can open and no
         // root key, which the next start refuses by name; the other order could pass for a lost keyring.
-        let ring = KeyRing::new();
+        let ring = KeyRing::generate();
         write_durably(&self.keyring_path(), &ring.seal(&root))?;
         if let RootSource::File(path) = &self.root {
             write_durably(path, root::text(&root).as_bytes())?;
@@ -336,7 +336,7 @@ fn sync(directory: &Path) -> Result<()> {
 }
 
 /// Writes a private file so that after a crash it is whole or absent.
-pub fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let temporary: PathBuf = path.with_extension(UNFINISHED);
     let write = || -> std::io::Result<()> {

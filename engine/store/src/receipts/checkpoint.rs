@@ -19,7 +19,7 @@ use likeness_types::person::Timestamp;
 const MAGIC: &[u8; 24] = b"likeness-checkpoint-1\r\n\0";
 const UNSIGNED_BYTES: usize = 136;
 /// Bytes of a checkpoint.
-pub const CHECKPOINT_BYTES: usize = UNSIGNED_BYTES + 64;
+pub(crate) const CHECKPOINT_BYTES: usize = UNSIGNED_BYTES + 64;
 
 /// The state of a log at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl Checkpoint {
     }
 
     /// Whether this key signed these bytes, and is the key they name.
-    pub fn is_signed(&self, key: &VerifyingKey, bytes: &[u8]) -> bool {
+    pub(crate) fn is_signed(&self, key: &VerifyingKey, bytes: &[u8]) -> bool {
         signing_key_id(key) == self.signing_key && signed_by(key, bytes)
     }
 }

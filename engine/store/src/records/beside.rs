@@ -81,7 +81,7 @@ pub(super) fn unreadable(db: &DB, records: &Path) -> Result<Vec<String>> {
 
 impl Beside {
     /// A store of all data files but the damaged ones.
-    pub fn open(db: &DB, records: &Path, damaged: &[DamagedFile]) -> Result<Self> {
+    pub(crate) fn open(db: &DB, records: &Path, damaged: &[DamagedFile]) -> Result<Self> {
         let mut beside = Self::repaired(db, records, damaged)?;
         let options = quiet();
         let families = DB::list_cf(&options, &beside.folder).map_err(|e| failed(DOING, e))?;
@@ -111,7 +111,7 @@ impl Beside {
     }
 
     /// Visits the keys in a gap, of rows deleted since too.
-    pub fn keys_in(&self, gap: &Gap, visit: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    pub(crate) fn keys_in(&self, gap: &Gap, visit: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let store = self.store.as_ref().expect("opened with the folder");
         let Some(handle) = store.cf_handle(gap.family.name()) else {
             // No whole file has a row of the family.

@@ -23,26 +23,26 @@ pub struct DamagedFile {
 pub(super) struct Quarantine(Mutex<BTreeMap<String, DamagedFile>>);
 
 impl Quarantine {
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.lock().is_empty()
     }
 
-    pub fn files(&self) -> Vec<DamagedFile> {
+    pub(crate) fn files(&self) -> Vec<DamagedFile> {
         self.0.lock().values().cloned().collect()
     }
 
     /// Takes in the files that another opening of the same store has met.
-    pub fn take_over(&self, other: Self) {
+    pub(crate) fn take_over(&self, other: Self) {
         self.0.lock().extend(other.0.into_inner());
     }
 
     /// Takes in the file that an error speaks of; answers whether it is the first of all.
-    pub fn note(&self, db: &DB, family: &str, error: &Error) -> bool {
+    pub(crate) fn note(&self, db: &DB, family: &str, error: &Error) -> bool {
         self.note_file(db, table_in(error.as_ref()).unwrap_or_default(), family, error)
     }
 
     /// The same of a file by its name, which the error does not always say.
-    pub fn note_file(&self, db: &DB, name: &str, family: &str, error: &Error) -> bool {
+    pub(crate) fn note_file(&self, db: &DB, name: &str, family: &str, error: &Error) -> bool {
         let mut files = self.0.lock();
         let is_of_known = name.is_empty() && files.values().any(|file| file.family == family);
         if files.contains_key(name) || is_of_known {

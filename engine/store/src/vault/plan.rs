@@ -13,7 +13,7 @@ use likeness_types::error::{OperatorError, Result};
 use likeness_types::names::RandomId;
 
 impl Asked {
-    pub fn erasure(self, kind: ReceiptKind) -> Erasure {
+    pub(crate) fn erasure(self, kind: ReceiptKind) -> Erasure {
         Erasure {
             kind,
             request: self.request,
@@ -29,6 +29,7 @@ impl Asked {
 }
 
 impl Plan {
+    /// Whether no row is written or deleted.
     pub fn is_empty(&self) -> bool {
         self.writes.is_empty()
     }

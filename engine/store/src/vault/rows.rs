@@ -22,7 +22,9 @@ pub struct Row {
     pub person: Vec<u8>,
     /// Of the person's running log.
     pub log: RandomId,
+    /// The key of the row.
     pub key: [u8; 32],
+    /// The row, sealed under the person's log key.
     pub sealed: Vec<u8>,
 }
 

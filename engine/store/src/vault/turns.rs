@@ -96,7 +96,7 @@ impl Vault {
     }
 
     /// Writes rows that belong to commits that are durable.
-    pub fn write_rows_of_commits(&self, rows: Vec<Write>) -> Result<()> {
+    pub(crate) fn write_rows_of_commits(&self, rows: Vec<Write>) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
         }

@@ -1,6 +1,6 @@
 //! Faces made up for one number each, and any faces at all.
 
-pub mod degraded;
+pub(crate) mod degraded;
 
 use proptest::prelude::*;
 
