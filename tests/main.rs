@@ -52,6 +52,7 @@ mod orientation;
 mod overload;
 mod own_models;
 mod private_files;
+mod public_api;
 mod quality;
 mod receipts;
 mod replies;

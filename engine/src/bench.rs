@@ -9,6 +9,7 @@ use likeness_faces::embedding::Embedding;
 use likeness_faces::pipeline::protect::Protector;
 use likeness_search::cores;
 use likeness_search::index::{Ask, By, Index, Row};
+use likeness_types::Inside;
 use likeness_types::person::NewFace;
 use likeness_types::template::{Bits, Probe, Template};
 
@@ -36,7 +37,7 @@ pub fn protector(dim: usize) -> Protector {
 
 /// The bits of a synthetic template, for the peers that ours are measured beside: `[bits / 8]`.
 pub fn bytes(template: &Template) -> Vec<u8> {
-    template.to_bytes().to_vec()
+    template.to_bytes(Inside).to_vec()
 }
 
 /// The template of these bits.
@@ -62,9 +63,10 @@ pub fn stored_similarity(one: &Template, other: &Template) -> f32 {
 /// # Panics
 /// When it was made without what a search needs.
 pub fn query(face: NewFace) -> Query {
-    let probe = face.probe.expect("faces of features have one");
+    let scheme = face.scheme;
+    let probe = face.into_probe(Inside).expect("faces of features have one");
     Query {
-        probes: vec![(face.scheme, Arc::new(probe))],
+        probes: vec![(scheme, Arc::new(probe))],
     }
 }
 

@@ -15,6 +15,7 @@ use likeness_faces::quality::QualityLevel;
 use likeness_store::keys::store::{KeyStore, KeyStoreLock};
 use likeness_store::keys::{KeyRing, Purpose};
 use likeness_store::{directory, upgrade};
+use likeness_types::Inside;
 use likeness_types::config::{Limits, ScoreLimits};
 use likeness_types::error::Result;
 use likeness_types::memory::MemoryBudget;
@@ -168,8 +169,8 @@ impl Engine {
     pub fn open(config: &EngineConfig) -> Result<(Self, LoadReport)> {
         // ORDER: before any key is read, so that what parsing them leaves behind is overwritten too.
         likeness_types::wipe::overwrite_what_is_freed();
-        let lock = config.keys.lock()?;
-        let ring = Arc::new(config.keys.open()?);
+        let lock = config.keys.lock(Inside)?;
+        let ring = Arc::new(config.keys.open(Inside)?);
         let pipeline = Pipeline::load(
             &config.models,
             &config.runtime,

@@ -7,6 +7,7 @@ use crate::gallery::collections::CollectionErasure;
 use crate::gallery::rotate::Rotation;
 use likeness_store::erasure_log::Backlog;
 use likeness_store::keys::Purpose;
+use likeness_types::Inside;
 use likeness_types::error::{RequestError, Result};
 use likeness_types::names::{Account, PersonId};
 use likeness_types::span::Step;
@@ -58,7 +59,7 @@ impl Engine {
     pub fn rotate_wrapping(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<Rotation> {
         let _one_at_a_time = self.rotating.lock();
         self.gallery
-            .rotate_wrapping(|ring| self.store.save(ring), progress)
+            .rotate_wrapping(|ring| self.store.save(ring, Inside), progress)
     }
 
     /// Lets a new key sign receipts and checkpoints, online; the last signature of the old one vouches for it
@@ -68,7 +69,7 @@ impl Engine {
     /// The store or the key store failed; calling it again, or the next start, goes on.
     pub fn rotate_signing(&self) -> Result<[u8; 32]> {
         let _one_at_a_time = self.rotating.lock();
-        self.gallery.rotate_signing(|ring| self.store.save(ring))
+        self.gallery.rotate_signing(|ring| self.store.save(ring, Inside))
     }
 
     /// Whether a rotation of the wrapping key was interrupted.

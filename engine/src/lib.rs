@@ -3,6 +3,25 @@
 //! This crate is the roof over four pillars: `types` (what all of them name), `faces` (photographs to templates),
 //! `search` (templates compared) and `store` (what is kept, and how it is erased). It joins them: people, accounts, the
 //! limits of comparisons, the access log. What it exports is all that a server may name.
+//!
+//! What reveals template bits, probe values, plain features or keys asks for a value that only crates of the engine can name,
+//! so a server that holds such an object cannot look into it:
+//!
+//! ```compile_fail,E0061
+//! fn key(store: &likeness_engine::KeyStore) { let _ = store.open(); }
+//! ```
+//! ```compile_fail,E0061
+//! fn bits(template: &likeness_engine::Template) -> Vec<u64> { template.words().to_vec() }
+//! ```
+//! ```compile_fail,E0061
+//! fn features(embedding: &likeness_engine::Embedding) -> usize { embedding.values().len() }
+//! ```
+//! ```compile_fail,E0616
+//! fn face(face: likeness_engine::NewFace) { let _ = face.template; }
+//! ```
+//! ```compile_fail,E0432
+//! use likeness_engine::Inside;
+//! ```
 
 #![forbid(unsafe_code)]
 
@@ -22,6 +41,11 @@ mod people;
 mod search;
 
 pub use likeness_store::{receipts, residue};
+
+/// What each call does with stored templates.
+pub mod doors {
+    pub use likeness_types::doors::CALLS;
+}
 
 pub use access::accounts::Grant;
 pub use access::administration::{Administration, Offline};
@@ -69,11 +93,10 @@ pub use likeness_faces::pipeline::{
 };
 pub use likeness_faces::quality::{Quality, QualityLevel};
 pub use likeness_store::erasure_log::{Backlog, Issued};
-pub use likeness_store::keys::root::RootSource;
 pub use likeness_store::keys::store::KeyStore;
 pub use likeness_types::act::{Act, AuditEntry, Audited};
 pub use likeness_types::config::{Limits, ScoreLimits};
-pub use likeness_types::doors::{self, Counted, Door, Reads};
+pub use likeness_types::doors::{Counted, Door, Reads};
 pub use likeness_types::error::{Error, NoMemory, OperatorError, Rejection, RequestError, Result, Stopped};
 pub use likeness_types::memory::MemoryBudget;
 pub use likeness_types::names::{Account, CollectionName, FaceId, NAME_BYTES_MAX, PersonId, RandomId, Token};

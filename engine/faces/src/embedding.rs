@@ -3,6 +3,7 @@
 use ndarray::{Array1, ArrayView1};
 use zeroize::Zeroize;
 
+use likeness_types::Inside;
 use likeness_types::error::{OperatorError, RequestError, Result};
 
 /// Most values an embedder may put out.
@@ -14,10 +15,10 @@ pub const EMBEDDING_DIM_MAX: usize = 2048;
 /// embedder, consumed by the protector or by one comparison, and wiped when it goes.
 ///
 /// ```compile_fail
-/// fn copy(e: &likeness_engine::Embedding) -> likeness_engine::Embedding { e.clone() }
+/// fn copy(e: &likeness_faces::embedding::Embedding) -> likeness_faces::embedding::Embedding { e.clone() }
 /// ```
 /// ```compile_fail
-/// fn show(e: &likeness_engine::Embedding) { println!("{e:?}"); }
+/// fn show(e: &likeness_faces::embedding::Embedding) { println!("{e:?}"); }
 /// ```
 pub struct Embedding(Array1<f32>);
 
@@ -77,7 +78,7 @@ impl Embedding {
     }
 
     /// The values, for the protector and the evaluation alone.
-    pub fn values(&self) -> ArrayView1<'_, f32> {
+    pub fn values(&self, _: Inside) -> ArrayView1<'_, f32> {
         self.0.view()
     }
 }

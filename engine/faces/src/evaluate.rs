@@ -31,6 +31,7 @@ use crate::embedding::Embedding;
 use crate::pipeline::protect::Protector;
 use crate::pipeline::{Choose, Looks, Pipeline};
 use crate::quality::{Quality, QualityLevel};
+use likeness_types::Inside;
 use likeness_types::error::{Error, OperatorError, RequestError, Result};
 use likeness_types::span::Span;
 use likeness_types::template::{Bits, Probe, Template};
@@ -127,7 +128,11 @@ impl Evaluator<'_> {
         let by_cosine = every_pair(&samples, |tallies, i, j| {
             let (a, b) = (&samples[i], &samples[j]);
             let (levels, genuine) = a.with(b);
-            tallies.add(levels, a.embedding.values().dot(&b.embedding.values()), genuine);
+            tallies.add(
+                levels,
+                a.embedding.values(Inside).dot(&b.embedding.values(Inside)),
+                genuine,
+            );
         });
         let cosine = by_cosine.at(QualityLevel::None);
         if let (0, _) | (_, 0) = cosine.trials() {
@@ -231,7 +236,7 @@ fn template_under(key: u8, bits: Bits, samples: &[Sample]) -> Tallies {
         return Tallies::new();
     };
     let key = blake3::derive_key(KEYS_CONTEXT, &[key]);
-    let protector = Protector::new(&key, first.embedding.values().len());
+    let protector = Protector::new(&key, first.embedding.values(Inside).len());
     let protected: Vec<_> = samples.iter().map(|s| protect(&protector, s, bits)).collect();
     every_pair(samples, |tallies, i, j| {
         let (levels, genuine) = samples[i].with(&samples[j]);

@@ -21,6 +21,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::index::{PERSONS_MAX, Person, Row};
 use crate::pages::Pages;
+use likeness_types::Inside;
 use likeness_types::swap;
 use likeness_types::template::{Bits, Template};
 
@@ -143,7 +144,7 @@ impl Arena {
             "templates of two schemes are never compared"
         );
         let row = self.free.pop().unwrap_or_else(|| self.grow());
-        self.overwrite(row, person, template.words());
+        self.overwrite(row, person, template.words(Inside));
         row
     }
 
@@ -371,7 +372,7 @@ mod tests {
             let gone = *removed.get(&rows);
             arena.remove(gone);
             prop_assert_eq!(arena.len(), rows.len() - 1);
-            prop_assert!(arena.template(gone).words().iter().all(|word| *word == 0));
+            prop_assert!(arena.template(gone).words(Inside).iter().all(|word| *word == 0));
             prop_assert_eq!(arena.insert(2, &templates[0]), gone);
         }
     }

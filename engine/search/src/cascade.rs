@@ -34,6 +34,7 @@ use crate::cascade::stages::{Pass, Place};
 use crate::index::{Person, Row};
 use crate::simd::Kernel;
 use crate::weights::Weights;
+use likeness_types::Inside;
 use likeness_types::template::Probe;
 
 /// The probability that a mated face which reaches the threshold is not found: one in a million.
@@ -208,7 +209,7 @@ impl<'a, K: Sink> Seek<'a, K> {
             arena.bits(),
             "templates of two schemes are never compared"
         );
-        let values = probe.values();
+        let values = probe.values(Inside);
         let bar = sink.bar();
         let worth = miss > 0.0 && arena.len() >= ROWS_MIN;
         let bound = worth

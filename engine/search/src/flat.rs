@@ -107,6 +107,7 @@ impl Flat {
 
 #[cfg(test)]
 mod tests {
+    use likeness_types::Inside;
     use std::collections::BTreeMap;
 
     use proptest::prelude::*;
@@ -218,7 +219,7 @@ mod tests {
         for change in changes {
             match change {
                 Change::Insert(person, template) => {
-                    let bytes = template.to_bytes().to_vec();
+                    let bytes = template.to_bytes(Inside).to_vec();
                     let clash = faces.insert(flat.insert(person, &template), (person, bytes));
                     assert!(clash.is_none());
                 }
@@ -280,7 +281,7 @@ mod tests {
             let mut expected = Vec::new();
             for (row, (person, bytes)) in &faces {
                 let stored = flat.template(*row);
-                prop_assert_eq!(&stored.to_bytes()[..], &bytes[..]);
+                prop_assert_eq!(&stored.to_bytes(Inside)[..], &bytes[..]);
                 for (n, template) in asking.iter().enumerate() {
                     let distance = template.distance(&stored);
                     expected.push(Near { asking: n, person: *person, row: *row, distance });
@@ -391,7 +392,7 @@ mod tests {
         let row = flat.insert(1, &with_ones(256));
         flat.remove(row);
         assert_eq!(flat.len(), 0);
-        assert!(flat.template(row).words().iter().all(|word| *word == 0));
+        assert!(flat.template(row).words(Inside).iter().all(|word| *word == 0));
         assert!(top(&flat, &counting_probe(), 1, -1.0).is_empty());
         assert_eq!(flat.insert(2, &with_ones(3)), row);
         assert_eq!(persons(&top(&flat, &counting_probe(), 1, -1.0)), [2]);

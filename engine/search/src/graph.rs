@@ -35,6 +35,7 @@ use crate::rows;
 use crate::rows::Rows;
 use crate::simd::{Kernel, Simd, Task};
 use crate::top::Tally;
+use likeness_types::Inside;
 use likeness_types::template::{Bits, PLANE_WEIGHTS, PLANES, Probe, Template};
 
 /// Neighbours of a point in each layer; twice as many in the lowest.
@@ -122,7 +123,7 @@ impl Graph {
             Row(u32::try_from(self.owners.len() - 1)
                 .expect("2^32 rows are 128 GiB of the shortest templates"))
         });
-        self.arena.write(row.0, template.words().iter().copied());
+        self.arena.write(row.0, template.words(Inside).iter().copied());
         self.owners[row.0 as usize] = person;
         self.places[row.0 as usize] = Place::Outside;
         self.outside.push_back(row);
@@ -246,7 +247,7 @@ impl Graph {
 
     /// The integer score of a row.
     fn score(&self, probe: &Probe, row: Row) -> i32 {
-        score(probe.planes(), probe.sum(), self.arena.row(row.0))
+        score(probe.planes(Inside), probe.sum(), self.arena.row(row.0))
     }
 
     /// The template in this row.
@@ -476,10 +477,10 @@ impl Distance<u64> for Nearness {
 
 /// A probe as a point of the graph.
 fn asked(probe: &Probe) -> Zeroizing<Vec<u64>> {
-    let mut point = Zeroizing::new(Vec::with_capacity(2 + probe.planes().len() * PLANES));
+    let mut point = Zeroizing::new(Vec::with_capacity(2 + probe.planes(Inside).len() * PLANES));
     point.push(u64::from(probe.score_max().max(1).unsigned_abs()));
     point.push(i64::from(probe.sum()).cast_unsigned());
-    point.extend(probe.planes().iter().flatten());
+    point.extend(probe.planes(Inside).iter().flatten());
     point
 }
 

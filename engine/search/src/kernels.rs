@@ -9,6 +9,7 @@ use crate::cascade::{ABREAST, ABREAST_ALONE, RUN, TOGETHER};
 use crate::pages::Pages;
 use crate::simd::{Kernel, ROWS, Simd, Task};
 use crate::weights::Weights;
+use likeness_types::Inside;
 use likeness_types::template::{Bits, Probe, Template};
 
 /// Templates of 1024 bits that the second cache holds: 256 KiB.
@@ -58,7 +59,7 @@ impl<'p> Kernels<'p> {
         for (person, template) in templates.take(FACES as usize).enumerate() {
             arena.insert(person as u32, &template);
         }
-        let values = probe.values();
+        let values = probe.values(Inside);
         Self {
             arena,
             probe,
@@ -208,7 +209,7 @@ impl Reading {
     pub fn first_stage(&self, probe: &Probe) {
         Kernel::best().run(FirstStage {
             fronts: &self.fronts,
-            weights: &Weights::new(&probe.values(), STEP),
+            weights: &Weights::new(&probe.values(Inside), STEP),
         });
     }
 }

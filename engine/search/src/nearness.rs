@@ -9,6 +9,7 @@ use crate::arena::{Arena, BLOCK, Chunk, NOBODY};
 use crate::index::Near;
 use crate::simd::{Kernel, Simd, Task};
 use crate::weights::Weights;
+use likeness_types::Inside;
 use likeness_types::template::Template;
 
 /// Tells of every row within `distance_max` bits of one of `templates`.
@@ -31,7 +32,7 @@ pub(crate) fn near(arena: &Arena, templates: &[Template], distance_max: u32, tel
 
 /// Each bit is expected to be the template's, and costs 1 otherwise.
 fn weights(template: &Template) -> Weights {
-    let words = template.words().iter();
+    let words = template.words(Inside).iter();
     let bits = words.flat_map(|word| (0..64).map(move |i| word >> i & 1 == 1));
     let values: Vec<i8> = bits.map(|bit| if bit { 1 } else { -1 }).collect();
     Weights::of_signs(&Zeroizing::new(values))

@@ -12,6 +12,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 use crate::arena::{BLOCK, Chunk, Columns, FRONT_BITS, LINE_WORDS, Line};
 use crate::lookup::{Cost, Table};
 use crate::simd::{ROWS, Simd};
+use likeness_types::Inside;
 use likeness_types::template::Probe;
 
 /// Bit planes of what the bits behind the columns are worth.
@@ -108,7 +109,7 @@ impl Weights {
     /// What the middle's bits cost, 256 of them in each table, where these weights are the probe's.
     pub(crate) fn middle_tables(&self, probe: &Probe) -> &[Table] {
         self.middle_tables.get_or_init(|| {
-            let values = probe.values();
+            let values = probe.values(Inside);
             let middle = &values[FRONT_BITS..][..LINE_WORDS * 64 * self.middle.len()];
             let halves = middle.chunks(FRONT_BITS);
             halves

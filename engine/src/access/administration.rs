@@ -15,6 +15,7 @@ use crate::page::Page;
 use likeness_store::directory;
 use likeness_store::keys::store::{KeyStore, KeyStoreLock};
 use likeness_store::keys::{KeyRing, Purpose, RingKey};
+use likeness_types::Inside;
 use likeness_types::act::{Act, AuditEntry, Audited};
 use likeness_types::error::{Error, RequestError, Result};
 use likeness_types::names::{Account, RandomId};
@@ -44,8 +45,8 @@ impl Offline {
     pub fn open(store: &KeyStore, data: &Path) -> Result<Self> {
         // ORDER: as in a start, before any key is read.
         likeness_types::wipe::overwrite_what_is_freed();
-        let lock = store.lock()?;
-        let ring = Arc::new(store.open()?);
+        let lock = store.lock(Inside)?;
+        let ring = Arc::new(store.open(Inside)?);
         let (gallery, _) = Gallery::open(
             |counters| directory::open(data, store.directory(), Arc::clone(&ring), false, counters),
             Background::default(),
@@ -67,7 +68,7 @@ impl Offline {
         let offline = Self {
             gallery,
             ring,
-            _lock: store.lock()?,
+            _lock: store.lock(Inside)?,
             store: store.clone(),
             rotating: Mutex::new(()),
         };
@@ -132,7 +133,7 @@ impl Offline {
         } = self;
         // ORDER: whatever still writes ends before the keys go.
         drop(gallery);
-        store.destroy()?;
+        store.destroy(Inside)?;
         Ok(closed)
     }
 
@@ -186,7 +187,7 @@ impl Administration<'_> {
             let with = self
                 .ring
                 .with(RingKey::random(Purpose::Projection, name.as_str()));
-            self.store.save(&with)?;
+            self.store.save(&with, Inside)?;
             self.ring.replace_by(&with);
         }
         self.gallery.create_account(name, settings)
@@ -249,7 +250,7 @@ impl Administration<'_> {
             .ring
             .without(|key| key.purpose == Purpose::Projection && key.group == account.as_str());
         // ORDER: the people before the key: a crash between leaves a key without people.
-        self.store.save(&without)?;
+        self.store.save(&without, Inside)?;
         self.ring.replace_by(&without);
         Ok(erased)
     }

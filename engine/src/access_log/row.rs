@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use likeness_store::codec;
 use likeness_store::codec::Unreadable;
+use likeness_types::Inside;
 use likeness_types::crypto;
 use likeness_types::crypto::NONCE_BYTES;
 use likeness_types::names::RandomId;
@@ -142,7 +143,7 @@ pub(crate) fn seal(log: &LogKey, deployment: RandomId, key: &[u8; 32], contents:
     padded.extend_from_slice(&plain);
     padded.resize(padded_bytes, 0);
     let nonce: [u8; NONCE_BYTES] = crypto::random();
-    let sealed = crypto::seal(&log.secret, &nonce, &padded, &bound(deployment, key));
+    let sealed = crypto::seal(log.secret(Inside), &nonce, &padded, &bound(deployment, key));
     [&[FORMAT], &nonce[..], &sealed].concat()
 }
 
@@ -157,7 +158,8 @@ pub(crate) fn open(log: &LogKey, deployment: RandomId, key: &[u8], row: &[u8]) -
     if *format != FORMAT {
         return Err(Unreadable);
     }
-    let padded = crypto::open(&log.secret, nonce, sealed, &bound(deployment, key)).ok_or(Unreadable)?;
+    let padded =
+        crypto::open(log.secret(Inside), nonce, sealed, &bound(deployment, key)).ok_or(Unreadable)?;
     let (length, plain) = padded.split_first_chunk::<4>().ok_or(Unreadable)?;
     let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| Unreadable)?;
     let contents: Contents<'_> = codec::from_contents(plain.get(..length).ok_or(Unreadable)?)?;

@@ -22,6 +22,7 @@ use likeness_search::rows::Rows;
 use likeness_search::tags::Tags;
 use likeness_store::codec;
 use likeness_store::codec::{Binding, Digest, Unreadable};
+use likeness_types::Inside;
 use likeness_types::crypto;
 use likeness_types::error::{RequestError, Result};
 use likeness_types::fused::Agreement;
@@ -289,12 +290,12 @@ impl People {
         let comparable = person.faces.iter().filter(|face| face.scheme == scheme.id());
         let (mut rows, mut templates) = (Vec::new(), Vec::new());
         for face in comparable {
-            let row = self.index.insert(number, face.template.indexed());
+            let row = self.index.insert(number, face.template.indexed(Inside));
             if Names::Photographs.may_name(face) {
                 self.photographs.insert(row);
             }
             rows.push(row);
-            templates.push(face.template.indexed());
+            templates.push(face.template.indexed(Inside));
         }
         if templates.len() > 1 {
             self.several.set(number, Agreement::of(&templates));

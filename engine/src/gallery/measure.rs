@@ -23,6 +23,7 @@ use crate::gallery::collection::{Collection, IndexKind, People};
 use crate::guard::comparison_limiter::Comparing;
 use likeness_search::index::{Ask, By, Index, Person, Row};
 use likeness_store::codec::Digest;
+use likeness_types::Inside;
 use likeness_types::doors;
 use likeness_types::error::{RequestError, Result};
 use likeness_types::template::{Probe, Template};
@@ -416,7 +417,7 @@ impl Noise {
     /// What asks for a stored face as another photograph would: each value is its bit's, as large as chance has it,
     /// with noise on top.
     fn probe(&mut self, stored: &Template) -> Probe {
-        let words = stored.words().iter();
+        let words = stored.words(Inside).iter();
         let bits = words.flat_map(|word| (0..64).map(move |i| word >> i & 1 == 1));
         let values: Vec<i8> = bits
             .map(|bit| {

@@ -22,6 +22,7 @@ use likeness_faces::calibration::Limit;
 use likeness_faces::pipeline::Looks;
 use likeness_search::index::{Ask, By};
 use likeness_store::codec::Digest;
+use likeness_types::Inside;
 use likeness_types::doors;
 use likeness_types::error::{OperatorError, Rejection, RequestError, Result};
 use likeness_types::names::PersonId;
@@ -90,7 +91,7 @@ impl Engine {
         }
         let of_call = before
             .iter()
-            .filter_map(|face| new.similarity_to(face.scheme, &face.template))
+            .filter_map(|face| new.similarity_to(face.scheme, face.template(Inside), Inside))
             .max_by(f32::total_cmp);
         // Both photographs are the caller's: nothing that is kept is compared, and nothing counts.
         if of_call.is_some_and(|similarity| similarity >= own_min) {
@@ -424,12 +425,12 @@ fn resembling(
 fn similarity(person: &Person, faces: &[NewFace], names: Names, comparing: &Comparing) -> f32 {
     let each = faces.iter().flat_map(|new| {
         let stored = person.nameable(new.scheme, names, comparing).into_iter();
-        stored.filter_map(move |template| new.similarity_to(new.scheme, template))
+        stored.filter_map(move |template| new.similarity_to(new.scheme, template, Inside))
     });
     each.fold(-1.0, f32::max)
 }
 
 fn probe(face: &NewFace) -> Result<&Probe> {
     let missing = || RequestError::invalid("checks", "faces made to be looked for", "other faces");
-    Ok(face.probe.as_ref().ok_or_else(missing)?)
+    Ok(face.probe(Inside).ok_or_else(missing)?)
 }

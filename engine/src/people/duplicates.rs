@@ -20,6 +20,7 @@ use crate::gallery::collection::{Collection, People};
 use crate::gallery::readers::LOOK_AGAIN;
 use crate::guard::comparison_limiter::{Comparing, Likeness};
 use likeness_store::codec::Digest;
+use likeness_types::Inside;
 use likeness_types::error::{RequestError, Result};
 use likeness_types::names::RandomId;
 use likeness_types::person::{Names, Person};
@@ -428,7 +429,10 @@ fn look_locked(
     let index = people.index.compare(&asked.comparing);
     let (mut templates, mut whose, mut taken): (Vec<Template>, Vec<Digest>, usize) = Default::default();
     for digest in turns {
-        let words: usize = templates.iter().map(|template| template.words().len()).sum();
+        let words: usize = templates
+            .iter()
+            .map(|template| template.words(Inside).len())
+            .sum();
         if taken > 0 && words * people.index.len() > LOCKED_WORDS {
             break;
         }

@@ -11,7 +11,6 @@ use likeness_faces::pipeline::protect::Protector;
 use likeness_faces::pipeline::{Detection, EveryFace, Face, Wanted};
 use likeness_faces::quality::QualityLevel;
 use likeness_types::error::{OperatorError, RequestError, Result};
-use likeness_types::names::FaceId;
 use likeness_types::person::{FEATURES_SCORE, NewFace};
 use likeness_types::scheme::SchemeId;
 use likeness_types::span::Step;
@@ -60,11 +59,12 @@ impl Engine {
             .pipeline
             .embedding_by(checks.looks, photo, wanted, call.span())?;
         let new = call.step(Step::Protect, || {
-            let mut new = protect(&protector, embedding, collection, face.score);
-            if !checks.need_probes() {
-                new.probe = None;
-            }
-            Ok(new)
+            let new = protect(&protector, embedding, collection, face.score);
+            Ok(if checks.need_probes() {
+                new
+            } else {
+                new.without_probe()
+            })
         })?;
         Ok((new, face))
     }
@@ -212,11 +212,5 @@ impl Schemes {
 fn protect(protector: &Protector, embedding: Embedding, collection: &CollectionRef, score: f32) -> NewFace {
     let scheme = &collection.0.scheme;
     let (template, probe) = protector.protect_and_probe(embedding, scheme.bits);
-    NewFace {
-        id: FaceId::random(),
-        template,
-        probe: Some(probe),
-        scheme: scheme.id(),
-        detection_score: score,
-    }
+    NewFace::new(template, scheme.id(), score).with_probe(probe)
 }

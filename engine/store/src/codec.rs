@@ -16,12 +16,11 @@
 //! wrapping key, so that a rotation of that key changes no record. The checksum covers what stands before it: without
 //! it a flipped bit could name another slot, and a damaged record would pass for an erased one.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::slots::DataKey;
+use likeness_types::Inside;
 use likeness_types::crypto;
 use likeness_types::crypto::{NONCE_BYTES, Secret};
 use likeness_types::names::{Account, FaceId, PersonId, RandomId};
@@ -243,12 +242,16 @@ impl Drop for PersonContents<'_> {
 
 /// A person, ready to be sealed.
 pub fn person_to_contents(person: &Person) -> Zeroizing<Vec<u8>> {
-    let templates: Vec<_> = person.faces.iter().map(|face| face.template.to_bytes()).collect();
+    let templates: Vec<_> = person
+        .faces
+        .iter()
+        .map(|face| face.template.to_bytes(Inside))
+        .collect();
     let contents = PersonContents {
         id: person.id.as_str(),
         mark: person.mark.0,
         log_id: person.log.id.0,
-        log_secret: *person.log.secret.expose(),
+        log_secret: *person.log.secret(Inside).expose(),
         name: &person.profile.name,
         tags: person.profile.tags.iter().map(String::as_str).collect(),
         consent: person.profile.consent.as_ref().map(|c| ConsentContents {
@@ -291,10 +294,7 @@ pub fn person_from_contents(contents: &[u8]) -> Result<Person, Unreadable> {
     Ok(Person {
         id: PersonId::parse(contents.id).map_err(|_| Unreadable)?,
         mark: RandomId(contents.mark),
-        log: LogKey {
-            id: RandomId(contents.log_id),
-            secret: Arc::new(Secret::take(&mut contents.log_secret)),
-        },
+        log: LogKey::kept(RandomId(contents.log_id), Secret::take(&mut contents.log_secret)),
         profile: Profile {
             name: contents.name.to_owned(),
             tags: contents.tags.iter().map(|t| (*t).to_owned()).collect(),

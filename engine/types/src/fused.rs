@@ -87,6 +87,7 @@ fn product(one: &Template, other: &Template) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use crate::Inside;
     use proptest::prelude::*;
 
     use super::*;
@@ -97,7 +98,7 @@ mod tests {
     /// The definition, bit for bit.
     fn by_definition(values: &[i8], templates: &[Template]) -> f64 {
         let sign = |t: &Template, i: usize| {
-            if t.words()[i / 64] >> (i % 64) & 1 == 1 {
+            if t.words(Inside)[i / 64] >> (i % 64) & 1 == 1 {
                 1.0
             } else {
                 -1.0
@@ -136,7 +137,7 @@ mod tests {
             n in 1..20usize,
         ) {
             let probe = Probe::from_values(&values);
-            let copy = || Template::from_words(face.words().iter().copied());
+            let copy = || Template::from_words(face.words(Inside).iter().copied());
             let copies: Vec<_> = (0..n).map(|_| copy()).collect();
             prop_assert_eq!(fused(&probe, &copies), probe.similarity(probe.score(&face)));
         }

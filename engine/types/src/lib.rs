@@ -12,6 +12,7 @@ pub mod doors;
 pub mod error;
 pub mod fused;
 mod heap;
+mod inside;
 pub mod memory;
 pub mod names;
 pub mod person;
@@ -22,3 +23,5 @@ pub mod template;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod wipe;
+
+pub use inside::Inside;

@@ -34,7 +34,7 @@ fn parse_text(field: &'static str, text: &str, rule: &'static str) -> Result<Box
 /// The name a client knows a person by. Chosen by the client, kept sealed, never printed.
 ///
 /// ```
-/// use likeness_engine::PersonId;
+/// use likeness_types::names::PersonId;
 /// assert!(PersonId::parse("ada@example.org").is_ok());
 /// assert!(PersonId::parse("ada lovelace").is_err());
 /// ```
@@ -108,7 +108,7 @@ pub(crate) const TOKEN_BYTES_MIN: usize = 16;
 /// knows it may ask what became of the write, so it is never printed.
 ///
 /// ```
-/// use likeness_engine::Token;
+/// use likeness_types::names::Token;
 /// assert!(Token::parse("idempotency_token", "5f0c2b1e-77aa-4a7c").is_ok());
 /// assert!(Token::parse("idempotency_token", "short").is_err());
 /// ```

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use zeroize::Zeroizing;
 
+use crate::Inside;
 use crate::crypto::Secret;
 use crate::doors::Comparing;
 use crate::error::{RequestError, Result};
@@ -146,9 +147,9 @@ pub struct NewFace {
     /// The name it will have.
     pub id: FaceId,
     /// The bits that will be kept.
-    pub template: Template,
+    template: Template,
     /// For looking it up before it is kept, where that was asked for; wiped when it is kept.
-    pub probe: Option<Probe>,
+    probe: Option<Probe>,
     /// The scheme of template and probe.
     pub scheme: SchemeId,
     /// How sure the detector was, 0 to 1; 0 for features.
@@ -156,16 +157,55 @@ pub struct NewFace {
 }
 
 impl NewFace {
+    /// A face of a random name, that was not made to be looked for.
+    pub fn new(template: Template, scheme: SchemeId, detection_score: f32) -> Self {
+        Self {
+            id: FaceId::random(),
+            template,
+            probe: None,
+            scheme,
+            detection_score,
+        }
+    }
+
+    /// The same face, made to be looked for; its probe is wiped when it is kept.
+    pub fn with_probe(self, probe: Probe) -> Self {
+        Self {
+            probe: Some(probe),
+            ..self
+        }
+    }
+
+    /// The same face without its probe, which is wiped.
+    pub fn without_probe(self) -> Self {
+        Self { probe: None, ..self }
+    }
+
+    /// The bits that will be kept.
+    pub fn template(&self, _: Inside) -> &Template {
+        &self.template
+    }
+
+    /// What it is looked for with; none where it was not made for that.
+    pub fn probe(&self, _: Inside) -> Option<&Probe> {
+        self.probe.as_ref()
+    }
+
+    /// The same, taken.
+    pub fn into_probe(self, _: Inside) -> Option<Probe> {
+        self.probe
+    }
+
     /// The similarity to the most similar of these that can be compared.
     pub fn similarity(&self, faces: &[StoredFace], comparing: &Comparing) -> Option<f32> {
         let each = faces
             .iter()
-            .filter_map(|face| self.similarity_to(face.scheme, face.template.compare(comparing)));
+            .filter_map(|face| self.similarity_to(face.scheme, face.template.compare(comparing), Inside));
         each.max_by(f32::total_cmp)
     }
 
     /// The similarity to a template, if both are of one scheme, and the face was made to be looked for.
-    pub fn similarity_to(&self, scheme: SchemeId, template: &Template) -> Option<f32> {
+    pub fn similarity_to(&self, scheme: SchemeId, template: &Template, _: Inside) -> Option<f32> {
         let probe = self.probe.as_ref().filter(|_| self.scheme == scheme)?;
         Some(probe.similarity(probe.score(template)))
     }
@@ -200,7 +240,7 @@ impl KeptTemplate {
     }
 
     /// To be put into an index, which is compared by a [`Comparing`] too.
-    pub fn indexed(&self) -> &Template {
+    pub fn indexed(&self, _: Inside) -> &Template {
         &self.0
     }
 
@@ -211,8 +251,8 @@ impl KeptTemplate {
     }
 
     /// To be sealed.
-    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        self.0.to_bytes()
+    pub fn to_bytes(&self, inside: Inside) -> Zeroizing<Vec<u8>> {
+        self.0.to_bytes(inside)
     }
 
     /// What a copy of fewer bits keeps.
@@ -248,7 +288,7 @@ pub struct LogKey {
     /// other rows.
     pub id: RandomId,
     /// Shared with the calls that have yet to write a row.
-    pub secret: Arc<Secret>,
+    secret: Arc<Secret>,
 }
 
 impl LogKey {
@@ -258,6 +298,19 @@ impl LogKey {
             id: RandomId::random(),
             secret: Arc::new(Secret::random()),
         }
+    }
+
+    /// As a record keeps it.
+    pub fn kept(id: RandomId, secret: Secret) -> Self {
+        Self {
+            id,
+            secret: Arc::new(secret),
+        }
+    }
+
+    /// The key itself.
+    pub fn secret(&self, _: Inside) -> &Secret {
+        &self.secret
     }
 }
 

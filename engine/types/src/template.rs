@@ -13,6 +13,7 @@ use std::fmt;
 
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use crate::Inside;
 use crate::error::{RequestError, Result};
 
 /// Bits of a machine word, the unit of storage and of comparing.
@@ -33,7 +34,7 @@ pub const BLOCK_MIN: usize = 512;
 /// 97.1 % at 256, 512 and 1024 bits (all of LFW, probe against stored; plain features: 97.4 %).
 ///
 /// ```
-/// use likeness_engine::Bits;
+/// use likeness_types::template::Bits;
 /// assert_eq!(Bits::parse(512).expect("a length").get(), 512);
 /// assert_eq!(Bits::default().get(), 1024);
 /// assert!(Bits::parse(1000).is_err());
@@ -98,7 +99,7 @@ impl fmt::Display for Bits {
 /// Comparable under one scheme, wiped on drop; `Debug` prints the size and never the bits.
 ///
 /// ```compile_fail
-/// fn copy(t: &likeness_engine::Template) -> likeness_engine::Template { t.clone() }
+/// fn copy(t: &likeness_types::template::Template) -> likeness_types::template::Template { t.clone() }
 /// ```
 #[derive(PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct Template {
@@ -136,7 +137,7 @@ impl Template {
     }
 
     /// The bits for the sealed record, `[bits / 8]` bytes: bit i is bit i % 8 of byte i / 8.
-    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+    pub fn to_bytes(&self, _: Inside) -> Zeroizing<Vec<u8>> {
         // The exact capacity: growing would leave an unwiped copy behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(self.words.len() * 8));
         bytes.extend(self.words.iter().flat_map(|word| word.to_le_bytes()));
@@ -149,7 +150,7 @@ impl Template {
     }
 
     /// The bits for the index, `[bits / 64]` words.
-    pub fn words(&self) -> &[u64] {
+    pub fn words(&self, _: Inside) -> &[u64] {
         &self.words
     }
 
@@ -210,7 +211,7 @@ impl fmt::Debug for Template {
 /// the planes of `PLANE_WEIGHTS[p] * popcount(template & plane)`.
 ///
 /// ```compile_fail
-/// fn show(p: &likeness_engine::Probe) { println!("{p:?}"); }
+/// fn show(p: &likeness_types::template::Probe) { println!("{p:?}"); }
 /// ```
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct Probe {
@@ -308,7 +309,7 @@ impl Probe {
     }
 
     /// The bit planes for the index, `[bits / 64][8]` words.
-    pub fn planes(&self) -> &[[u64; PLANES]] {
+    pub fn planes(&self, _: Inside) -> &[[u64; PLANES]] {
         &self.planes
     }
 
@@ -328,7 +329,7 @@ impl Probe {
     }
 
     /// The values that it was made from, `[bits]`.
-    pub fn values(&self) -> Zeroizing<Vec<i8>> {
+    pub fn values(&self, _: Inside) -> Zeroizing<Vec<i8>> {
         let mut values = Zeroizing::new(vec![0; self.planes.len() * WORD]);
         for (values, planes) in values.chunks_mut(WORD).zip(&self.planes) {
             for (at, eight) in values.as_chunks_mut().0.iter_mut().enumerate() {
@@ -386,12 +387,12 @@ mod tests {
 
         #[test]
         fn a_probe_has_the_values_that_it_was_made_of(values in any_bits().prop_flat_map(probe_values)) {
-            prop_assert_eq!(&**Probe::from_values(&values).values(), &*values);
+            prop_assert_eq!(&**Probe::from_values(&values).values(Inside), &*values);
         }
 
         #[test]
         fn a_template_survives_its_bytes(template in any_bits().prop_flat_map(template)) {
-            let bytes = template.to_bytes();
+            let bytes = template.to_bytes(Inside);
             prop_assert_eq!(bytes.len() * 8, template.bits().get());
             prop_assert_eq!(Template::from_bytes(&bytes), Some(template));
         }

@@ -1,5 +1,6 @@
 //! What tests of every crate make: templates, probes, and the definition of a score.
 
+use crate::Inside;
 use proptest::prelude::*;
 
 use crate::template::{Bits, Template};
@@ -8,7 +9,7 @@ const WORD: usize = u64::BITS as usize;
 
 /// The definition of the score, word for word: the oracle of every faster way.
 pub fn score_by_definition(values: &[i8], template: &Template) -> i32 {
-    let bit = |i: usize| template.words()[i / WORD] >> (i % WORD) & 1 == 1;
+    let bit = |i: usize| template.words(Inside)[i / WORD] >> (i % WORD) & 1 == 1;
     values
         .iter()
         .enumerate()

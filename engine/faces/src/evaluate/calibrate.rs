@@ -16,6 +16,7 @@ use super::{Evaluator, KEYS_CONTEXT, Photograph, Sample, on_all_cores, photograp
 use crate::calibration::{Calibration, Population, Rates, Scoring, ScoringCount, document, name};
 use crate::pipeline::protect::Protector;
 use crate::pipeline::{Looks, Pipeline};
+use likeness_types::Inside;
 use likeness_types::error::{RequestError, Result};
 use likeness_types::template::{Bits, Probe, Template};
 
@@ -171,7 +172,10 @@ impl Calibrator<'_> {
     ) -> Result<(Vec<ScoringCount>, Vec<ScoringReport>, Vec<SeveralFaces>)> {
         let samples = people.samples;
         let cosine = |i: usize, j: usize, add: &mut dyn FnMut(f32)| {
-            add(samples[i].embedding.values().dot(&samples[j].embedding.values()));
+            add(samples[i]
+                .embedding
+                .values(Inside)
+                .dot(&samples[j].embedding.values(Inside)));
         };
         let (mut several, mut together) = (Vec::new(), Vec::new());
         let mut done = vec![people.count(Scoring::Photographs, &cosine)?];

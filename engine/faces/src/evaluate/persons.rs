@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{KEYS_CONTEXT, Sample, on_all_cores, protect};
 use crate::pipeline::protect::Protector;
+use likeness_types::Inside;
 use likeness_types::fused::Agreement;
 use likeness_types::template::{Bits, Probe, Template};
 
@@ -97,7 +98,7 @@ pub(super) fn person_curves(samples: &[Sample], bits: Bits, keys: u8) -> Option<
         .first()
         .filter(|_| !people.is_empty())?
         .embedding
-        .values()
+        .values(Inside)
         .len();
     let mut ways = Ways::default();
     for key in 0..keys {

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::Sample;
 use super::curve::Tally;
 use crate::calibration::Rates;
+use likeness_types::Inside;
 use likeness_types::template::{Bits, Probe, Template};
 
 /// The rates that are looked at.
@@ -136,9 +137,9 @@ pub(super) fn fused(samples: &[Sample], keys: &[Vec<(Template, Probe)>]) -> (Tal
 fn norm_of_mean(templates: &[&Template]) -> f32 {
     let agreement = |a: &Template, b: &Template| {
         let differing: u32 = a
-            .words()
+            .words(Inside)
             .iter()
-            .zip(b.words())
+            .zip(b.words(Inside))
             .map(|(a, b)| (a ^ b).count_ones())
             .sum();
         1.0 - 2.0 * differing as f32 / a.bits().get() as f32

@@ -14,6 +14,7 @@ use blake3::{Hasher, OutputReader};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::embedding::{EMBEDDING_DIM_MAX, Embedding};
+use likeness_types::Inside;
 use likeness_types::template::{BLOCK_MIN, Bits, Probe, Template};
 
 /// Separates this use of BLAKE3 from every other. Never to be changed: stored bits depend on it.
@@ -38,7 +39,7 @@ const UNIT: f32 = 16_384.0;
 /// The key is the secret of a key group: whoever holds it and the bits holds, in effect, the faces.
 ///
 /// ```compile_fail
-/// fn show(p: &likeness_engine::Protector) { println!("{p:?}"); }
+/// fn show(p: &likeness_faces::pipeline::protect::Protector) { println!("{p:?}"); }
 /// ```
 pub struct Protector {
     dim: usize,
@@ -95,7 +96,7 @@ impl Protector {
 
     /// The rotated embedding, `[bits]`, times UNIT * n^1.5.
     fn project(&self, embedding: &Embedding, bits: Bits) -> Zeroizing<Vec<i32>> {
-        let values = embedding.values();
+        let values = embedding.values(Inside);
         assert_eq!(
             values.len(),
             self.dim,
@@ -296,7 +297,7 @@ mod tests {
         ];
         for (dim, bits, digest, first_bytes, first_values) in pinned {
             let protector = Protector::new(&KEY, dim as usize);
-            let bytes = protector.protect(formula(dim), bits).to_bytes();
+            let bytes = protector.protect(formula(dim), bits).to_bytes(Inside);
             let hex: String = bytes[..16].iter().map(|b| format!("{b:02x}")).collect();
             assert_eq!(hex, first_bytes, "{dim} values, {bits} bits");
             assert_eq!(
@@ -315,7 +316,10 @@ mod tests {
         let longest = protector.protect(formula(512), Bits::B2048);
         for bits in Bits::ALL {
             let shorter = protector.protect(formula(512), bits);
-            assert_eq!(*shorter.to_bytes(), longest.to_bytes()[..bits.get() / 8]);
+            assert_eq!(
+                *shorter.to_bytes(Inside),
+                longest.to_bytes(Inside)[..bits.get() / 8]
+            );
             assert_eq!(
                 shorter,
                 longest.beginning(bits),
@@ -333,7 +337,7 @@ mod tests {
             protector.probe(formula(512), Bits::B1024),
         );
         assert_eq!(template, alone);
-        assert_eq!(probe.planes(), asking.planes());
+        assert_eq!(probe.planes(Inside), asking.planes(Inside));
     }
 
     #[test]
@@ -341,9 +345,9 @@ mod tests {
         let [ours, theirs] =
             [KEY, [7; 32]].map(|key| Protector::new(&key, 512).protect(formula(512), Bits::B2048));
         let differing: u32 = ours
-            .words()
+            .words(Inside)
             .iter()
-            .zip(theirs.words())
+            .zip(theirs.words(Inside))
             .map(|(a, b)| (a ^ b).count_ones())
             .sum();
         assert!(

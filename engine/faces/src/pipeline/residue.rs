@@ -1,5 +1,6 @@
 //! After a span, nothing of the face is left in the process: its whole writable memory is searched.
 
+use likeness_types::Inside;
 use std::fs::{self, File};
 use std::io::{Cursor, Read, Seek, SeekFrom};
 
@@ -120,7 +121,10 @@ fn nothing_of_a_face_is_left_in_memory() {
     let (embedding, _) = pipeline
         .embedding(&photo, Choose::Only.at(QualityLevel::None), &mut Span::default())
         .expect("embeds");
-    needles.push(Needle::of("features", &embedding.values().to_vec()[100..104]));
+    needles.push(Needle::of(
+        "features",
+        &embedding.values(Inside).to_vec()[100..104],
+    ));
     drop(embedding);
     let left = hits(&needles);
     assert!(

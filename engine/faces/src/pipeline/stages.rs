@@ -11,6 +11,7 @@ use crate::manifest::{DEFAULT_MANIFEST, Manifest, ModelSpec};
 use crate::model::{Model, OnnxModel, Runtime};
 use crate::quality::QualityLevel;
 use crate::tensor::Tensor;
+use likeness_types::Inside;
 use likeness_types::config::Limits;
 use likeness_types::error::Result;
 use likeness_types::span::Span;
@@ -143,7 +144,7 @@ impl Traces {
             pixels: (0..image.height()).flat_map(|y| image.row(y).to_vec()).collect(),
             crop: face.0.values().to_vec(),
             tensors,
-            features: features.values().to_vec(),
+            features: features.values(Inside).to_vec(),
         })
     }
 }

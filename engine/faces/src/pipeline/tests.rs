@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::testing::{Fake, asset, mean_colour_model, runtime};
+use likeness_types::Inside;
 use likeness_types::error::Error;
 
 /// The only face, however good.
@@ -158,7 +159,7 @@ fn an_embedding_has_unit_length_and_every_stage_its_time() {
     let (embedding, face) = pipeline
         .embedding(&plain(320, 240, [9; 3]), ANY, &mut span)
         .expect("embeds");
-    assert_eq!(embedding.values().to_vec()[..3], [0.6, 0.8, 0.0]);
+    assert_eq!(embedding.values(Inside).to_vec()[..3], [0.6, 0.8, 0.0]);
     assert_eq!(face.rejection, None);
     let steps: Vec<_> = span.steps().iter().map(|(step, _)| step.name()).collect();
     assert_eq!(steps, ["decode", "detect", "align", "embed"]);
@@ -247,7 +248,7 @@ fn another_embedder_is_a_manifest_and_no_code() {
         let (embedding, _) = pipeline
             .embedding(&photo, ANY, &mut Span::default())
             .expect("embeds");
-        embedding.values().to_vec()
+        embedding.values(Inside).to_vec()
     };
     let (rgb, bgr) = (features("rgb"), features("bgr"));
     assert!(

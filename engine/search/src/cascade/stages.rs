@@ -8,6 +8,7 @@ use super::{ABREAST, ABREAST_ALONE, LATER, MANY, RUN, Seek, Sink, TOGETHER, Wait
 use crate::arena::{BLOCK, Chunk, FRONT_WORDS, NOBODY};
 use crate::index::Row;
 use crate::simd::{Simd, Task};
+use likeness_types::Inside;
 use likeness_types::template::{PLANE_WEIGHTS, PLANES};
 
 /// All probes over one chunk.
@@ -356,7 +357,7 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
     #[inline(always)]
     fn whole<K: Sink>(&self, seek: &mut Seek<'_, K>, i: usize) {
         let mut counts = [0; PLANES];
-        let (planes, rest) = seek.probe.planes().as_chunks::<FRONT_WORDS>().0.split_at(1);
+        let (planes, rest) = seek.probe.planes(Inside).as_chunks::<FRONT_WORDS>().0.split_at(1);
         count(&mut counts, &self.chunk.front(i), &planes[0]);
         for (words, planes) in self.chunk.rest(i).zip(rest) {
             count(&mut counts, words, planes);

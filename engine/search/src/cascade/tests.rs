@@ -14,6 +14,7 @@ use crate::simd::{ROWS, Simd, Task};
 use crate::top::{Candidate, Top};
 use likeness_faces::embedding::Embedding;
 use likeness_faces::pipeline::protect::Protector;
+use likeness_types::Inside;
 use likeness_types::template::{Bits, Template};
 use likeness_types::testing::{score_by_definition, template};
 
@@ -333,9 +334,9 @@ fn missed(bits: Bits, miss: f64, keys: u8, [dim, rank]: [usize; 2]) -> (f64, f64
             let probe = protector.probe(asking, bits);
             let stored = protector.protect(stored, bits);
             let bar = probe.score(&stored);
-            let bound = Bound::new(&probe.values(), probe.block(), bar, miss);
+            let bound = Bound::new(&probe.values(Inside), probe.block(), bar, miss);
             let bound = bound.expect("a projected face is even enough");
-            let weights = Weights::new(&probe.values(), bound.step());
+            let weights = Weights::new(&probe.values(Inside), bound.step());
             let staged = Staged::new(bound, bar);
             let mut arena = Arena::new(bits);
             arena.insert(1, &stored);
@@ -475,7 +476,7 @@ fn rows_that_do_not_count_are_not_found() {
     let templates: Vec<_> = (0..5000).map(|_| draw.template(Bits::B512)).collect();
     fill(&mut arena, &templates);
     let probe = Probe::from_values(&(0..512).map(|i| (i * 71 % 201 - 100) as i8).collect::<Vec<_>>());
-    let all = plain(&templates, &probe.values(), usize::MAX, 0.05);
+    let all = plain(&templates, &probe.values(Inside), usize::MAX, 0.05);
     let even: Vec<_> = all
         .iter()
         .filter(|(_, row, _)| row.0 % 2 == 0)

@@ -8,6 +8,7 @@ use super::*;
 use crate::flat::Flat;
 use crate::index::Hit;
 use crate::multi_face::Several;
+use likeness_types::Inside;
 use likeness_types::fused::Agreement;
 use likeness_types::testing::{probe_values, score_by_definition, template};
 

@@ -13,6 +13,7 @@ use likeness_store::keys::store::KeyStore;
 use likeness_store::receipts::chain;
 use likeness_store::records::Family;
 use likeness_store::testing::{FakeDisk, Fault, Name};
+use likeness_types::Inside;
 use likeness_types::act::{Act, AuditEntry};
 use likeness_types::error::Result;
 use likeness_types::names::Account;
@@ -90,7 +91,7 @@ impl Home {
     }
 
     fn ring(&self) -> Result<Arc<KeyRing>> {
-        KeyStore::new(&self.keys, None).open().map(Arc::new)
+        KeyStore::new(&self.keys, None).open(Inside).map(Arc::new)
     }
 
     fn open(&self) -> Result<Offline> {

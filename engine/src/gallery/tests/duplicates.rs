@@ -15,10 +15,7 @@ use likeness_types::error::RequestError;
 use likeness_types::person::{FEATURES_SCORE, Names, NewFace};
 
 fn looked_for(n: u64) -> NewFace {
-    NewFace {
-        probe: Some(probe_of(&template(n))),
-        ..face(n)
-    }
+    face(n).with_probe(probe_of(&template(n)))
 }
 
 fn looking(names: Names) -> Looking {
@@ -148,10 +145,8 @@ fn faces_that_came_as_features_and_their_copies_are_named_to_administrators_alon
     let (disk, ring) = (FakeDisk::default(), ring());
     let gallery = opened(&disk, &ring);
     let (one, two) = (create(&gallery, "one"), create(&gallery, "two"));
-    let features = NewFace {
-        detection_score: FEATURES_SCORE,
-        ..face(1)
-    };
+    let mut features = face(1);
+    features.detection_score = FEATURES_SCORE;
     gallery
         .enroll(&two, &id("crafted"), profile("", &[]), vec![features], REQUEST)
         .expect("enrolled");

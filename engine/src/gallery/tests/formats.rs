@@ -17,6 +17,7 @@ use likeness_store::keys::{KeyRing, Purpose, RingKey};
 use likeness_store::receipts::chain;
 use likeness_store::slots::SLOT_BYTES;
 use likeness_store::upgrade::trial;
+use likeness_types::Inside;
 use likeness_types::error::{Error, OperatorError, Result};
 use likeness_types::names::Account;
 use likeness_types::person::{Consent, Profile, Timestamp};
@@ -279,7 +280,7 @@ fn copied(name: &str) -> (tempfile::TempDir, Arc<KeyRing>) {
     let root = home.path().join("keys/root.key");
     fs::set_permissions(root, fs::Permissions::from_mode(0o600)).expect("restricted");
     let keys = KeyStore::new(home.path().join("keys"), None);
-    let ring = Arc::new(keys.open().expect("the keys open"));
+    let ring = Arc::new(keys.open(Inside).expect("the keys open"));
     (home, ring)
 }
 
@@ -303,7 +304,7 @@ fn write_the_fixture() {
     let home = PathBuf::from(std::env::var_os("LIKENESS_FIXTURE").expect("where to"));
     let (keys, data) = (home.join("keys"), home.join("data"));
     KeyStore::new(&keys, None).init(&data).expect("a fresh place");
-    let ring = Arc::new(KeyStore::new(&keys, None).open().expect("just made"));
+    let ring = Arc::new(KeyStore::new(&keys, None).open(Inside).expect("just made"));
     let gallery = opened_at(&data, &ring);
     let one = create(&gallery, "one");
     let full = Profile {

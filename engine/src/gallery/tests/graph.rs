@@ -8,6 +8,7 @@ use crate::gallery::tests::support::*;
 use crate::gallery::{Background, Gallery};
 use likeness_search::index::Row;
 use likeness_store::testing::{FakeDisk, FakeFile, Name};
+use likeness_types::Inside;
 use likeness_types::clock::Clock;
 
 /// People who stay, enough for a walk.
@@ -84,7 +85,7 @@ fn a_graph_that_went_is_overwritten_at_once_and_dropped_by_the_keeper() {
     let left = one.take_left();
     assert_eq!(left.len(), 1);
     let face = left[0].template(Row(0));
-    assert!(face.words().iter().all(|word| *word == 0));
+    assert!(face.words(Inside).iter().all(|word| *word == 0));
     change_to(IndexKind::Graph);
     change_to(IndexKind::Flat);
     gallery.keep_now();

@@ -12,6 +12,7 @@ use std::io::{Read, Seek, SeekFrom};
 use crate::gallery::collection::IndexKind;
 use crate::gallery::tests::support::*;
 use likeness_store::testing::FakeDisk;
+use likeness_types::Inside;
 use likeness_types::template::Template;
 
 /// What is looked for is kept masked, or the search would find itself.
@@ -19,7 +20,7 @@ const MASK: u64 = 0x5a5a_5a5a_5a5a_5a5a;
 
 /// The eight-byte pieces of a template at each bit offset, masked.
 fn needles(template: &Template, into: &mut HashMap<u64, u32>) {
-    let words = template.words();
+    let words = template.words(Inside);
     for pair in 0..words.len() {
         into.insert(words[pair] ^ MASK, 0);
         for shift in 1..8 {

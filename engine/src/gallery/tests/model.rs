@@ -11,6 +11,7 @@ use crate::people::change::ProfileChange;
 use crate::search::filter::Filter;
 use crate::search::{Comparison, Query, Search};
 use likeness_store::testing::{FakeDisk, FakeFile, Name};
+use likeness_types::Inside;
 use likeness_types::clock::Clock;
 use likeness_types::error::{Error, RequestError, Result};
 use likeness_types::fused::Agreement;
@@ -357,7 +358,7 @@ impl Model {
     fn query(&mut self) -> Query {
         let like = template(self.numbers.below(self.faces + 1));
         let noisy = Template::from_words(
-            like.words()
+            like.words(Inside)
                 .to_vec()
                 .into_iter()
                 .map(|w| w ^ (self.numbers.next() & self.numbers.next() & self.numbers.next())),
@@ -503,7 +504,7 @@ fn similarity(person: &PersonView, probe: &Probe, comparison: Comparison) -> f32
 }
 
 fn bits(n: u64) -> (crate::FaceId, Vec<u8>) {
-    (face_id(n), template(n).to_bytes().to_vec())
+    (face_id(n), template(n).to_bytes(Inside).to_vec())
 }
 
 /// So few faces that a walk with so many candidates meets them all.

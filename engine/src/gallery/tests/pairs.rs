@@ -8,6 +8,7 @@ use crate::gallery::collection::Collection;
 use crate::gallery::tests::support::*;
 use crate::people::duplicates::DuplicateCursor;
 use likeness_store::testing::FakeDisk;
+use likeness_types::Inside;
 use likeness_types::error::{Error, RequestError};
 use likeness_types::person::{FEATURES_SCORE, Names};
 use likeness_types::template::Template;
@@ -54,12 +55,13 @@ fn all(gallery: &Gallery, one: &Arc<Collection>, mut between: impl FnMut(usize) 
 /// A face like face `n`, in another photograph: a few bits differ.
 fn like(n: u64, other: u64) -> crate::NewFace {
     let mut numbers = Numbers(other);
-    let words = template(n).words().to_vec();
-    let mut new = face(1_000_000 + other);
-    new.template =
+    let words = template(n).words(Inside).to_vec();
+    let template =
         Template::from_words(words.into_iter().map(|w| {
             w ^ (numbers.next() & numbers.next() & numbers.next() & numbers.next() & numbers.next())
         }));
+    let mut new = crate::NewFace::new(template, scheme_id(), 0.9);
+    new.id = face_id(1_000_000 + other);
     new
 }
 
@@ -174,10 +176,8 @@ fn faces_that_came_as_features_take_no_place_in_an_answer_unless_they_are_asked_
     let one = create(&gallery, "one");
     enroll(&gallery, &one, "victim", &[1]).expect("enrolled");
     let enroll_features = |n: u64| {
-        let crafted = crate::NewFace {
-            detection_score: FEATURES_SCORE,
-            ..like(1, n)
-        };
+        let mut crafted = like(1, n);
+        crafted.detection_score = FEATURES_SCORE;
         let faces = vec![crafted, face(1000 + n)];
         gallery
             .enroll(

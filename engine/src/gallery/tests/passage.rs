@@ -96,11 +96,8 @@ fn a_shorter_copy_is_the_beginning_and_is_found_as_if_it_had_been_enrolled_there
     let mut numbers = Numbers(1);
     let words: Vec<u64> = (0..16).map(|_| numbers.next()).collect();
     let template = || crate::Template::from_words(words.clone().into_iter());
-    let new = NewFace {
-        template: template(),
-        scheme: long.id(),
-        ..face(1)
-    };
+    let mut new = NewFace::new(template(), long.id(), 0.9);
+    new.id = face_id(1);
     let ada = id("ada");
     gallery
         .enroll(&long_one, &ada, profile("", &[]), vec![new], REQUEST)

@@ -12,6 +12,7 @@ use crate::gallery::collection::Collection;
 use crate::gallery::tests::support::*;
 use likeness_store::records::Family;
 use likeness_store::testing::FakeDisk;
+use likeness_types::Inside;
 use likeness_types::error::Result;
 use likeness_types::person::{Profile, Timestamp};
 
@@ -316,7 +317,7 @@ fn no_byte_of_a_row_outlives_the_purge_of_its_person() {
     assert!(occurs(&data, &ada.id.0), "the search finds what is there");
     assert!(!occurs(&data, b"ada-of-the-needles"), "rows are sealed");
     assert!(!occurs(&data, b"192.0.2.7"), "rows are sealed");
-    assert!(!occurs(&data, ada.secret.expose()), "the log key too");
+    assert!(!occurs(&data, ada.secret(Inside).expose()), "the log key too");
     gallery
         .delete(&one, &id("ada-of-the-needles"), REQUEST)
         .expect("erased");

@@ -13,6 +13,7 @@ use crate::gallery::tests::support::*;
 use likeness_store::directory;
 use likeness_store::keys::store::KeyStore;
 use likeness_store::records::{Family, Scan};
+use likeness_types::Inside;
 use likeness_types::clock::Clock;
 use likeness_types::crypto;
 use likeness_types::crypto::{NONCE_BYTES, Secret};
@@ -41,7 +42,7 @@ fn what_a_start_costs() {
     }
     let before = resident();
     let (began, cpu_began) = (Instant::now(), processor());
-    let ring = Arc::new(keys.open().expect("it opens"));
+    let ring = Arc::new(keys.open(Inside).expect("it opens"));
     let files = began.elapsed();
     let (gallery, report) = Gallery::open(
         |counters| directory::open(&data, keys.directory(), ring, false, counters),
@@ -59,7 +60,7 @@ fn what_a_start_costs() {
 }
 
 fn fill(data: &Path, keys: &KeyStore, people: u64) {
-    let ring = Arc::new(keys.open().expect("it opens"));
+    let ring = Arc::new(keys.open(Inside).expect("it opens"));
     let (gallery, _) = Gallery::open(
         |counters| directory::open(data, keys.directory(), ring, false, counters),
         background(Clock::System),
@@ -76,15 +77,12 @@ fn fill(data: &Path, keys: &KeyStore, people: u64) {
     let one = gallery
         .create_collection(&account(), &name("one"), scheme.clone(), settings, REQUEST)
         .expect("created");
-    let face = |n: u64| NewFace {
-        probe: None,
-        id: face_id(n),
-        template: {
-            let mut numbers = Numbers(n);
-            Template::from_words((0..Bits::B1024.words()).map(|_| numbers.next()))
-        },
-        scheme: scheme.id(),
-        detection_score: 0.9,
+    let face = |n: u64| {
+        let mut numbers = Numbers(n);
+        let template = Template::from_words((0..Bits::B1024.words()).map(|_| numbers.next()));
+        let mut new = NewFace::new(template, scheme.id(), 0.9);
+        new.id = face_id(n);
+        new
     };
     thread::scope(|scope| {
         for part in 0..128 {

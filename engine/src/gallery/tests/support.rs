@@ -25,6 +25,7 @@ use likeness_store::keys::KeyRing;
 use likeness_store::slots::{SlotBytes, Slots};
 use likeness_store::testing::{FakeDisk, FakeFile, Name};
 use likeness_store::vault::Vault;
+use likeness_types::Inside;
 use likeness_types::clock::Clock;
 use likeness_types::config::ScoreLimits;
 use likeness_types::crypto::Secret;
@@ -312,18 +313,14 @@ pub fn face_id(n: u64) -> FaceId {
 }
 
 pub fn face(n: u64) -> NewFace {
-    NewFace {
-        probe: None,
-        id: face_id(n),
-        template: template(n),
-        scheme: scheme_id(),
-        detection_score: 0.9,
-    }
+    let mut new = NewFace::new(template(n), scheme_id(), 0.9);
+    new.id = face_id(n);
+    new
 }
 
 /// What finds a template with similarity 1.
 pub fn probe_of(template: &Template) -> Probe {
-    let bytes = template.to_bytes();
+    let bytes = template.to_bytes(Inside);
     let values = (0..bytes.len() * 8).map(|i| {
         if bytes[i / 8] >> (i % 8) & 1 == 1 {
             100
@@ -411,7 +408,7 @@ impl PersonView {
             faces: person
                 .faces
                 .iter()
-                .map(|f| (f.id, f.template.to_bytes().to_vec()))
+                .map(|f| (f.id, f.template.to_bytes(Inside).to_vec()))
                 .collect(),
         }
     }

@@ -18,7 +18,7 @@ const FORM: &str = "the line `likeness-root-key-1:` and 64 hex digits";
 
 /// Where the root key comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RootSource {
+pub(crate) enum RootSource {
     /// A file of mode 0600.
     File(PathBuf),
     /// A command line for the shell that prints the key: a client of a KMS or HSM, say.
@@ -30,7 +30,7 @@ impl RootSource {
     ///
     /// # Errors
     /// A missing, world-readable or malformed file; a command that fails or prints something else.
-    pub fn read(&self) -> Result<Secret> {
+    pub(crate) fn read(&self) -> Result<Secret> {
         match self {
             Self::File(path) => parse(&read_private(path)?),
             Self::Command(command) => parse(&run(command)?),

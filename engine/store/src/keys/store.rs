@@ -18,6 +18,7 @@ use rustix::fs::{FlockOperation, flock};
 use super::root::{self, RootSource};
 use super::{KeyRing, mismatch};
 use crate::{private, receipts};
+use likeness_types::Inside;
 use likeness_types::crypto::Secret;
 use likeness_types::error::{OperatorError, Result};
 
@@ -105,7 +106,7 @@ impl KeyStore {
     ///
     /// # Errors
     /// Somebody uses the key store.
-    pub fn lock(&self) -> Result<KeyStoreLock> {
+    pub fn lock(&self, _: Inside) -> Result<KeyStoreLock> {
         // A process that uses the keys makes files beside them, or in the data directory.
         private::make_files_private();
         let path = self.directory.join(LOCK_FILE);
@@ -136,10 +137,10 @@ impl KeyStore {
     ///
     /// # Errors
     /// A missing, world-readable, short or wrong root key, or a damaged keyring: each by its name.
-    pub fn open(&self) -> Result<KeyRing> {
+    pub fn open(&self, _: Inside) -> Result<KeyRing> {
         if self.directory.join(ENDED_FILE).exists() {
             // A crash may have come between.
-            self.destroy()?;
+            self.destroy(Inside)?;
             let found = "a deployment that was closed: its keys are destroyed".to_owned();
             return Err(mismatch("key store", "keys", found));
         }
@@ -178,7 +179,7 @@ impl KeyStore {
     }
 
     /// Writes the ring, sealed under the root key as it is read anew.
-    pub fn save(&self, ring: &KeyRing) -> Result<()> {
+    pub fn save(&self, ring: &KeyRing, _: Inside) -> Result<()> {
         self.replace_keyring(&ring.seal(&self.root.read()?))
     }
 
@@ -197,8 +198,8 @@ impl KeyStore {
     /// # Errors
     /// A server uses the key store, or the present root key does not fit.
     pub fn rotate_root(&self, new_root_command: Option<String>) -> Result<()> {
-        let _lock = self.lock()?;
-        let ring = self.open()?;
+        let _lock = self.lock(Inside)?;
+        let ring = self.open(Inside)?;
         let file = self.directory.join(ROOT_FILE);
         match new_root_command {
             Some(command) => {
@@ -225,7 +226,7 @@ impl KeyStore {
 
     /// Overwrites and removes the keys. The copy of the erasure log and its anchor stay: they are what is left to
     /// show. What a crash leaves of the keys goes when anybody wants to open them.
-    pub fn destroy(&self) -> Result<()> {
+    pub fn destroy(&self, _: Inside) -> Result<()> {
         // ORDER: before a file is written that would take the place of an unfinished one, and not its bytes.
         self.remove_unfinished()?;
         // ORDER: said before anything goes: what is half gone would pass for damage otherwise.
@@ -370,7 +371,11 @@ mod tests {
     }
 
     fn refusal(keys: &Path) -> String {
-        store(keys).open().err().expect("must be refused").to_string()
+        store(keys)
+            .open(Inside)
+            .err()
+            .expect("must be refused")
+            .to_string()
     }
 
     #[test]
@@ -378,12 +383,12 @@ mod tests {
         let (home, keys, _) = fresh();
         let another = home.path().join("another");
         fs::hard_link(keys.join(KEYRING_FILE), &another).expect("linked");
-        let ring = store(&keys).open().expect("just made");
-        store(&keys).save(&ring).expect("saved");
+        let ring = store(&keys).open(Inside).expect("just made");
+        store(&keys).save(&ring, Inside).expect("saved");
         let replaced = fs::read(&another).expect("read");
         assert!(!replaced.is_empty() && replaced.iter().all(|byte| *byte == 0));
         store(&keys).rotate_root(None).expect("rotated");
-        store(&keys).open().expect("as before");
+        store(&keys).open(Inside).expect("as before");
     }
 
     /// Files as a crash leaves them that comes before they get their names, each linked to from elsewhere.
@@ -409,13 +414,13 @@ mod tests {
             }
         };
         let left = leave_unfinished(&keys, home.path());
-        store(&keys).open().expect("the keys are whole");
+        store(&keys).open(Inside).expect("the keys are whole");
         overwritten(&left, "opened");
         let left = leave_unfinished(&keys, home.path());
         store(&keys).rotate_root(None).expect("rotated");
         overwritten(&left, "rotated");
         let left = leave_unfinished(&keys, home.path());
-        store(&keys).destroy().expect("destroyed");
+        store(&keys).destroy(Inside).expect("destroyed");
         overwritten(&left, "destroyed");
 
         // A first making of keys that was cut short before the first of them had its name.
@@ -431,7 +436,7 @@ mod tests {
     #[test]
     fn a_fresh_key_store_opens_and_is_private() {
         let (_home, keys, _) = fresh();
-        let ring = store(&keys).open().expect("just made");
+        let ring = store(&keys).open(Inside).expect("just made");
         assert!(ring.projection("default").is_some());
         assert!(ring.projection("another").is_none());
         for file in [ROOT_FILE, KEYRING_FILE] {
@@ -493,17 +498,17 @@ mod tests {
             let mut bad = good.clone();
             bad[at] ^= 1;
             fs::write(&path, &bad).expect("write");
-            assert!(store(&keys).open().is_err(), "byte {at}");
+            assert!(store(&keys).open(Inside).is_err(), "byte {at}");
         }
     }
 
     #[test]
     fn a_rotated_root_key_opens_the_same_ring_and_the_old_one_does_not() {
         let (_home, keys, _) = fresh();
-        let before = store(&keys).open().expect("opens").digest().id;
+        let before = store(&keys).open(Inside).expect("opens").digest().id;
         let old = fs::read(keys.join(ROOT_FILE)).expect("exists");
         store(&keys).rotate_root(None).expect("rotated");
-        assert_eq!(store(&keys).open().expect("opens").digest().id, before);
+        assert_eq!(store(&keys).open(Inside).expect("opens").digest().id, before);
         assert_ne!(fs::read(keys.join(ROOT_FILE)).expect("exists"), old);
         fs::write(keys.join(ROOT_FILE), old).expect("write");
         assert!(refusal(&keys).contains("another root key"));
@@ -512,12 +517,12 @@ mod tests {
     #[test]
     fn a_rotation_that_was_interrupted_anywhere_is_finished_or_forgotten() {
         let (_home, keys, _) = fresh();
-        let ring = store(&keys).open().expect("opens");
+        let ring = store(&keys).open(Inside).expect("opens");
         let new = Secret::random();
         let next = keys.join(NEXT_ROOT_FILE);
         write_durably(&next, root::text(&new).as_bytes()).expect("written");
         assert_eq!(
-            store(&keys).open().expect("the old key fits").deployment,
+            store(&keys).open(Inside).expect("the old key fits").deployment,
             ring.deployment
         );
         assert!(
@@ -527,11 +532,11 @@ mod tests {
         write_durably(&next, root::text(&new).as_bytes()).expect("written");
         write_durably(&keys.join(KEYRING_FILE), &ring.seal(&new)).expect("written");
         assert_eq!(
-            store(&keys).open().expect("the new key fits").deployment,
+            store(&keys).open(Inside).expect("the new key fits").deployment,
             ring.deployment
         );
         assert!(!next.exists(), "one that had is finished");
-        assert!(store(&keys).open().is_ok());
+        assert!(store(&keys).open(Inside).is_ok());
     }
 
     #[test]
@@ -542,23 +547,23 @@ mod tests {
         let by_command = KeyStore::new(&keys, Some(command));
         by_command.init(&home.path().join("data")).expect("a fresh place");
         assert!(!keys.join(ROOT_FILE).exists());
-        assert!(by_command.open().is_ok());
-        let failing = KeyStore::new(&keys, Some("exit 3".to_owned())).open().err();
+        assert!(by_command.open(Inside).is_ok());
+        let failing = KeyStore::new(&keys, Some("exit 3".to_owned())).open(Inside).err();
         assert!(failing.expect("refused").to_string().contains("exit status: 3"));
         let other = KeyStore::new(&keys, Some("echo nonsense".to_owned()))
-            .open()
+            .open(Inside)
             .err();
         assert!(other.expect("refused").to_string().contains("64 hex digits"));
         by_command
             .rotate_root(Some(format!("echo likeness-root-key-1:{}", "6".repeat(64))))
             .expect("rotated");
-        assert!(by_command.open().is_err());
+        assert!(by_command.open(Inside).is_err());
     }
 
     #[test]
     fn a_key_store_in_use_is_not_rotated() {
         let (_home, keys, _) = fresh();
-        let _server = store(&keys).lock().expect("alone");
+        let _server = store(&keys).lock(Inside).expect("alone");
         let refused = store(&keys).rotate_root(None).expect_err("in use").to_string();
         assert!(refused.contains("to be alone with it"), "{refused}");
     }
@@ -566,13 +571,13 @@ mod tests {
     #[test]
     fn a_key_store_given_back_is_free_whoever_shares_the_open_file() {
         let (_home, keys, _) = fresh();
-        let lock = store(&keys).lock().expect("alone");
+        let lock = store(&keys).lock(Inside).expect("alone");
         let forked = lock
             .0
             .try_clone()
             .expect("a second descriptor of the same open file");
         drop(lock);
-        assert!(store(&keys).lock().is_ok());
+        assert!(store(&keys).lock(Inside).is_ok());
         drop(forked);
     }
 

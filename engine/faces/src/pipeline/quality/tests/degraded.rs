@@ -13,6 +13,7 @@ use crate::pipeline::image::Image;
 use crate::pipeline::{Choose, Pipeline};
 use crate::quality::{Quality, QualityLevel};
 use crate::testing::asset;
+use likeness_types::Inside;
 use likeness_types::config::Limits;
 use likeness_types::span::Span;
 
@@ -172,7 +173,7 @@ fn what_is_recognised_of_worse_photographs() {
                         continue;
                     };
                     pairs += 1;
-                    recognised += u32::from(probe.values().dot(&stored.values()) >= threshold);
+                    recognised += u32::from(probe.values(Inside).dot(&stored.values(Inside)) >= threshold);
                 }
             }
         }
