@@ -8,7 +8,7 @@ use crate::search::Query;
 use likeness_faces::embedding::Embedding;
 use likeness_faces::pipeline::protect::Protector;
 use likeness_search::cores;
-use likeness_search::index::{Ask, By, Index, Row};
+use likeness_search::index::{Ask, ComparedFaces, Index, Row};
 use likeness_types::Inside;
 use likeness_types::person::NewFace;
 use likeness_types::template::{Bits, Probe, Template};
@@ -150,7 +150,7 @@ impl RandomFaces {
             k: top_k,
             similarity_min,
             among: None,
-            by: By::BestFace,
+            by: ComparedFaces::BestFace,
             exact,
         });
         found.hits.iter().map(Vec::len).sum()
@@ -164,7 +164,7 @@ fn best<'a>(probes: &'a [&'a Probe], similarity_min: f32, exact: bool) -> Ask<'a
         k: 1,
         similarity_min,
         among: None,
-        by: By::BestFace,
+        by: ComparedFaces::BestFace,
         exact,
     }
 }

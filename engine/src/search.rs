@@ -16,7 +16,7 @@ use crate::guard::comparison_limiter::{Asker, Comparing, Evaluation, Likeness, T
 use crate::search::filter::Filter;
 use likeness_faces::calibration::Scoring;
 use likeness_search::batcher::{BatchReply, BatchRequest};
-use likeness_search::index::{Ask, By, Found};
+use likeness_search::index::{Ask, ComparedFaces, Found};
 use likeness_store::codec::Digest;
 use likeness_types::doors;
 use likeness_types::error::{RequestError, Result};
@@ -517,8 +517,8 @@ impl Gallery {
             similarity_min,
             among: people.rows_of(search.filter, &digests).as_ref(),
             by: match search.comparison {
-                Comparison::BestFace => By::BestFace,
-                Comparison::Fused => By::AllFaces(&people.several),
+                Comparison::BestFace => ComparedFaces::BestFace,
+                Comparison::Fused => ComparedFaces::AllFaces(&people.several),
             },
             exact: search.exact,
         });
@@ -634,7 +634,7 @@ fn scan_batch(collection: &Collection, batch: &[BatchRequest]) -> Vec<BatchReply
         k: one.k,
         similarity_min: one.similarity_min,
         among: None,
-        by: By::BestFace,
+        by: ComparedFaces::BestFace,
         exact: one.exact,
     });
     let asks: Vec<_> = asks.collect();

@@ -1,4 +1,4 @@
-//! What a similarity means: how often unrelated people are at least as similar.
+//! Calibration: the rate at which unrelated people reach a similarity.
 //!
 //! A calibration is counted on labelled photographs of one embedder, for each way of scoring by itself: two
 //! photographs, a photograph against a stored template of each length, and two stored templates. It says

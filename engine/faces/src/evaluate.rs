@@ -1,7 +1,7 @@
-//! How well the pipeline tells people apart, measured on a folder of labelled photographs.
+//! Evaluation of the pipeline: its accuracy on a folder of labelled photographs.
 //!
 //! Every photograph is compared with every other, by the plain cosine and by the protected
-//! template. The embeddings stay in here: figures come out, never a feature or a bit.
+//! template. The embeddings stay in this module: it returns figures, never a feature or a bit.
 
 pub(crate) mod bootstrap;
 pub(crate) mod calibrate;

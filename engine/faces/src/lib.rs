@@ -1,4 +1,4 @@
-//! Photographs to templates: decoding, detection, alignment, quality, embedding, protection; and what scores mean.
+//! Photographs to templates: decoding, detection, alignment, quality, embedding, protection; and the meaning of scores.
 
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub)]

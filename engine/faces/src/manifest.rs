@@ -1,4 +1,4 @@
-//! The manifest: what each model file is, and how it wants to be spoken to.
+//! The manifest: the role, digest, inputs and outputs of each model file.
 //!
 //! Models declare themselves; nothing is guessed from shapes or file names. The roles, and the kind of
 //! output each has:

@@ -145,7 +145,7 @@ impl Pipeline {
     pub fn detect(&self, photo: &[u8], level: QualityLevel, span: &mut Span) -> Result<Detection> {
         let image = self.decoded(photo, span)?;
         let mut upright = self.upright(image, span)?;
-        let candidates = self.search(&mut upright, Until::All, span)?;
+        let candidates = self.search(&mut upright, SearchDepth::All, span)?;
         let mut faces = Vec::with_capacity(candidates.len());
         for found in &candidates {
             span.give_way(Step::Align)?;
@@ -184,7 +184,7 @@ impl Pipeline {
     ) -> Result<(Embedding, Face)> {
         let image = self.decoded(photo, span)?;
         let mut upright = self.upright(image, span)?;
-        let candidates = self.search(&mut upright, Until::Acceptable, span)?;
+        let candidates = self.search(&mut upright, SearchDepth::Acceptable, span)?;
         let size = [upright.image.width() as f32, upright.image.height() as f32];
         let found = wanted.choose.among(&candidates, size, &self.limits)?;
         let (face, aligned) = span.step(Step::Align, || {
@@ -220,7 +220,7 @@ impl Pipeline {
     ) -> Result<EveryFace<Embedding>> {
         let image = self.decoded(photo, span)?;
         let mut upright = self.upright(image, span)?;
-        let candidates = self.search(&mut upright, Until::All, span)?;
+        let candidates = self.search(&mut upright, SearchDepth::All, span)?;
         let (mut wanted, mut found, mut rejected) = (Vec::new(), 0, Vec::new());
         for candidate in &candidates {
             span.give_way(Step::Align)?;
@@ -290,7 +290,7 @@ impl Pipeline {
     }
 
     /// Every box worth mentioning, from large faces to small, the surest first.
-    fn search(&self, upright: &mut Upright, until: Until, span: &mut Span) -> Result<Vec<Candidate>> {
+    fn search(&self, upright: &mut Upright, depth: SearchDepth, span: &mut Span) -> Result<Vec<Candidate>> {
         let limits = &self.limits;
         let within = |found: usize, faces_max: usize| {
             let too_many = Rejection::TooManyFaces { found, faces_max };
@@ -298,7 +298,7 @@ impl Pipeline {
         };
         let mut candidates = upright.candidates.clone();
         for scale in scales::finer(&upright.image, self.detector.input(), limits) {
-            if until == Until::Acceptable && acceptable(&candidates, limits).next().is_some() {
+            if depth == SearchDepth::Acceptable && acceptable(&candidates, limits).next().is_some() {
                 break;
             }
             let texture = upright.texture(span)?;
@@ -377,10 +377,10 @@ fn beside(models_dir: &Path, name: &str) -> Result<Option<String>> {
 
 /// How finely a photograph is searched.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Until {
+enum SearchDepth {
     /// Down to the smallest faces that are accepted.
     All,
-    /// Until there is an acceptable face: whoever is much smaller than that one is not meant.
+    /// Down to the first acceptable face: a face much smaller than that one is not meant.
     Acceptable,
 }
 

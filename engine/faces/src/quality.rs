@@ -1,4 +1,4 @@
-//! How good a face is, in numbers, and the levels of the gate that asks for more or less of it.
+//! Quality of a face in numbers, and the levels of the gate that asks for more or less of it.
 //!
 //! The numbers are measured in `pipeline/quality.rs`; docs/quality.md explains each, and shows what the
 //! levels cost and gain.

@@ -1,4 +1,4 @@
-//! Numbers on their way into or out of a model.
+//! Tensors: inputs and outputs of a model.
 
 use std::ops::{Deref, DerefMut};
 

@@ -1,4 +1,4 @@
-//! What the engine's own tests share: the assets, fakes, and an ONNX file of a few bytes.
+//! Shared parts of the tests: the assets, fakes, and an ONNX file of a few bytes.
 
 pub(crate) mod onnx;
 

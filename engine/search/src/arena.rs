@@ -1,4 +1,4 @@
-//! Where the bits of an index lie: the beginnings of all templates by columns, the rest by rows, in whole lines and halves.
+//! The memory of an index: the beginnings of all templates by columns, the rest by rows, in whole lines and halves.
 //!
 //! A search reads the first 256 bits of every row and the others of few. Sixty-four rows make a block, and in each of
 //! its [`Columns`] lies one byte of all of them: a byte shuffle looks up what some bits of sixty-four rows are worth
@@ -7,10 +7,10 @@
 //!
 //! The other bits lie row by row: first all that fill whole cache lines, then, elsewhere, the half line that remains of
 //! every length but the shortest, beside another row's. With 1024 bits a search that wants one row reads one line, and
-//! the second of hardly any: by 768 bits nearly everybody is told apart.
+//! the second of hardly any: 768 bits tell nearly all people apart.
 //!
 //! Rows live in chunks that never move and never grow: growing one long vector would leave copies of its
-//! templates in freed memory, and removing a face could not reach them. Every row is somebody's, or free,
+//! templates in freed memory, and removing a face could not reach them. Every row belongs to a person, or is free,
 //! and then it is zero. The first chunk is little enough for a collection of ten people (66 KiB at 1024
 //! bits), and they double until their ends no longer matter.
 //!
@@ -19,7 +19,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::index::{PERSONS_MAX, Person, Row};
+use crate::index::{PERSONS_MAX, PersonNo, Row};
 use crate::pages::Pages;
 use likeness_types::Inside;
 use likeness_types::swap;
@@ -49,7 +49,7 @@ pub(crate) const LINE: usize = 64;
 pub(crate) const LINE_WORDS: usize = 8;
 
 /// Owner of a row that is free.
-pub(crate) const NOBODY: Person = PERSONS_MAX;
+pub(crate) const NO_PERSON: PersonNo = PERSONS_MAX;
 
 /// The first 256 bits of each row of a block: byte r of column j is byte j of row r.
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
@@ -81,7 +81,7 @@ struct Memory {
     middles: Pages<Line>,
     lines: usize,
     tails: Pages<Line>,
-    owners: Box<[Person]>,
+    owners: Box<[PersonNo]>,
     first: usize,
 }
 
@@ -97,7 +97,7 @@ pub(crate) struct Chunk<'a> {
     /// `[rows / 2]`: the last 256 bits of two rows; of templates of 256 bits, which have no more than their front, none.
     tails: &'a [Line],
     /// `[rows]`.
-    pub owners: &'a [Person],
+    pub owners: &'a [PersonNo],
     /// The number of the first row.
     first: usize,
 }
@@ -130,14 +130,14 @@ impl Arena {
     }
 
     /// Every row of the persons who are `wanted`.
-    pub(crate) fn rows_of(&self, wanted: impl Fn(Person) -> bool) -> impl Iterator<Item = (Row, Person)> {
+    pub(crate) fn rows_of(&self, wanted: impl Fn(PersonNo) -> bool) -> impl Iterator<Item = (Row, PersonNo)> {
         let owners = self.chunks.iter().flat_map(|chunk| &chunk.owners).copied();
         let wanted = owners.enumerate().filter(move |(_, person)| wanted(*person));
         wanted.map(|(number, person)| (row(number), person))
     }
 
-    pub(crate) fn insert(&mut self, person: Person, template: &Template) -> Row {
-        assert!(person != NOBODY, "person numbers are below {PERSONS_MAX}");
+    pub(crate) fn insert(&mut self, person: PersonNo, template: &Template) -> Row {
+        assert!(person != NO_PERSON, "person numbers are below {PERSONS_MAX}");
         assert_eq!(
             template.bits(),
             self.bits,
@@ -151,8 +151,8 @@ impl Arena {
     pub(crate) fn remove(&mut self, row: Row) {
         let (n, i) = place(row);
         // Removed twice, a row would be handed out twice, and two people would share a face.
-        assert!(self.chunks[n].owners[i] != NOBODY, "the row is nobody's");
-        self.overwrite(row, NOBODY, &[0; Bits::MAX / 64][..self.bits.words()]);
+        assert!(self.chunks[n].owners[i] != NO_PERSON, "the row is nobody's");
+        self.overwrite(row, NO_PERSON, &[0; Bits::MAX / 64][..self.bits.words()]);
         self.free.push(row);
     }
 
@@ -195,7 +195,7 @@ impl Arena {
         row(self.fresh - 1)
     }
 
-    fn overwrite(&mut self, row: Row, owner: Person, words: &[u64]) {
+    fn overwrite(&mut self, row: Row, owner: PersonNo, words: &[u64]) {
         let (n, i) = place(row);
         let chunk = &mut self.chunks[n];
         chunk.owners[i] = owner;
@@ -236,7 +236,7 @@ impl Memory {
             middles,
             lines,
             tails,
-            owners: vec![NOBODY; rows].into_boxed_slice(),
+            owners: vec![NO_PERSON; rows].into_boxed_slice(),
             first,
         }
     }

@@ -1,4 +1,4 @@
-//! How far a stage of the cascade may already disagree with a face that is still to be found.
+//! The bound of the cascade: the largest penalty at which a stage still keeps a row.
 //!
 //! The bound for Hamming distances treats all bits alike. The asymmetric score does not: a bit where the
 //! projected probe is large seldom differs between two photographs of one person, and weighs most where
@@ -6,7 +6,7 @@
 //!
 //! - A stored unit embedding is c times the probe plus sqrt(1 - c^2) times a direction orthogonal to it.
 //!   The projection is a random rotation, drawn once for each key, so that direction is uniform to us
-//!   whatever faces look like. Bit i then differs from the sign of q_i with probability
+//!   for any distribution of faces. Bit i then differs from the sign of q_i with probability
 //!   e_i = Q(a |q_i|), where Q is the upper tail of the normal distribution and a is the same for all bits
 //!   and grows with c.
 //! - Scores are counted as penalties: D, the sum of |q_i| over the bits that differ. S = sum |q| - 2 D, so

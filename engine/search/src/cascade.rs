@@ -7,15 +7,15 @@
 //! 4. The whole integer score of the rows that are left, which alone decides what is found.
 //!
 //! What a stage may drop follows from the bar by [`Bound`]: a mated face at the bar or above is dropped by
-//! any of them with probability [`MISS`]. The bar rises as better candidates are found, and the limits
+//! any of them with probability [`MISS_PROBABILITY`]. The bar rises as better candidates are found, and the limits
 //! with it. Where they let too much pass, or where nothing may be missed, the scan is a full one: the second stage
 //! of every row, whose rounding is always in the row's favour, with the limit that no row at the bar can exceed.
 //! The limit of the third stage serves the second too: a penalty only grows.
 //!
 //! All probes of a pass meet a block while it is in the cache, and share what is made of it for the shuffles.
 //!
-//! Where cores are idle a pass borrows them ([`cores`]): whoever is done with a piece of the rows takes the next
-//! one. Each has a sink of its own, and the highest of their bars is everybody's: as many faces as are wanted reach
+//! Where cores are idle a pass borrows them ([`cores`]): a core that finishes its blocks takes the next
+//! ones. Each core has a sink of its own, and the highest of their bars holds for all: as many faces as are wanted reach
 //! it in one sink already, so that none below it is among the best of all.
 
 pub(crate) mod stages;
@@ -31,62 +31,62 @@ use crate::cores::{Busy, CORES};
 use crate::arena::{Arena, BLOCK, Chunk};
 use crate::bound::{Bound, Limits};
 use crate::cascade::stages::{Pass, Place};
-use crate::index::{Person, Row};
+use crate::index::{PersonNo, Row};
 use crate::simd::Kernel;
 use crate::weights::Weights;
 use likeness_types::Inside;
 use likeness_types::template::Probe;
 
 /// The probability that a mated face which reaches the threshold is not found: one in a million.
-pub(crate) const MISS: f64 = 1e-6;
+pub(crate) const MISS_PROBABILITY: f64 = 1e-6;
 
 /// Blocks that a probe goes through before the next one's turn: 64 KiB of columns, within the second cache.
-pub(crate) const RUN: usize = 32;
+pub(crate) const BLOCKS_PER_RUN: usize = 32;
 
-/// Rows that wait for their other bits to arrive from memory.
-const RING: usize = 32;
+/// Rows that wait at once for their other bits to arrive from memory.
+const PENDING_ROWS: usize = 32;
 
-/// Of the 64 rows of a block in a full scan, so many left by the second stage go through the third all together: their
-/// tails lie in up to a third of the block's lines, and all of those follow each other. A guess; it decides nothing but time.
-const MANY: u32 = 12;
+/// In a full scan, from so many rows on of the 64 of a block that the second stage leaves, the third stage computes the whole
+/// block: their tails lie in up to a third of its lines, and all of those follow each other. An estimate; it decides
+/// nothing but time.
+const DENSE_BLOCK_ROWS_MIN: u32 = 12;
 
 /// Probes whose first stage is computed together.
-pub(crate) const TOGETHER: usize = 4;
+pub(crate) const PROBES_PER_BATCH: usize = 4;
 
-/// Blocks that lie in the cache and are computed together, for several probes and for one: each entry of a table is loaded
+/// Blocks in the cache that are computed in one step, for several probes and for one: each entry of a table is loaded
 /// once for all of them. Blocks that come from memory are computed one by one: the processor reads on by itself only where
 /// one line follows the other.
-pub(crate) const ABREAST: usize = 2;
-pub(crate) const ABREAST_ALONE: usize = 4;
+pub(crate) const BLOCKS_PER_STEP: usize = 2;
+pub(crate) const BLOCKS_PER_STEP_ALONE: usize = 4;
 
 /// The part of the rows that the first stage may leave before a full scan is faster: of a row by itself two lines are
 /// read from anywhere, of all rows each line once, in order. Chosen by trial on synthetic people at the default
 /// threshold, where the stage leaves less.
 const LEFT_MAX: f64 = 0.25;
 
-/// Where a probe is alone, what a block's front leaves is gone on with so many blocks later. How many rows that is the
-/// processor guesses, and where it was wrong all that it has begun since is in vain: by then it need not guess.
-const LATER: usize = 2;
+/// For a single probe, the rows that a block's front leaves go to the next stage so many blocks later. The processor predicts
+/// their number, and discards what it has begun where the prediction is wrong: by then it need not predict.
+const DEFER_BLOCKS: usize = 2;
 
 /// Rows from which on it is worth while to compute limits.
 const ROWS_MIN: usize = 4096;
 
-/// Blocks that are looked at between two looks at what else there is to do: 16 thousand rows, half a megabyte of
-/// columns.
-const PIECE: usize = 256;
+/// Blocks of one task, which a core takes and finishes: 16 thousand rows, half a megabyte of columns.
+const BLOCKS_PER_TASK: usize = 256;
 
-/// Pieces for each core that is borrowed, at least: waking a thread takes time too.
-const PIECES_EACH: usize = 2;
+/// Least tasks for each core that is borrowed: waking a thread takes time too.
+const TASKS_PER_CORE_MIN: usize = 2;
 
-/// The bar rises by this part of the largest score before the limits are computed again.
-const RUNG: f64 = 0.01;
+/// The limits are computed again when the bar has risen by this part of the largest score.
+const LIMITS_REFRESH_STEP: f64 = 0.01;
 
-/// Who wants to know of the faces that reach a bar.
+/// Receives the faces that reach a bar.
 pub(crate) trait Sink {
     /// The least score that is wanted from now on. It never falls.
     fn bar(&self) -> i32;
     /// A face that reaches it.
-    fn offer(&mut self, score: i32, person: Person, row: Row);
+    fn offer(&mut self, score: i32, person: PersonNo, row: Row);
     /// A sink that wants the same, for another part of the rows.
     fn fork(&self) -> Self;
     /// Takes over what that one was offered.
@@ -148,19 +148,19 @@ struct Staged {
 /// What is known of the blocks of a run.
 struct Noted {
     /// A bit for each row that is left.
-    left: [u64; RUN],
+    left: [u64; BLOCKS_PER_RUN],
     /// By the fronts, in their steps.
-    fronts: [[u8; BLOCK]; RUN],
+    fronts: [[u8; BLOCK]; BLOCKS_PER_RUN],
     /// In a full scan, by fronts and middles.
-    penalties: [[i32; BLOCK]; RUN],
+    penalties: [[i32; BLOCK]; BLOCKS_PER_RUN],
 }
 
 impl Noted {
     fn new() -> Self {
         Self {
-            left: [0; RUN],
-            fronts: [[0; BLOCK]; RUN],
-            penalties: [[0; BLOCK]; RUN],
+            left: [0; BLOCKS_PER_RUN],
+            fronts: [[0; BLOCK]; BLOCKS_PER_RUN],
+            penalties: [[0; BLOCK]; BLOCKS_PER_RUN],
         }
     }
 }
@@ -174,14 +174,14 @@ struct Waiting {
 
 /// What waits.
 struct Ring {
-    waiting: [Waiting; RING],
+    waiting: [Waiting; PENDING_ROWS],
     len: usize,
 }
 
 impl Ring {
     fn new() -> Self {
         Self {
-            waiting: [Waiting::default(); RING],
+            waiting: [Waiting::default(); PENDING_ROWS],
             len: 0,
         }
     }
@@ -191,12 +191,12 @@ impl Ring {
     fn push(&mut self, one: Waiting) -> bool {
         self.waiting[self.len] = one;
         self.len = self.len.wrapping_add(1);
-        self.len == RING
+        self.len == PENDING_ROWS
     }
 
     /// All that waited.
     #[inline(always)]
-    fn take(&mut self) -> ([Waiting; RING], usize) {
+    fn take(&mut self) -> ([Waiting; PENDING_ROWS], usize) {
         (self.waiting, std::mem::take(&mut self.len))
     }
 }
@@ -277,7 +277,7 @@ impl<'a, K: Sink> Seek<'a, K> {
     }
 
     #[inline(always)]
-    fn offer(&mut self, score: i32, person: Person, row: Row) {
+    fn offer(&mut self, score: i32, person: PersonNo, row: Row) {
         self.sink.offer(score, person, row);
         self.bar.fetch_max(self.sink.bar(), Ordering::Relaxed);
     }
@@ -307,8 +307,8 @@ pub(crate) fn scan<K: Sink + Send>(
     allowed: impl Fn(Row) -> u64 + Copy + Sync,
 ) {
     let _own = cores::busy();
-    let pieces = arena.len() / (PIECE * BLOCK);
-    let borrowed = cores::idle((pieces / PIECES_EACH).min(*CORES));
+    let tasks = arena.len() / (BLOCKS_PER_TASK * BLOCK);
+    let borrowed = cores::idle((tasks / TASKS_PER_CORE_MIN).min(*CORES));
     scan_with(Kernel::best(), &borrowed, arena, seeks, allowed);
 }
 
@@ -320,11 +320,11 @@ pub(crate) fn scan_with<K: Sink + Send>(
     seeks: &mut [Seek<'_, K>],
     allowed: impl Fn(Row) -> u64 + Copy + Sync,
 ) {
-    let pieces: Vec<_> = pieces(arena).collect();
+    let tasks: Vec<_> = tasks(arena).collect();
     let next = AtomicUsize::new(0);
     let look = |seeks: &mut [Seek<'_, K>], is_guest: bool| {
         let mut turned = None;
-        while let Some((chunk, blocks)) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some((chunk, blocks)) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
             let place = Place {
                 chunk: *chunk,
                 allowed,
@@ -354,10 +354,10 @@ pub(crate) fn scan_with<K: Sink + Send>(
 }
 
 /// All rows that were ever used, by blocks of a chunk.
-fn pieces(arena: &Arena) -> impl Iterator<Item = (Chunk<'_>, Range<usize>)> {
+fn tasks(arena: &Arena) -> impl Iterator<Item = (Chunk<'_>, Range<usize>)> {
     arena.used().flat_map(|(chunk, blocks)| {
-        let starts = (0..blocks).step_by(PIECE);
-        starts.map(move |start| (chunk, start..(start + PIECE).min(blocks)))
+        let starts = (0..blocks).step_by(BLOCKS_PER_TASK);
+        starts.map(move |start| (chunk, start..(start + BLOCKS_PER_TASK).min(blocks)))
     })
 }
 
@@ -370,7 +370,7 @@ impl<K: Sink> Seek<'_, K> {
             return;
         };
         self.narrow &= f64::from(left) <= LEFT_MAX * rows as f64;
-        if f64::from(bar) >= f64::from(staged.bar) + RUNG * f64::from(self.probe.score_max()) {
+        if f64::from(bar) >= f64::from(staged.bar) + LIMITS_REFRESH_STEP * f64::from(self.probe.score_max()) {
             staged.limits = staged.bound.limits(bar);
             staged.bar = bar;
             self.narrow = true;

@@ -1,7 +1,7 @@
-//! Which of this machine's cores compute for us right now, and who borrows the idle ones.
+//! Lends idle cores of this machine to passes over an index.
 //!
 //! A photograph keeps one core busy, a pass over an index another. A pass that finds cores idle borrows them, piece
-//! by piece, and gives them back as soon as somebody else comes to compute: a search alone is faster, and under
+//! by piece, and gives them back as soon as other work starts: a search alone is faster, and under
 //! load there are never more threads at work than without.
 
 use std::sync::LazyLock;

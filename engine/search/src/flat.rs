@@ -1,12 +1,12 @@
-//! The flat index: no face is passed over but by what its bits say.
+//! Exact index: scans every template. The cascade drops a row only when its bits put it below the threshold.
 //!
 //! The rows and their layout are [`Arena`]'s, the search [`cascade`]'s. This file puts the two together
-//! with what is asked: whose rows count, and what of a person is compared.
+//! with a query: the rows that count, and the faces of a person that are compared.
 
 use crate::arena::Arena;
 use crate::cascade;
-use crate::cascade::{MISS, Seek};
-use crate::index::{Ask, Found, Near, Person, Row};
+use crate::cascade::{MISS_PROBABILITY, Seek};
+use crate::index::{Ask, Found, Near, PersonNo, Row};
 use crate::nearness;
 use crate::rows::Rows;
 use crate::top::Tally;
@@ -23,7 +23,7 @@ impl Flat {
         }
     }
 
-    pub fn insert(&mut self, person: Person, template: &Template) -> Row {
+    pub fn insert(&mut self, person: PersonNo, template: &Template) -> Row {
         self.arena.insert(person, template)
     }
 
@@ -65,7 +65,7 @@ impl Flat {
     }
 
     fn seeks<'a>(&self, ask: &'a Ask<'a>) -> Vec<Seek<'a, Tally<'a>>> {
-        let miss = if ask.exact { 0.0 } else { MISS };
+        let miss = if ask.exact { 0.0 } else { MISS_PROBABILITY };
         let tallies = Tally::of_each(ask).take(self.sought(ask));
         tallies
             .map(|tally| Seek::new(&self.arena, tally.probe(), tally, miss))
@@ -113,7 +113,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::index::{By, Hit};
+    use crate::index::{ComparedFaces, Hit};
     use crate::multi_face::Several;
     use likeness_types::fused::Agreement;
     use likeness_types::template::Probe;
@@ -133,7 +133,7 @@ mod tests {
         Probe::from_values(&[1; 256])
     }
 
-    fn persons(hits: &[Hit]) -> Vec<Person> {
+    fn persons(hits: &[Hit]) -> Vec<PersonNo> {
         hits.iter().map(|hit| hit.person).collect()
     }
 
@@ -144,18 +144,18 @@ mod tests {
             k,
             similarity_min,
             among: None,
-            by: By::BestFace,
+            by: ComparedFaces::BestFace,
             exact: false,
         });
         assert_eq!(found.compared, flat.len());
         found.hits.into_iter().next().expect("one answer for each probe")
     }
 
-    type Faces = BTreeMap<Row, (Person, Vec<u8>)>;
+    type Faces = BTreeMap<Row, (PersonNo, Vec<u8>)>;
 
     /// What `top` must answer, computed plainly from all faces; `fused`: by all faces of each person.
     fn naive_top(faces: &Faces, probe: &Probe, k: usize, min: f32, fused: bool) -> Vec<Hit> {
-        let mut people: BTreeMap<Person, Vec<Template>> = BTreeMap::new();
+        let mut people: BTreeMap<PersonNo, Vec<Template>> = BTreeMap::new();
         for (person, bytes) in faces.values() {
             let template = Template::from_bytes(bytes).expect("made by to_bytes");
             people.entry(*person).or_default().push(template);
@@ -200,7 +200,7 @@ mod tests {
 
     #[derive(Debug)]
     enum Change {
-        Insert(Person, Template),
+        Insert(PersonNo, Template),
         Remove(prop::sample::Index),
     }
 
@@ -259,7 +259,7 @@ mod tests {
                 k,
                 similarity_min,
                 among: among.as_ref(),
-                by: if fused { By::AllFaces(&several) } else { By::BestFace },
+                by: if fused { ComparedFaces::AllFaces(&several) } else { ComparedFaces::BestFace },
                 exact: false,
             });
             prop_assert_eq!(found.compared, faces.len());
@@ -327,7 +327,7 @@ mod tests {
             }
             faces.iter().for_each(|face| _ = flat.insert(person, face));
         }
-        for by in [By::BestFace, By::AllFaces(&several)] {
+        for by in [ComparedFaces::BestFace, ComparedFaces::AllFaces(&several)] {
             let [exact, staged] = [true, false].map(|exact| {
                 flat.top(&Ask {
                     probes: &probes.iter().collect::<Vec<_>>(),

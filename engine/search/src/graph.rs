@@ -30,7 +30,7 @@ use self::arena::Arena;
 pub use self::work::Work;
 use crate::cascade::Sink;
 use crate::cores;
-use crate::index::{Ask, By, Found, Near, PERSONS_MAX, Person, Row};
+use crate::index::{Ask, ComparedFaces, Found, Near, PERSONS_MAX, PersonNo, Row};
 use crate::rows;
 use crate::rows::Rows;
 use crate::simd::{Kernel, Simd, Task};
@@ -50,7 +50,7 @@ const DEAD_PERCENT_MAX: usize = 10;
 const GRAPH_FACES_MIN: usize = if cfg!(test) { 16 } else { 2_000 };
 
 /// Owner of a row that is nobody's.
-const NOBODY: Person = PERSONS_MAX;
+const NO_PERSON: PersonNo = PERSONS_MAX;
 
 /// What the graph knows of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +69,7 @@ type Links = Hnsw<'static, u64, Nearness>;
 pub struct Graph {
     bits: Bits,
     arena: Arc<Arena>,
-    owners: Vec<Person>,
+    owners: Vec<PersonNo>,
     places: Vec<Place>,
     free: Vec<Row>,
     /// Rows that the graph does not know: compared with in full. All of them live, but those that are `gone`.
@@ -110,15 +110,15 @@ impl Graph {
     }
 
     /// Adds a face. Its links are made by the next turn of the keeper.
-    pub fn insert(&mut self, person: Person, template: &Template) -> Row {
-        assert!(person != NOBODY, "person numbers are below {PERSONS_MAX}");
+    pub fn insert(&mut self, person: PersonNo, template: &Template) -> Row {
+        assert!(person != NO_PERSON, "person numbers are below {PERSONS_MAX}");
         assert_eq!(
             template.bits(),
             self.bits,
             "templates of two schemes are never compared"
         );
         let row = self.free.pop().unwrap_or_else(|| {
-            self.owners.push(NOBODY);
+            self.owners.push(NO_PERSON);
             self.places.push(Place::Free);
             Row(u32::try_from(self.owners.len() - 1)
                 .expect("2^32 rows are 128 GiB of the shortest templates"))
@@ -135,9 +135,9 @@ impl Graph {
     pub fn remove(&mut self, row: Row) {
         let at = row.0 as usize;
         // Removed twice, a row would be handed out twice, and two people would share a face.
-        assert!(self.owners[at] != NOBODY, "the row is nobody's");
+        assert!(self.owners[at] != NO_PERSON, "the row is nobody's");
         self.arena.write(row.0, std::iter::repeat(0));
-        self.owners[at] = NOBODY;
+        self.owners[at] = NO_PERSON;
         self.living -= 1;
         match self.places[at] {
             Place::Inside => self.dead += 1,
@@ -183,7 +183,7 @@ impl Graph {
     /// are asked for.
     pub fn top(&self, ask: &Ask<'_>, ef: usize) -> Found {
         let _own = cores::busy();
-        let by_best_face = matches!(ask.by, By::BestFace);
+        let by_best_face = matches!(ask.by, ComparedFaces::BestFace);
         let walks = by_best_face && !ask.exact && ask.among.is_none() && self.living >= GRAPH_FACES_MIN;
         let hits = Tally::of_each(ask).map(|mut tally| {
             match ask.k {
@@ -222,7 +222,7 @@ impl Graph {
             // Rare: somebody with several faces was found by one, and is compared by all.
             for row in self.all() {
                 let person = self.owners[row.0 as usize];
-                if person != NOBODY && tally.lacks(person) {
+                if person != NO_PERSON && tally.lacks(person) {
                     tally.add(person, self.score(tally.probe(), row));
                 }
             }
@@ -231,7 +231,7 @@ impl Graph {
 
     fn offer(&self, tally: &mut Tally<'_>, row: Row) {
         let person = self.owners[row.0 as usize];
-        if person == NOBODY {
+        if person == NO_PERSON {
             return;
         }
         let score = self.score(tally.probe(), row);
@@ -260,7 +260,7 @@ impl Graph {
     pub fn near(&self, templates: &[Template], distance_max: u32, tell: &mut dyn FnMut(Near)) {
         for row in self.all() {
             let person = self.owners[row.0 as usize];
-            if person == NOBODY {
+            if person == NO_PERSON {
                 continue;
             }
             let stored = self.template(row);
@@ -320,8 +320,9 @@ impl Graph {
 
     /// A graph of all living rows.
     fn renewal(&mut self) -> Work {
-        let (living, gone): (Vec<_>, Vec<_>) =
-            self.all().partition(|row| self.owners[row.0 as usize] != NOBODY);
+        let (living, gone): (Vec<_>, Vec<_>) = self
+            .all()
+            .partition(|row| self.owners[row.0 as usize] != NO_PERSON);
         let inside = |row: &Row| self.places[row.0 as usize] == Place::Inside;
         let released = gone.into_iter().filter(inside).collect();
         self.kept = true;
@@ -343,7 +344,7 @@ impl Graph {
         self.dead = 0;
         for row in self.all() {
             match (self.places[row.0 as usize], self.owners[row.0 as usize]) {
-                (Place::Inside, NOBODY) => self.release(row),
+                (Place::Inside, NO_PERSON) => self.release(row),
                 (Place::Inside, _) => {
                     self.places[row.0 as usize] = Place::Outside;
                     self.outside.push_back(row);
@@ -378,7 +379,7 @@ impl Graph {
         for row in &work.rows {
             self.places[row.0 as usize] = Place::Inside;
             // Erased while it was linked: the graph knows it, and it is nobody's.
-            self.dead += usize::from(self.owners[row.0 as usize] == NOBODY);
+            self.dead += usize::from(self.owners[row.0 as usize] == NO_PERSON);
         }
         // Whoever came since stands behind them. A stopped keeper has not linked all that it took.
         self.outside.drain(..work.first.min(work.rows.len()));
@@ -407,7 +408,8 @@ impl Graph {
         if self.gone.is_empty() {
             return;
         }
-        self.outside.retain(|row| self.owners[row.0 as usize] != NOBODY);
+        self.outside
+            .retain(|row| self.owners[row.0 as usize] != NO_PERSON);
         for row in std::mem::take(&mut self.gone) {
             if self.places[row.0 as usize] == Place::Outside {
                 self.release(row);

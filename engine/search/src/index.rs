@@ -1,7 +1,7 @@
-//! The index of one collection: rows of template bits, and whose they are.
+//! The index of one collection: rows of template bits, each with the number of its person.
 //!
-//! A closed enum: the flat index passes over nobody but by what the bits say, the graph may miss somebody. Whatever
-//! the kind, a score is the integer score of `template.rs`.
+//! A closed enum: the flat index drops a row only by its bits, the graph may miss a mated face. In either
+//! kind, a score is the integer score of `template.rs`.
 
 use crate::flat::Flat;
 use crate::graph::{Graph, Work};
@@ -54,10 +54,10 @@ pub const EF_DEFAULT: u32 = 256;
 pub struct Row(pub u32);
 
 /// A person's number in the gallery, below [`PERSONS_MAX`].
-pub type Person = u32;
+pub type PersonNo = u32;
 
 /// Persons that an index can tell apart; the number itself marks a row that is nobody's.
-pub(crate) const PERSONS_MAX: Person = Person::MAX;
+pub(crate) const PERSONS_MAX: PersonNo = PersonNo::MAX;
 
 /// What is asked of an index.
 pub struct Ask<'a> {
@@ -70,18 +70,18 @@ pub struct Ask<'a> {
     /// Which rows count; none: all of them.
     pub among: Option<&'a Rows>,
     /// What of a person is compared.
-    pub by: By<'a>,
+    pub by: ComparedFaces<'a>,
     /// Whether nobody may be missed; otherwise a face at `similarity_min` is with a probability of
-    /// [`MISS`](crate::cascade::MISS).
+    /// [`MISS_PROBABILITY`](crate::cascade::MISS_PROBABILITY).
     pub exact: bool,
 }
 
 /// What of a person is compared.
 #[derive(Clone, Copy)]
-pub enum By<'a> {
+pub enum ComparedFaces<'a> {
     /// The face that resembles the probe most.
     BestFace,
-    /// All faces together, see [`likeness_types::fused`]; here is who has more than one.
+    /// All faces together, see [`likeness_types::fused`]; with the people who have more than one.
     AllFaces(&'a Several),
 }
 
@@ -89,7 +89,7 @@ pub enum By<'a> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Hit {
     /// The person's number in the collection.
-    pub person: Person,
+    pub person: PersonNo,
     /// The estimated cosine, -1 to 1.
     pub similarity: f32,
 }
@@ -109,7 +109,7 @@ pub struct Near {
     /// Which of the templates that were asked with.
     pub asking: usize,
     /// The number of the person whose face it is.
-    pub person: Person,
+    pub person: PersonNo,
     /// Where the face is that resembles it.
     pub row: Row,
     /// Bits that differ.
@@ -226,7 +226,7 @@ impl Index {
     }
 
     /// Adds a face of `person`.
-    pub fn insert(&mut self, person: Person, template: &Template) -> Row {
+    pub fn insert(&mut self, person: PersonNo, template: &Template) -> Row {
         match self {
             Self::Flat(flat) => flat.insert(person, template),
             Self::Graph(graph) => graph.insert(person, template),

@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use crate::arena::{Arena, BLOCK, COLUMNS, Chunk, Columns, FRONT_BITS, LINE};
 use crate::cascade::turned::Turned;
-use crate::cascade::{ABREAST, ABREAST_ALONE, RUN, TOGETHER};
+use crate::cascade::{BLOCKS_PER_RUN, BLOCKS_PER_STEP, BLOCKS_PER_STEP_ALONE, PROBES_PER_BATCH};
 use crate::pages::Pages;
 use crate::simd::{Kernel, ROWS, Simd, Task};
 use crate::weights::Weights;
@@ -24,7 +24,7 @@ const LINES: usize = 1;
 pub struct Kernels<'p> {
     arena: Arena,
     probe: &'p Probe,
-    weights: [Weights; TOGETHER],
+    weights: [Weights; PROBES_PER_BATCH],
     turned: RefCell<Turned>,
 }
 
@@ -80,7 +80,7 @@ impl<'p> Kernels<'p> {
                     Part::Full => FRONT_BITS + LINE * 8,
                 };
                 let probes = if part == Part::ColumnsTogether {
-                    TOGETHER
+                    PROBES_PER_BATCH
                 } else {
                     1
                 };
@@ -109,7 +109,7 @@ struct Run<'a> {
     blocks: usize,
     part: Part,
     probe: &'a Probe,
-    weights: &'a [Weights; TOGETHER],
+    weights: &'a [Weights; PROBES_PER_BATCH],
     turned: &'a mut Turned,
 }
 
@@ -123,10 +123,10 @@ impl Task for Run<'_> {
                     let columns = &self.chunk.fronts[block];
                     black_box(S::front(columns, weights.front(), LIMIT, &mut [0; LINE]));
                 }
-                Part::ColumnsTogether if block % ABREAST == 0 => {
+                Part::ColumnsTogether if block % BLOCKS_PER_STEP == 0 => {
                     let [a, b, c, d] = self.weights;
                     let fronts = [a.front(), b.front(), c.front(), d.front()];
-                    let columns = self.chunk.fronts_of_blocks::<ABREAST>(block);
+                    let columns = self.chunk.fronts_of_blocks::<BLOCKS_PER_STEP>(block);
                     for penalties in S::columns(columns, fronts).as_flattened() {
                         black_box(S::at_most(*penalties, LIMIT));
                     }
@@ -142,15 +142,16 @@ impl Task for Run<'_> {
                         black_box(weights.of_middle::<S>(self.chunk, i));
                     }
                 }
-                Part::Turn if block % RUN == 0 => {
-                    let blocks = block..(block + RUN).min(self.blocks);
+                Part::Turn if block % BLOCKS_PER_RUN == 0 => {
+                    let blocks = block..(block + BLOCKS_PER_RUN).min(self.blocks);
                     self.turned.fill::<S>(self.chunk, blocks, |_| true);
                 }
-                Part::MiddlesByColumns if block % ABREAST_ALONE == 0 => {
+                Part::MiddlesByColumns if block % BLOCKS_PER_STEP_ALONE == 0 => {
                     let tables = weights.middle_tables(self.probe).iter().enumerate();
                     let turned = &*self.turned;
-                    let parts = tables.map(|(half, table)| (turned.of_blocks(half, block % RUN), table));
-                    black_box(weights.of_columns::<S, ABREAST_ALONE>(parts));
+                    let parts =
+                        tables.map(|(half, table)| (turned.of_blocks(half, block % BLOCKS_PER_RUN), table));
+                    black_box(weights.of_columns::<S, BLOCKS_PER_STEP_ALONE>(parts));
                 }
                 Part::Tail => {
                     for i in block * BLOCK..(block + 1) * BLOCK {

@@ -1,4 +1,4 @@
-//! What the bits of a block's columns are worth, by byte shuffles.
+//! Penalties of the bits in a block's columns, looked up by byte shuffles.
 
 use std::sync::OnceLock;
 

@@ -1,17 +1,17 @@
-//! Who has more than one face that can be compared, and how far these agree: what a search by all faces of a
-//! person needs beside their scores. Nothing is kept of people with one face.
+//! People with more than one comparable face, and the agreement of their faces: a search by all faces of a
+//! person needs it beside the scores. Nothing is kept of people with one face.
 
-use crate::index::Person;
+use crate::index::PersonNo;
 use likeness_types::fused::Agreement;
 
-/// Whoever is not among those who have several.
-const ALONE: u32 = u32::MAX;
+/// The place of a person with one face.
+const ONE_FACE: u32 = u32::MAX;
 
 /// A person with several faces.
 #[derive(Clone, Copy)]
 pub struct Together {
     /// The person's number in the collection.
-    pub person: Person,
+    pub person: PersonNo,
     /// How far the faces agree.
     pub agreement: Agreement,
 }
@@ -26,14 +26,14 @@ pub struct Several {
 
 impl Several {
     /// Notes how far the faces of a person agree, who has more than one.
-    pub fn set(&mut self, person: Person, agreement: Agreement) {
+    pub fn set(&mut self, person: PersonNo, agreement: Agreement) {
         let together = Together { person, agreement };
         match self.place(person) {
             Some(place) => self.people[place] = together,
             None => {
                 let at = person as usize;
                 if at >= self.places.len() {
-                    self.places.resize(at + 1, ALONE);
+                    self.places.resize(at + 1, ONE_FACE);
                 }
                 self.places[at] = u32::try_from(self.people.len()).expect("no more than there are people");
                 self.people.push(together);
@@ -42,7 +42,7 @@ impl Several {
     }
 
     /// Forgets a person, if it is known here.
-    pub fn remove(&mut self, person: Person) {
+    pub fn remove(&mut self, person: PersonNo) {
         let Some(place) = self.place(person) else {
             return;
         };
@@ -50,13 +50,13 @@ impl Several {
         if let Some(moved) = self.people.get(place) {
             self.places[moved.person as usize] = u32::try_from(place).expect("it was a place before");
         }
-        self.places[person as usize] = ALONE;
+        self.places[person as usize] = ONE_FACE;
     }
 
     /// Where a person's scores are summed up; `None` for somebody with one face.
-    pub fn place(&self, person: Person) -> Option<usize> {
+    pub fn place(&self, person: PersonNo) -> Option<usize> {
         let place = *self.places.get(person as usize)?;
-        (place != ALONE).then_some(place as usize)
+        (place != ONE_FACE).then_some(place as usize)
     }
 
     /// Everybody with several faces, by place.

@@ -1,11 +1,11 @@
-//! How far one template is from every row: a pass over all of them, by the kernels of the search.
+//! Distances of one template to every row: a pass over all of them, by the kernels of the search.
 //!
-//! A weight of 1 for every bit counts the bits that differ, but for a front of which all do; whoever is near by that
-//! count is compared once more.
+//! A weight of 1 for every bit counts the bits that differ, but for a front of which all do; rows near by that
+//! count are compared once more.
 
 use zeroize::Zeroizing;
 
-use crate::arena::{Arena, BLOCK, Chunk, NOBODY};
+use crate::arena::{Arena, BLOCK, Chunk, NO_PERSON};
 use crate::index::Near;
 use crate::simd::{Kernel, Simd, Task};
 use crate::weights::Weights;
@@ -66,7 +66,7 @@ impl Task for Pass<'_> {
                     let row = self.chunk.row(i);
                     let distance = template.distance(&self.arena.template(row));
                     // A free row has a distance too.
-                    if distance <= self.distance_max && person != NOBODY {
+                    if distance <= self.distance_max && person != NO_PERSON {
                         (self.tell)(Near {
                             asking: n,
                             person,

@@ -1,13 +1,13 @@
-//! Whose number is whose in a collection, and where the index has their faces, in few bytes a person.
+//! The people of a collection: dense person numbers to digests and to rows of the index, in few bytes a person.
 //!
-//! Of somebody with one face 20 bytes are kept, and 5 for each place of a table that is at least 7/16 full:
+//! A person with one face takes 20 bytes, and 5 for each place of a table that is at least 7/16 full:
 //! the table holds numbers only, for the digest that is compared lies with the person.
 
 use std::collections::HashMap;
 
 use hashbrown::HashTable;
 
-use crate::index::{Person, Row};
+use crate::index::{PersonNo, Row};
 use likeness_types::digest::Digest;
 
 /// Stands for a row where there is not exactly one. No index has a row of that number: 2^32 rows are 128 GiB
@@ -16,13 +16,13 @@ const ELSEWHERE: Row = Row(u32::MAX);
 
 /// The people who can be found.
 #[derive(Default)]
-pub struct Numbers {
-    by_digest: HashTable<Person>,
+pub struct PersonTable {
+    by_digest: HashTable<PersonNo>,
     /// By number; a freed one has no digest.
     entries: Vec<Entry>,
     /// The faces of those who have none or several.
-    elsewhere: HashMap<Person, Box<[Row]>>,
-    free: Vec<Person>,
+    elsewhere: HashMap<PersonNo, Box<[Row]>>,
+    free: Vec<PersonNo>,
 }
 
 struct Entry {
@@ -30,7 +30,7 @@ struct Entry {
     row: Row,
 }
 
-impl Numbers {
+impl PersonTable {
     /// People who can be found.
     pub fn len(&self) -> usize {
         self.by_digest.len()
@@ -41,15 +41,15 @@ impl Numbers {
         self.by_digest.is_empty()
     }
 
-    /// The next number that is nobody's.
-    pub fn next(&self) -> Person {
+    /// The number that the next person gets.
+    pub fn next(&self) -> PersonNo {
         self.free.last().copied().unwrap_or_else(|| {
-            Person::try_from(self.entries.len()).expect("a collection has fewer than 2^32 people")
+            PersonNo::try_from(self.entries.len()).expect("a collection has fewer than 2^32 people")
         })
     }
 
-    /// Gives [`Self::next`] to somebody who has none, with these faces.
-    pub fn give(&mut self, digest: Digest, rows: Vec<Row>) {
+    /// Adds a person that is not in the table, with these rows, as number [`Self::next`].
+    pub fn insert(&mut self, digest: Digest, rows: Vec<Row>) {
         let number = self.next();
         let row = match rows[..] {
             [row] => row,
@@ -62,21 +62,21 @@ impl Numbers {
         if self.free.pop().is_some() {
             self.entries[number as usize] = entry;
         } else {
-            // By an eighth and not twofold: half of it would be for nobody.
+            // By an eighth and not twofold: half of it would be unused.
             if self.entries.len() == self.entries.capacity() {
                 self.entries.reserve_exact(self.entries.len() / 8 + 16);
             }
             self.entries.push(entry);
         }
         let entries = &self.entries;
-        let hash = |number: &Person| hash(entries[*number as usize].digest);
+        let hash = |number: &PersonNo| hash(entries[*number as usize].digest);
         self.by_digest.insert_unique(hash(&number), number, hash);
     }
 
-    /// Takes the number back; answers it with the faces of whoever had it.
-    pub fn take(&mut self, digest: Digest) -> Option<(Person, Vec<Row>)> {
+    /// Removes a person; answers the number and the rows.
+    pub fn remove(&mut self, digest: Digest) -> Option<(PersonNo, Vec<Row>)> {
         let entries = &self.entries;
-        let own = |number: &Person| entries[*number as usize].digest == digest;
+        let own = |number: &PersonNo| entries[*number as usize].digest == digest;
         let (number, _) = self.by_digest.find_entry(hash(digest), own).ok()?.remove();
         let rows = self.rows(number).to_vec();
         self.elsewhere.remove(&number);
@@ -85,40 +85,40 @@ impl Numbers {
         Some((number, rows))
     }
 
-    /// The number of somebody who can be found.
-    pub fn of(&self, digest: Digest) -> Option<Person> {
-        let own = |number: &Person| self.digest(*number) == digest;
+    /// The number of a person in the table.
+    pub fn of(&self, digest: Digest) -> Option<PersonNo> {
+        let own = |number: &PersonNo| self.digest(*number) == digest;
         self.by_digest.find(hash(digest), own).copied()
     }
 
     /// The digest of the person with this number; zeros if the number is free.
-    pub fn digest(&self, number: Person) -> Digest {
+    pub fn digest(&self, number: PersonNo) -> Digest {
         self.entries[number as usize].digest
     }
 
     /// Where the index has a person's faces.
-    pub fn rows(&self, number: Person) -> &[Row] {
+    pub fn rows(&self, number: PersonNo) -> &[Row] {
         match &self.entries[number as usize].row {
             &ELSEWHERE => self.elsewhere.get(&number).map_or(&[], |rows| rows),
             row => std::slice::from_ref(row),
         }
     }
 
-    /// Gives every face of everybody another row.
-    pub fn reseat(&mut self, mut seat: impl FnMut(Person, Row) -> Row) {
+    /// Replaces the row of every face of every person.
+    pub fn relocate(&mut self, mut row_of: impl FnMut(PersonNo, Row) -> Row) {
         for number in &self.by_digest {
             match &mut self.entries[*number as usize].row {
                 &mut ELSEWHERE => {
                     let rows = self.elsewhere.get_mut(number).into_iter().flatten();
-                    rows.for_each(|row| *row = seat(*number, *row));
+                    rows.for_each(|row| *row = row_of(*number, *row));
                 }
-                row => *row = seat(*number, *row),
+                row => *row = row_of(*number, *row),
             }
         }
     }
 
-    /// Everybody who can be found, in no order.
-    pub fn everybody(&self) -> impl ExactSizeIterator<Item = (Digest, Person)> {
+    /// All people, in no order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (Digest, PersonNo)> {
         self.by_digest
             .iter()
             .map(|number| (self.digest(*number), *number))
@@ -129,11 +129,11 @@ impl Numbers {
     pub fn bytes(&self) -> usize {
         self.by_digest.allocation_size()
             + self.entries.capacity() * size_of::<Entry>()
-            + self.free.capacity() * size_of::<Person>()
+            + self.free.capacity() * size_of::<PersonNo>()
     }
 }
 
-/// A digest is keyed, and so its bits are as good as a hash, and nobody can choose those of two people alike.
+/// A digest is keyed, and so its bits are as good as a hash, and no client can choose two of them alike.
 fn hash(digest: Digest) -> u64 {
     let (first, _) = digest.0.split_first_chunk().expect("16 bytes");
     u64::from_le_bytes(*first)
@@ -158,11 +158,11 @@ mod tests {
     fn a_person_with_one_face_of_1024_bits_takes_at_most_250_bytes_of_memory() {
         const BYTES_MAX: usize = 250;
         for people in [10_000, 100_000, 200_000] {
-            let (mut numbers, mut arena) = (Numbers::default(), Arena::new(Bits::B1024));
+            let (mut numbers, mut arena) = (PersonTable::default(), Arena::new(Bits::B1024));
             let template = Template::from_signs(&[1; 1024]);
             for n in 0..people {
                 let row = arena.insert(numbers.next(), &template);
-                numbers.give(digest(n), vec![row]);
+                numbers.insert(digest(n), vec![row]);
             }
             let bytes = (numbers.bytes() + arena.bytes()) / people as usize;
             println!("{people} people: {bytes} bytes each");
@@ -172,18 +172,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn everybody_has_a_number_of_their_own_and_their_faces_after_any_changes(
+        fn every_person_has_a_number_of_their_own_and_their_faces_after_any_changes(
             changes in prop::collection::vec((0..40_u64, prop::option::of(0..4_usize)), 0..200)
         ) {
-            let (mut numbers, mut model) = (Numbers::default(), BTreeMap::new());
+            let (mut numbers, mut model) = (PersonTable::default(), BTreeMap::new());
             let mut next = 0;
             for (who, faces) in changes {
-                let taken = numbers.take(digest(who)).map(|(_, rows)| rows);
+                let taken = numbers.remove(digest(who)).map(|(_, rows)| rows);
                 prop_assert_eq!(taken, model.remove(&who));
                 if let Some(faces) = faces {
                     let rows: Vec<_> = (next..).take(faces).map(Row).collect();
                     next += 4;
-                    numbers.give(digest(who), rows.clone());
+                    numbers.insert(digest(who), rows.clone());
                     model.insert(who, rows);
                 }
                 prop_assert_eq!(numbers.len(), model.len());
@@ -192,7 +192,7 @@ mod tests {
                     let rows = numbers.of(digest(who)).map(|number| numbers.rows(number));
                     prop_assert_eq!(rows, model.get(&who).map(|rows| &rows[..]));
                 }
-                for (digest, number) in numbers.everybody() {
+                for (digest, number) in numbers.iter() {
                     prop_assert_eq!(numbers.of(digest), Some(number));
                 }
             }

@@ -1,7 +1,7 @@
-//! A set of rows: which faces of an index a search looks at.
+//! A set of rows: the faces of an index that a search compares.
 //!
-//! A bit a row, so that a filtered search touches the blocks that hold somebody who passes and no others:
-//! what it costs follows who passes, without a point from where on another way would be better.
+//! A bit a row, so that a filtered search touches only blocks with a row that passes. Its cost is
+//! proportional to their number, at every share of the rows.
 
 use crate::index::Row;
 

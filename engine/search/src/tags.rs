@@ -1,13 +1,13 @@
-//! Who has which tag, in memory: keyed digests of the tags, never the tags themselves, and sets of numbers.
+//! The people of each tag, in memory: keyed digests of the tags, never the tags themselves, and sets of person numbers.
 //!
 //! A projection of the records, rebuilt at every start under a key of its own. Two tags of one digest (one in
-//! 2^64) let somebody be compared who does not pass; the records have the last word on who is answered.
+//! 2^64) let a person be compared who does not pass the filter; the records decide the answer.
 
 use std::collections::HashMap;
 
 use roaring::RoaringBitmap;
 
-use crate::index::Person;
+use crate::index::PersonNo;
 use likeness_types::crypto;
 use likeness_types::crypto::Secret;
 
@@ -19,7 +19,7 @@ pub struct Tags {
     key: Secret,
     people: HashMap<TagDigest, RoaringBitmap>,
     /// What is to be undone when a person goes.
-    tags: HashMap<Person, Box<[TagDigest]>>,
+    tags: HashMap<PersonNo, Box<[TagDigest]>>,
 }
 
 impl Tags {
@@ -33,7 +33,7 @@ impl Tags {
     }
 
     /// Gives a person exactly these tags, who has none.
-    pub fn set(&mut self, person: Person, tags: &[String]) {
+    pub fn set(&mut self, person: PersonNo, tags: &[String]) {
         if tags.is_empty() {
             return;
         }
@@ -46,7 +46,7 @@ impl Tags {
     }
 
     /// Takes all tags from a person.
-    pub fn remove(&mut self, person: Person) {
+    pub fn remove(&mut self, person: PersonNo) {
         for digest in self.tags.remove(&person).unwrap_or_default() {
             if let Some(people) = self.people.get_mut(&digest) {
                 people.remove(person);
@@ -96,7 +96,7 @@ mod tests {
         texts.iter().map(|text| (*text).to_owned()).collect()
     }
 
-    fn numbers(people: RoaringBitmap) -> Vec<Person> {
+    fn numbers(people: RoaringBitmap) -> Vec<PersonNo> {
         people.into_iter().collect()
     }
 

@@ -4,14 +4,14 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::cascade::Sink;
-use crate::index::{Ask, By, Hit, Person, Row};
+use crate::index::{Ask, ComparedFaces, Hit, PersonNo, Row};
 use likeness_types::template::Probe;
 
 /// A face with its score, on its way to becoming a hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Candidate {
     pub score: i32,
-    pub person: Person,
+    pub person: PersonNo,
 }
 
 /// Collects candidates and keeps the best face of each of the best k persons.
@@ -88,7 +88,7 @@ pub(crate) struct Tally<'a> {
     top: Top,
     /// For whoever has several faces and was found by one, the sum of the scores of all. They are few, and every row is
     /// looked up here: nothing of them is kept for those who were not found.
-    sums: BTreeMap<Person, i32>,
+    sums: BTreeMap<PersonNo, i32>,
     /// The least score of a face by which somebody with several can reach the threshold.
     best_face_min: i32,
 }
@@ -97,8 +97,8 @@ impl<'a> Tally<'a> {
     /// One for each probe.
     pub(crate) fn of_each(ask: &'a Ask<'a>) -> impl Iterator<Item = Self> {
         let several = match ask.by {
-            By::BestFace => &[],
-            By::AllFaces(several) => several.people(),
+            ComparedFaces::BestFace => &[],
+            ComparedFaces::AllFaces(several) => several.people(),
         };
         let best_faces = several
             .iter()
@@ -131,22 +131,22 @@ impl<'a> Tally<'a> {
     }
 
     /// Whether all faces of this person are to be added.
-    pub(crate) fn lacks(&self, person: Person) -> bool {
+    pub(crate) fn lacks(&self, person: PersonNo) -> bool {
         self.sums.contains_key(&person)
     }
 
     /// Adds a face of somebody who lacks it.
-    pub(crate) fn add(&mut self, person: Person, score: i32) {
+    pub(crate) fn add(&mut self, person: PersonNo, score: i32) {
         if let Some(sum) = self.sums.get_mut(&person) {
             // At most 20 faces of 2048 * 127 each.
             *sum += score;
         }
     }
 
-    fn place(&self, person: Person) -> Option<usize> {
+    fn place(&self, person: PersonNo) -> Option<usize> {
         match self.ask.by {
-            By::BestFace => None,
-            By::AllFaces(several) => several.place(person),
+            ComparedFaces::BestFace => None,
+            ComparedFaces::AllFaces(several) => several.place(person),
         }
     }
 
@@ -158,7 +158,7 @@ impl<'a> Tally<'a> {
             similarity: probe.similarity(c.score),
         });
         let mut hits: Vec<Hit> = alone.collect();
-        if let By::AllFaces(several) = self.ask.by {
+        if let ComparedFaces::AllFaces(several) = self.ask.by {
             let together = self.sums.iter().filter_map(|(person, sum)| {
                 let one = several.people()[several.place(*person)?];
                 let similarity = one.agreement.similarity(probe, *sum);
@@ -184,7 +184,7 @@ impl Sink for Tally<'_> {
         self.top.bar().min(self.best_face_min)
     }
 
-    fn offer(&mut self, score: i32, person: Person, _: Row) {
+    fn offer(&mut self, score: i32, person: PersonNo, _: Row) {
         match self.place(person) {
             Some(_) => {
                 self.sums.insert(person, 0);

@@ -1,9 +1,9 @@
-//! What it costs a row to differ from a probe, in whole numbers that never exceed the truth.
+//! Penalties of a row for bits that differ from a probe, in integers that never exceed the exact ones.
 //!
 //! The probe's magnitudes |q| are rounded down: where the bits lie in columns to steps of a byte, one by one or what is
 //! looked up at a time together, behind them to three bits. A row's penalty by them is at most D, the sum of |q| over all
 //! bits that differ, and by S = sum |q| - 2 D no row that reaches a bar has a D above its limit: so a scan that drops by that
-//! limit misses nobody.
+//! limit misses no mated face.
 
 use std::sync::OnceLock;
 

@@ -17,7 +17,7 @@ use likeness_search::graph::Graph;
 pub use likeness_search::index::{EF_DEFAULT, EF_RANGE, IndexKind};
 use likeness_search::index::{Index, Row};
 use likeness_search::multi_face::Several;
-use likeness_search::person_table::Numbers;
+use likeness_search::person_table::PersonTable;
 use likeness_search::rows::Rows;
 use likeness_search::tags::Tags;
 use likeness_store::codec;
@@ -227,7 +227,7 @@ impl Collection {
 
 /// The people of a collection who can be found, and where the index has their faces.
 pub(crate) struct People {
-    pub numbers: Numbers,
+    pub numbers: PersonTable,
     damaged: HashSet<Digest>,
     /// How often anybody came, changed or went since the start.
     pub changes: u64,
@@ -248,7 +248,7 @@ pub(crate) struct People {
 impl People {
     pub fn new(settings: &CollectionSettings) -> Self {
         Self {
-            numbers: Numbers::default(),
+            numbers: PersonTable::default(),
             damaged: HashSet::new(),
             changes: 0,
             expiries: Expiries::default(),
@@ -272,7 +272,7 @@ impl People {
         }
         let mut index = Index::new(settings.bits, settings.index, settings.ef);
         let (own, before, mut photographs) = (&self.index, &self.photographs, Rows::default());
-        self.numbers.reseat(|number, row| {
+        self.numbers.relocate(|number, row| {
             let seat = index.insert(number, &own.moved(row));
             if before.has(row) {
                 photographs.insert(seat);
@@ -301,7 +301,7 @@ impl People {
             self.several.set(number, Agreement::of(&templates));
         }
         self.tags.set(number, &person.profile.tags);
-        self.numbers.give(digest, rows);
+        self.numbers.insert(digest, rows);
         self.expiries.set(digest, person.profile.expires);
     }
 
@@ -310,7 +310,7 @@ impl People {
         self.changes += 1;
         self.damaged.remove(&digest);
         self.expiries.set(digest, None);
-        let Some((number, rows)) = self.numbers.take(digest) else {
+        let Some((number, rows)) = self.numbers.remove(digest) else {
             return;
         };
         for row in rows {
@@ -360,7 +360,7 @@ impl People {
 
     /// Everybody who can be found, in no order.
     pub fn everybody(&self) -> impl ExactSizeIterator<Item = (Digest, u32)> {
-        self.numbers.everybody()
+        self.numbers.iter()
     }
 }
 

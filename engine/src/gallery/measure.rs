@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use crate::gallery::collection::exists;
 use crate::gallery::collection::{Collection, IndexKind, People};
 use crate::guard::comparison_limiter::Comparing;
-use likeness_search::index::{Ask, By, Index, Person, Row};
+use likeness_search::index::{Ask, ComparedFaces, Index, PersonNo, Row};
 use likeness_store::codec::Digest;
 use likeness_types::Inside;
 use likeness_types::doors;
@@ -88,11 +88,11 @@ pub struct MeasuredSlice {
 /// An index of the kind that the collection does not have, of some of its faces.
 pub(crate) struct Shadow {
     pub index: Index,
-    rows: HashMap<Person, Vec<Row>>,
+    rows: HashMap<PersonNo, Vec<Row>>,
 }
 
 impl Shadow {
-    fn insert(&mut self, person: Person, template: &Template) {
+    fn insert(&mut self, person: PersonNo, template: &Template) {
         let row = self.index.insert(person, template);
         self.rows.entry(person).or_default().push(row);
     }
@@ -103,7 +103,7 @@ impl Shadow {
     }
 
     /// Overwrites the bits of somebody who goes.
-    pub fn remove(&mut self, person: Person) {
+    pub fn remove(&mut self, person: PersonNo) {
         for row in self.rows.remove(&person).into_iter().flatten() {
             self.index.remove(row);
         }
@@ -314,7 +314,7 @@ impl Measuring {
                 k: 1,
                 similarity_min,
                 among: None,
-                by: By::BestFace,
+                by: ComparedFaces::BestFace,
                 exact,
             };
             let index = index.compare(&comparing);

@@ -20,7 +20,7 @@ use crate::people::enroll::{adding, enrolling};
 use crate::search::{Match, same_scheme};
 use likeness_faces::calibration::Limit;
 use likeness_faces::pipeline::Looks;
-use likeness_search::index::{Ask, By};
+use likeness_search::index::{Ask, ComparedFaces};
 use likeness_store::codec::Digest;
 use likeness_types::Inside;
 use likeness_types::doors;
@@ -405,7 +405,7 @@ fn resembling(
         k: NAMED_MAX + 1,
         similarity_min: looking.similarity_min,
         among: people.nameable(looking.names),
-        by: By::BestFace,
+        by: ComparedFaces::BestFace,
         // Of those at the limit the flat index passes over one in a million: nothing beside those who stay below it.
         // A graph passes over more.
         exact: people.index.is_graph(),

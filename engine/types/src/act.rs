@@ -1,4 +1,4 @@
-//! What administrators do, and how it is written down.
+//! Acts of administrators, and their entries in the audit log.
 
 use crate::names::{Account, RandomId};
 use crate::person::Timestamp;

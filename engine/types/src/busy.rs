@@ -1,4 +1,4 @@
-//! Which of this machine's cores compute for us right now.
+//! Counts the cores of this machine that compute for this process.
 //!
 //! A photograph keeps one core busy, a pass over an index another, and what is idle can be borrowed.
 

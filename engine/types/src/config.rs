@@ -1,4 +1,4 @@
-//! The engine's limits: everything that comes in has one, and what goes out of faces too.
+//! Limits of the engine: on every input, and on what it tells about faces.
 
 use std::time::Duration;
 

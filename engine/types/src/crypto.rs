@@ -1,4 +1,4 @@
-//! The few primitives everything secret rests on: random keys, one AEAD, one keyed digest.
+//! Cryptographic primitives: random keys, one AEAD, one keyed digest.
 //!
 //! XChaCha20-Poly1305 because its 24-byte nonces may be drawn at random for life; BLAKE3 in its
 //! keyed mode for digests, with a hard-coded context for every use.

@@ -1,7 +1,7 @@
-//! What can go wrong, grouped by who can act on it.
+//! Errors, grouped by the party that can act on them: the caller or the operator.
 //!
 //! The enums are deliberately exhaustive: the server maps every variant to a status without a
-//! catch-all arm, so a new error does not compile until someone has chosen its code.
+//! catch-all arm, so a new error does not compile until its code is chosen.
 //! No message ever holds a PersonID, a pixel, a feature, a template bit or a key.
 
 use std::path::PathBuf;

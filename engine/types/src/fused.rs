@@ -7,8 +7,8 @@
 //!
 //! The sum of the scores is the score against the sum of the sign vectors; dividing by that vector's length
 //! leaves only how it points. One face alone has exactly its own similarity, and so have n equal ones. Of
-//! faces that differ, what is not common averages out, in the person's own score and in everybody else's:
-//! both grow, the own one more. The best of several faces grows too, for others have more chances. So a
+//! faces that differ, what is not common averages out, in mated scores and in non-mated ones:
+//! both grow, the mated ones more. The best of several faces grows too, for others have more chances. So a
 //! threshold that lets one of 10,000 pairs of faces pass lets more pass of either: of people with three to
 //! twelve photographs of Labeled Faces in the Wild it is 0.420 for one face, 0.470 for the best and 0.498 for all
 //! together (`likeness eval`, docs/search.md).

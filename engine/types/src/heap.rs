@@ -1,7 +1,7 @@
 //! The heap of the process: a block is overwritten before it is free.
 //!
-//! Rust's blocks come by [`Wiping`], the global allocator of every program that has this crate in it. The blocks of C and
-//! C++ libraries (ONNX Runtime, RocksDB, the C library itself) come by `free` and `realloc` of this file: a function of
+//! Rust's blocks are freed by [`Wiping`], the global allocator of every program that has this crate in it. The blocks of C and
+//! C++ libraries (ONNX Runtime, RocksDB, the C library itself) are freed by `free` and `realloc` of this file: a function of
 //! the program stands before the one of glibc with the same name, for shared libraries too. `M_PERTURB` is no
 //! substitute: it leaves blocks of up to 1,032 bytes as they are while they wait in a thread's cache, and it fills every
 //! block that is allocated, so that a promised size becomes resident memory.

@@ -1,4 +1,4 @@
-//! What makes two templates comparable: the same models, alignment, size and projection key.
+//! The scheme of a template: models, alignment, size and projection key. Templates are comparable within one scheme.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! How far the work for one call may go, and how long each stage took: its deadline, its cancellation, its right to compute.
+//! The span of one call's work: its deadline, its cancellation, its right to compute, and the time of each stage.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! Keeping secrets out of swap, as far as the system lets us.
+//! Keeps secrets out of swap, as far as the system allows.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,4 +1,4 @@
-//! What is kept of a face, what it is compared with, and the score between the two.
+//! Templates, probes, and the score between the two.
 //!
 //! The kept side is [`Template`]: the signs of the projected features. The asking side is never
 //! stored, so it keeps its precision: [`Probe`], the projected features as int8. With q the probe

@@ -1,4 +1,4 @@
-//! What tests of every crate make: templates, probes, and the definition of a score.
+//! Templates and probes for the tests of every crate, and a score by its definition.
 
 use crate::Inside;
 use proptest::prelude::*;

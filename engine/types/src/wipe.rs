@@ -1,4 +1,4 @@
-//! Overwriting what was part of a photograph.
+//! Overwrites memory that held parts of a photograph.
 
 use std::collections::TryReserveError;
 use std::ops::{Deref, DerefMut};

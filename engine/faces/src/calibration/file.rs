@@ -1,4 +1,4 @@
-//! The form of a calibration on disk: numbers about a population, and nothing of anybody in it.
+//! The file format of a calibration: figures about a population, none about a single person.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

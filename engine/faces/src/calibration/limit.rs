@@ -1,4 +1,4 @@
-//! From where on faces count as one person's, as a request states it.
+//! The limit from which on faces count as one person's, as a request states it.
 
 use std::ops::RangeInclusive;
 

@@ -1,7 +1,7 @@
 //! A calibration, counted on labelled photographs, and how far it can be trusted.
 //!
-//! Trials are not independent: a photograph takes part in many pairs, and a person in more. So intervals come
-//! from drawing people again, not pairs; and the test is on people who had no part in the calibration.
+//! Trials are not independent: a photograph takes part in many pairs, and a person in more. So intervals are
+//! computed by drawing people again, not pairs; and the test is on people outside the calibration.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU8;

@@ -1,4 +1,4 @@
-//! What each level of the quality gate costs and gains: photographs refused, and accuracy among the others.
+//! Cost and gain of each level of the quality gate: photographs refused, and accuracy among the others.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! People with several stored faces: what the calibration of one face comes to for the best of them, and for
-//! all of them together.
+//! People with several stored faces: the rates of the best face, and of all faces together, under the
+//! calibration of one face.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What a manifest's entry must be beyond its form, before the file itself is looked at.
+//! Checks of a manifest's entries beyond their form, before a model file is read.
 
 use std::fmt::Debug;
 

@@ -1,4 +1,4 @@
-//! Faces in a photograph, and which of them is meant.
+//! Faces in a photograph, and the choice of the one that is meant.
 
 use super::image::Turn;
 use crate::quality::{Quality, QualityLevel};

@@ -1,4 +1,4 @@
-//! Bytes to pixels: which photographs are acceptable, and why not.
+//! Bytes to pixels, and the refusal of photographs that are not acceptable.
 //!
 //! Taken: JPEG, PNG, WebP and BMP, told apart by their content; colour, grey, palette, alpha, 8 or 16
 //! bits; turned upright as EXIF says. Refused with a reason: everything over a limit, animations (which

@@ -1,9 +1,9 @@
-//! What is measured of a face: of its light on the aligned face, of its shape on the landmarks.
+//! Measures of a face: of its light on the aligned face, of its shape on the landmarks.
 //!
 //! No further network is asked. That of the default models' package for the pose takes as long as the
 //! detector and the landmarks together; the yaw below agrees with it to 2 degrees in the median, and its
 //! network for the eyes says of dark glasses that they are closed eyes. What no number here sees: a mask, a
-//! hand or glasses on a face whose landmarks are found all the same. docs/quality.md has the figures.
+//! hand or glasses on a face that has its landmarks found all the same. docs/quality.md has the figures.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! Where a photograph shows anything: a part without contrast has no face in it, and the detector need not look.
+//! Contrast by region: a part of a photograph without contrast has no face, so the detector skips it.
 //!
 //! A picture of 40 megapixels in one colour is a small file, and every scale of it is some hundred looks for nothing.
 //! One pass over the pixels tells which of these would see no contrast at all. It is made only where the first look

@@ -1,4 +1,4 @@
-//! Which way up a photograph is that does not say so itself.
+//! The orientation of a photograph without one in its metadata.
 //!
 //! The detector cannot tell: it finds faces in photographs that lie on their side too, upside down in nearly all, and
 //! of some it is surer then (`where_points_settle` counts them). The landmarks can: on a face that is not upright the network guesses, and guesses something else in its second pass.

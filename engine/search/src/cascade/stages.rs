@@ -4,8 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::turned::Turned;
-use super::{ABREAST, ABREAST_ALONE, LATER, MANY, RUN, Seek, Sink, TOGETHER, Waiting};
-use crate::arena::{BLOCK, Chunk, FRONT_WORDS, NOBODY};
+use super::{
+    BLOCKS_PER_RUN, BLOCKS_PER_STEP, BLOCKS_PER_STEP_ALONE, DEFER_BLOCKS, DENSE_BLOCK_ROWS_MIN,
+    PROBES_PER_BATCH, Seek, Sink, Waiting,
+};
+use crate::arena::{BLOCK, Chunk, FRONT_WORDS, NO_PERSON};
 use crate::index::Row;
 use crate::simd::{Simd, Task};
 use likeness_types::Inside;
@@ -36,8 +39,8 @@ impl<K: Sink, F: Fn(Row) -> u64 + Copy> Task for Pass<'_, '_, K, F> {
             seeks,
             turned,
         } = self;
-        for start in blocks.clone().step_by(RUN) {
-            let end = (start + RUN).min(blocks.end);
+        for start in blocks.clone().step_by(BLOCKS_PER_RUN) {
+            let end = (start + BLOCKS_PER_RUN).min(blocks.end);
             let full = seeks.iter().filter(|seek| !seek.narrow).count();
             let by_columns = if full >= S::TURNS_FROM && place.chunk.lines > 0 {
                 let turned = turned.get_or_insert_with(|| Turned::new(place.chunk.lines));
@@ -51,10 +54,14 @@ impl<K: Sink, F: Fn(Row) -> u64 + Copy> Task for Pass<'_, '_, K, F> {
                 // Those that go through the stages and come together are looked at together.
                 let together = seeks[at..]
                     .iter()
-                    .take(TOGETHER)
+                    .take(PROBES_PER_BATCH)
                     .take_while(|seek| seek.narrow)
                     .count();
-                let count = if together == TOGETHER { TOGETHER } else { 1 };
+                let count = if together == PROBES_PER_BATCH {
+                    PROBES_PER_BATCH
+                } else {
+                    1
+                };
                 match &mut seeks[at..at + count] {
                     [a, b, c, d] => place.first_together::<S, K>(start..end, [a, b, c, d], at > 0),
                     [one] if one.narrow => place.first::<S, K>(start..end, one),
@@ -71,7 +78,7 @@ impl<K: Sink, F: Fn(Row) -> u64 + Copy> Task for Pass<'_, '_, K, F> {
                 at += count;
             }
             // What several probes wait for they read while it is in the cache.
-            if seeks.len() >= TOGETHER {
+            if seeks.len() >= PROBES_PER_BATCH {
                 for seek in seeks.iter_mut() {
                     place.second::<S, K>(seek);
                     place.third::<S, K>(seek);
@@ -91,7 +98,7 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
         (self.allowed)(self.chunk.row(block * BLOCK))
     }
 
-    /// The first stage of at most [`RUN`] blocks for one probe, which goes on with what a block leaves while others come
+    /// The first stage of at most [`BLOCKS_PER_RUN`] blocks for one probe, which goes on with what a block leaves while others come
     /// from memory.
     #[inline(always)]
     fn first<S: Simd, K: Sink>(&self, blocks: Range<usize>, seek: &mut Seek<'_, K>) {
@@ -105,11 +112,11 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
                 0 => 0,
                 allowed => S::front(columns, weights.front(), limit, &mut seek.run.fronts[n]) & allowed,
             };
-            if n >= LATER {
-                count += self.left_by_front::<S, K>(seek, first, n.wrapping_sub(LATER));
+            if n >= DEFER_BLOCKS {
+                count += self.left_by_front::<S, K>(seek, first, n.wrapping_sub(DEFER_BLOCKS));
             }
         }
-        for n in blocks.len().saturating_sub(LATER)..blocks.len() {
+        for n in blocks.len().saturating_sub(DEFER_BLOCKS)..blocks.len() {
             count += self.left_by_front::<S, K>(seek, first, n);
         }
         seek.tally.first += (blocks.len() * BLOCK) as u64;
@@ -122,18 +129,18 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
     fn first_together<S: Simd, K: Sink>(
         &self,
         blocks: Range<usize>,
-        mut seeks: [&mut Seek<'_, K>; TOGETHER],
+        mut seeks: [&mut Seek<'_, K>; PROBES_PER_BATCH],
         cached: bool,
     ) {
         let mut n = 0;
-        while cached && n + ABREAST <= blocks.len() {
+        while cached && n + BLOCKS_PER_STEP <= blocks.len() {
             let seeks = seeks.each_mut().map(|seek| &mut **seek);
-            self.of_fronts::<S, K, ABREAST, TOGETHER>(blocks.start + n, n, seeks);
-            n += ABREAST;
+            self.of_fronts::<S, K, BLOCKS_PER_STEP, PROBES_PER_BATCH>(blocks.start + n, n, seeks);
+            n += BLOCKS_PER_STEP;
         }
         while n < blocks.len() {
             let seeks = seeks.each_mut().map(|seek| &mut **seek);
-            self.of_fronts::<S, K, 1, TOGETHER>(blocks.start + n, n, seeks);
+            self.of_fronts::<S, K, 1, PROBES_PER_BATCH>(blocks.start + n, n, seeks);
             n += 1;
         }
         for seek in seeks {
@@ -277,9 +284,9 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
         turned: &Turned,
     ) {
         let mut n = 0;
-        while n + ABREAST_ALONE <= blocks.len() {
-            self.of_columns::<S, K, ABREAST_ALONE>(blocks.start + n, n, seek, turned);
-            n += ABREAST_ALONE;
+        while n + BLOCKS_PER_STEP_ALONE <= blocks.len() {
+            self.of_columns::<S, K, BLOCKS_PER_STEP_ALONE>(blocks.start + n, n, seek, turned);
+            n += BLOCKS_PER_STEP_ALONE;
         }
         while n < blocks.len() {
             self.of_columns::<S, K, 1>(blocks.start + n, n, seek, turned);
@@ -335,7 +342,7 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
     #[inline(always)]
     fn left_by_block<S: Simd, K: Sink>(&self, seek: &mut Seek<'_, K>, block: usize, n: usize) {
         let mut left = seek.run.left[n];
-        let by_row = left.count_ones() < MANY;
+        let by_row = left.count_ones() < DENSE_BLOCK_ROWS_MIN;
         if !by_row {
             let penalties = &mut seek.run.penalties[n];
             seek.weights.add_tails::<S>(self.chunk, block, penalties);
@@ -366,7 +373,7 @@ impl<F: Fn(Row) -> u64 + Copy> Place<'_, F> {
         let score = score(&counts, seek.probe.sum());
         let person = self.chunk.owners[i];
         // A free row has a score too.
-        if score >= seek.bar() && person != NOBODY {
+        if score >= seek.bar() && person != NO_PERSON {
             seek.offer(score, person, self.chunk.row(i));
         }
     }

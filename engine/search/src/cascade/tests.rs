@@ -19,14 +19,14 @@ use likeness_types::template::{Bits, Template};
 use likeness_types::testing::{score_by_definition, template};
 
 /// The best faces of a search, and whose.
-struct Best(Vec<(Person, Row, i32)>, Top, usize);
+struct Best(Vec<(PersonNo, Row, i32)>, Top, usize);
 
 impl Best {
     fn new(k: usize, bar: i32) -> Self {
         Self(Vec::new(), Top::new(k, bar), k)
     }
 
-    fn finish(self) -> Vec<(Person, Row, i32)> {
+    fn finish(self) -> Vec<(PersonNo, Row, i32)> {
         let Self(mut offered, top, _) = self;
         offered.sort_by_key(|(person, row, score)| (Reverse(*score), *person, *row));
         let hits = top.finish().into_iter();
@@ -45,7 +45,7 @@ impl Sink for Best {
         self.1.bar()
     }
 
-    fn offer(&mut self, score: i32, person: Person, row: Row) {
+    fn offer(&mut self, score: i32, person: PersonNo, row: Row) {
         self.0.push((person, row, score));
         self.1.offer(Candidate { score, person });
     }
@@ -86,7 +86,7 @@ impl Draw {
 
 fn fill(arena: &mut Arena, templates: &[Template]) {
     for (i, template) in templates.iter().enumerate() {
-        arena.insert((i / 2) as Person, template);
+        arena.insert((i / 2) as PersonNo, template);
     }
 }
 
@@ -100,7 +100,7 @@ fn found(
     k: usize,
     similarity: f32,
     miss: f64,
-) -> Vec<Vec<(Person, Row, i32)>> {
+) -> Vec<Vec<(PersonNo, Row, i32)>> {
     let answers = Kernel::all().iter().map(|kernel| {
         let seek = |probe| {
             Seek::new(
@@ -151,12 +151,12 @@ fn looks_up_sixes(kernel: Kernel) -> bool {
 }
 
 /// What must be found, by the definition of the score.
-fn plain(templates: &[Template], values: &[i8], k: usize, similarity: f32) -> Vec<(Person, Row, i32)> {
+fn plain(templates: &[Template], values: &[i8], k: usize, similarity: f32) -> Vec<(PersonNo, Row, i32)> {
     let probe = Probe::from_values(values);
     let all = templates.iter().enumerate();
     let all = all.map(|(i, template)| {
         (
-            (i / 2) as Person,
+            (i / 2) as PersonNo,
             Row(i as u32),
             score_by_definition(values, template),
         )
@@ -396,7 +396,7 @@ fn a_staged_search_finds_what_a_full_one_does_and_looks_at_less() {
             for k in [1, 30] {
                 let full = found(&arena, &probes, k, similarity, 0.0);
                 assert_eq!(
-                    found(&arena, &probes, k, similarity, MISS),
+                    found(&arena, &probes, k, similarity, MISS_PROBABILITY),
                     full,
                     "{bits} bits, {similarity}"
                 );
@@ -407,7 +407,7 @@ fn a_staged_search_finds_what_a_full_one_does_and_looks_at_less() {
             &arena,
             &probes[0],
             Best::new(1, probes[0].score_at(0.6)),
-            MISS,
+            MISS_PROBABILITY,
         )];
         scan(&arena, &mut seeks, |_| u64::MAX);
         let [seek] = seeks;
@@ -420,7 +420,7 @@ fn a_staged_search_finds_what_a_full_one_does_and_looks_at_less() {
     }
 }
 
-/// Three pieces and a part of one, in chunks of many sizes.
+/// Three tasks and a part of one, in chunks of many sizes.
 #[test]
 fn however_many_look_together_they_find_what_one_does() {
     let bits = Bits::B256;
@@ -436,8 +436,13 @@ fn however_many_look_together_they_find_what_one_does() {
             arena.insert(n, &draw.template(bits));
         }
     }
-    assert!(pieces(&arena).count() > 4);
-    for (k, similarity, miss) in [(1, 0.3, MISS), (7, 0.1, MISS), (7, -1.0, 0.0), (200, 0.15, 0.0)] {
+    assert!(tasks(&arena).count() > 4);
+    for (k, similarity, miss) in [
+        (1, 0.3, MISS_PROBABILITY),
+        (7, 0.1, MISS_PROBABILITY),
+        (7, -1.0, 0.0),
+        (200, 0.15, 0.0),
+    ] {
         let found = |helpers| {
             let best = |probe: &Probe| Best::new(k, probe.score_at(similarity));
             let seeks = probes
@@ -482,7 +487,7 @@ fn rows_that_do_not_count_are_not_found() {
         .filter(|(_, row, _)| row.0 % 2 == 0)
         .map(|(_, row, _)| *row)
         .collect();
-    for miss in [0.0, MISS] {
+    for miss in [0.0, MISS_PROBABILITY] {
         let mut seeks = [Seek::new(
             &arena,
             &probe,

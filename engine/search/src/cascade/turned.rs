@@ -1,15 +1,15 @@
-//! The middles of a run's rows by columns, as their fronts lie, for several probes that look at everybody.
+//! The middles of a run's rows by columns, as their fronts lie, for several probes that scan all rows.
 //!
 //! Looked up by columns, a middle costs a probe less than half of what counting its bits by planes does, and a quarter with
 //! AVX2. Turning it around costs once what two or three probes save by that, and half of what one does with AVX2 (`cargo
 //! bench --bench search -- kernels`); a probe alone saves nothing all the same, since it waits for memory, or has tables to
-//! make. The arena keeps middles by rows: whoever wants one row's reads one line.
+//! make. The arena keeps middles by rows: to read one row's is to read one line.
 
 use std::ops::Range;
 
 use zeroize::Zeroize;
 
-use super::RUN;
+use super::BLOCKS_PER_RUN;
 use crate::arena::{BLOCK, COLUMNS, Chunk, Columns, LINE_WORDS, Line};
 use crate::pages::Pages;
 use crate::simd::Simd;
@@ -22,19 +22,19 @@ pub(crate) const EIGHT: usize = 8;
 pub(crate) const HALVES: usize = LINE_WORDS / HALF_WORDS;
 pub(crate) const HALF_WORDS: usize = COLUMNS / EIGHT;
 
-/// The middles of at most [`RUN`] blocks. Wiped on drop.
+/// The middles of at most [`BLOCKS_PER_RUN`] blocks. Wiped on drop.
 pub(crate) struct Turned {
     /// ORDER: first, as in [`Chunk`].
     #[allow(dead_code, reason = "held for its lock")]
     lock: Option<region::LockGuard>,
-    /// `[halves of a row's middle][RUN]`: 256 bits of each row of a block.
+    /// `[halves of a row's middle][BLOCKS_PER_RUN]`: 256 bits of each row of a block.
     columns: Pages<Columns>,
 }
 
 impl Turned {
     /// For rows of so many lines in their middle.
     pub(crate) fn new(lines: usize) -> Self {
-        let columns = Pages::zeroed(HALVES * lines * RUN);
+        let columns = Pages::zeroed(HALVES * lines * BLOCKS_PER_RUN);
         Self {
             lock: swap::keep_out(&columns),
             columns,
@@ -60,7 +60,10 @@ impl Turned {
             }
             let rows = chunk.middle_of_block(block);
             for at in 0..chunk.lines {
-                let halves = [HALVES * at * RUN + n, (HALVES * at + 1) * RUN + n];
+                let halves = [
+                    HALVES * at * BLOCKS_PER_RUN + n,
+                    (HALVES * at + 1) * BLOCKS_PER_RUN + n,
+                ];
                 let halves = columns.get_disjoint_mut(halves).expect("two halves");
                 S::turn(&rows[at..], chunk.lines, halves);
             }
@@ -70,7 +73,7 @@ impl Turned {
     /// That half of a middle, of the `B` blocks from the `n`-th of the run on.
     #[inline(always)]
     pub(crate) fn of_blocks<const B: usize>(&self, half: usize, n: usize) -> &[Columns; B] {
-        self.columns[half * RUN + n..]
+        self.columns[half * BLOCKS_PER_RUN + n..]
             .first_chunk()
             .expect("blocks of one run")
     }

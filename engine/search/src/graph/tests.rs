@@ -8,7 +8,6 @@ use super::*;
 use crate::flat::Flat;
 use crate::index::Hit;
 use crate::multi_face::Several;
-use likeness_types::Inside;
 use likeness_types::fused::Agreement;
 use likeness_types::testing::{probe_values, score_by_definition, template};
 
@@ -68,7 +67,7 @@ fn found(graph: &Graph, probe: &Probe, k: usize, similarity_min: f32, exact: boo
         k,
         similarity_min,
         among: None,
-        by: By::BestFace,
+        by: ComparedFaces::BestFace,
         exact,
     };
     let found = graph.top(&ask, graph.ef());
@@ -94,7 +93,7 @@ fn filled(faces: u32) -> (Graph, Vec<(Row, Vec<u64>)>) {
     (graph, rows)
 }
 
-fn persons(hits: &[Hit]) -> Vec<Person> {
+fn persons(hits: &[Hit]) -> Vec<PersonNo> {
     hits.iter().map(|hit| hit.person).collect()
 }
 
@@ -202,7 +201,7 @@ fn what_changes_while_a_graph_is_built_is_neither_lost_nor_revived() {
     );
     assert!(walked(&graph, &probe_of(&rows[2500].1, &mut numbers), 9, 0.9).is_empty());
     let all: Vec<_> = (0..graph.owners.len())
-        .filter(|row| graph.owners[*row] != NOBODY)
+        .filter(|row| graph.owners[*row] != NO_PERSON)
         .collect();
     assert_eq!(all.len(), graph.len());
     let free: std::collections::HashSet<_> = graph.free.iter().collect();
@@ -211,7 +210,7 @@ fn what_changes_while_a_graph_is_built_is_neither_lost_nor_revived() {
         graph
             .free
             .iter()
-            .all(|row| graph.owners[row.0 as usize] == NOBODY)
+            .all(|row| graph.owners[row.0 as usize] == NO_PERSON)
     );
 }
 
@@ -340,7 +339,7 @@ fn what_compares_with_everyone_answers_as_the_flat_index_does() {
         .for_each(|(row, _)| among.insert(*row));
     let probes: Vec<_> = (0..20).map(|n| probe_of(&rows[n * 30].1, &mut numbers)).collect();
     for among in [None, Some(&among)] {
-        for by in [By::BestFace, By::AllFaces(&several)] {
+        for by in [ComparedFaces::BestFace, ComparedFaces::AllFaces(&several)] {
             let ask = Ask {
                 probes: &probes.iter().collect::<Vec<_>>(),
                 k: 7,

@@ -11,7 +11,7 @@ use crate::cores::Busy;
 use crate::index::Row;
 
 /// Rows that a keeper links with the cores that are idle at that moment: a fraction of a second's work.
-const TOGETHER: usize = 64;
+const ROWS_PER_TURN: usize = 64;
 /// When somebody came for a borrowed core, the keeper works alone for so long: a search waits for a core at most as
 /// long as a row takes, and where searches come one after another hardly one in a hundred does.
 const ALONE: Duration = Duration::from_secs(3);
@@ -50,7 +50,7 @@ impl Work {
         let (mut linked, mut alone_until) = (0, Instant::now());
         while linked < self.rows.len() {
             // The first alone: rows that are linked together need a point to begin at.
-            let turn = if linked == 0 { 1 } else { TOGETHER };
+            let turn = if linked == 0 { 1 } else { ROWS_PER_TURN };
             let end = (linked + turn).min(self.rows.len());
             let may_borrow = Instant::now() >= alone_until;
             let borrowed = cores::idle(if may_borrow { turn - 1 } else { 0 });

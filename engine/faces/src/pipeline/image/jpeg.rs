@@ -1,5 +1,5 @@
 //! JPEG, by its decoder directly: `image` wraps the same one, but tolerates half a picture and keeps a
-//! copy of the file that nobody wipes.
+//! copy of the file that is never wiped.
 //!
 //! Photographs are decoded whole, however large: docs/detection.md has the figures. A decoder that can
 //! leave detail out wins next to nothing at half the size, where reading the codes is most of the work,

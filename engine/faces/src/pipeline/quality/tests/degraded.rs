@@ -1,5 +1,5 @@
-//! What is still recognised of photographs that are made worse step by step, and which level refuses them:
-//! the measurement that the limits come from. Prints, and asserts that the levels are in order.
+//! Recognition of photographs that are made worse step by step, and the level that refuses them:
+//! the measurement behind the limits. Prints, and asserts that the levels are in order.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
