@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::sync::atomic::AtomicBool;
 
-use crate::index::{Ask, Found, Near, Person, Row};
+use crate::index::{Ask, Found, Near, PersonNo, Row};
 use likeness_types::template::Template;
 
 /// No graph.
@@ -15,7 +15,7 @@ pub struct Work(Infallible);
 /// The methods of a graph, none of which can be called.
 #[allow(missing_docs, reason = "as those of a graph")]
 impl Graph {
-    pub fn insert(&mut self, _: Person, _: &Template) -> Row {
+    pub fn insert(&mut self, _: PersonNo, _: &Template) -> Row {
         match self.0 {}
     }
 
@@ -23,7 +23,7 @@ impl Graph {
         match self.0 {}
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self.0 {}
     }
 

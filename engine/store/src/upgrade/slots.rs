@@ -23,7 +23,7 @@ pub(super) fn rewrite_in_place(
         let detail = e.to_string();
         OperatorError::Store { doing: DOING, detail }.into()
     };
-    let count = file.len().map_err(failed)? / SLOT_BYTES as u64;
+    let count = file.size_bytes().map_err(failed)? / SLOT_BYTES as u64;
     let count = u32::try_from(count).map_err(|e| failed(std::io::Error::other(e)))?;
     // ORDER: the header last: while it has the old format, so may slots.
     let groups = (1..count)

@@ -216,7 +216,7 @@ fn a_directory_of_the_present_format_is_not_touched() {
 fn a_directory_that_does_not_exist_is_left_to_be_made() {
     let home = tempfile::tempdir().expect("a directory");
     let data = home.path().join("data");
-    super::upgrade(&data, home.path(), &KeyRing::new()).expect("nothing to do");
+    super::upgrade(&data, home.path(), &KeyRing::generate()).expect("nothing to do");
     assert!(!data.exists());
 }
 
@@ -693,7 +693,7 @@ fn is_second_begun(disk: &FakeDisk) -> bool {
 
 #[test]
 fn a_power_cut_at_any_write_of_rows_or_slots_leaves_each_rewritten_once() {
-    let ring = KeyRing::new();
+    let ring = KeyRing::generate();
     let whole = disk();
     upgrade_disk(&whole, &ring).expect("nothing is wrong");
     let seen = |disk: &FakeDisk| {
@@ -727,7 +727,7 @@ fn a_power_cut_at_any_write_of_rows_or_slots_leaves_each_rewritten_once() {
 
 #[test]
 fn a_family_that_ends_with_a_batch_is_complete() {
-    let (disk, ring) = (disk(), KeyRing::new());
+    let (disk, ring) = (disk(), KeyRing::generate());
     let rows = rows::Rows {
         records: &disk,
         ring: &ring,
