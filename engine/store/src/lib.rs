@@ -17,6 +17,7 @@ pub mod records;
 pub mod residue;
 pub mod slots;
 #[cfg(any(test, feature = "testing"))]
+#[allow(missing_docs, reason = "tests alone see it")]
 pub mod testing;
 pub mod upgrade;
 pub mod vault;

@@ -44,6 +44,7 @@ mod space;
 #[cfg(test)]
 mod tests;
 #[cfg(any(test, feature = "testing"))]
+#[allow(missing_docs, reason = "tests alone see it")]
 pub mod trial;
 
 use std::cell::RefCell;
