@@ -78,7 +78,7 @@ fn the_readme_links_every_page_and_the_contract_names_every_reason() {
     let contract =
         fs::read_to_string(checkout().join("proto/likeness/v1/likeness.proto")).expect("a contract");
     let header = contract.split("syntax = ").next().expect("a header");
-    let status = fs::read_to_string(checkout().join("server/src/status.rs")).expect("a source");
+    let status = fs::read_to_string(checkout().join("server/src/refusal.rs")).expect("a source");
     let status = status.split("mod tests").next().expect("the code");
     let reason = |text: &&str| {
         text.contains('_') && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'_') || *text == "BUSY"

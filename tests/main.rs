@@ -32,6 +32,7 @@ mod format_fixture;
 mod idempotency;
 mod import;
 mod import_graph;
+mod in_process_door;
 mod interfaces;
 mod keys_and_formats;
 mod layering;

@@ -10,6 +10,8 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 use zeroize::Zeroizing;
 
+use crate::resend::Resending;
+
 /// Metadata key that carries the API key.
 pub const AUTHORIZATION: &str = "authorization";
 /// Precedes the API key in the value of [`AUTHORIZATION`].
@@ -20,8 +22,8 @@ const PREFIX: &str = "likeness_";
 const ID_HEX_DIGITS: usize = 32;
 const SECRET_HEX_DIGITS: usize = 64;
 
-/// A connection that sends an API key.
-pub type KeyedChannel = InterceptedService<Channel, Credential>;
+/// A connection that sends an API key, and makes a call again whose message it had not read when it ended.
+pub type KeyedChannel = InterceptedService<Resending<Channel>, Credential>;
 
 /// An API key, or none.
 #[derive(Clone, Default)]
@@ -57,7 +59,7 @@ impl Credential {
 
     /// The connection that sends it.
     pub fn on(self, channel: Channel) -> KeyedChannel {
-        InterceptedService::new(channel, self)
+        InterceptedService::new(Resending::new(channel), self)
     }
 }
 

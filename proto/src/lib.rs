@@ -3,6 +3,7 @@
 
 pub mod credential;
 pub mod handed;
+pub mod resend;
 
 pub use prost::{Message, bytes};
 

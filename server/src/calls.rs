@@ -1,210 +1,127 @@
-//! Calls at once, over all connections: a place is taken before the message is read, and given back with the last
-//! byte of the answer, or when the client takes none of it for as long as a call may take. So what is to be answered
-//! has a limit, however many clients send however slowly; answers that nobody takes have that of the connections and
-//! their streams.
+//! The calls: each takes the context of its call and a message, and returns a reply or a refusal. The table below says
+//! which message is which call's; a door needs no other list of them.
 
-mod held;
-mod shares;
+pub mod accounts;
+pub mod collections;
+pub mod disclosed;
+pub mod duplicates;
+pub mod enroll;
+pub mod erasure;
+pub mod import;
+pub mod keys;
+pub mod lifecycle;
+pub mod logs;
+pub mod matching;
+#[cfg(feature = "graph")]
+pub mod measure;
+#[cfg(not(feature = "graph"))]
+#[path = "calls/no_graph.rs"]
+pub mod measure;
+pub mod persons;
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use likeness_proto::v1;
 
-use tonic::body::Body;
-use tonic::codegen::{Body as HttpBody, BoxFuture, Bytes, Service, StdError, http};
-use tower_layer::Layer;
+use crate::call::context::{Answered, CallContext};
+use crate::call::kinds::{ReplyStreamCall, RequestStreamCall, Requests, UnaryCall};
+use crate::call::slices::Slices;
+use crate::call::streams::Answers;
+use crate::refusal::{Refusal, Refused};
 
-use self::held::{Given, Held};
-pub use self::shares::Shares;
-use crate::auth::{ClientAddress, Shown};
-use crate::connections::{Link, OpenCall};
-use crate::service;
-use crate::status::Refusal;
+macro_rules! unary {
+    ($($method:literal: $request:ident -> $reply:ident = $run:path;)*) => {
+        $(impl UnaryCall for v1::$request {
+            const METHOD: &'static str = $method;
+            type Reply = v1::$reply;
 
-/// Somebody is always let in, or no load balancer could tell that the server lives.
-const HEALTH: &str = "/grpc.health.v1.Health/";
-/// Reflection is the library's own, and would go on for as long as its client asks.
-const REFLECTION: &str = "/grpc.reflection.";
-/// Places come free all the time.
-const RETRY_AFTER: Duration = Duration::from_millis(500);
-
-/// The limit, as a layer around all services.
-#[derive(Clone)]
-pub struct Calls {
-    places: Shares,
-    given: Given,
-    /// How long a reflecting client may ask.
-    patience: Duration,
-    service: service::Service,
-}
-
-impl Calls {
-    /// At most so many at once, each waiting so long for its client; whoever is refused is noted by the service. Must be
-    /// called where tasks can be spawned.
-    pub fn new(calls_max: u32, patience: Duration, service: service::Service) -> Self {
-        Self {
-            places: Shares::new(calls_max),
-            given: Given::new(patience),
-            patience,
-            service,
-        }
-    }
-
-    /// How full it is.
-    pub fn places(&self) -> Shares {
-        self.places.clone()
-    }
-}
-
-impl<S> Layer<S> for Calls {
-    type Service = Limited<S>;
-
-    fn layer(&self, inner: S) -> Limited<S> {
-        Limited {
-            inner,
-            calls: self.clone(),
-        }
-    }
-}
-
-/// Services behind the limit.
-#[derive(Clone)]
-pub struct Limited<S> {
-    inner: S,
-    calls: Calls,
-}
-
-impl<S, B> Service<http::Request<Body>> for Limited<S>
-where
-    S: Service<http::Request<Body>, Response = http::Response<B>>,
-    S::Future: Send + 'static,
-    B: HttpBody<Data = Bytes> + Send + 'static,
-    B::Error: Into<StdError>,
-{
-    type Response = http::Response<Body>;
-    type Error = S::Error;
-    type Future = BoxFuture<Self::Response, Self::Error>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let asks_health = request.uri().path().starts_with(HEALTH);
-        let open = request
-            .extensions()
-            .get::<Link>()
-            .map(|link| link.begin(asks_health));
-        let place = if asks_health {
-            None
-        } else {
-            let caller = match request.extensions().get() {
-                Some(Shown::Key(caller)) => Some(caller),
-                _ => None,
-            };
-            match self.calls.places.take(caller) {
-                Some(place) => Some(place),
-                None => {
-                    let refused = self.calls.refuse(&request);
-                    return Box::pin(async { Ok(refused) });
-                }
+            async fn run(self, call: &mut CallContext) -> Result<Self::Reply, Refusal> {
+                $run(call, self).await
             }
-        };
-        let request = if request.uri().path().starts_with(REFLECTION) {
-            request.map(|body| Body::new(self.calls.ending(body)))
-        } else {
-            request
-        };
-        let answering = self.inner.call(request);
-        let given = self.calls.given.clone();
-        Box::pin(async move {
-            let response = answering.await?;
-            Ok(response.map(|body| {
-                let body = Body::new(Noted {
-                    body: Body::new(body),
-                    _open: open,
-                });
-                match place {
-                    Some(place) => Body::new(Held::new(body, place, given)),
-                    None => body,
-                }
-            }))
-        })
-    }
+        })*
+    };
 }
 
-impl Calls {
-    fn refuse(&self, request: &http::Request<Body>) -> http::Response<Body> {
-        let from = request.extensions().get::<Link>();
-        let address = from.map(|link| ClientAddress(link.address()));
-        let refusal = Refusal::Busy(RETRY_AFTER);
-        self.service.turn_away("", refusal, address).into_http()
-    }
+unary! {
+    "CreateCollection": CreateCollectionRequest -> CreateCollectionResponse = collections::create;
+    "GetCollection": GetCollectionRequest -> GetCollectionResponse = collections::get;
+    "ListCollections": ListCollectionsRequest -> ListCollectionsResponse = collections::list;
+    "UpdateCollection": UpdateCollectionRequest -> UpdateCollectionResponse = collections::update;
+    "DeleteCollection": DeleteCollectionRequest -> DeleteCollectionResponse = collections::delete;
+    "EnrollPerson": EnrollPersonRequest -> EnrollPersonResponse = enroll::enroll;
+    "AddFaces": AddFacesRequest -> AddFacesResponse = enroll::add_faces;
+    "GetPerson": GetPersonRequest -> GetPersonResponse = persons::get;
+    "ListPersons": ListPersonsRequest -> ListPersonsResponse = persons::list;
+    "UpdatePerson": UpdatePersonRequest -> UpdatePersonResponse = persons::update;
+    "DeleteFaces": DeleteFacesRequest -> DeleteFacesResponse = persons::delete_faces;
+    "DeletePerson": DeletePersonRequest -> DeletePersonResponse = persons::delete;
+    "EraseEverywhere": EraseEverywhereRequest -> EraseEverywhereResponse = persons::erase_everywhere;
+    "CopyPerson": CopyPersonRequest -> CopyPersonResponse = lifecycle::copy;
+    "RenamePerson": RenamePersonRequest -> RenamePersonResponse = lifecycle::rename;
+    "ExportPerson": ExportPersonRequest -> ExportPersonResponse = lifecycle::export;
+    "ListConsents": ListConsentsRequest -> ListConsentsResponse = lifecycle::list_consents;
+    "WithdrawConsent": WithdrawConsentRequest -> WithdrawConsentResponse = lifecycle::withdraw_consent;
+    "GetErasureReceipt": GetErasureReceiptRequest -> GetErasureReceiptResponse = erasure::get;
+    "ListErasureReceipts": ListErasureReceiptsRequest -> ListErasureReceiptsResponse = erasure::list;
+    "GetErasureStatus": GetErasureStatusRequest -> GetErasureStatusResponse = erasure::status;
+    "PrepareResidueAudit": PrepareResidueAuditRequest -> PrepareResidueAuditResponse = erasure::prepare;
+    "RotateSigningKey": RotateSigningKeyRequest -> RotateSigningKeyResponse = keys::rotate_signing;
+    "DestroyKeyGroup": DestroyKeyGroupRequest -> DestroyKeyGroupResponse = keys::destroy;
+    "CreateAccount": CreateAccountRequest -> CreateAccountResponse = accounts::create;
+    "GetAccount": GetAccountRequest -> GetAccountResponse = accounts::get;
+    "ListAccounts": ListAccountsRequest -> ListAccountsResponse = accounts::list;
+    "UpdateAccount": UpdateAccountRequest -> UpdateAccountResponse = accounts::update;
+    "CloseAccount": CloseAccountRequest -> CloseAccountResponse = accounts::close;
+    "ListAuditLog": ListAuditLogRequest -> ListAuditLogResponse = accounts::list_audit;
+    "CreateApiKey": CreateApiKeyRequest -> CreateApiKeyResponse = accounts::create_key;
+    "ListApiKeys": ListApiKeysRequest -> ListApiKeysResponse = accounts::list_keys;
+    "RevokeApiKey": RevokeApiKeyRequest -> RevokeApiKeyResponse = accounts::revoke_key;
+    "DetectFaces": DetectFacesRequest -> DetectFacesResponse = matching::detect;
+    "CompareFaces": CompareFacesRequest -> CompareFacesResponse = matching::compare;
+    "VerifyPerson": VerifyPersonRequest -> VerifyPersonResponse = matching::verify;
+    "SearchPersons": SearchPersonsRequest -> SearchPersonsResponse = matching::search;
+    "ListRunningLog": ListRunningLogRequest -> ListRunningLogResponse = logs::list;
+    "GetUsage": GetUsageRequest -> GetUsageResponse = logs::usage;
+    "GetPolicy": GetPolicyRequest -> GetPolicyResponse = logs::policy;
+}
 
-    /// A request that ends when a call must have its answer, or when the server does.
-    fn ending(&self, body: Body) -> Ending {
-        let (late, stopping) = (tokio::time::sleep(self.patience), self.service.stopping());
-        let over = async move {
-            tokio::select! {
-                () = late => {}
-                () = stopping => {}
+macro_rules! reply_streams {
+    ($($method:literal: $request:ident -> $replies:ty, $reply:ident = $run:path;)*) => {
+        $(impl ReplyStreamCall for v1::$request {
+            const METHOD: &'static str = $method;
+            type Reply = v1::$reply;
+            type Replies = $replies;
+
+            async fn run(self, call: CallContext) -> Result<Answered<Self::Replies>, Refused> {
+                $run(call, self).await
             }
-        };
-        Ending {
-            body,
-            over: Some(Box::pin(over)),
-        }
-    }
+        })*
+    };
 }
 
-/// An answer whose call is under way on its connection until it is over.
-struct Noted {
-    body: Body,
-    _open: Option<OpenCall>,
+reply_streams! {
+    "MeasureIndex": MeasureIndexRequest -> Slices<Self::Reply>, MeasureIndexResponse = measure::measure_index;
+    "RotateWrappingKey": RotateWrappingKeyRequest -> keys::Progress, RotateWrappingKeyResponse = keys::rotate_wrapping;
+    "FindDuplicates": FindDuplicatesRequest -> Slices<Self::Reply>, FindDuplicatesResponse = duplicates::find_duplicates;
+    "ExportRunningLog": ExportRunningLogRequest -> Slices<Self::Reply>, ExportRunningLogResponse = logs::export;
 }
 
-impl HttpBody for Noted {
-    type Data = <Body as HttpBody>::Data;
-    type Error = <Body as HttpBody>::Error;
+macro_rules! request_streams {
+    ($($method:literal: $request:ident -> $reply:ident = $run:path;)*) => {
+        $(impl RequestStreamCall for v1::$request {
+            const METHOD: &'static str = $method;
+            type Reply = v1::$reply;
+            type Replies = Answers<Self::Reply>;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
-    }
+            async fn run(
+                call: CallContext,
+                requests: Requests<Self>,
+            ) -> Result<Answered<Self::Replies>, Refused> {
+                $run(call, requests).await
+            }
+        })*
+    };
 }
 
-/// A request that ends by the clock, whatever its client would still say.
-struct Ending {
-    body: Body,
-    /// None when it is over.
-    over: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-}
-
-impl HttpBody for Ending {
-    type Data = <Body as HttpBody>::Data;
-    type Error = <Body as HttpBody>::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
-        let Some(over) = &mut self.over else {
-            return Poll::Ready(None);
-        };
-        if over.as_mut().poll(context).is_ready() {
-            self.over = None;
-            return Poll::Ready(None);
-        }
-        Pin::new(&mut self.body).poll_frame(context)
-    }
+request_streams! {
+    "DeletePersons": DeletePersonsRequest -> DeletePersonsResponse = lifecycle::delete_persons;
+    "ImportPersons": ImportPersonsRequest -> ImportPersonsResponse = import::import_persons;
 }

@@ -3,7 +3,7 @@
 use likeness_engine::DESCRIPTORS_MAX;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::connections::LEAVING_MAX;
+use crate::doors::grpc::connections::LEAVING_MAX;
 use crate::metrics::scrape;
 
 /// Everything else: standard streams, listeners, logs, the runtime's own, and files that are read at a start or now

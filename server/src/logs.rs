@@ -4,8 +4,8 @@
 //! One thread makes lines of them and writes them into segment files; calls never wait for it, and what finds no
 //! room in its queue is lost, counted, and said in a line of its own.
 
-mod door;
 mod record;
+mod rejected;
 pub mod retention;
 mod segments;
 
@@ -18,9 +18,10 @@ use std::time::Duration;
 
 use likeness_engine::Timestamp;
 
-use self::door::Door;
-pub use self::door::TurnedAway;
-pub use self::record::{Came, Downstream, Ended, Output, Shape, Shaped, date, day_of_date, today};
+pub use self::record::{
+    CallRecord, ClientOrigin, Downstream, Output, RejectedCall, Shape, Shaped, date, day_of_date, today,
+};
+use self::rejected::RejectedCalls;
 use self::retention::Retention;
 use self::segments::{Limits, Segments};
 
@@ -39,15 +40,15 @@ const SEGMENT_BYTES: u64 = 16 << 20;
 pub const FOLDER: &str = "logs";
 
 enum Job {
-    Write(Box<Ended>),
+    Write(Box<CallRecord>),
     Stop,
 }
 
-/// Where calls leave their records.
+/// The three logs of calls.
 pub struct Logs {
     queue: SyncSender<Job>,
     lost: Arc<Lost>,
-    door: Arc<Door>,
+    rejected: Arc<RejectedCalls>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -94,10 +95,10 @@ impl Logs {
             monitoring: open("monitoring", by_days(retention.monitoring_days))?,
             region: region.to_owned(),
             lost: Arc::default(),
-            door: Arc::default(),
+            rejected: Arc::default(),
             failed: false,
         };
-        let (lost, door) = (Arc::clone(&scribe.lost), Arc::clone(&scribe.door));
+        let (lost, rejected) = (Arc::clone(&scribe.lost), Arc::clone(&scribe.rejected));
         let (queue, jobs) = sync_channel(QUEUE_MAX);
         let thread = thread::Builder::new()
             .name("likeness-logs".to_owned())
@@ -105,21 +106,21 @@ impl Logs {
         Ok(Self {
             queue,
             lost,
-            door,
+            rejected,
             thread: Some(thread),
         })
     }
 
-    /// Leaves the record of a call. Never waits.
-    pub fn leave(&self, ended: Ended) {
-        if self.queue.try_send(Job::Write(Box::new(ended))).is_err() {
+    /// Records a call that is over. Never waits.
+    pub fn record_call(&self, call: CallRecord) {
+        if self.queue.try_send(Job::Write(Box::new(call))).is_err() {
             self.lost.count();
         }
     }
 
     /// Counts a call by nobody known; the error log has a line for all of a kind that came in a time.
-    pub fn turned_away(&self, whom: TurnedAway) {
-        self.door.count(whom);
+    pub fn reject(&self, call: RejectedCall) {
+        self.rejected.count(call);
     }
 
     /// Calls that were not written since the start.
@@ -146,7 +147,7 @@ struct Scribe {
     monitoring: Segments,
     region: String,
     lost: Arc<Lost>,
-    door: Arc<Door>,
+    rejected: Arc<RejectedCalls>,
     /// Said once, until it works again.
     failed: bool,
 }
@@ -155,8 +156,8 @@ impl Scribe {
     fn run(&mut self, jobs: &Receiver<Job>) {
         loop {
             let is_over = match jobs.recv_timeout(GATHER) {
-                Ok(Job::Write(ended)) => {
-                    self.write(&ended);
+                Ok(Job::Write(call)) => {
+                    self.write(&call);
                     // Meanwhile lines wait in the queue, and only its owner's end wakes this thread.
                     thread::park_timeout(PAUSE);
                     self.write_what_waits(jobs)
@@ -164,8 +165,8 @@ impl Scribe {
                 Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => true,
                 Err(RecvTimeoutError::Timeout) => false,
             };
-            if is_over || self.door.is_due(GATHER) {
-                self.write_turned_away();
+            if is_over || self.rejected.is_due(GATHER) {
+                self.write_rejected();
             }
             self.sweep_if_due();
             if is_over {
@@ -178,14 +179,14 @@ impl Scribe {
     fn write_what_waits(&mut self, jobs: &Receiver<Job>) -> bool {
         for job in jobs.try_iter().take(QUEUE_MAX) {
             match job {
-                Job::Write(ended) => self.write(&ended),
+                Job::Write(call) => self.write(&call),
                 Job::Stop => return true,
             }
         }
         false
     }
 
-    fn write(&mut self, ended: &Ended) {
+    fn write(&mut self, call: &CallRecord) {
         let now = Timestamp::now();
         let lost = self.lost.unsaid.swap(0, Ordering::AcqRel);
         let mut outcome = Ok(());
@@ -195,19 +196,19 @@ impl Scribe {
                 outcome = outcome.and(log.append(&line, now));
             }
         }
-        outcome = outcome.and(self.operations.append(&ended.operation_line(), now));
-        outcome = outcome.and(self.monitoring.append(&ended.monitoring_line(), now));
-        if ended.is_of_interest() {
-            outcome = outcome.and(self.errors.append(&ended.error_line(), now));
+        outcome = outcome.and(self.operations.append(&call.operation_line(), now));
+        outcome = outcome.and(self.monitoring.append(&call.monitoring_line(), now));
+        if call.is_of_interest() {
+            outcome = outcome.and(self.errors.append(&call.error_line(), now));
         }
         self.note(outcome);
     }
 
-    fn write_turned_away(&mut self) {
+    fn write_rejected(&mut self) {
         let now = Timestamp::now();
         let mut outcome = Ok(());
-        for (whom, calls) in self.door.take() {
-            let line = record::turned_away_line(now, &whom, calls, &self.region);
+        for (kind, calls) in self.rejected.take() {
+            let line = record::rejected_line(now, &kind, calls, &self.region);
             outcome = outcome.and(self.errors.append(&line, now));
         }
         self.note(outcome);
@@ -244,10 +245,10 @@ mod tests {
         let home = tempfile::tempdir().expect("a directory");
         let logs = Logs::open(home.path(), &Retention::default(), "here").expect("opened");
         for number in 0..100_000 {
-            logs.turned_away(TurnedAway {
+            logs.reject(RejectedCall {
                 code: "UNAUTHENTICATED",
                 reason: ["KEY_REQUIRED", "KEY_NOT_VALID"][number % 2],
-                came: [Came::Private, Came::Elsewhere][number / 50_000],
+                client_origin: [ClientOrigin::Private, ClientOrigin::Elsewhere][number / 50_000],
             });
         }
         drop(logs);
@@ -270,15 +271,15 @@ mod tests {
 
     #[test]
     fn calls_by_nobody_known_are_due_when_their_time_has_come_and_not_before() {
-        let door = Door::default();
-        assert!(!door.is_due(Duration::ZERO), "nobody came");
-        door.count(TurnedAway {
+        let rejected = RejectedCalls::default();
+        assert!(!rejected.is_due(Duration::ZERO), "nobody came");
+        rejected.count(RejectedCall {
             code: "UNAUTHENTICATED",
             reason: "KEY_REQUIRED",
-            came: Came::Unknown,
+            client_origin: ClientOrigin::Unknown,
         });
-        assert!(!door.is_due(GATHER) && door.is_due(Duration::ZERO));
-        assert_eq!(door.take().into_values().sum::<u64>(), 1);
-        assert!(!door.is_due(Duration::ZERO) && door.take().is_empty());
+        assert!(!rejected.is_due(GATHER) && rejected.is_due(Duration::ZERO));
+        assert_eq!(rejected.take().into_values().sum::<u64>(), 1);
+        assert!(!rejected.is_due(Duration::ZERO) && rejected.take().is_empty());
     }
 }

@@ -78,6 +78,7 @@ pub const CHAIN: Chain = Chain {
 
 /// What leads from older formats to the format of the program.
 pub struct Chain {
+    /// The format of the program.
     pub format: u32,
     /// One for each format from the first one's to `format`, without a gap.
     pub steps: &'static [Step],
@@ -85,11 +86,13 @@ pub struct Chain {
 
 /// From one format to the next.
 pub struct Step {
+    /// The format before the step.
     pub from: u32,
     /// The first version of the program that reads the new format.
     pub program: &'static str,
     /// What changes, for the log.
     pub description: &'static str,
+    /// What is rewritten, in order.
     pub parts: &'static [Part],
 }
 
@@ -101,33 +104,37 @@ impl Step {
 
 /// A part of a step that is done as a whole, or continued after a kill.
 pub struct Part {
+    /// What it rewrites.
     pub work: Work,
     /// The most that the new bytes take, in percent of the old ones.
     pub size_percent: u64,
 }
 
 /// What a part rewrites.
-#[cfg_attr(
-    not(test),
-    allow(
-        dead_code,
-        reason = "format 3 is the first that can be upgraded: no released step yet"
-    )
-)]
 pub enum Work {
+    /// Every row of a family.
     Rows {
+        /// The family.
         family: Family,
+        /// The new row of an old one.
         rewrite: RewriteRow,
     },
+    /// Every slot, in place.
     Slots {
         /// The slots' own format number, before and after.
         from: u32,
+        /// After.
         to: u32,
+        /// The new slot of an old one.
         rewrite: RewriteSlot,
     },
+    /// One file.
     File {
+        /// Its directory.
         of: FileOf,
+        /// Its name.
         name: &'static str,
+        /// The new bytes of the old ones.
         rewrite: RewriteFile,
     },
 }
@@ -135,14 +142,19 @@ pub enum Work {
 /// What an upgrade does next: reported before every change of the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
+    /// The format before the step.
     pub from: u32,
+    /// The format after it.
     pub to: u32,
     /// Counted from 1; one more than there are parts when they are all done.
     pub part: usize,
+    /// Parts of the step.
     pub parts: usize,
+    /// The activity.
     pub doing: &'static str,
     /// Rows or slots.
     pub done: u64,
+    /// How many there are, about.
     pub about: u64,
 }
 

@@ -5,11 +5,6 @@ use std::time::Duration;
 use clap::Args;
 use likeness_engine::ScoreLimits;
 
-use crate::bodies::Budget;
-use crate::connections::{Most, Times};
-
-/// How long a connection stays after its last call: with the time that its end takes, less than a second.
-const REST_MAX: Duration = Duration::from_millis(500);
 /// Streams of imports at once: each may hold a few of the largest messages.
 pub const IMPORTS_MAX: usize = 4;
 /// Of them, one account's.
@@ -283,35 +278,6 @@ impl LimitArgs {
     /// Longest time a call may wait for a worker.
     pub fn queue_time_max(&self) -> Duration {
         Duration::from_millis(self.queue_millis)
-    }
-
-    /// Memory for messages.
-    pub fn message_budget(&self) -> Budget {
-        let bytes = |mb: u32| usize::try_from(mb).unwrap_or(usize::MAX).saturating_mul(1 << 20);
-        Budget::new(
-            bytes(self.message_memory_mb),
-            bytes(self.message_memory_account_mb),
-        )
-    }
-
-    /// How many connections there may be.
-    pub fn connections(&self) -> Most {
-        Most {
-            connections: self.connections as usize,
-            keyless: self.keyless_connections.min(self.connections) as usize,
-            keyless_per_address: self.keyless_connections_per_address as usize,
-            new_per_second: self.new_connections_per_second,
-        }
-    }
-
-    /// How long a connection may go without a call.
-    pub fn connection_times(&self) -> Times {
-        Times {
-            first_call: self.stall_time_max(),
-            keyless: Duration::from_secs(self.keyless_idle_seconds),
-            age: Duration::from_secs(self.connection_seconds),
-            rest: REST_MAX,
-        }
     }
 
     /// How long a connection may stand still.

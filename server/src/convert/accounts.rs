@@ -6,7 +6,8 @@ use likeness_engine::{
 };
 use likeness_proto::v1;
 
-use super::{count, expires, in_field, time};
+use super::replies::{count, time};
+use super::requests::{expires, in_field};
 
 /// An account that is not the caller's, in the engine's own words: it must not be told from one that there is
 /// not.

@@ -4,12 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use likeness_engine::{
     Bounds, CollectionErasure, CollectionInfo, Consent, DuplicatePair, Duplicates, Engine, ErasureIn,
-    ErasureReceipt, Estimate, Match, Person, PersonErasure, PersonExport, Quality, QualityLevel, Scoring,
-    StoredFace, Timestamp,
+    ErasureReceipt, Estimate, IndexKind, Match, Person, PersonErasure, PersonExport, Quality, QualityLevel,
+    Scoring, StoredFace, Timestamp, recommended,
 };
 use likeness_proto::v1;
 
-use crate::status::rejection;
+use crate::refusal::rejection;
 
 /// What a similarity means, on the wire.
 pub fn estimate(estimate: Estimate) -> v1::Estimate {
@@ -47,7 +47,7 @@ pub fn duplicates(found: Duplicates, engine: &Engine, scoring: Scoring) -> v1::F
 pub fn measured(slice: likeness_engine::MeasuredSlice) -> v1::MeasureIndexResponse {
     let micros = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     let row = |row: &likeness_engine::Measured| v1::MeasuredIndex {
-        index: super::wire_index_kind(row.kind).into(),
+        index: wire_index_kind(row.kind).into(),
         ef: row.ef.unwrap_or_default(),
         exact: row.exact,
         recall_at_1: row.recall,
@@ -56,8 +56,8 @@ pub fn measured(slice: likeness_engine::MeasuredSlice) -> v1::MeasureIndexRespon
         faces: row.faces as u64,
     };
     let (kind, ef) = slice.rows.as_deref().map_or_else(Default::default, |rows| {
-        let (kind, ef) = likeness_engine::recommended(rows);
-        (super::wire_index_kind(kind), ef.unwrap_or_default())
+        let (kind, ef) = recommended(rows);
+        (wire_index_kind(kind), ef.unwrap_or_default())
     });
     v1::MeasureIndexResponse {
         done: slice.done as u64,
@@ -87,7 +87,7 @@ pub fn collection(info: CollectionInfo) -> v1::Collection {
         faces: info.faces as u64,
         damaged_persons: info.damaged as u64,
         quality_level: wire_level(info.settings.quality_level).into(),
-        index: super::wire_index_kind(info.settings.index).into(),
+        index: wire_index_kind(info.settings.index).into(),
         ef: info.settings.ef,
         consent_required: info.settings.consent_required,
     }
@@ -248,5 +248,12 @@ pub fn face(face: likeness_engine::Face) -> v1::Face {
         rejection: face.rejection.as_ref().map(rejection),
         quality: Some(quality(&face.quality)),
         rotated_degrees: face.rotated_degrees,
+    }
+}
+
+pub fn wire_index_kind(kind: IndexKind) -> v1::IndexKind {
+    match kind {
+        IndexKind::Flat => v1::IndexKind::Flat,
+        IndexKind::Graph => v1::IndexKind::Graph,
     }
 }

@@ -9,9 +9,6 @@ use std::time::{Duration, SystemTime};
 use likeness_engine::{CallOrigin, Charge, Timestamp, day_of};
 use likeness_proto::Message;
 use serde::Serialize;
-use tonic::Streaming;
-
-use super::TurnedAway;
 
 const DAY_SECONDS: u64 = 24 * 3600;
 
@@ -34,13 +31,6 @@ pub trait Shaped {
     fn shape(&self) -> Shape;
 }
 
-/// The items of a stream are shaped when they come.
-impl<T> Shaped for Streaming<T> {
-    fn shape(&self) -> Shape {
-        Shape::default()
-    }
-}
-
 impl Shape {
     /// Of a message with these photographs and so many names in it.
     pub fn of<'a>(message: &impl Message, photographs: impl Iterator<Item = &'a [u8]>, names: usize) -> Self {
@@ -57,7 +47,7 @@ impl Shape {
     }
 }
 
-/// What came out, in counts.
+/// What client_origin out, in counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Output {
     /// Of the reply.
@@ -81,10 +71,10 @@ impl Output {
     }
 }
 
-/// From where a call came, as far as a log without people in it may know.
+/// Where a call comes from, as far as a log without people in it may know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Came {
+pub enum ClientOrigin {
     /// This machine.
     Loopback,
     /// A network that is not routed.
@@ -95,7 +85,7 @@ pub enum Came {
     Unknown,
 }
 
-impl Came {
+impl ClientOrigin {
     /// The class of an address.
     pub fn from(address: Option<IpAddr>) -> Self {
         match address {
@@ -106,6 +96,18 @@ impl Came {
             Some(_) => Self::Elsewhere,
         }
     }
+}
+
+/// What the error log says of a call that was refused before its caller was known: constants only, so there are few
+/// kinds, however many calls come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RejectedCall {
+    /// The kind of refusal by its name.
+    pub code: &'static str,
+    /// The reason of the refusal.
+    pub reason: &'static str,
+    /// The class of the client's address.
+    pub client_origin: ClientOrigin,
 }
 
 /// What the server itself was like when the call ended.
@@ -122,13 +124,13 @@ pub struct Downstream {
 }
 
 /// A call that is over.
-pub struct Ended {
+pub struct CallRecord {
     /// Names the call.
     pub call: String,
     /// Whose, from where, of which interface, and when it arrived.
     pub origin: CallOrigin,
     /// The class of the client's address.
-    pub came: Came,
+    pub client_origin: ClientOrigin,
     /// When it was over.
     pub ended: Timestamp,
     /// How long it took.
@@ -143,7 +145,7 @@ pub struct Ended {
     pub charge: Charge,
     /// What was asked.
     pub request: Shape,
-    /// What came out.
+    /// What client_origin out.
     pub output: Output,
     /// What took how long, in microseconds.
     pub steps: Vec<(&'static str, u64)>,
@@ -165,7 +167,7 @@ struct ErrorLine<'a> {
     region: &'a str,
     parameters: Shape,
     output: Output,
-    upstream: Came,
+    upstream: ClientOrigin,
     downstream: Downstream,
 }
 
@@ -206,7 +208,12 @@ struct MonitoringLine<'a> {
     volume: u32,
 }
 
-impl Ended {
+impl CallRecord {
+    /// Whether the call was refused.
+    pub fn is_refused(&self) -> bool {
+        self.charge == Charge::Refused
+    }
+
     /// Whether anything was refused: the call, or a part of it.
     pub fn is_of_interest(&self) -> bool {
         self.charge == Charge::Refused || self.output.rejected > 0
@@ -227,7 +234,7 @@ impl Ended {
             region: &self.origin.region,
             parameters: self.request,
             output: self.output,
-            upstream: self.came,
+            upstream: self.client_origin,
             downstream: self.downstream,
         })
     }
@@ -290,7 +297,7 @@ pub fn lost_line(now: Timestamp, lost_calls: u64) -> Vec<u8> {
 }
 
 #[derive(Serialize)]
-struct TurnedAwayLine<'a> {
+struct RejectedLine<'a> {
     time: String,
     calls: u64,
     success: bool,
@@ -299,21 +306,21 @@ struct TurnedAwayLine<'a> {
     account: &'a str,
     sub_account: &'a str,
     region: &'a str,
-    upstream: Came,
+    upstream: ClientOrigin,
 }
 
 /// So many calls of this kind were refused before anybody was known, and so no account is named.
-pub fn turned_away_line(now: Timestamp, whom: &TurnedAway, calls: u64, region: &str) -> Vec<u8> {
-    line(&TurnedAwayLine {
+pub fn rejected_line(now: Timestamp, kind: &RejectedCall, calls: u64, region: &str) -> Vec<u8> {
+    line(&RejectedLine {
         time: time(now),
         calls,
         success: false,
-        code: whom.code,
-        reason: whom.reason,
+        code: kind.code,
+        reason: kind.reason,
         account: "",
         sub_account: "",
         region,
-        upstream: whom.came,
+        upstream: kind.client_origin,
     })
 }
 
@@ -380,12 +387,12 @@ mod tests {
 
     #[test]
     fn of_an_address_only_its_class_is_logged() {
-        let class = |text: &str| Came::from(text.parse().ok());
-        assert_eq!(class("127.0.0.1"), Came::Loopback);
-        assert_eq!(class("::1"), Came::Loopback);
-        assert_eq!(class("10.1.2.3"), Came::Private);
-        assert_eq!(class("fd00::1"), Came::Private);
-        assert_eq!(class("203.0.113.9"), Came::Elsewhere);
-        assert_eq!(Came::from(None), Came::Unknown);
+        let class = |text: &str| ClientOrigin::from(text.parse().ok());
+        assert_eq!(class("127.0.0.1"), ClientOrigin::Loopback);
+        assert_eq!(class("::1"), ClientOrigin::Loopback);
+        assert_eq!(class("10.1.2.3"), ClientOrigin::Private);
+        assert_eq!(class("fd00::1"), ClientOrigin::Private);
+        assert_eq!(class("203.0.113.9"), ClientOrigin::Elsewhere);
+        assert_eq!(ClientOrigin::from(None), ClientOrigin::Unknown);
     }
 }

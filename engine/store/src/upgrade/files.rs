@@ -25,16 +25,11 @@ use likeness_types::error::Result;
 pub type RewriteFile = fn(&KeyRing, &[u8]) -> Result<Vec<u8>>;
 
 /// The directory that a file lies in.
-#[cfg_attr(
-    not(test),
-    allow(
-        dead_code,
-        reason = "format 3 is the first that can be upgraded: no released step yet"
-    )
-)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileOf {
+    /// The data directory.
     Data,
+    /// The key store.
     KeyStore,
 }
 

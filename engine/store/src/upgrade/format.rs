@@ -30,7 +30,7 @@ const NAMES_PROGRAM_FROM: u32 = 4;
 
 /// How far an upgrade is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Becoming {
+pub(super) struct Becoming {
     pub to: u32,
     pub parts_done: usize,
 }

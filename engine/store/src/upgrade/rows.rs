@@ -24,7 +24,7 @@ const COMPLETE: u8 = 1;
 pub(super) struct Mark([u8; 8]);
 
 impl Mark {
-    pub fn new(to: u32, part: usize) -> Self {
+    pub(super) fn new(to: u32, part: usize) -> Self {
         let part = u32::try_from(part).expect("a step has few parts");
         let mut mark = [0; 8];
         mark[..4].copy_from_slice(&to.to_le_bytes());
@@ -50,7 +50,7 @@ pub(super) struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    pub fn rewrite(&self, say: &dyn Fn(&'static str, u64, u64)) -> Result<()> {
+    pub(super) fn rewrite(&self, say: &dyn Fn(&'static str, u64, u64)) -> Result<()> {
         let about = self.records.extent(self.family)?.rows;
         let (mut position, mut done) = (self.position()?, 0);
         while let Position::After(after) = position {
