@@ -62,7 +62,7 @@ const RULES: &[Rule] = &[
     rule("postcard", "engine", &["engine/store/src/codec.rs", "engine/store/src/keys.rs", "engine/types/src/crypto.rs"], "bytes on disk are the codec's"),
     rule("unsafe", "engine", &["engine/search/src/simd.rs", "engine/search/src/simd/avx2.rs", "engine/search/src/simd/avx512.rs", "engine/search/src/simd/arm.rs", "engine/types/src/heap.rs", "engine/types/src/wipe.rs"], "find a safe way; or add the file here with its reason"),
     rule("unsafe", "server/src", &["server/src/doors/grpc/bodies/wiped.rs"], "find a safe way; or add the file here with its reason"),
-    rule("thread", "engine", &["engine/src/gallery/commit.rs", "engine/store/src/purge.rs", "engine/src/gallery/expiry.rs", "engine/src/gallery/keeper.rs", "engine/src/gallery/load/ahead.rs", "engine/faces/src/evaluate.rs", "engine/search/src/cores.rs", "engine/src/access_log.rs"], "work runs on its caller's thread"),
+    rule("thread", "engine", &["engine/src/gallery/commit.rs", "engine/store/src/retention/sweeper.rs", "engine/src/gallery/keeper.rs", "engine/src/gallery/load/ahead.rs", "engine/faces/src/evaluate.rs", "engine/search/src/cores.rs", "engine/src/access_log.rs"], "work runs on its caller's thread"),
     // The pipeline.
     rule("PersonId", "engine/faces/src/pipeline", &[], GALLERY),
     rule("fs", "engine/faces/src/pipeline", &[], "the pipeline reads no files"),

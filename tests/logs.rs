@@ -452,7 +452,7 @@ async fn the_logs_have_every_field_of_the_policy_and_survive_a_kill() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_policy_is_what_the_server_was_started_with_in_both_languages() {
+async fn the_policy_is_what_the_server_was_started_with_in_every_language() {
     let settings = [
         "--operation-log-days",
         "90",
@@ -460,16 +460,29 @@ async fn the_policy_is_what_the_server_was_started_with_in_both_languages() {
         "5",
         "--region",
         "eu-test",
+        "--controller",
+        "Example Ltd",
+        "--controller-contact",
+        "privacy@example.org",
     ];
     let home = Home::new().with(&settings);
     let server = home.serve();
-    for (language, days, megabytes) in [("en", "90 days", "at most 5 MB"), ("zh", "90 天", "不超过 5 MB")]
-    {
-        let asked = server.ask(&["policy", "--lang", language]).expect(0).stdout;
-        assert!(
-            asked.contains(days) && asked.contains(megabytes) && asked.contains("eu-test"),
-            "{asked}"
-        );
+    for (language, days, megabytes, none) in [
+        ("en", "90 days", "at most 5 MB", ": none\n"),
+        ("zh", "90 天", "不超过 5 MB", ": 无\n"),
+        ("id", "90 hari", "paling banyak 5 MB", ": tidak ada\n"),
+    ] {
+        let asked = server.ask(&["policy", "--language", language]).expect(0).stdout;
+        for part in [
+            days,
+            megabytes,
+            none,
+            "eu-test",
+            "Example Ltd",
+            "privacy@example.org",
+        ] {
+            assert!(asked.contains(part), "{part}: {asked}");
+        }
         let mut offline = likeness();
         offline
             .args(["policy", "--offline", "--lang", language])
@@ -477,8 +490,26 @@ async fn the_policy_is_what_the_server_was_started_with_in_both_languages() {
         assert_eq!(
             Program::finish(&mut offline, &[]).expect(0).stdout,
             asked,
-            "from the same table"
+            "from the same table, also by the earlier name of the option"
         );
+    }
+    let policy = server.ask(&["policy", "--json"]).expect(0);
+    let policy: Value = serde_json::from_str(&policy.stdout).expect("JSON");
+    assert_eq!(policy["controller"], "Example Ltd");
+    assert_eq!(policy["destinations"], Value::Array(Vec::new()));
+    let classes = policy["classes"].as_array().expect("a list");
+    for class in classes {
+        for field in [
+            "kept",
+            "changed_by",
+            "purpose",
+            "legal_basis",
+            "place",
+            "destruction",
+        ] {
+            assert!(!class[field].as_str().expect("a text").is_empty(), "{class}");
+        }
+        assert_eq!(class["region"], "eu-test");
     }
     let usage = server.ask(&["log", "usage", "--json"]).expect(0);
     let usage: Value = serde_json::from_str(&usage.stdout).expect("JSON");

@@ -59,6 +59,7 @@ mod receipts;
 mod replies;
 mod residue;
 mod resting;
+mod retention;
 mod scopes;
 mod scores;
 mod search;

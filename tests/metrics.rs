@@ -72,6 +72,16 @@ async fn a_scrape_shows_calls_by_how_they_ended_and_how_full_the_server_is() {
     is("likeness_withheld_duplicates_total", 0.0);
     is("likeness_limited_comparisons_total", 0.0);
     is("likeness_logs_lost_calls_total", 0.0);
+    for class in [
+        "deleted_records",
+        "expired_persons",
+        "idempotency_tokens",
+        "operation_log",
+        "monitoring_data",
+    ] {
+        let series = format!("likeness_retention_overdue_seconds{{class=\"{class}\"}}");
+        assert!(value(&metrics, &series) < 60.0, "{class} is swept");
+    }
     assert!(value(&metrics, "likeness_running_log_bytes") > 0.0);
     assert!(!metrics.contains("barack") && !metrics.contains("staff") && !metrics.contains("default"));
     drop((client, stranger));

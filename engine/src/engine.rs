@@ -14,6 +14,7 @@ use likeness_faces::pipeline::Pipeline;
 use likeness_faces::quality::QualityLevel;
 use likeness_store::keys::store::{KeyStore, KeyStoreLock};
 use likeness_store::keys::{KeyRing, Purpose};
+use likeness_store::retention::Registry;
 use likeness_store::{directory, upgrade};
 use likeness_types::Inside;
 use likeness_types::config::{Limits, ScoreLimits};
@@ -214,6 +215,11 @@ impl Engine {
     /// What similarities of the embedder mean.
     pub fn calibration(&self) -> &Calibration {
         self.pipeline.calibration()
+    }
+
+    /// Where sweeps of data that lie outside the engine are registered, and how late each class is.
+    pub fn retention(&self) -> &Registry {
+        self.gallery.retention()
     }
 
     /// What photographs in work take together.

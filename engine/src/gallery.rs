@@ -7,22 +7,24 @@
 //!
 //! and what an erasure does with it, in this order:
 //!
-//! | kept | where | the erasure |
-//! |---|---|---|
-//! | | erasure log, anchor | is in the log, durably, before anything is touched ([`erasures`]); names nobody |
-//! | data key, wrapped | slot file | overwritten in place, synced ([`vault`]) |
-//! | PersonID, name, tags, consent, templates, log key | one sealed record | unreadable with its key; deleted |
-//! | rows of the running log: who asked when, and the result | store, sealed under the log key in the record | unreadable with it; deleted in the record's own batch ([`running`]) |
-//! | rows on their way there, sealed | memory | not written any more (`engine/store/src/vault/rows.rs`) |
-//! | the record's key: a keyed digest of the PersonID | store, index | goes with the record |
-//! | counters of comparisons under the record's key | a row of their own, memory | deleted and dropped with the record ([`meter`]) |
-//! | which lineage a copied or renamed person carries, and that it carries it: random ids | two rows, memory | deleted and dropped with the record |
-//! | counters of comparisons of a lineage, which copies have in common | a row of their own, memory | deleted and dropped with the last record that carries it |
-//! | a keyed digest of the record's random mark, in a token's row | store | nothing: the mark goes with the record, the row within 24 hours ([`tokens`]) |
-//! | the templates' bits, in clear | index, memory only | overwritten ([`collection`]); a graph's numbers of rows name nobody |
-//! | a number under keyed digests of the tags; how far several faces agree | index, memory only | taken out |
-//! | replies that are being built | memory | waited for ([`readers`]), after the anchor, before the reply |
-//! | bytes of deleted records | old data files | rewritten without them ([`mod@purge`]), seconds after the reply |
+//! | kept | where | the erasure | class |
+//! |---|---|---|---|
+//! | | erasure log, anchor | is in the log, durably, before anything is touched ([`erasures`]); names nobody | `erasure_log` |
+//! | data key, wrapped | slot file | overwritten in place, synced ([`vault`]) | `data_keys` |
+//! | PersonID, name, tags, consent, templates, log key | one sealed record | unreadable with its key; deleted | `person_id`, `consent`, `face_features` |
+//! | rows of the running log: who asked when, and the result | store, sealed under the log key in the record | unreadable with it; deleted in the record's own batch ([`running`]) | `running_log` |
+//! | rows on their way there, sealed | memory | not written any more (`engine/store/src/vault/rows.rs`) | `running_log` |
+//! | the record's key: a keyed digest of the PersonID | store, index | goes with the record | `person_id` |
+//! | counters of comparisons under the record's key | a row of their own, memory | deleted and dropped with the record ([`meter`]) | `comparison_counters` |
+//! | which lineage a copied or renamed person carries, and that it carries it: random ids | two rows, memory | deleted and dropped with the record | `comparison_counters` |
+//! | counters of comparisons of a lineage, which copies have in common | a row of their own, memory | deleted and dropped with the last record that carries it | `comparison_counters` |
+//! | a keyed digest of the record's random mark, in a token's row | store | nothing: the mark goes with the record, the row within 24 hours ([`tokens`]) | `idempotency_tokens` |
+//! | the templates' bits, in clear | index, memory only | overwritten ([`collection`]); a graph's numbers of rows name nobody | `search_index` |
+//! | a number under keyed digests of the tags; how far several faces agree | index, memory only | taken out | `search_index` |
+//! | replies that are being built | memory | waited for ([`readers`]), after the anchor, before the reply | `calls_in_memory` |
+//! | bytes of deleted records | old data files | rewritten without them ([`mod@purge`]), seconds after the reply | `deleted_records` |
+//!
+//! The last column names the row of the table of retention ([`likeness_store::retention::DataClass::table`]).
 //!
 //! There are no hooks to register, because there is nothing else: photographs end in the pipeline, log lines
 //! and receipts name nobody, and the totals of usage are of accounts. Whoever is to keep more of a person puts it into the record
@@ -43,6 +45,7 @@ pub(crate) mod measure;
 pub(crate) mod readers;
 pub(crate) mod rotate;
 pub(crate) mod storage;
+mod sweeps;
 
 #[cfg(test)]
 mod tests;
@@ -66,12 +69,13 @@ use crate::gallery::rotate::Rotation;
 use crate::gallery::storage::Storage;
 use crate::guard::comparison_limiter::PersonCounters;
 use crate::page::Page;
-use crate::people::expire::{Eraser, Expirer};
+use crate::people::expire::Eraser;
 use likeness_store::audit::AuditLog;
 use likeness_store::codec::Digest;
 use likeness_store::erasure_log::Backlog;
 use likeness_store::keys::KeyRing;
 use likeness_store::purge::Purger;
+use likeness_store::retention::{Registry, Sweeper};
 use likeness_store::vault::Vault;
 use likeness_types::act::{AuditEntry, Audited};
 use likeness_types::clock::Clock;
@@ -85,7 +89,8 @@ pub(crate) struct Gallery {
     // Dropped in this order: what the writer finishes, the next start purges.
     #[cfg(feature = "graph")]
     _keeper: Keeper,
-    _expirer: Expirer,
+    // ORDER: before the writer, which its sweeps wait for.
+    sweeper: Sweeper,
     pub(crate) running: RunningLog,
     pub(crate) eraser: Arc<Eraser>,
     pub(crate) purger: Arc<Purger>,
@@ -161,7 +166,13 @@ impl Gallery {
         } = load::load(&storage, &destroyed)?;
         let accounts = Arc::new(Accounts::new(accounts, clock.clone()));
         storage.advance_anchor()?;
-        let purger = Purger::start(storage.vault(), report.removed_anything(), gather)?;
+        let sweeper = Sweeper::start(&clock)?;
+        let purger = Purger::start(
+            sweeper.registry(),
+            storage.vault(),
+            report.removed_anything(),
+            gather,
+        );
         let audit = AuditLog::open(&storage, accept_short_audit_log, clock.now())?;
         let collections = Arc::new(RwLock::new(collections));
         let census = Arc::new(Census::new(Arc::clone(&collections), Arc::clone(&accounts)));
@@ -173,10 +184,11 @@ impl Gallery {
         });
         report.expired = eraser.erase_due()?;
         report.persons -= report.expired;
+        sweeps::register(sweeper.registry(), &eraser, look);
         let gallery = Self {
             #[cfg(feature = "graph")]
             _keeper: Keeper::start(Arc::clone(&eraser.collections), keep)?,
-            _expirer: Expirer::start(Arc::clone(&eraser), look)?,
+            sweeper,
             running: RunningLog::start(storage.vault(), log_bytes_warning)?,
             purger: Arc::clone(&eraser.purger),
             writer: Arc::clone(&eraser.writer),
@@ -283,6 +295,11 @@ impl Gallery {
         let size = self.audit.size();
         self.audit.visit(&self.vault, first, wanted)?;
         Ok(size)
+    }
+
+    /// Where sweeps of other data are registered.
+    pub fn retention(&self) -> &Registry {
+        self.sweeper.registry()
     }
 
     /// Purges now, without waiting for more.

@@ -40,7 +40,7 @@ mod page;
 mod people;
 mod search;
 
-pub use likeness_store::{receipts, residue};
+pub use likeness_store::{receipts, residue, retention};
 
 /// What each call does with stored templates.
 pub mod doors {

@@ -1,6 +1,7 @@
 //! How full everything is, in numbers for the metrics: asked at each scrape.
 
 use std::fmt;
+use std::time::Duration;
 
 use likeness_engine::RunningLogSize;
 use prometheus_client::collector::Collector;
@@ -36,6 +37,12 @@ impl Collector for Fullness {
             // Its gauges are then missing, which an alarm sees too.
             Err(error) => tracing::error!(%error, "the running log could not be measured"),
         }
+        let overdue = self.front.engine().retention().overdue();
+        numbers.by_class(
+            "retention_overdue_seconds",
+            "Seconds since a sweep of data past their period was due that has not succeeded yet",
+            &overdue,
+        )?;
         let withheld = self.front.engine().withheld();
         numbers.counter(
             "withheld_recognitions",
@@ -175,6 +182,16 @@ impl Numbers<'_> {
     fn put(&mut self, name: &str, help: &str, number: &impl EncodeMetric) -> fmt::Result {
         let metric = self.0.encode_descriptor(name, help, None, number.metric_type())?;
         number.encode(metric)
+    }
+
+    fn by_class(&mut self, name: &str, help: &str, values: &[(&'static str, Duration)]) -> fmt::Result {
+        let kind = ConstGauge::new(0_u64).metric_type();
+        let mut metric = self.0.encode_descriptor(name, help, None, kind)?;
+        for (class, value) in values {
+            let gauge = ConstGauge::new(value.as_secs());
+            gauge.encode(metric.encode_family(&[("class", *class)])?)?;
+        }
+        Ok(())
     }
 
     fn by_reason<const N: usize>(

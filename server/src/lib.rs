@@ -3,16 +3,18 @@
 mod call;
 mod calls;
 pub mod config;
+mod controller;
 mod convert;
 pub mod descriptors;
 mod doors;
 mod fullness;
 pub mod logs;
 mod metrics;
+pub mod policy;
 mod refusal;
 pub mod tls;
 
-pub use crate::convert::policy;
+pub use crate::controller::ControllerArgs;
 pub use crate::doors::grpc::credential;
 /// Accounts and keys, from the wire and to it, for commands that need no server.
 pub mod wire {

@@ -4,6 +4,7 @@
 //! One thread makes lines of them and writes them into segment files; calls never wait for it, and what finds no
 //! room in its queue is lost, counted, and said in a line of its own.
 
+mod day_log;
 mod record;
 mod rejected;
 pub mod retention;
@@ -17,7 +18,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use likeness_engine::Timestamp;
+use likeness_engine::retention::Registry;
 
+use self::day_log::{DayLog, LogSweep};
 pub use self::record::{
     CallRecord, ClientOrigin, Downstream, Output, RejectedCall, Shape, Shaped, date, day_of_date, today,
 };
@@ -30,8 +33,7 @@ const QUEUE_MAX: usize = 8192;
 /// Whoever leaves a record wakes the writer at most so often: to wake a thread costs a call more than its line.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Calls by nobody known are counted for so long, and then a line says of each kind how many there were: a flood of
-/// them takes a dozen lines in this time, and pushes nothing of use out of the error log. As often the thread looks
-/// whether a day is over.
+/// them takes a dozen lines in this time, and pushes nothing of use out of the error log.
 const GATHER: Duration = Duration::from_secs(60);
 /// A segment is closed at this size; what is removed, is removed by the segment.
 const SEGMENT_BYTES: u64 = 16 << 20;
@@ -49,6 +51,7 @@ pub struct Logs {
     queue: SyncSender<Job>,
     lost: Arc<Lost>,
     rejected: Arc<RejectedCalls>,
+    sweeps: Vec<LogSweep>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -91,14 +94,18 @@ impl Logs {
                     segment_bytes: SEGMENT_BYTES.min(error_bytes / 8),
                 },
             )?,
-            operations: open("operation", by_days(retention.operation_log_days))?,
-            monitoring: open("monitoring", by_days(retention.monitoring_days))?,
+            operations: DayLog::new(open("operation", by_days(retention.operation_log_days))?),
+            monitoring: DayLog::new(open("monitoring", by_days(retention.monitoring_days))?),
             region: region.to_owned(),
             lost: Arc::default(),
             rejected: Arc::default(),
             failed: false,
         };
         let (lost, rejected) = (Arc::clone(&scribe.lost), Arc::clone(&scribe.rejected));
+        let sweeps = vec![
+            scribe.operations.sweep("operation_log"),
+            scribe.monitoring.sweep("monitoring_data"),
+        ];
         let (queue, jobs) = sync_channel(QUEUE_MAX);
         let thread = thread::Builder::new()
             .name("likeness-logs".to_owned())
@@ -107,8 +114,16 @@ impl Logs {
             queue,
             lost,
             rejected,
+            sweeps,
             thread: Some(thread),
         })
+    }
+
+    /// Lets what is too old be removed while the logs are open.
+    pub fn register_sweeps(&self, registry: &Registry) {
+        for sweep in &self.sweeps {
+            registry.register(Box::new(sweep.clone()));
+        }
     }
 
     /// Records a call that is over. Never waits.
@@ -143,8 +158,8 @@ impl Drop for Logs {
 
 struct Scribe {
     errors: Segments,
-    operations: Segments,
-    monitoring: Segments,
+    operations: DayLog,
+    monitoring: DayLog,
     region: String,
     lost: Arc<Lost>,
     rejected: Arc<RejectedCalls>,
@@ -168,7 +183,6 @@ impl Scribe {
             if is_over || self.rejected.is_due(GATHER) {
                 self.write_rejected();
             }
-            self.sweep_if_due();
             if is_over {
                 return;
             }
@@ -192,7 +206,8 @@ impl Scribe {
         let mut outcome = Ok(());
         if lost > 0 {
             let line = record::lost_line(now, lost);
-            for log in [&mut self.errors, &mut self.operations, &mut self.monitoring] {
+            outcome = outcome.and(self.errors.append(&line, now));
+            for log in [&self.operations, &self.monitoring] {
                 outcome = outcome.and(log.append(&line, now));
             }
         }
@@ -210,15 +225,6 @@ impl Scribe {
         for (kind, calls) in self.rejected.take() {
             let line = record::rejected_line(now, &kind, calls, &self.region);
             outcome = outcome.and(self.errors.append(&line, now));
-        }
-        self.note(outcome);
-    }
-
-    fn sweep_if_due(&mut self) {
-        let now = Timestamp::now();
-        let mut outcome = Ok(());
-        for log in [&mut self.operations, &mut self.monitoring] {
-            outcome = outcome.and(log.sweep_if_another_day(now));
         }
         self.note(outcome);
     }

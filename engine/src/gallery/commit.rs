@@ -8,7 +8,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use self::plan::{plan_change, plan_passage};
 use crate::access::census::{Census, Rooms};
@@ -25,11 +25,6 @@ use likeness_types::wipe::wipe_stack;
 
 /// Changes that may wait for the writer; more callers wait outside.
 const QUEUE_MAX: usize = 1024;
-
-/// From one look for expired tokens to the next, and between the parts of one.
-const SWEEP_EVERY: Duration = Duration::from_secs(3600);
-
-const SWEEP_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a change came to, once it is durable.
 pub(crate) type Outcome = Receiver<Result<Changed>>;
@@ -181,17 +176,15 @@ impl Drop for Writer {
 
 fn run(vault: &Storage, census: &Census, jobs: &Receiver<Job>) {
     let mut waiting = VecDeque::new();
-    let mut sweep = Sweep::after_a_start();
     let mut metered = Instant::now();
     loop {
-        sweep.go_on_if_due(vault);
         if metered.elapsed() >= WRITE_EVERY {
             write_meter(vault);
             metered = Instant::now();
         }
         if waiting.is_empty() {
             wipe_stack();
-            match jobs.recv_timeout(sweep.wait().min(WRITE_EVERY)) {
+            match jobs.recv_timeout(WRITE_EVERY) {
                 Ok(job) => waiting.push_back(job),
                 Err(RecvTimeoutError::Timeout) => {
                     complete(vault);
@@ -226,46 +219,6 @@ fn complete(vault: &Storage) {
 fn write_meter(vault: &Storage) {
     if let Err(error) = vault.limiter.write_meter() {
         tracing::error!(%error, "counters of comparisons could not be written");
-    }
-}
-
-/// Expired tokens are removed now and then, a few at a time, so that no change waits long for it.
-struct Sweep {
-    due: Instant,
-    after: Vec<u8>,
-}
-
-impl Sweep {
-    fn after_a_start() -> Self {
-        Self {
-            due: Instant::now() + SWEEP_EVERY,
-            after: Vec::new(),
-        }
-    }
-
-    fn wait(&self) -> Duration {
-        self.due.saturating_duration_since(Instant::now())
-    }
-
-    fn go_on_if_due(&mut self, vault: &Storage) {
-        if !self.wait().is_zero() {
-            return;
-        }
-        let pause = match vault.tokens.sweep_tokens(&self.after) {
-            Ok(Some(last)) => {
-                self.after = last;
-                SWEEP_PAUSE
-            }
-            Ok(None) => {
-                self.after.clear();
-                SWEEP_EVERY
-            }
-            Err(error) => {
-                tracing::error!(%error, "removing expired idempotency tokens failed");
-                SWEEP_EVERY
-            }
-        };
-        self.due = Instant::now() + pause;
     }
 }
 

@@ -35,7 +35,7 @@ use likeness_types::person::{Person, Timestamp};
 const FORMAT: u8 = 1;
 const HEAD_BYTES: usize = 1 + 8;
 /// How long a write is remembered.
-pub(crate) const KEPT_MS: u64 = 24 * 3600 * 1000;
+pub(crate) const KEPT_MS: u64 = likeness_store::retention::TOKENS_KEPT_MS;
 /// Rows of a deployment at any time: 24 hours of writes, at some 200 bytes each on disk.
 pub(crate) const ROWS_MAX: u64 = 4_000_000;
 /// Rows looked at between two groups of changes: a few milliseconds.

@@ -7,8 +7,6 @@
 //! was erased, and to nobody who.
 
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -23,14 +21,9 @@ use likeness_types::clock::Clock;
 use likeness_types::crypto;
 use likeness_types::error::{Error, OperatorError, RequestError, Result};
 use likeness_types::person::Timestamp;
-use likeness_types::wipe::wipe_stack;
 
 /// How often somebody looks whose time is over.
 pub(crate) const LOOK: Duration = Duration::from_secs(1);
-
-/// After a failure: the store takes no more writes until it is opened again, and every look is a log line.
-const LOOK_AFTER_FAILURE: Duration = Duration::from_secs(60);
-
 /// People erased before their replies are waited for: enough for the group commit.
 const TOGETHER: usize = 256;
 
@@ -47,22 +40,29 @@ impl Eraser {
     pub fn erase_due(&self) -> Result<usize> {
         let mut erased = 0;
         loop {
-            let due = self.due();
-            let before = erased;
-            let begun: Result<Vec<_>> = due.into_iter().map(|place| self.begin(place)).collect();
-            for outcome in begun? {
-                match outcome.recv().map_err(|_| OperatorError::Poisoned)? {
-                    Ok(_) => erased += 1,
-                    // Erased by somebody else meanwhile, or given more time.
-                    Err(Error::Request(RequestError::NoPerson | RequestError::NoCollection)) => {}
-                    Err(error) => return Err(error),
-                }
+            match self.erase_some()? {
+                0 => return Ok(erased),
+                some => erased += some,
             }
-            if erased == before {
-                return Ok(erased);
+        }
+    }
+
+    /// Erases some of them; answers how many, 0 if no person is due.
+    pub fn erase_some(&self) -> Result<usize> {
+        let mut erased = 0;
+        let begun: Result<Vec<_>> = self.due().into_iter().map(|place| self.begin(place)).collect();
+        for outcome in begun? {
+            match outcome.recv().map_err(|_| OperatorError::Poisoned)? {
+                Ok(_) => erased += 1,
+                // Erased by another call meanwhile, or given more time.
+                Err(Error::Request(RequestError::NoPerson | RequestError::NoCollection)) => {}
+                Err(error) => return Err(error),
             }
+        }
+        if erased > 0 {
             self.purger.wake();
         }
+        Ok(erased)
     }
 
     fn due(&self) -> Vec<Place> {
@@ -103,50 +103,4 @@ impl Eraser {
 /// Whether this person's time is over.
 pub(crate) fn is_due(collection: &Collection, digest: Digest, now: Timestamp) -> bool {
     collection.people.read().expiries.is_due(digest, now)
-}
-
-/// The thread that looks now and then.
-pub(crate) struct Expirer {
-    stop: Option<SyncSender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Expirer {
-    pub fn start(eraser: Arc<Eraser>, look: Duration) -> Result<Self> {
-        let (stop, stopped) = sync_channel::<()>(0);
-        let thread = std::thread::Builder::new()
-            .name("likeness-expiry".to_owned())
-            .spawn(move || {
-                let mut pause = look;
-                while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-                    let erased = eraser.erase_due();
-                    wipe_stack();
-                    pause = match erased {
-                        Ok(_) => look,
-                        Err(error) => {
-                            tracing::error!(%error, "people whose time is over could not be erased");
-                            LOOK_AFTER_FAILURE
-                        }
-                    };
-                }
-            })
-            .map_err(|e| OperatorError::Store {
-                doing: "starting the expiry",
-                detail: e.to_string(),
-            })?;
-        Ok(Self {
-            stop: Some(stop),
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for Expirer {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // Whom it had not erased the next start erases.
-            let _ = thread.join();
-        }
-    }
 }

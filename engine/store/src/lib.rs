@@ -1,4 +1,4 @@
-//! What is kept and how it is erased: sealed records, slots with their keys, the erasure log with its receipts, the audit log, the purge.
+//! What is kept and how it is erased: sealed records, slots with their keys, the erasure log with its receipts, the audit log, retention and the purge.
 
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub)]
@@ -15,9 +15,11 @@ pub mod purge;
 pub mod receipts;
 pub mod records;
 pub mod residue;
+pub mod retention;
 pub mod slots;
 #[cfg(any(test, feature = "testing"))]
 #[allow(missing_docs, reason = "tests alone see it")]
 pub mod testing;
+#[allow(missing_docs)]
 pub mod upgrade;
 pub mod vault;

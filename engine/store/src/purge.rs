@@ -2,139 +2,111 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use crate::records::Family;
+use crate::retention::{Lane, Pace, Progress, Registry, Sweep};
 use crate::vault::Vault;
-use likeness_types::error::{OperatorError, Result};
-use likeness_types::wipe::wipe_stack;
+use likeness_types::error::Result;
+use likeness_types::person::Timestamp;
 
 /// Erasures that come in this time are purged together.
 pub const GATHER: Duration = Duration::from_millis(250);
-/// After a failure.
-const RETRY: Duration = Duration::from_secs(2);
+/// The longest pause after a failure: a purge follows within seconds of an erasure.
+const RETRY_MAX: Duration = Duration::from_secs(10);
 /// Above this many places, two for each person, it is cheaper to rewrite everything.
 const PLACES_MAX: usize = 200;
+/// In the table of data classes.
+const CLASS: &str = "deleted_records";
 
-/// The thread that purges.
+/// Purges by itself after an erasure, and when asked to.
 pub struct Purger {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    registry: Registry,
 }
 
 struct Shared {
     vault: Arc<Vault>,
-    state: Mutex<State>,
-    changed: Condvar,
-    gather: Duration,
-    purging: Mutex<()>,
-}
-
-#[derive(Default)]
-struct State {
-    wanted: bool,
-    stopping: bool,
     /// Something was removed at the start that no receipt is open for.
-    everything: bool,
+    everything: AtomicBool,
+    purging: Mutex<()>,
 }
 
 impl Purger {
     /// Starts with what earlier runs left; `everything` when the start itself removed records.
     /// One purge serves all erasures of a time as long as `gather`.
-    pub fn start(vault: Arc<Vault>, everything: bool, gather: Duration) -> Result<Self> {
-        let state = State {
-            wanted: everything || vault.log.backlog().erasures > 0,
-            everything,
-            ..State::default()
-        };
+    pub fn start(registry: &Registry, vault: Arc<Vault>, everything: bool, gather: Duration) -> Self {
+        let is_wanted = everything || vault.log.backlog().erasures > 0;
         let shared = Arc::new(Shared {
             vault,
-            gather,
-            state: Mutex::new(state),
-            changed: Condvar::new(),
+            everything: AtomicBool::new(everything),
             purging: Mutex::new(()),
         });
-        let theirs = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("likeness-purge".to_owned())
-            .spawn(move || theirs.run())
-            .map_err(|e| OperatorError::Store {
-                doing: "starting the purge",
-                detail: e.to_string(),
-            })?;
-        Ok(Self {
+        registry.register(Box::new(PurgeSweep {
+            shared: Arc::clone(&shared),
+            gather,
+        }));
+        let purger = Self {
             shared,
-            thread: Some(thread),
-        })
+            registry: registry.clone(),
+        };
+        if is_wanted {
+            purger.wake();
+        }
+        purger
     }
 
     /// Something was erased.
     pub fn wake(&self) {
-        self.shared.state.lock().wanted = true;
-        self.shared.changed.notify_all();
+        self.registry.wake(CLASS);
     }
 
     /// Purges now, without waiting for more.
     pub fn purge_now(&self) -> Result<()> {
-        let everything = std::mem::take(&mut self.shared.state.lock().everything);
-        self.shared.purge(everything)
+        self.shared
+            .purge(self.shared.everything.swap(false, Ordering::AcqRel))
     }
 }
 
-impl Drop for Purger {
-    fn drop(&mut self) {
-        self.shared.state.lock().stopping = true;
-        self.shared.changed.notify_all();
-        if let Some(thread) = self.thread.take() {
-            // What it had not purged is purged by the next start.
-            let _ = thread.join();
+struct PurgeSweep {
+    shared: Arc<Shared>,
+    gather: Duration,
+}
+
+impl Sweep for PurgeSweep {
+    fn class(&self) -> &'static str {
+        CLASS
+    }
+
+    fn pace(&self) -> Pace {
+        Pace {
+            lane: Lane::Long,
+            interval: None,
+            wake_delay: self.gather,
+            retry_max: RETRY_MAX,
         }
+    }
+
+    fn prepare(&mut self, goes_on: &dyn Fn() -> bool) {
+        if let Err(error) = self.shared.vault.verify(goes_on) {
+            tracing::error!(%error, "the data files could not all be read; none is rewritten before they are");
+        }
+    }
+
+    fn sweep(&mut self, _now: Timestamp) -> Result<Progress> {
+        let everything = self.shared.everything.swap(false, Ordering::AcqRel);
+        if let Err(error) = self.shared.purge(everything) {
+            self.shared.everything.fetch_or(everything, Ordering::AcqRel);
+            return Err(error);
+        }
+        Ok(Progress::Done)
     }
 }
 
 impl Shared {
-    fn run(&self) {
-        let goes_on = || !self.state.lock().stopping;
-        if let Err(error) = self.vault.verify(&goes_on) {
-            tracing::error!(%error, "the data files could not all be read; none is rewritten before they are");
-        }
-        loop {
-            wipe_stack();
-            let everything = {
-                let mut state = self.state.lock();
-                while !state.wanted && !state.stopping {
-                    self.changed.wait(&mut state);
-                }
-                if !state.stopping {
-                    self.gather(&mut state);
-                }
-                if state.stopping {
-                    return;
-                }
-                state.wanted = false;
-                std::mem::take(&mut state.everything)
-            };
-            if let Err(error) = self.purge(everything) {
-                tracing::error!(%error, "a purge failed and will be tried again");
-                let mut state = self.state.lock();
-                state.wanted = true;
-                state.everything |= everything;
-                if !state.stopping {
-                    self.changed.wait_for(&mut state, RETRY);
-                }
-            }
-        }
-    }
-
-    /// Lets more erasures come, for one purge serves them all.
-    fn gather(&self, state: &mut parking_lot::MutexGuard<'_, State>) {
-        let until = Instant::now() + self.gather;
-        while !state.stopping && !self.changed.wait_until(state, until).timed_out() {}
-    }
-
     /// Purges everything that is erased, and says so in the log.
     fn purge(&self, everything: bool) -> Result<()> {
         let _alone = self.purging.lock();

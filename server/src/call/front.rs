@@ -54,6 +54,7 @@ impl Front {
     /// The logs cannot be opened.
     pub fn open(config: &ServeConfig, engine: Arc<Engine>) -> std::io::Result<Self> {
         let logs = Logs::open(&config.data, &config.retention, &config.region)?;
+        logs.register_sweeps(engine.retention());
         Ok(Self {
             resources: Arc::new(Resources::new(config, engine, logs)),
             places: Places::new(config.limits.calls),

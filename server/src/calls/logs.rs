@@ -9,6 +9,7 @@ use likeness_proto::v1::{
 use crate::call::context::{Answered, CallContext};
 use crate::call::slices::{self, Job, Slice, Slices};
 use crate::convert;
+use crate::policy;
 use crate::refusal::{Refusal, Refused};
 
 /// Rows of one message of an export.
@@ -115,5 +116,5 @@ pub async fn usage(call: &mut CallContext, request: GetUsageRequest) -> Result<G
 pub async fn policy(call: &mut CallContext, request: GetPolicyRequest) -> Result<GetPolicyResponse, Refusal> {
     let resources = &call.resources;
     let language = convert::language(&request.language)?;
-    Ok(convert::policy(&resources.region, &resources.retention, language))
+    Ok(policy::reply(&resources.region, &resources.retention, language))
 }

@@ -1,4 +1,4 @@
-//! Logs and the policy, on the wire.
+//! Logs, and the language of the policy, on the wire.
 
 use std::ops::RangeInclusive;
 
@@ -6,18 +6,17 @@ use likeness_engine::{LogRow, Part, RequestError, Result, RunningLogSize, Usage}
 use likeness_proto::v1;
 
 use super::replies::time;
-use crate::logs::retention::{Kept, Language, Retention};
 use crate::logs::{date, day_of_date, today};
+use crate::policy::Language;
 
 /// The language of a text.
 pub fn language(language: &str) -> Result<Language> {
     match language {
-        "" | "en" => Ok(Language::En),
-        "zh" => Ok(Language::Zh),
-        other => {
-            let received = format!("{} bytes", other.len());
-            Err(RequestError::invalid("language", "en or zh", received).into())
-        }
+        "" => Ok(Language::default()),
+        code => Language::of_code(code).ok_or_else(|| {
+            let received = format!("{} bytes", code.len());
+            RequestError::invalid("language", "en, zh or id", received).into()
+        }),
     }
 }
 
@@ -87,29 +86,5 @@ pub fn running_log_size(size: RunningLogSize) -> v1::RunningLogSize {
         bytes_warning: size.bytes_warning,
         lost_calls: size.lost_calls,
         lost_rows: size.lost_rows,
-    }
-}
-
-/// The table of retention.
-pub fn policy(region: &str, retention: &Retention, language: Language) -> v1::GetPolicyResponse {
-    let classes = retention.table().into_iter().map(|class| v1::RetentionClass {
-        name: class.name.to_owned(),
-        title: class.title(language).to_owned(),
-        kept: class.kept_text(language),
-        changed_by: class.changed_by_text(language).to_owned(),
-        seconds: match class.kept {
-            Kept::Seconds(seconds) => seconds,
-            _ => 0,
-        },
-        bytes: match class.kept {
-            Kept::Bytes(bytes) => bytes,
-            _ => 0,
-        },
-        later: class.later,
-    });
-    v1::GetPolicyResponse {
-        call: None,
-        region: region.to_owned(),
-        classes: classes.collect(),
     }
 }

@@ -113,7 +113,9 @@ fn ring_in(folder: &Path) -> KeyRing {
     let keys = folder.join("keys");
     let root = keys.join("root.key");
     fs::set_permissions(root, fs::Permissions::from_mode(0o600)).expect("restricted");
-    KeyStore::new(keys, None).open(likeness_types::Inside).expect("the keys open")
+    KeyStore::new(keys, None)
+        .open(likeness_types::Inside)
+        .expect("the keys open")
 }
 
 fn refusal<T>(outcome: Result<T>) -> (String, String) {
