@@ -253,16 +253,22 @@ impl Refusal {
                     .about(*field, format!("{reason}: {rejected}"))
             }
             Self::Item(field, error) => engine_explanation(error).about_item(field),
-            Self::Busy(wait) => {
-                Explanation::new(Code::ResourceExhausted, "BUSY", "too many calls are waiting")
-                    .retry_after(*wait)
-            }
-            Self::MemoryBusy(wait) => Explanation::new(
-                Code::ResourceExhausted,
+            Self::Busy(wait) => limited("BUSY", "too many calls are waiting", *wait),
+            Self::MemoryBusy(wait) => limited(
                 "MEMORY_BUSY",
                 "other calls use the memory that this one needs",
-            )
-            .retry_after(*wait),
+                *wait,
+            ),
+            Self::TooManyCalls(wait) => limited(
+                "TOO_MANY_CALLS",
+                "the API key or its account calls too often",
+                *wait,
+            ),
+            Self::TooMuchWork(wait) => limited(
+                "TOO_MUCH_WORK",
+                "the account's photographs take more of the server's time than it may have",
+                *wait,
+            ),
             Self::MessageTooLong { length, most } => Explanation::new(
                 Code::OutOfRange,
                 "MESSAGE_TOO_LONG",
@@ -273,41 +279,20 @@ impl Refusal {
                 "MESSAGE_TOO_SLOW",
                 "the call's message comes too slowly",
             ),
-            Self::TooManyCalls(wait) => Explanation::new(
-                Code::ResourceExhausted,
-                "TOO_MANY_CALLS",
-                "the API key or its account calls too often",
-            )
-            .retry_after(*wait),
-            Self::TooMuchWork(wait) => Explanation::new(
-                Code::ResourceExhausted,
-                "TOO_MUCH_WORK",
-                "the account's photographs take more of the server's time than it may have",
-            )
-            .retry_after(*wait),
-            Self::KeyRequired => Explanation::new(
-                Code::Unauthenticated,
+            Self::KeyRequired => unauthenticated(
                 "KEY_REQUIRED",
                 "the call shows no API key: expected the metadata `authorization: Bearer likeness_...`",
             ),
-            Self::KeyNotValid => {
-                Explanation::new(Code::Unauthenticated, "KEY_NOT_VALID", "the API key is not valid")
-            }
-            Self::ScopeMissing(scope) => Explanation::new(
-                Code::PermissionDenied,
+            Self::KeyNotValid => unauthenticated("KEY_NOT_VALID", "the API key is not valid"),
+            Self::ScopeMissing(scope) => denied(
                 "SCOPE_MISSING",
                 format!("the API key lacks the scope {}", scope.name()),
             ),
-            Self::KeyRestricted => Explanation::new(
-                Code::PermissionDenied,
+            Self::KeyRestricted => denied(
                 "KEY_RESTRICTED",
                 "the call concerns all collections, and the API key is good for some only",
             ),
-            Self::OperatorOnly => Explanation::new(
-                Code::PermissionDenied,
-                "OPERATOR_ONLY",
-                "the call needs a key of the operator's account",
-            ),
+            Self::OperatorOnly => denied("OPERATOR_ONLY", "the call needs a key of the operator's account"),
             Self::WrongRegion => Explanation::new(
                 Code::FailedPrecondition,
                 "WRONG_REGION",
@@ -327,6 +312,18 @@ impl Refusal {
             }
         }
     }
+}
+
+fn limited(reason: &'static str, message: &str, wait: Duration) -> Explanation {
+    Explanation::new(Code::ResourceExhausted, reason, message).retry_after(wait)
+}
+
+fn unauthenticated(reason: &'static str, message: &str) -> Explanation {
+    Explanation::new(Code::Unauthenticated, reason, message)
+}
+
+fn denied(reason: &'static str, message: impl ToString) -> Explanation {
+    Explanation::new(Code::PermissionDenied, reason, message)
 }
 
 fn engine_explanation(error: &Error) -> Explanation {
