@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use likeness_proto::credential::Credential;
 use likeness_proto::v1;
@@ -14,6 +15,7 @@ use likeness_proto::v1::log_service_client::LogServiceClient;
 use likeness_server::config::{LimitArgs, STREAMS_PER_ACCOUNT_MAX};
 use likeness_server::credential;
 use likeness_server::{Answered, Credentials, Front, Listeners, UnaryCall};
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -180,6 +182,24 @@ fn refused<T>(answer: Result<Answered<T>, likeness_server::Refused>) -> Refused 
     Refused::new(code.expect("a code of gRPC"), explanation.reason)
 }
 
+/// The lines of a log that are of interest. The server's last task may end, and write them, a moment after it has stopped.
+async fn logged(
+    stopped: &Setup,
+    class: &str,
+    is_of_interest: impl Fn(&Value) -> bool,
+    count: usize,
+) -> Vec<Value> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let mut found = lines(&stopped.config.data, class);
+        found.retain(&is_of_interest);
+        if found.len() >= count || Instant::now() > until {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 async fn grpc_get(client: &Client, who: &str) -> Result<(), Status> {
     let mut persons = client.persons.clone();
     persons.get_person(get(who)).await.map(|_| ())
@@ -257,8 +277,8 @@ async fn calls_through_it_do_their_work_and_are_in_the_logs_and_the_metrics() {
     }
     drop((client, logs));
     let stopped = doors.stop().await;
-    let operations = lines(&stopped.config.data, "operation");
-    let enrolled = operations.iter().find(|line| line["interface"] == "EnrollPerson");
+    let of_enrolment = |line: &Value| line["interface"] == "EnrollPerson";
+    let enrolled = logged(&stopped, "operation", of_enrolment, 1).await.pop();
     let enrolled = enrolled.expect("the operation log has the call");
     assert_eq!(enrolled["request"]["photographs"], 1);
     assert_eq!(enrolled["response"]["faces"], 1);
@@ -309,13 +329,12 @@ async fn a_call_through_it_is_refused_for_its_key_as_over_grpc() {
     }
     drop((client, unkeyed));
     let stopped = doors.stop().await;
-    let errors = lines(&stopped.config.data, "error");
-    let of_nobody_known = errors
+    let rejected = logged(&stopped, "error", |line| line["reason"] == "KEY_REQUIRED", 2).await;
+    let rejected = rejected
         .iter()
-        .filter(|line| line["reason"] == "KEY_REQUIRED")
         .map(|line| (line["upstream"].as_str(), line["calls"].as_u64()));
     assert_eq!(
-        of_nobody_known.collect::<Vec<_>>(),
+        rejected.collect::<Vec<_>>(),
         [(Some("loopback"), Some(1)), (Some("unknown"), Some(1))]
     );
 }
