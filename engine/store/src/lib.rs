@@ -20,6 +20,5 @@ pub mod slots;
 #[cfg(any(test, feature = "testing"))]
 #[allow(missing_docs, reason = "tests alone see it")]
 pub mod testing;
-#[allow(missing_docs)]
 pub mod upgrade;
 pub mod vault;
