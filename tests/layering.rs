@@ -62,7 +62,7 @@ const RULES: &[Rule] = &[
     rule("postcard", "engine", &["engine/store/src/codec.rs", "engine/store/src/keys.rs", "engine/types/src/crypto.rs"], "bytes on disk are the codec's"),
     rule("unsafe", "engine", &["engine/search/src/simd.rs", "engine/search/src/simd/avx2.rs", "engine/search/src/simd/avx512.rs", "engine/search/src/simd/arm.rs", "engine/types/src/heap.rs", "engine/types/src/wipe.rs"], "find a safe way; or add the file here with its reason"),
     rule("unsafe", "server/src", &["server/src/doors/grpc/bodies/wiped.rs"], "find a safe way; or add the file here with its reason"),
-    rule("thread", "engine", &["engine/src/gallery/commit.rs", "engine/store/src/retention/sweeper.rs", "engine/src/gallery/keeper.rs", "engine/src/gallery/load/ahead.rs", "engine/faces/src/evaluate.rs", "engine/search/src/cores.rs", "engine/src/access_log.rs"], "work runs on its caller's thread"),
+    rule("thread", "engine", &["engine/src/gallery/commit.rs", "engine/store/src/retention/sweeper.rs", "engine/src/gallery/keeper.rs", "engine/src/gallery/load/ahead.rs", "engine/faces/src/evaluate.rs", "engine/types/src/busy.rs", "engine/src/access_log.rs"], "work runs on its caller's thread"),
     // The pipeline.
     rule("PersonId", "engine/faces/src/pipeline", &[], GALLERY),
     rule("fs", "engine/faces/src/pipeline", &[], "the pipeline reads no files"),
@@ -73,7 +73,7 @@ const RULES: &[Rule] = &[
     rule("Embedding", "engine/src/gallery", &[], "plain features end in the pipeline's `protect`"),
     rule("Pipeline", "engine/src/gallery", &[], "photographs are the engine's concern"),
     rule("indexed", "engine", &["engine/src/gallery/collection.rs", "engine/types/src/person.rs"], "a stored template is compared by a `Comparing`"),
-    rule("Comparing::at", "engine", &["engine/src/bench.rs", "engine/src/guard/comparison_limiter/turn.rs", "engine/src/gallery/duplicates.rs", "engine/src/gallery/measure.rs", "engine/src/gallery/pairs.rs", "engine/src/gallery/search.rs"], "a door of the meter's table is opened where its answer is counted"),
+    rule("Comparing::at", "engine", &["engine/src/bench.rs", "engine/src/guard/comparison_limiter/turn.rs", "engine/src/people/admission.rs", "engine/src/gallery/measure.rs", "engine/src/people/duplicates.rs", "engine/src/search.rs"], "a door of the meter's table is opened where its answer is counted"),
     rule("rayon", "engine", &["engine/search/src/cores.rs"], "cores are borrowed through `cores`"),
     rule("hnsw_rs", "engine", &["engine/search/src/graph.rs"], "go through `Index`"),
     // The server.
