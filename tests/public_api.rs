@@ -174,6 +174,7 @@ const NAMES: &[&str] = &[
     "receipts",
     "recommended",
     "residue",
+    "retention",
     "swap_warning",
     "wipe_stack",
 ];
