@@ -53,7 +53,7 @@ pub const EF_DEFAULT: u32 = 256;
 
 pub struct Row(pub u32);
 
-/// A person's number in the gallery, below [`PERSONS_MAX`].
+/// A person's number in the gallery, below `PERSONS_MAX`.
 pub type PersonNo = u32;
 
 /// Persons that an index can tell apart; the number itself marks a row that is nobody's.
@@ -72,7 +72,7 @@ pub struct Ask<'a> {
     /// What of a person is compared.
     pub by: ComparedFaces<'a>,
     /// Whether nobody may be missed; otherwise a face at `similarity_min` is with a probability of
-    /// [`MISS_PROBABILITY`](crate::cascade::MISS_PROBABILITY).
+    /// `MISS_PROBABILITY`.
     pub exact: bool,
 }
 

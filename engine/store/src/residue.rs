@@ -80,7 +80,7 @@ pub struct Finding {
 /// What a scan saw.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scanned {
-    /// At most [`FINDINGS_MAX`].
+    /// At most `FINDINGS_MAX`.
     pub findings: Vec<Finding>,
     /// Files read.
     pub files: usize,
