@@ -40,10 +40,9 @@ const KNOWN: &[Known] = &[
     known("likeness-faces", 2, "pipeline"),
     known("likeness-faces", 2, "evaluate"),
     known("likeness-search", 19, "index"),
-    known("likeness-store", 6, "upgrade"),
+    known("likeness-store", 2, "upgrade"),
     known("likeness-store", 5, "vault"),
     known("likeness-store", 3, "records"),
-    known("likeness-engine", 2, "gallery::measure"),
     known("likeness-cli (program)", 24, "cli"),
 ];
 

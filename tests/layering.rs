@@ -73,7 +73,7 @@ const RULES: &[Rule] = &[
     rule("Embedding", "engine/src/gallery", &[], "plain features end in the pipeline's `protect`"),
     rule("Pipeline", "engine/src/gallery", &[], "photographs are the engine's concern"),
     rule("indexed", "engine", &["engine/src/gallery/collection.rs", "engine/types/src/person.rs"], "a stored template is compared by a `Comparing`"),
-    rule("Comparing::at", "engine", &["engine/src/bench.rs", "engine/src/guard/comparison_limiter/turn.rs", "engine/src/people/admission.rs", "engine/src/gallery/measure.rs", "engine/src/people/duplicates.rs", "engine/src/search.rs"], "a door of the meter's table is opened where its answer is counted"),
+    rule("Comparing::at", "engine", &["engine/src/bench.rs", "engine/src/guard/comparison_limiter/turn.rs", "engine/src/people/admission.rs", "engine/src/gallery/measure.rs", "engine/src/people/duplicates.rs", "engine/src/search/comparisons.rs"], "a door of the meter's table is opened where its answer is counted"),
     rule("rayon", "engine", &["engine/search/src/cores.rs"], "cores are borrowed through `cores`"),
     rule("hnsw_rs", "engine", &["engine/search/src/graph.rs"], "go through `Index`"),
     // The server.

@@ -44,6 +44,8 @@ pub(crate) mod load;
 pub(crate) mod measure;
 pub(crate) mod readers;
 pub(crate) mod rotate;
+#[cfg(feature = "graph")]
+pub(crate) mod shadow;
 pub(crate) mod storage;
 mod sweeps;
 

@@ -8,9 +8,9 @@ use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
 use crate::gallery::expiries::Expiries;
-#[cfg(feature = "graph")]
-use crate::gallery::measure::Shadow;
 use crate::gallery::readers::Readers;
+#[cfg(feature = "graph")]
+use crate::gallery::shadow::Shadow;
 use likeness_faces::quality::QualityLevel;
 use likeness_search::batcher::SearchBatcher;
 use likeness_search::graph::Graph;

@@ -18,32 +18,39 @@ use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
-use crate::gallery::collection::exists;
-use crate::gallery::collection::{Collection, IndexKind, People};
+use crate::gallery::collection::{Collection, IndexKind, People, exists};
+use crate::gallery::shadow::Shadow;
 use crate::guard::comparison_limiter::Comparing;
-use likeness_search::index::{Ask, ComparedFaces, Index, PersonNo, Row};
+use likeness_search::index::{Ask, ComparedFaces, Index};
 use likeness_store::codec::Digest;
-use likeness_types::Inside;
-use likeness_types::doors;
 use likeness_types::error::{RequestError, Result};
 use likeness_types::template::{Probe, Template};
+use likeness_types::{Inside, doors};
 
 /// How long a slice works.
 const SLICE: Duration = Duration::from_millis(50);
+
 /// People who are copied, and faces that are linked, before the clock is looked at.
 const COPIED: usize = 2048;
+
 const LINKED: usize = 32;
+
 /// Candidates of a graph that are tried.
 pub const EF_TRIED: [u32; 7] = [32, 64, 128, 256, 512, 1024, 2048];
+
 /// The least agreement with which a graph is recommended.
 pub const RECALL_MIN: f64 = 0.99;
+
 /// A graph is recommended where it takes at most this part of the flat index's time: it costs memory, and may miss.
 const FASTER: f64 = 0.5;
+
 /// So many in a hundred may the faces of two indexes differ that are compared: people come and go while they are
 /// measured, and so few change no figure that decides.
 const APART_PERCENT_MAX: usize = 5;
+
 /// The cosine between a stored face and what asks for it: half of people's photographs are more alike.
 const COSINE: f64 = 0.7;
+
 /// The largest value of a probe in standard deviations: that of a thousand normal ones.
 const LARGEST: f64 = 3.3;
 
@@ -83,31 +90,6 @@ pub struct MeasuredSlice {
     pub total: usize,
     /// At the end, in the order of [`EF_TRIED`], behind the flat index's.
     pub rows: Option<Vec<Measured>>,
-}
-
-/// An index of the kind that the collection does not have, of some of its faces.
-pub(crate) struct Shadow {
-    pub index: Index,
-    rows: HashMap<PersonNo, Vec<Row>>,
-}
-
-impl Shadow {
-    fn insert(&mut self, person: PersonNo, template: &Template) {
-        let row = self.index.insert(person, template);
-        self.rows.entry(person).or_default().push(row);
-    }
-
-    #[cfg(test)]
-    pub fn faces(&self) -> usize {
-        self.index.len()
-    }
-
-    /// Overwrites the bits of somebody who goes.
-    pub fn remove(&mut self, person: PersonNo) {
-        for row in self.rows.remove(&person).into_iter().flatten() {
-            self.index.remove(row);
-        }
-    }
 }
 
 /// A measurement under way.

@@ -9,30 +9,30 @@
 //! ```
 
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder, File};
+use std::fs;
+use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::audit::anchor::Anchor;
 use crate::counters::Counters;
-use crate::erasure_log;
 use crate::erasure_log::{ErasureFiles, ErasureLog};
 use crate::keys::KeyRing;
-use crate::private;
+use crate::layout::{incomplete, records_path, refuse_incomplete, slots_path, sync_directory};
 use crate::records::{Family, Records, RocksRecords, Scan};
-use crate::slots;
-use crate::slots::{SLOT_BYTES, Slots};
+use crate::slots::Slots;
 use crate::upgrade::{FormatFile, UNFINISHED_FILE};
 use crate::vault::Vault;
+use crate::{erasure_log, private, slots};
 use likeness_types::error::{OperatorError, Result};
 use likeness_types::names::RandomId;
 
-pub(crate) const SLOTS_FILE: &str = "slots";
-const RECORDS_DIRECTORY: &str = "records";
 /// In the data directory, and its copy in the key store.
 const ERASURES_FILE: &str = "erasures";
+
 const ANCHOR_FILE: &str = "anchor";
+
 /// In the key store.
 const AUDIT_ANCHOR_FILE: &str = "audit-anchor";
 
@@ -78,44 +78,6 @@ pub fn open(
     Ok((vault, destroyed))
 }
 
-pub(crate) fn slots_path(data: &Path) -> PathBuf {
-    data.join(SLOTS_FILE)
-}
-
-pub(crate) fn records_path(data: &Path) -> PathBuf {
-    data.join(RECORDS_DIRECTORY)
-}
-
-/// Whether there is a slot file with at least its header.
-pub(crate) fn has_slots(data: &Path) -> bool {
-    slots_bytes(data) >= SLOT_BYTES as u64
-}
-
-/// Whether there is a store, even an empty one.
-pub(crate) fn has_records(data: &Path) -> bool {
-    records_path(data).join("CURRENT").exists()
-}
-
-fn slots_bytes(data: &Path) -> u64 {
-    fs::metadata(slots_path(data)).map_or(0, |m| m.len())
-}
-
-/// # Errors
-/// Records without slots, or slots without records.
-pub(crate) fn refuse_incomplete(data: &Path) -> Result<()> {
-    let has_records = has_records(data);
-    if has_records && !has_slots(data) {
-        return Err(incomplete(
-            "the slot file that belongs to the records",
-            "none, or an empty one",
-        ));
-    }
-    if !has_records && slots_bytes(data) > SLOT_BYTES as u64 {
-        return Err(incomplete("the records that belong to the slot file", "none"));
-    }
-    Ok(())
-}
-
 fn make(data: &Path, format: &FormatFile) -> Result<()> {
     DirBuilder::new()
         .recursive(true)
@@ -152,19 +114,4 @@ fn is_anybody_recorded(records: &dyn Records) -> Result<bool> {
         }
     }
     Ok(false)
-}
-
-pub(crate) fn sync_directory(data: &Path) -> Result<()> {
-    File::open(data)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|e| OperatorError::file("syncing", data, e).into())
-}
-
-fn incomplete(expected: &str, found: &str) -> likeness_types::error::Error {
-    OperatorError::Format {
-        what: "data directory",
-        expected: expected.to_owned(),
-        found: found.to_owned(),
-    }
-    .into()
 }

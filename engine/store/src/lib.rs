@@ -10,6 +10,7 @@ pub mod directory;
 pub mod erasure_log;
 mod gaps;
 pub mod keys;
+mod layout;
 mod private;
 pub mod purge;
 pub mod receipts;

@@ -35,6 +35,7 @@
 //! No erasure happens during an upgrade, because no vault is open. An erasure that a crash interrupted before it is
 //! finished by the start that follows it.
 
+pub mod chain;
 mod files;
 mod format;
 mod rows;
@@ -43,101 +44,44 @@ mod space;
 
 #[cfg(test)]
 mod tests;
+
 #[cfg(any(test, feature = "testing"))]
 #[allow(missing_docs, reason = "tests alone see it")]
 pub mod trial;
 
+use crate::layout;
+use crate::upgrade::chain::CHAIN;
+use crate::upgrade::chain::Chain;
+use crate::upgrade::chain::Step;
+use crate::upgrade::chain::Work;
+use crate::upgrade::rows::damage;
 use std::cell::RefCell;
+
 use std::path::Path;
+
 use std::time::{Duration, Instant};
 
 pub use self::files::{FileOf, RewriteFile};
+
 use self::format::{Becoming, Standing};
+
 pub use self::format::{FormatFile, UNFINISHED_FILE};
+
 pub use self::rows::RewriteRow;
+
 pub use self::slots::RewriteSlot;
-use crate::directory;
+
 use crate::keys::KeyRing;
-use crate::records::DamagedFile;
+
 use crate::records::Family;
+
 use crate::records::Records;
+
 use crate::records::RocksRecords;
+
 use crate::records::Scan;
-use likeness_types::error::OperatorError;
+
 use likeness_types::error::Result;
-
-/// The format that this program reads and writes.
-pub const FORMAT: u32 = 3;
-
-/// From the oldest format that can be upgraded to [`FORMAT`]. A step that was released is never changed: a directory
-/// may be in the middle of it.
-pub const CHAIN: Chain = Chain {
-    format: FORMAT,
-    steps: &[],
-};
-
-/// What leads from older formats to the format of the program.
-pub struct Chain {
-    /// The format of the program.
-    pub format: u32,
-    /// One for each format from the first one's to `format`, without a gap.
-    pub steps: &'static [Step],
-}
-
-/// From one format to the next.
-pub struct Step {
-    /// The format before the step.
-    pub from: u32,
-    /// The first version of the program that reads the new format.
-    pub program: &'static str,
-    /// What changes, for the log.
-    pub description: &'static str,
-    /// What is rewritten, in order.
-    pub parts: &'static [Part],
-}
-
-impl Step {
-    const fn to(&self) -> u32 {
-        self.from + 1
-    }
-}
-
-/// A part of a step that is done as a whole, or continued after a kill.
-pub struct Part {
-    /// What it rewrites.
-    pub work: Work,
-    /// The most that the new bytes take, in percent of the old ones.
-    pub size_percent: u64,
-}
-
-/// What a part rewrites.
-pub enum Work {
-    /// Every row of a family.
-    Rows {
-        /// The family.
-        family: Family,
-        /// The new row of an old one.
-        rewrite: RewriteRow,
-    },
-    /// Every slot, in place.
-    Slots {
-        /// The slots' own format number, before and after.
-        from: u32,
-        /// After.
-        to: u32,
-        /// The new slot of an old one.
-        rewrite: RewriteSlot,
-    },
-    /// One file.
-    File {
-        /// Its directory.
-        of: FileOf,
-        /// Its name.
-        name: &'static str,
-        /// The new bytes of the old ones.
-        rewrite: RewriteFile,
-    },
-}
 
 /// What an upgrade does next: reported before every change of the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,7 +151,7 @@ impl Upgrade<'_> {
         };
         let steps = self.chain.steps_from(from);
         // ORDER: before RocksDB is opened, which makes records where there are none.
-        directory::refuse_incomplete(self.data)?;
+        layout::refuse_incomplete(self.data)?;
         // ORDER: before anything is written. A step that has begun has taken some of its space already, and is not
         // asked again: where the space ends it fails, and the next start continues.
         space::refuse_too_little(self, &steps[usize::from(becoming.is_some())..])?;
@@ -221,14 +165,14 @@ impl Upgrade<'_> {
 
     /// Locks the directory until the answer is dropped.
     fn open(&self) -> Result<Opened> {
-        let has_slots = directory::has_slots(self.data);
-        if !directory::has_records(self.data) {
+        let has_slots = layout::has_slots(self.data);
+        if !layout::has_records(self.data) {
             return Ok(Opened {
                 records: None,
                 has_slots,
             });
         }
-        let records = RocksRecords::open(&directory::records_path(self.data))?;
+        let records = RocksRecords::open(&layout::records_path(self.data))?;
         refuse_damage(&records)?;
         Ok(Opened {
             records: Some(Box::new(records)),
@@ -301,7 +245,7 @@ impl Upgrade<'_> {
                 if !opened.has_slots {
                     return Ok(());
                 }
-                let file = crate::slots::open_file(&directory::slots_path(self.data))?;
+                let file = crate::slots::open_file(&layout::slots_path(self.data))?;
                 slots::rewrite_in_place(
                     &file,
                     [*from, *to],
@@ -356,19 +300,6 @@ fn refuse_damage(records: &dyn Records) -> Result<()> {
         return Ok(());
     }
     Err(damage(&damaged))
-}
-
-fn damage(damaged: &[DamagedFile]) -> likeness_types::error::Error {
-    let names: Vec<_> = damaged.iter().map(|file| file.name.as_str()).collect();
-    OperatorError::Format {
-        what: "upgrade",
-        expected: "whole data files, for all of them are rewritten".to_owned(),
-        found: format!(
-            "damage in records/{}; put back a copy of the data directory",
-            names.join(", ")
-        ),
-    }
-    .into()
 }
 
 /// Writes to the log what an upgrade does, at least when that changes, and every second.

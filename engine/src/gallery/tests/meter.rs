@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::gallery::collection::Collection;
 use crate::gallery::tests::support::*;
 use crate::gallery::{Background, Gallery};
-use crate::guard::comparison_limiter as meter;
+use crate::guard::comparison_limiter;
 use likeness_store::records::Family;
 use likeness_store::testing::{FakeDisk, FakeFile, Name};
 use likeness_types::config::ScoreLimits;
@@ -37,7 +37,7 @@ pub fn compare(gallery: &Gallery, collection: &Collection, who: &str, similarity
         .vault
         .limiter
         .begin_turn(&doors::VERIFY, &key, asking().asker, 1)?;
-    turn.settle(&meter::Likeness::of_one(&similarity, 0.4))
+    turn.settle(&comparison_limiter::Likeness::of_one(&similarity, 0.4))
 }
 
 fn wear_out(gallery: &Gallery, collection: &Collection, who: &str) {
@@ -126,7 +126,7 @@ fn nobody_who_is_gone_is_written() {
     // A comparison that was under way meanwhile.
     compare(&gallery, &one, "ada", 0.0).expect("answered");
     write(&gallery);
-    let key = meter::key(one.id, gallery.digest(&one, &id("bob"))).to_vec();
+    let key = comparison_limiter::key(one.id, gallery.digest(&one, &id("bob"))).to_vec();
     assert_eq!(disk.keys(Family::Meter), [(Family::Meter, key)]);
     gallery
         .delete_collection(&account(), &name("one"), REQUEST)

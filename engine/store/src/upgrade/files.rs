@@ -10,16 +10,15 @@
 //! The directory is synced after each. `NAME.replaced` says that the new version is whole: it stays until the part counts
 //! as done, so that a restart does not rewrite what was rewritten.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
+use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use crate::directory;
-use crate::directory::sync_directory;
 use crate::keys::KeyRing;
-use likeness_types::error::OperatorError;
-use likeness_types::error::Result;
+use crate::layout;
+use likeness_types::error::{OperatorError, Result};
 
 /// A new version of a file by the old one. Files are read as a whole.
 pub type RewriteFile = fn(&KeyRing, &[u8]) -> Result<Vec<u8>>;
@@ -44,7 +43,7 @@ pub(super) fn replace(
     rewrite: &dyn Fn(&[u8]) -> Result<Vec<u8>>,
     say: &dyn Fn(&'static str, u64, u64),
 ) -> Result<()> {
-    assert_ne!(name, directory::SLOTS_FILE, "slots are rewritten in place");
+    assert_ne!(name, layout::SLOTS_FILE, "slots are rewritten in place");
     let [path, upgraded, replaced] = paths(directory, name);
     if !replaced.exists() {
         let old = match fs::read(&path) {
@@ -59,15 +58,15 @@ pub(super) fn replace(
         let new = rewrite(&old)?;
         say("writing a new version of a file", 0, 0);
         write(&upgraded, &new)?;
-        sync_directory(directory)?;
+        layout::sync_directory(directory)?;
         say("renaming the old version of a file", 0, 0);
         rename(&path, &replaced)?;
-        sync_directory(directory)?;
+        layout::sync_directory(directory)?;
     }
     if !path.exists() {
         say("naming the new version of a file", 0, 0);
         rename(&upgraded, &path)?;
-        sync_directory(directory)?;
+        layout::sync_directory(directory)?;
     }
     say("overwriting the old version of a file", 0, 0);
     overwrite(&replaced)
@@ -85,7 +84,7 @@ pub(super) fn remove_replaced(
     }
     say("removing the old version of a file", 0, 0);
     destroy(&replaced)?;
-    sync_directory(directory)
+    layout::sync_directory(directory)
 }
 
 fn paths(directory: &Path, name: &str) -> [std::path::PathBuf; 3] {

@@ -14,8 +14,8 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 
-use super::{Chain, FORMAT, Step};
-use crate::directory::sync_directory;
+use crate::layout;
+use crate::upgrade::chain::{Chain, FORMAT, Step};
 use likeness_types::error::{OperatorError, Result};
 use likeness_types::names::RandomId;
 
@@ -158,7 +158,7 @@ impl FormatFile {
             fs::rename(&unfinished, data.join(FILE))
         };
         write().map_err(|e| OperatorError::file("writing the format file in", data, e))?;
-        sync_directory(data)
+        layout::sync_directory(data)
     }
 
     /// # Errors

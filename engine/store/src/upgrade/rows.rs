@@ -1,10 +1,9 @@
 //! Rewrites the rows of a family in batches. Each batch also writes the position in the family: a restart continues there,
 //! and rewrites no row twice.
 
-use super::damage;
 use crate::keys::KeyRing;
-use crate::records::{Change, Family, Records, Scan, Write};
-use likeness_types::error::Result;
+use crate::records::{Change, DamagedFile, Family, Records, Scan, Write};
+use likeness_types::error::{OperatorError, Result};
 
 /// What becomes of a row, by its key and its bytes; none: it stays. It stays too where it cannot be parsed: the start
 /// that follows meets it as the damaged row that it is. No row is removed, for a record has to go with its slot.
@@ -12,11 +11,13 @@ pub type RewriteRow = fn(&KeyRing, &[u8], &[u8]) -> Option<Vec<u8>>;
 
 /// Rows of a batch.
 pub(super) const GROUP_ROWS_MAX: usize = 8192;
+
 /// Bytes of the new rows of a batch, but for the last one.
 const GROUP_BYTES_MAX: usize = 4 << 20;
 
 /// The row with the position. Beside the number of the last turn ([0]) and the owners of receipts ([1]).
 const POSITION_KEY: &[u8] = &[2];
+
 const COMPLETE: u8 = 1;
 
 /// The part that a position belongs to.
@@ -134,4 +135,18 @@ pub(super) fn remove_old_versions(records: &dyn Records, say: &dyn Fn(&'static s
     }])?;
     say("purging the old rows", 0, 0);
     records.purge(None)
+}
+
+/// The refusal of an upgrade over damaged data files.
+pub(super) fn damage(damaged: &[DamagedFile]) -> likeness_types::error::Error {
+    let names: Vec<_> = damaged.iter().map(|file| file.name.as_str()).collect();
+    OperatorError::Format {
+        what: "upgrade",
+        expected: "whole data files, for all of them are rewritten".to_owned(),
+        found: format!(
+            "damage in records/{}; put back a copy of the data directory",
+            names.join(", ")
+        ),
+    }
+    .into()
 }

@@ -5,8 +5,9 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::{FileOf, Step, Upgrade, Work};
-use crate::directory;
+use super::{FileOf, Upgrade};
+use crate::layout;
+use crate::upgrade::chain::{Step, Work};
 use likeness_types::error::{OperatorError, Result};
 
 /// For `FORMAT`, manifests and write-ahead logs.
@@ -62,7 +63,7 @@ fn refuse(upgrade: &Upgrade<'_>, directory: &Path, needed: u64) -> Result<()> {
 /// Rows are written three times: to the write-ahead log, to a new data file, and by the purge to another. How much each
 /// family has only RocksDB knows, so each counts as all of the records.
 fn need(upgrade: &Upgrade<'_>, steps: &[Step]) -> Result<Need> {
-    let mut records = bytes_below(&directory::records_path(upgrade.data))?;
+    let mut records = bytes_below(&layout::records_path(upgrade.data))?;
     let before = records;
     let mut most = Need::default();
     for step in steps {

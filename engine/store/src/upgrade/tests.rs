@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::format::{Becoming, Standing};
-use super::{CHAIN, Chain, FORMAT, FormatFile, Moment, Work, rows, slots, space, trial};
-use crate::directory;
+use super::{FormatFile, Moment, rows, slots, space, trial};
 use crate::keys::KeyRing;
 use crate::keys::store::KeyStore;
+use crate::layout;
 use crate::records::{Change, Family, Records, RocksRecords, Scan, Write};
 use crate::slots::SLOT_BYTES;
 use crate::testing::{FakeDisk, FakeFile, Fault, Name};
+use crate::upgrade::chain::{CHAIN, Chain, FORMAT, Work};
 use likeness_types::error::{Error, OperatorError, Result};
 use likeness_types::names::RandomId;
 
@@ -97,7 +98,7 @@ impl Home {
                 }
             }
         }
-        let records = RocksRecords::open(&directory::records_path(&self.data())).expect("they open");
+        let records = RocksRecords::open(&layout::records_path(&self.data())).expect("they open");
         for family in Family::ALL {
             let gaps = records.scan(family, &[], &[], &mut |key, row| {
                 contents.insert(format!("{}/{key:x?}", family.name()), row.to_vec());
@@ -153,7 +154,7 @@ fn the_released_steps_lead_without_a_gap_to_the_present_format() {
         for (step, from) in chain.steps.iter().zip(first..) {
             assert_eq!(step.from, from);
             let is_of_slots =
-                |work: &Work| matches!(work, Work::File { name, .. } if *name == directory::SLOTS_FILE);
+                |work: &Work| matches!(work, Work::File { name, .. } if *name == layout::SLOTS_FILE);
             assert!(!step.parts.iter().any(|part| is_of_slots(&part.work)));
         }
     }
@@ -347,7 +348,7 @@ fn nothing_of_the_old_format_is_left_in_any_file() {
     fs::hard_link(home.data().join("erasures"), &kept).expect("linked");
     let (mut rows, mut positions) = (Vec::new(), Vec::new());
     {
-        let records = RocksRecords::open(&directory::records_path(&home.data())).expect("they open");
+        let records = RocksRecords::open(&layout::records_path(&home.data())).expect("they open");
         let gaps = records.scan(Family::Persons, &[], &[], &mut |key, row| {
             rows.push(row[100..132].to_vec());
             // Of the first part of the step to format 4.
@@ -428,7 +429,7 @@ fn the_directory_is_locked_through_the_whole_upgrade() {
         if moment.doing == "rewriting slots in place" {
             return;
         }
-        let error = RocksRecords::open(&directory::records_path(&home.data()))
+        let error = RocksRecords::open(&layout::records_path(&home.data()))
             .err()
             .expect("locked");
         assert!(
@@ -509,7 +510,7 @@ fn a_step_that_has_begun_is_continued_whatever_space_there_is() {
 #[test]
 fn damaged_data_files_are_refused_before_the_upgrade_begins() {
     let home = Home::new();
-    let records = directory::records_path(&home.data());
+    let records = layout::records_path(&home.data());
     let tables = fs::read_dir(&records)
         .expect("listed")
         .map(|entry| entry.expect("listed").path());
@@ -536,7 +537,7 @@ fn damaged_data_files_are_refused_before_the_upgrade_begins() {
 #[test]
 fn slots_without_records_are_refused_and_no_records_are_made() {
     let home = Home::new();
-    let records = directory::records_path(&home.data());
+    let records = layout::records_path(&home.data());
     fs::remove_dir_all(&records).expect("removed");
     let (expected, _) = refusal(home.upgrade(&trial::TO_5, &|moment| panic!("{moment:?}")));
     assert!(expected.contains("the records"), "{expected}");

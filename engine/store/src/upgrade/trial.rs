@@ -4,10 +4,11 @@
 
 use std::path::Path;
 
-use super::{Chain, FileOf, FormatFile, Moment, Part, Step, Upgrade, Work, space};
+use super::{FileOf, FormatFile, Moment, Upgrade, space};
 use crate::keys::KeyRing;
 use crate::records::Family;
 use crate::slots::{SLOT_BYTES, SlotImage};
+use crate::upgrade::chain::{Chain, Part, Step, Work};
 use likeness_types::error::{OperatorError, Result};
 
 /// Few, so that there are many batches.
