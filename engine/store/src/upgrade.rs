@@ -1,7 +1,7 @@
 //! Upgrade of a data directory of an older format, before anything else opens it.
 //!
-//! A [`Chain`] holds one [`Step`] for each format to the next. A step is a list of [`Part`]s; a part rewrites the rows of
-//! one family, the slots, or one file. A part says only how one row, slot or file changes. This module does the rest:
+//! A [`Chain`] holds one [`Step`] for each format to the next. A step is a list of parts ([`chain::Part`]); a part
+//! rewrites the rows of one family, the slots, or one file. A part says only how one row, slot or file changes. This module does the rest:
 //! order, atomicity, restart after a kill, free space, progress, and the destruction of what is replaced.
 //!
 //! # Order of a step
